@@ -1,0 +1,70 @@
+"""The nouns that the parts of the project hand to each other.
+
+Polarity is fixed here, once: in every mask of the project ``True`` means *hidden* (or *padding*), in every
+label 1 means *present*. All shapes are written as (rows first, features last).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Grid(NamedTuple):
+    """Extent of a field of patches. Patches are numbered time-major: ``index = time * mel + mel_index``."""
+
+    time: int
+    mel: int
+
+    @property
+    def num_patches(self) -> int:
+        return self.time * self.mel
+
+
+class Clip(NamedTuple):
+    """One recording, as a dataset hands it to the collate function."""
+
+    waveform: Float[Tensor, "samples"]  # mono, at the data module's sample rate
+    labels: Float[Tensor, "classes"]  # multi-hot; zero classes wide where the data has no labels
+    index: int  # place in the data set: together with seed and epoch it keys all randomness of this clip
+    name: str
+
+
+class Batch(NamedTuple):
+    """Recordings of one step, padded with zeros behind their own end."""
+
+    waveforms: Float[Tensor, "batch samples"]
+    num_samples: Int[Tensor, "batch"]  # valid samples of each row
+    labels: Float[Tensor, "batch classes"]
+    index: Int[Tensor, "batch"]
+    names: tuple[str, ...]
+
+
+class Mask(NamedTuple):
+    """Which tokens of each row the student does not see. Every row hides the same number of tokens."""
+
+    hidden: Bool[Tensor, "rows tokens"]
+    visible_index: Int[Tensor, "rows visible"]  # ascending
+    hidden_index: Int[Tensor, "rows hidden"]  # ascending
+
+
+class Mixture(NamedTuple):
+    """Clips as the student meets them: the clean ones, and behind them (stage 2) their mixtures.
+
+    ``partner[i]`` is the clip that was mixed into clip i; ``shared[i, t]`` is True where column t of patches of the
+    mixture holds both sounds. Both are None where nothing is mixed.
+    """
+
+    log_mels: Float[Tensor, "clips frames mels"]
+    partner: Int[Tensor, "batch"] | None
+    shared: Bool[Tensor, "batch time"] | None
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of a row of tokens."""
+
+    clip: Float[Tensor, "rows dim"]  # the clip token (CLS)
+    tokens: Float[Tensor, "rows tokens dim"]
+    layers: tuple[Float[Tensor, "rows tokens dim"], ...]  # per block, clip token left out; empty unless asked for
