@@ -40,6 +40,7 @@ class Batch(NamedTuple):
     labels: Float[Tensor, "batch classes"]
     index: Int[Tensor, "batch"]
     names: tuple[str, ...]
+    broken: tuple[tuple[str, str], ...] = ()  # (name, reason) of the clips that were left out of this batch
 
 
 class Mask(NamedTuple):
@@ -53,13 +54,28 @@ class Mask(NamedTuple):
 class Mixture(NamedTuple):
     """Clips as the student meets them: the clean ones, and behind them (stage 2) their mixtures.
 
-    ``partner[i]`` is the clip that was mixed into clip i; ``shared[i, t]`` is True where column t of patches of the
-    mixture holds both sounds. Both are None where nothing is mixed.
+    ``partner[i]`` is the clip that was mixed into clip i, ``shared_columns[i]`` the columns of patches (ascending) in
+    which the mixture holds both sounds. Both are None where nothing is mixed.
     """
 
     log_mels: Float[Tensor, "clips frames mels"]
-    partner: Int[Tensor, "batch"] | None
-    shared: Bool[Tensor, "batch time"] | None
+    partner: Int[Tensor, "batch"] | None = None
+    shared_columns: Int[Tensor, "batch columns"] | None = None
+
+
+class Guesses(NamedTuple):
+    """What the student makes of masked clips; rows are clips x masks, clip by clip."""
+
+    patches: Float[Tensor, "rows hidden dim"]  # the decoder's output at the hidden patches
+    clip: Float[Tensor, "rows dim"]  # the clip token
+
+
+class Targets(NamedTuple):
+    """What the teacher makes of whole clips."""
+
+    patches: Float[Tensor, "clips patches dim"]
+    clip: Float[Tensor, "clips dim"]  # mean over patches
+    retained: Float[Tensor, "batch patches dim"] | None = None  # for the mixtures: both sources
 
 
 class Encoded(NamedTuple):

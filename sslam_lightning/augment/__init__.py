@@ -1,0 +1,7 @@
+"""Augmentation, keyed per clip: waveforms, spectrograms, mixtures of labelled clips."""
+
+from sslam_lightning.augment.mixup import Mixed, Mixup
+from sslam_lightning.augment.spectrogram import SpecAugment, noise_and_roll
+from sslam_lightning.augment.waveform import roll_and_gain
+
+__all__ = ["Mixed", "Mixup", "SpecAugment", "noise_and_roll", "roll_and_gain"]

@@ -1,0 +1,119 @@
+"""From a file of sound to a mono waveform at the rate the model wants.
+
+libsndfile (through soundfile) decodes wav, flac, ogg, opus and mp3 without any system library. The resampler is
+visible in the top mel bins, so its name belongs to the description of a data set: "torchaudio" is what the released
+weights were trained on, "soxr" (HQ) is the better filter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from math import ceil
+from pathlib import Path
+from typing import Literal, get_args
+
+import soundfile
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ResamplerName = Literal["torchaudio", "soxr"]
+
+_MARGIN_SECONDS = 0.1  # read behind the cut, so that the resampler's filter sees no false end
+
+
+class UnreadableAudio(ValueError):
+    """A file that cannot be used as a recording; the message is one line: the path and the reason."""
+
+
+def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
+    """Decode a file (wav, flac, ogg, mp3, whatever libsndfile knows) and average its channels.
+
+    Args:
+        path: the file.
+        max_seconds: decode no more than this from the start (and a tenth of a second, for the resampler); None: all.
+
+    Returns:
+        The mono waveform, float32, full scale is 1; and its sample rate in Hz.
+
+    Raises:
+        UnreadableAudio: no such file, not audio, no samples, or samples that are not finite.
+    """
+    if not os.path.isfile(path):
+        raise UnreadableAudio(f"{path}: " + ("is a folder, not a file" if os.path.isdir(path) else "no such file"))
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            sample_rate_hz = file.samplerate
+            wanted = -1 if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sample_rate_hz)
+            channels = file.read(wanted, dtype="float32", always_2d=True)  # (samples, channels)
+    except (soundfile.SoundFileError, OSError) as error:
+        reason = " ".join(str(getattr(error, "error_string", error)).split())
+        raise UnreadableAudio(f"{path}: not readable as audio ({reason})") from error
+    if channels.shape[0] == 0:
+        raise UnreadableAudio(f"{path}: holds no samples")
+    waveform = torch.from_numpy(channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1))
+    if not waveform.isfinite().all():
+        raise UnreadableAudio(f"{path}: holds samples that are NaN or infinite")
+    return waveform.contiguous(), sample_rate_hz
+
+
+def check_resampler(method: str) -> None:
+    """Raise ValueError unless ``method`` is the name of a resampler."""
+    if method not in get_args(ResamplerName):
+        raise ValueError(f"resampler must be one of {', '.join(get_args(ResamplerName))}, got {method!r}")
+
+
+def resample(
+    waveform: Float[Tensor, "samples"], from_hz: int, to_hz: int, method: ResamplerName = "torchaudio"
+) -> Float[Tensor, "resampled"]:
+    """Change the sample rate; equal rates return the waveform as it is.
+
+    Args:
+        waveform: mono, float32.
+        from_hz: its sample rate.
+        to_hz: the wanted sample rate.
+        method: "torchaudio" equals ``torchaudio.functional.resample`` with its default arguments (Hann-windowed sinc,
+            width 6, rolloff 0.99), four times as fast because the kernel is kept; "soxr" is libsoxr at HQ.
+
+    Raises:
+        ValueError: unknown method, or a rate that is not positive.
+        RuntimeError: the library behind the method cannot be imported; the message says what to install.
+    """
+    check_resampler(method)
+    if from_hz <= 0 or to_hz <= 0:
+        raise ValueError(f"sample rates must be positive, got {from_hz} Hz and {to_hz} Hz")
+    if from_hz == to_hz:
+        return waveform
+    kernel = _torchaudio_kernel if method == "torchaudio" else _soxr_kernel
+    return kernel(from_hz, to_hz)(waveform)
+
+
+@lru_cache(maxsize=32)
+def _torchaudio_kernel(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
+    try:
+        from torchaudio.transforms import Resample
+    except (ImportError, OSError, RuntimeError) as error:  # the last two: built for another torch or CUDA
+        raise RuntimeError(
+            f"torchaudio cannot be imported ({_first_line(error)}): install torch 2.11 to 2.14 and torchaudio 2.11 "
+            "from the ordinary package index, or choose data.resampler: soxr (pip install sslam-lightning[soxr])"
+        ) from error
+    # The functional form builds its kernel in the waveform's dtype; the transform does so only when it is told to.
+    return Resample(from_hz, to_hz, dtype=torch.float32)
+
+
+@lru_cache(maxsize=32)
+def _soxr_kernel(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
+    try:
+        import soxr
+    except (ImportError, OSError) as error:
+        raise RuntimeError(
+            f"soxr cannot be imported ({_first_line(error)}): pip install sslam-lightning[soxr], "
+            "or choose data.resampler: torchaudio"
+        ) from error
+    return lambda waveform: torch.from_numpy(soxr.resample(waveform.numpy(), from_hz, to_hz, quality="HQ"))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

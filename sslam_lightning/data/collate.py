@@ -1,0 +1,37 @@
+"""From clips of different lengths to one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sslam_lightning.data.dataset import BrokenClip
+from sslam_lightning.types import Batch, Clip
+
+
+def collate(clips: Sequence[Clip | BrokenClip]) -> Batch:
+    """Pad with zeros behind each clip's end to the longest; leave out broken clips together with their labels.
+
+    The broken ones are told in ``Batch.broken``, so that the main process hears of what a worker met.
+
+    Raises:
+        ValueError: no clip of the batch can be read.
+    """
+    good = [clip for clip in clips if isinstance(clip, Clip)]
+    broken = tuple((clip.name, clip.reason) for clip in clips if isinstance(clip, BrokenClip))
+    if not good:
+        some = "; ".join(reason for _, reason in broken[:3]) + ("; ..." if len(broken) > 3 else "")
+        raise ValueError(f"none of the {len(broken)} clips of this batch can be read: {some}")
+    num_samples = torch.tensor([len(clip.waveform) for clip in good])
+    waveforms = torch.zeros(len(good), int(num_samples.max()))
+    for row, clip in zip(waveforms, good, strict=True):
+        row[: len(clip.waveform)] = clip.waveform
+    return Batch(
+        waveforms,
+        num_samples,
+        torch.stack([clip.labels for clip in good]),
+        torch.tensor([clip.index for clip in good]),
+        tuple(clip.name for clip in good),
+        broken,
+    )

@@ -1,0 +1,80 @@
+"""Recordings as clips: one file is decoded, resampled and cut when it is asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch.utils.data import Dataset
+
+from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, read_audio, resample
+from sslam_lightning.data.recordings import Recordings
+from sslam_lightning.types import Clip
+
+Key = int | tuple[int, int]  # place in the data set, or (epoch, place)
+
+
+class BrokenClip(NamedTuple):
+    """Stands for a recording that could not be read; it is never replaced by another one."""
+
+    name: str
+    reason: str
+
+
+class ClipDataset(Dataset[Clip | BrokenClip], ABC):
+    """What the data modules load from: clips by their place, or by (epoch, place)."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, key: Key) -> Clip | BrokenClip: ...
+
+
+class RecordingDataset(ClipDataset):
+    """Map-style data set of mono clips at one sample rate, each as long as its file.
+
+    Args:
+        recordings: files and labels.
+        sample_rate_hz: rate of the waveforms that come out.
+        resampler: see `sslam_lightning.data.audio.resample`.
+        max_clip_seconds: keep only this much from the start of every file; None: all of it.
+
+    Raises:
+        ValueError: a sample rate or length that is not positive, an unknown resampler.
+    """
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        sample_rate_hz: int = 16000,
+        resampler: ResamplerName = "torchaudio",
+        max_clip_seconds: float | None = None,
+    ) -> None:
+        check_resampler(resampler)
+        if sample_rate_hz <= 0:
+            raise ValueError(f"sample_rate_hz must be positive, got {sample_rate_hz}")
+        if max_clip_seconds is not None and round(max_clip_seconds * sample_rate_hz) < 1:
+            raise ValueError(f"max_clip_seconds must leave at least one sample, got {max_clip_seconds}")
+        self.recordings = recordings
+        self.sample_rate_hz = sample_rate_hz
+        self.resampler = resampler
+        self.max_clip_seconds = max_clip_seconds
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __getitem__(self, key: Key) -> Clip | BrokenClip:
+        """The clip of ``index`` or of ``(epoch, index)``; a file sounds the same in every epoch."""
+        index = key if isinstance(key, int) else key[1]
+        name = self.recordings.names[index]
+        try:
+            waveform, rate_hz = read_audio(self.recordings.path(index), self.max_clip_seconds)
+        except UnreadableAudio as error:
+            return BrokenClip(name, str(error))
+        waveform = resample(waveform, rate_hz, self.sample_rate_hz, self.resampler)
+        if self.max_clip_seconds is not None:
+            waveform = waveform[: round(self.max_clip_seconds * self.sample_rate_hz)]
+        if len(waveform) == 0:
+            return BrokenClip(name, f"{self.recordings.path(index)}: too short, nothing is left after resampling")
+        return Clip(waveform, self.recordings.labels(index), index, name)

@@ -1,0 +1,107 @@
+"""A list of recordings and their labels that stays small at two million rows.
+
+Names and labels lie in a few flat arrays instead of millions of Python objects: two million rows of AudioSet take
+about 100 MB, and worker processes share them (reference counts of objects would copy every page they touch).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class PackedStrings(Sequence[str]):
+    """A read-only list of strings in one buffer of UTF-8 bytes."""
+
+    def __init__(self, strings: Iterable[str]) -> None:
+        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]  # file names may be any bytes
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]  # IndexError and negative numbers as in a list
+        return self._bytes[self._ends[place] : self._ends[place + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """What a data set is made of, before any file is opened.
+
+    ``label_index[label_start[i]:label_start[i + 1]]`` are the class indices of recording i.
+    """
+
+    root: str  # folder that the names are relative to
+    names: PackedStrings  # as they stand in the manifest; also what messages call the recording
+    label_start: Int[np.ndarray, "recordings_and_one"]
+    label_index: Int[np.ndarray, "labels"]
+    class_names: tuple[str, ...]  # empty: no labels
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> str:
+        """Where the file of a recording lies."""
+        return os.path.join(self.root, self.names[index])
+
+    def classes(self, index: int) -> list[int]:
+        """Class indices of a recording, as they stand in the manifest."""
+        return self.label_index[self.label_start[index] : self.label_start[index + 1]].tolist()
+
+    def labels(self, index: int) -> Float[Tensor, "classes"]:
+        """Multi-hot labels of a recording; zero classes wide where the data has none."""
+        multi_hot = torch.zeros(len(self.class_names))
+        multi_hot[self.classes(index)] = 1.0
+        return multi_hot
+
+
+def make_recordings(
+    root: str, names: Iterable[str], classes: Sequence[Sequence[int]], class_names: Sequence[str]
+) -> Recordings:
+    """Pack rows into `Recordings`. ``classes`` holds the class indices of every row.
+
+    Raises:
+        ValueError: a different number of names and rows of classes, or a class index without a name.
+    """
+    packed = PackedStrings(names)
+    if len(packed) != len(classes):
+        raise ValueError(f"every recording needs its own list of classes, got {len(packed)} and {len(classes)}")
+    label_start = np.cumsum([0, *map(len, classes)], dtype=np.int64)
+    label_index = np.fromiter((c for row in classes for c in row), dtype=np.int32, count=int(label_start[-1]))
+    if len(label_index) and not 0 <= label_index.min() <= label_index.max() < len(class_names):
+        raise ValueError(
+            f"class indices must lie in 0..{len(class_names) - 1}, got {label_index.min()}..{label_index.max()}"
+        )
+    return Recordings(root, packed, label_start, label_index, tuple(class_names))
+
+
+def class_balanced_weights(recordings: Recordings) -> Float[Tensor, "recordings"]:
+    """How much more often a recording of rare classes should be drawn: the sum over its classes of 1000 / (n + 0.01).
+
+    n is the number of recordings of the class, counted over these recordings alone, so that skipped files count for
+    nothing. A recording without labels weighs 0. Source: SSAST (Gong et al., AAAI 2022) and EAT.
+
+    Raises:
+        ValueError: the recordings have no labels.
+    """
+    if len(recordings.label_index) == 0:
+        raise ValueError(f"class-balanced weights need labels, and the {len(recordings)} recordings have none")
+    count = np.bincount(recordings.label_index, minlength=len(recordings.class_names))
+    of_class = 1000.0 / (count + 0.01)
+    total = np.concatenate([[0.0], np.cumsum(of_class[recordings.label_index])])
+    return torch.from_numpy(total[recordings.label_start[1:]] - total[recordings.label_start[:-1]])

@@ -1,0 +1,138 @@
+"""Which clip comes when, on which rank: a pure function of (seed, epoch).
+
+All clips get one global order, which is cut into global batches; each rank takes its contiguous part of every global
+batch. So the global batches are the same on one device with batch 48 and on four with batch 12, and a resumed run
+needs nothing but the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, distributed
+from torch.utils.data import DistributedSampler
+
+from sslam_lightning.random_streams import fold_in
+
+_ORDER, _CHOICE = 0x0A11, 0x0A12  # set these streams apart from those of the clips
+
+
+class EpochSampler(DistributedSampler[tuple[int, int]]):
+    """Yields ``(epoch, index)`` for one rank; a `DistributedSampler`, so that Lightning leaves it in its place.
+
+    Args:
+        num_clips: size of the data set.
+        batch_size: clips per device and step; the same as the loader's.
+        seed: of the order.
+        shuffle: a new order every epoch; otherwise the order of the data set.
+        drop_last: for training: every rank gets the same number of whole batches, the rest is left out. Less than one
+            global batch is kept as one ragged batch. Without it every clip comes exactly once over all ranks.
+        weights: how much sooner a clip is chosen than others; clips of weight 0 never are. Needs ``samples_per_epoch``.
+        samples_per_epoch: choose this many clips anew for every epoch, without replacement; None: all.
+        world: number of ranks; None: asked of torch.distributed when it is needed.
+        rank: this rank; None likewise.
+
+    Raises:
+        ValueError: settings that do not fit each other or the number of clips.
+    """
+
+    def __init__(
+        self,
+        num_clips: int,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        weights: Float[Tensor, "clips"] | None = None,
+        samples_per_epoch: int | None = None,
+        world: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        # Not the parent's constructor: it asks for world and rank now, before the process group exists.
+        if num_clips < 1 or batch_size < 1:
+            raise ValueError(f"a sampler needs clips and a batch size, got {num_clips} clips, batch size {batch_size}")
+        if (world is None) != (rank is None):
+            raise ValueError(f"give both world and rank or neither, got world {world} and rank {rank}")
+        if world is not None and rank is not None and not 0 <= rank < world:
+            raise ValueError(f"rank must lie in 0..{world - 1}, got {rank}")
+        _check_choice(num_clips, shuffle, weights, samples_per_epoch)
+        self.num_clips = num_clips
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.weights = weights
+        self.samples_per_epoch = samples_per_epoch
+        self.epoch = 0  # set by Lightning through set_epoch
+        self._given_place = None if world is None or rank is None else (world, rank)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, index) for index in self._mine(self.order(self.epoch)).tolist()])
+
+    def __len__(self) -> int:
+        return len(self._mine(torch.arange(self.samples_per_epoch or self.num_clips)))
+
+    def order(self, epoch: int) -> Int[Tensor, "samples"]:
+        """Indices of the clips of an epoch, over all ranks."""
+        clips = torch.arange(self.num_clips)
+        if not self.shuffle:
+            return clips
+        epoch_key = fold_in(fold_in(torch.tensor(0), self.seed), epoch)
+        shuffled = fold_in(fold_in(epoch_key, _ORDER), clips).argsort(stable=True)
+        if self.weights is None:
+            return shuffled[: self.samples_per_epoch]
+        chosen = _without_replacement(self.weights, self.samples_per_epoch or 0, fold_in(epoch_key, _CHOICE))
+        # In shuffled order: the draw itself would put the heavy clips first, and so into the same batches.
+        return shuffled[torch.zeros(self.num_clips, dtype=torch.bool).index_fill_(0, chosen, True)[shuffled]]
+
+    def _mine(self, order: Int[Tensor, "samples"]) -> Int[Tensor, "mine"]:
+        world, rank = self._place()
+        whole = len(order) // (self.batch_size * world)
+        ragged = order[whole * self.batch_size * world :]
+        mine = order[: len(order) - len(ragged)].view(whole, world, self.batch_size)[:, rank].flatten()
+        if self.drop_last and whole:
+            return mine
+        if self.drop_last and len(ragged) < world:
+            raise ValueError(f"{len(ragged)} clips are too few for {world} devices: each needs at least one")
+        return torch.cat([mine, ragged[len(ragged) * rank // world : len(ragged) * (rank + 1) // world]])
+
+    def _place(self) -> tuple[int, int]:
+        if self._given_place is not None:
+            return self._given_place
+        if distributed.is_available() and distributed.is_initialized():
+            return distributed.get_world_size(), distributed.get_rank()
+        return 1, 0
+
+
+def _without_replacement(weights: Float[Tensor, "clips"], count: int, key: Int[Tensor, ""]) -> Int[Tensor, "count"]:
+    """A weighted sample without replacement: the smallest of exponential times with the weights as rates.
+
+    Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006.
+    """
+    hashes = fold_in(key, torch.arange(len(weights)))
+    uniform = (hashes.double() * 2.0**-64 + 0.5).clamp(min=2.0**-64)  # 24 bits would tie among millions
+    return (-uniform.log() / weights.double()).topk(count, largest=False, sorted=False).indices
+
+
+def _check_choice(
+    num_clips: int, shuffle: bool, weights: Float[Tensor, "clips"] | None, samples_per_epoch: int | None
+) -> None:
+    if (weights is not None or samples_per_epoch is not None) and not shuffle:
+        raise ValueError("weights and samples_per_epoch choose clips at random, so they need shuffle")
+    available = num_clips
+    if weights is not None:
+        if len(weights) != num_clips:
+            raise ValueError(f"every clip needs a weight, got {len(weights)} weights for {num_clips} clips")
+        if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
+            raise ValueError("weights must be finite and not negative")
+        if samples_per_epoch is None:
+            raise ValueError(
+                "weighted sampling without replacement needs samples_per_epoch: with all clips it does nothing"
+            )
+        available = int((weights > 0).sum())
+    if samples_per_epoch is not None and not 1 <= samples_per_epoch <= available:
+        raise ValueError(
+            f"samples_per_epoch must lie in 1..{available} (clips that can be chosen), got {samples_per_epoch}"
+        )

@@ -1,0 +1,7 @@
+"""From waveforms to spectrograms: batched, and the same on CPU and GPU."""
+
+from sslam_lightning.features.decibels import scaled_decibels
+from sslam_lightning.features.fbank import count_frames, kaldi_fbank
+from sslam_lightning.features.log_mels import LogMels
+
+__all__ = ["LogMels", "count_frames", "kaldi_fbank", "scaled_decibels"]

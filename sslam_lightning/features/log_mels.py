@@ -1,0 +1,130 @@
+"""From padded waveforms to the normalised log-mel spectrogram that a model sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sslam_lightning.features.decibels import scaled_decibels
+from sslam_lightning.features.fbank import count_frames, hop_samples, kaldi_fbank, window_samples
+
+Kind = Literal["kaldi", "decibel"]
+
+
+@dataclass(frozen=True)
+class LogMels:
+    """Settings of the front-end; called with waveforms, it returns spectrograms of one common length.
+
+    ``kaldi``: the clip's mean is subtracted, 128 Kaldi log-mels are padded with zeros or cut to ``num_frames``, then
+    ``(x - mean) / (2 std)`` (AST, Gong et al., 2021; EAT and SSLAM keep it). The padding comes *before* the
+    normalisation, as in all released weights, so a padded frame is ``-mean / (2 std)`` and not 0.
+    ``decibel``: decibels scaled to [0, 1] per clip (BAT, 2026) over the frames that are kept; ``mean`` and ``std`` play
+    no part, a padded frame is 0.
+
+    Args:
+        num_frames: length of the result in frames of 10 ms, or None: that of the longest clip in the batch, rounded up
+            to whole patches.
+        mean, std: of the data set's log-mels (AudioSet's by default); ``std`` is that of one value, not its double.
+        num_mels: mel bands.
+        sample_rate_hz: of the waveforms.
+        patch_frames: frames in one patch; ``num_frames`` is a multiple of it.
+        kind: which of the two front-ends.
+    """
+
+    num_frames: int | None = 1024
+    mean: float = -4.268
+    std: float = 4.569
+    num_mels: int = 128
+    sample_rate_hz: int = 16000
+    patch_frames: int = 16
+    kind: Kind = "kaldi"
+
+    def __post_init__(self) -> None:
+        if self.patch_frames < 1:
+            raise ValueError(f"features: patch_frames must be at least 1, got {self.patch_frames}")
+        if self.num_frames is not None and (self.num_frames < 1 or self.num_frames % self.patch_frames):
+            raise ValueError(
+                f"features: num_frames must be a positive multiple of patch_frames = {self.patch_frames}, or null, "
+                f"got {self.num_frames}"
+            )
+        if not self.std > 0.0:
+            raise ValueError(f"features: std must be positive, got {self.std}")
+        if self.num_mels < 4:
+            raise ValueError(f"features: num_mels must be at least 4, got {self.num_mels}")
+        if self.sample_rate_hz < 1000:
+            raise ValueError(f"features: sample_rate_hz must be at least 1000 Hz, got {self.sample_rate_hz}")
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"features: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+
+    @property
+    def min_samples(self) -> int:
+        """Samples in the shortest clip that fills one patch."""
+        return window_samples(self.sample_rate_hz) + (self.patch_frames - 1) * hop_samples(self.sample_rate_hz)
+
+    def check(self, num_samples: Int[Tensor, "batch"], width: int) -> None:
+        """Refuse clips that are too short for one patch, or said to be longer than the ``width`` of their batch.
+
+        Raises:
+            ValueError: naming the row, its samples and the limit.
+        """
+        bad = (num_samples < self.min_samples) | (num_samples > width)
+        if bool(bad.any()):
+            row = int(bad.int().argmax())
+            raise ValueError(
+                f"features: a clip must have between {self.min_samples} samples (one patch of {self.patch_frames} "
+                f"frames) and the batch's {width}, row {row} has {int(num_samples[row])}"
+            )
+
+    def __call__(
+        self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch frames mels"]:
+        """The spectrograms, float32; a clip's does not depend on what it is batched with.
+
+        Lengths are checked where that is free: when ``num_samples`` lies on the CPU, or when its maximum has to be
+        fetched anyway (``num_frames`` None). With ``num_samples`` on a GPU and fixed ``num_frames`` nothing waits for
+        the device, and a clip that is too short comes out as padding: call :meth:`check` before the transfer.
+
+        Args:
+            waveforms: mono, full scale 1.0; what lies behind a clip's own end is ignored.
+            num_samples: valid samples of each row; may stay on the CPU when the waveforms do not.
+
+        Raises:
+            ValueError: if a clip is shorter than one patch of frames, or longer than its batch is wide.
+        """
+        if num_samples.device.type == "cpu" or self.num_frames is None:
+            self.check(num_samples, waveforms.shape[1])
+        length = self.num_frames if self.num_frames is not None else self._whole_patches(num_samples)
+        num_samples = num_samples.to(waveforms.device, non_blocking=True)
+        samples_in_use = window_samples(self.sample_rate_hz) + (length - 1) * hop_samples(self.sample_rate_hz)
+        centred = _centred(waveforms, num_samples)[:, :samples_in_use]
+        log_mels = kaldi_fbank(centred, self.sample_rate_hz, self.num_mels)
+        log_mels = torch.nn.functional.pad(log_mels, (0, 0, 0, length - log_mels.shape[1]))
+        valid = _first(count_frames(num_samples, self.sample_rate_hz), length)
+        if self.kind == "decibel":
+            return scaled_decibels(log_mels, valid)
+        return (log_mels.masked_fill(~valid.unsqueeze(-1), 0.0) - self.mean) / (2.0 * self.std)
+
+    def _whole_patches(self, num_samples: Int[Tensor, "batch"]) -> int:
+        """Frames of the longest clip, rounded up to a multiple of ``patch_frames``."""
+        longest = count_frames(int(num_samples.max()), self.sample_rate_hz)
+        return -(-longest // self.patch_frames) * self.patch_frames
+
+
+def _centred(
+    waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch samples"]:
+    """Every clip without its mean over its own samples; 0 behind its end."""
+    outside = ~_first(num_samples, waveforms.shape[1])
+    waveforms = waveforms.float().masked_fill(outside, 0.0)
+    # In float64 the sum does not show how far a row is padded, so neither does anything after it.
+    mean = waveforms.sum(dim=1, dtype=torch.float64) / num_samples.clamp(min=1)
+    return (waveforms - mean.float().unsqueeze(1)).masked_fill(outside, 0.0)
+
+
+def _first(counts: Int[Tensor, "batch"], width: int) -> Bool[Tensor, "batch width"]:
+    """True at the first ``counts[i]`` places of row i."""
+    return torch.arange(width, device=counts.device) < counts.unsqueeze(1)

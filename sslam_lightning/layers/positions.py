@@ -1,0 +1,28 @@
+"""Fixed positions of patches in a two-dimensional field."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def sincos_positions(num_time: int, num_mel: int, dim: int) -> Float[Tensor, "patches dim"]:
+    """Two-dimensional sine-cosine positions, time-major (MAE, He et al., 2022, appendix A.1).
+
+    The first half of the width encodes the mel index, the second the time index, each as
+    [sin, cos] of index / 10000^(i / (dim / 4)). Nothing depends on the extent of the field, so positions of a longer
+    clip begin with those of a shorter one.
+
+    Raises:
+        ValueError: if ``dim`` is not a multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"2-D sine-cosine positions need a width that is a multiple of 4, got {dim}")
+    # In float64, as the released tables were made.
+    frequencies = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
+    time = torch.outer(torch.arange(num_time, dtype=torch.float64), frequencies)
+    mel = torch.outer(torch.arange(num_mel, dtype=torch.float64), frequencies)
+    time = torch.cat([time.sin(), time.cos()], dim=1)[:, None].expand(-1, num_mel, -1)
+    mel = torch.cat([mel.sin(), mel.cos()], dim=1)[None].expand(num_time, -1, -1)
+    return torch.cat([mel, time], dim=2).reshape(num_time * num_mel, dim).float()

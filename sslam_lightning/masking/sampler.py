@@ -1,0 +1,55 @@
+"""What every mask sampler is: a function from keys and a grid to masks that hide the same number in every row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sslam_lightning.types import Grid, Mask
+
+
+class MaskSampler(ABC):
+    """Draws which patches are hidden. To add a kind of mask, write the two methods in a new file."""
+
+    @abstractmethod
+    def num_hidden(self, grid: Grid) -> int:
+        """How many patches every row hides."""
+
+    @abstractmethod
+    def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows patches"]:
+        """True where a patch is hidden; a function of the keys alone."""
+
+    def __call__(self, keys: Int[Tensor, "rows"], grid: Grid) -> Mask:
+        """One mask a key.
+
+        Raises:
+            ValueError: if the grid is so small that the mask would hide nothing or everything.
+        """
+        num_hidden = self.num_hidden(grid)
+        if not 0 < num_hidden < grid.num_patches:
+            raise ValueError(
+                f"a mask must hide some patches and leave some visible, but {self} hides {num_hidden} of the "
+                f"{grid.num_patches} patches of a clip of {grid.time} x {grid.mel}: use longer clips or another ratio"
+            )
+        return mask_from_hidden(self.hidden(keys, grid), num_hidden)
+
+
+def mask_from_hidden(hidden: Bool[Tensor, "rows patches"], num_hidden: int) -> Mask:
+    """The mask with both of its index tables. Every row must hide ``num_hidden`` patches."""
+    order = torch.argsort(hidden.to(torch.uint8), dim=1, stable=True)  # visible ones first, both in ascending order
+    num_visible = hidden.shape[1] - num_hidden
+    return Mask(hidden, order[:, :num_visible], order[:, num_visible:])
+
+
+def choose_exactly(
+    candidates: Bool[Tensor, "rows patches"], tie_breaks: Float[Tensor, "rows patches"], count: int
+) -> Bool[Tensor, "rows patches"]:
+    """Exactly ``count`` patches a row: a random subset of the candidates, or all of them and random others.
+
+    ``tie_breaks`` are random numbers in [0, 1).
+    """
+    chosen = (candidates + tie_breaks).topk(count, dim=1, sorted=False).indices
+    return torch.zeros_like(candidates).scatter_(1, chosen, True)

@@ -1,0 +1,191 @@
+"""Numbers that judge a model: on labelled clips, and on representations alone."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_average_precision, multilabel_average_precision
+
+
+class MeanAveragePrecision(NamedTuple):
+    """The mean over the classes that could be scored, and how many those were."""
+
+    value: Float[Tensor, ""]  # in [0, 1]; not a number if no class had a positive
+    num_scored_classes: int
+    num_classes: int
+
+
+def mean_average_precision(
+    probabilities: Float[Tensor, "clips classes"], labels: Float[Tensor, "clips classes"] | Int[Tensor, "clips classes"]
+) -> MeanAveragePrecision:
+    """Exact mAP over classes with at least one positive clip (a class without one has no precision to average).
+
+    Raises:
+        ValueError: if the shapes differ, or if something is not a probability (torchmetrics would silently apply a
+            sigmoid to such a batch).
+    """
+    _check_predictions(probabilities, labels)
+    present = labels > 0.5
+    scored = present.any(dim=0)
+    num_scored, num_classes = int(scored.sum()), labels.shape[1]
+    guesses, truth = probabilities.float()[:, scored], present[:, scored].long()
+    if num_scored == 0:
+        value = torch.full((), torch.nan, device=probabilities.device)
+    elif num_scored == 1:  # torchmetrics takes one class for a binary task only
+        value = binary_average_precision(guesses[:, 0], truth[:, 0], thresholds=None)
+    else:
+        value = multilabel_average_precision(guesses, truth, num_scored, average="none", thresholds=None).mean()
+    return MeanAveragePrecision(value, num_scored, num_classes)
+
+
+class ScoredMeanAveragePrecision(Metric):
+    """:func:`mean_average_precision` over all batches and ranks, for use in a Lightning module.
+
+    ``compute()`` returns a :class:`MeanAveragePrecision`, so log its ``value``.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    probabilities: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.add_state("probabilities", [], dist_reduce_fx="cat")
+        self.add_state("labels", [], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        probabilities: Float[Tensor, "clips classes"],
+        labels: Float[Tensor, "clips classes"] | Int[Tensor, "clips classes"],
+    ) -> None:
+        """Remember one batch."""
+        _check_predictions(probabilities, labels)
+        if labels.shape[1] != self.num_classes:
+            raise ValueError(f"expected {self.num_classes} classes, got {labels.shape[1]}")
+        self.probabilities.append(probabilities.detach().float())
+        self.labels.append((labels > 0.5).to(torch.uint8))
+
+    def compute(self) -> MeanAveragePrecision:
+        """Score everything seen since the last reset."""
+        # After a synchronisation over ranks torchmetrics leaves one tensor where a list was.
+        probabilities, labels = (
+            state if isinstance(state, Tensor) else torch.cat(state) for state in self._never_empty()
+        )
+        return mean_average_precision(probabilities, labels)
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather from all ranks; a rank without a single clip takes part with an empty table of the right width."""
+        self.probabilities, self.labels = self._never_empty()
+        super().sync(*args, **kwargs)
+
+    def _never_empty(self) -> tuple[list[Tensor], list[Tensor]]:
+        if len(self.probabilities) > 0:
+            return self.probabilities, self.labels
+        nothing = torch.zeros(0, self.num_classes, device=self.device)
+        return [nothing], [nothing.to(torch.uint8)]
+
+
+def accuracy(
+    probabilities: Float[Tensor, "clips classes"], labels: Float[Tensor, "clips classes"] | Int[Tensor, "clips classes"]
+) -> Float[Tensor, ""]:
+    """Share of clips whose most probable class is among their labels.
+
+    Raises:
+        ValueError: if the shapes differ or there is no clip.
+    """
+    if probabilities.shape != labels.shape or probabilities.shape[0] == 0:
+        raise ValueError(
+            f"expected probabilities and labels of one shape (clips, classes) with at least one clip, "
+            f"got {tuple(probabilities.shape)} and {tuple(labels.shape)}"
+        )
+    best = probabilities.argmax(dim=1, keepdim=True)
+    return (labels.gather(1, best) > 0.5).float().mean()
+
+
+def knn_accuracy(
+    train_x: Float[Tensor, "train dim"],
+    train_labels: Int[Tensor, "train"],
+    x: Float[Tensor, "rows dim"],
+    labels: Int[Tensor, "rows"],
+    k: int,
+) -> Float[Tensor, ""]:
+    """Share of rows whose class is that of most of their ``k`` nearest training rows by cosine similarity.
+
+    Between classes with equally many neighbours the one with the greater summed similarity wins. Holds the whole table
+    of similarities, rows x train, in float32.
+
+    Raises:
+        ValueError: if ``k`` is not between 1 and the number of training rows.
+    """
+    if not 1 <= k <= train_x.shape[0]:
+        raise ValueError(f"k must lie between 1 and the {train_x.shape[0]} training rows, got {k}")
+    with torch.autocast(x.device.type, enabled=False):
+        unit_train, unit = (torch.nn.functional.normalize(rows.float(), dim=1) for rows in (train_x, x))
+        similarity, neighbours = (unit @ unit_train.T).topk(k, dim=1)
+    # One vote each, plus less than one in total for closeness, which can only decide between equal numbers of votes.
+    votes = 1.0 + (similarity.clamp(-1.0, 1.0) + 1.0) / (2.0 * (k + 1))
+    num_classes = int(train_labels.max()) + 1
+    ballot = torch.zeros(x.shape[0], num_classes, device=x.device)
+    return (ballot.scatter_add_(1, train_labels[neighbours], votes).argmax(dim=1) == labels).float().mean()
+
+
+def variance_indicator(x: Float[Tensor, "*rows dim"], across_ranks: bool = True) -> Float[Tensor, ""]:
+    """Standard deviation over rows, averaged over channels: near 0 when a representation has collapsed.
+
+    ``mean over channels of sqrt(unbiased variance over rows + 1e-6)``, the watch of data2vec 2.0 (Baevski et al., 2022;
+    ``compute_var`` in its code).
+
+    Args:
+        x: representations, rows first.
+        across_ranks: count the rows of all ranks when torch.distributed is initialised (a collective call: all ranks
+            have to make it).
+
+    Raises:
+        ValueError: if one process has fewer than two rows, so that nothing can vary.
+    """
+    rows = x.detach().float().flatten(0, -2)
+    distributed = across_ranks and dist.is_available() and dist.is_initialized()
+    if rows.shape[0] < 2 and not distributed:
+        raise ValueError(f"a variance needs at least two rows, got {rows.shape[0]}")
+    if not distributed:
+        return (rows.var(dim=0) + 1e-6).sqrt().mean()
+    # zss / (n - 1) - zs^2 / (n (n - 1)) over all ranks. The sums are put together in float64 from each rank's mean and
+    # variance: in float32 the difference would drown as soon as the mean is large.
+    count = torch.full((1,), rows.shape[0], dtype=torch.float64, device=rows.device)
+    mean, spread = rows.mean(dim=0).double(), rows.var(dim=0, correction=0).double()
+    totals = torch.cat([count, count * mean, count * (spread + mean.square())])
+    dist.all_reduce(totals)
+    n, zs, zss = totals.split([1, rows.shape[1], rows.shape[1]])
+    variance = zss / (n - 1.0) - zs.square() / (n * (n - 1.0))
+    return (variance.clamp(min=0.0) + 1e-6).sqrt().mean().float()
+
+
+def effective_rank(x: Float[Tensor, "*rows dim"]) -> Float[Tensor, ""]:
+    """Exponential of the entropy of the normalised singular values: how many directions are in use.
+
+    O. Roy and M. Vetterli, "The effective rank", EUSIPCO 2007, definition 1. The rows are not centred. Between 1 and
+    the smaller side of the matrix; 1 for a matrix of zeros, where the definition says nothing.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        singular_values = torch.linalg.svdvals(x.detach().float().flatten(0, -2))
+    share = singular_values / singular_values.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.special.entr(share).sum().exp()
+
+
+def _check_predictions(probabilities: Tensor, labels: Tensor) -> None:
+    """Refuse what torchmetrics would take silently for something else."""
+    if probabilities.ndim != 2 or probabilities.shape != labels.shape:
+        raise ValueError(
+            f"expected probabilities and labels of one shape (clips, classes), "
+            f"got {tuple(probabilities.shape)} and {tuple(labels.shape)}"
+        )
+    if not bool(((probabilities >= 0.0) & (probabilities <= 1.0)).all()):
+        lowest, highest = (float(bound) for bound in probabilities.aminmax())
+        raise ValueError(f"expected probabilities in [0, 1], got values from {lowest:g} to {highest:g}")

@@ -1,0 +1,58 @@
+"""The decoder of stage 1 and 2: a few grouped convolutions over the field of patches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sslam_lightning.layers import keep_visible, put_back
+from sslam_lightning.models.config import DecoderConfig
+from sslam_lightning.types import Grid, Mask
+
+
+class ConvDecoder(nn.Module):
+    """Guesses the hidden patches from the visible ones (data2vec 2.0, arXiv 2212.07525, section 3.2).
+
+    Each layer is a grouped convolution, a layer norm without weights and a GELU, with a residual where the widths
+    agree; a linear layer leads back to the encoder's width.
+    """
+
+    def __init__(self, config: DecoderConfig, encoder_dim: int) -> None:
+        super().__init__()
+        if encoder_dim % config.groups:
+            raise ValueError(
+                f"the encoder's dim must be a multiple of the decoder's groups, got {encoder_dim} and {config.groups}"
+            )
+        self.config = config
+        widths = [encoder_dim] + [config.dim] * config.depth
+        self.convs = nn.ModuleList(
+            nn.Conv2d(width, config.dim, config.kernel_size, padding=config.kernel_size // 2, groups=config.groups)
+            for width in widths[:-1]
+        )
+        self.proj = nn.Linear(config.dim, encoder_dim)
+
+    def forward(
+        self, visible: Float[Tensor, "rows visible dim"], mask: Mask, grid: Grid
+    ) -> Float[Tensor, "rows hidden dim"]:
+        """Guess the hidden patches, in the order of ``mask.hidden_index``."""
+        rows, _, dim = visible.shape
+        noise = torch.randn(rows, grid.num_patches, dim, device=visible.device, dtype=visible.dtype)
+        x = put_back(noise * self.config.noise_std, visible, mask.visible_index)
+        for conv in self.convs[:-1]:
+            x = _refine(self._convolve(conv, x, grid), x)
+        # Behind the last convolution tokens no longer meet, and only hidden ones are asked for.
+        last = keep_visible(self._convolve(self.convs[-1], x, grid), mask.hidden_index)
+        return self.proj(_refine(last, keep_visible(x, mask.hidden_index)))
+
+    def _convolve(self, conv: nn.Module, x: Tensor, grid: Grid) -> Tensor:
+        """Tokens in, tokens out. Tokens side by side are an image in channels-last layout already: nothing is copied."""
+        image = x.view(x.shape[0], grid.time, grid.mel, -1).permute(0, 3, 1, 2)
+        image = conv(image)[:, :, : grid.time, : grid.mel]  # an even kernel's padding gives one row and column too many
+        return image.permute(0, 2, 3, 1).reshape(x.shape[0], grid.num_patches, -1)
+
+
+def _refine(convolved: Tensor, residual: Tensor) -> Tensor:
+    refined = F.gelu(F.layer_norm(convolved, convolved.shape[-1:]))
+    return refined + residual if residual.shape[-1] == refined.shape[-1] else refined

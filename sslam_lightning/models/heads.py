@@ -1,0 +1,51 @@
+"""From an encoded clip to class logits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sslam_lightning.types import Encoded
+
+Pooling = Literal["clip_token", "mean", "linear_softmax"]
+
+
+class ClassificationHead(nn.Module):
+    """Layer norm and a linear layer on the clip token, the mean of all patches, or every patch.
+
+    Args:
+        dim: width of the encoder.
+        num_classes: number of logits.
+        pooling: ``clip_token`` (EAT), ``mean`` over patches, or ``linear_softmax``: patch-wise probabilities p are pooled
+            as sum(p^2) / sum(p), so that confident patches count more (Wang et al., 2019, arXiv 1810.09050).
+    """
+
+    def __init__(self, dim: int, num_classes: int, pooling: Pooling = "clip_token") -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"a classification head needs at least one class, got {num_classes}")
+        self.pooling = pooling
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.linear = nn.Linear(dim, num_classes)
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, encoded: Encoded) -> Float[Tensor, "rows classes"]:
+        """Class logits of every row."""
+        if self.pooling == "clip_token":
+            return self.linear(self.norm(encoded.clip))
+        if self.pooling == "mean":
+            return self.linear(self.norm(encoded.tokens.mean(dim=1)))
+        return linear_softmax(self.linear(self.norm(encoded.tokens)).float())
+
+
+def linear_softmax(logits: Float[Tensor, "rows tokens classes"]) -> Float[Tensor, "rows classes"]:
+    """The logit of sum(p^2) / sum(p), in logarithms, so that it stays exact where p is close to 0 or 1."""
+    log_p = F.logsigmoid(logits)
+    pooled = torch.logsumexp(2 * log_p, dim=1) - torch.logsumexp(log_p, dim=1)
+    pooled = pooled.clamp(max=-1e-7)  # log p < 0, or the logit is infinite
+    return pooled - torch.log(-torch.expm1(pooled))

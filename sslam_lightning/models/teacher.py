@@ -1,0 +1,35 @@
+"""The teacher: an exponential moving average of the student's encoder (data2vec, Baevski et al., 2022, section 3.3)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sslam_lightning.models.encoder import Encoder
+
+
+class Teacher(nn.Module):
+    """A copy of an encoder that follows it slowly, learns nothing by itself, and always is in evaluation mode."""
+
+    def __init__(self, student: Encoder) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(student).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in evaluation mode, whatever the model around does."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def follow(self, student: Encoder, decay: float) -> None:
+        """Move every weight towards the student's: teacher = decay * teacher + (1 - decay) * student."""
+        own, other = list(self.encoder.parameters()), list(student.parameters())
+        torch._foreach_lerp_(own, [p.to(q.dtype) for p, q in zip(other, own, strict=True)], 1.0 - decay)
+
+    @torch.no_grad()
+    def copy_from(self, weights: Mapping[str, Any]) -> None:
+        """Take over an encoder's state."""
+        self.encoder.load_state_dict(weights)

@@ -1,0 +1,13 @@
+"""What the student is asked to guess, and how wrong it was: one objective a file.
+
+Objectives are settings with a ``__call__``; they keep no state. Each returns one number, already weighted.
+"""
+
+from sslam_lightning.objectives.dino import Dino
+from sslam_lightning.objectives.reconstruction import Reconstruction
+from sslam_lightning.objectives.regression import Regression
+from sslam_lightning.objectives.source_retention import SourceRetention
+from sslam_lightning.objectives.targets import LayerTargets
+from sslam_lightning.objectives.utterance import Utterance
+
+__all__ = ["Dino", "LayerTargets", "Reconstruction", "Regression", "SourceRetention", "Utterance"]

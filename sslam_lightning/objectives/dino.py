@@ -1,0 +1,47 @@
+"""DINO's cross entropy between student and teacher (Caron et al., 2021, section 3.1; optional in EAT)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dino:
+    """Cross entropy between the sharpened, centred target and the student's clip token, instead of the utterance loss.
+
+    Args:
+        weight: of this loss in the total.
+        student_temperature: of the clip token's softmax.
+        teacher_temperature: of the target's softmax.
+        centre_momentum: of the moving average of target means, which keeps one dimension from taking over.
+        reduction: over rows, as in :class:`Utterance`.
+    """
+
+    weight: float = 1.0
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.05
+    centre_momentum: float = 0.9
+    reduction: Literal["sum", "mean"] = "mean"
+
+    def __call__(
+        self, clip_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"], centre: Float[Tensor, "1 dim"]
+    ) -> Float[Tensor, ""]:
+        """Summed over the width; summed or averaged over rows."""
+        wanted = ((targets.float() - centre) / self.teacher_temperature).softmax(dim=-1)
+        guessed = (clip_tokens.float() / self.student_temperature).log_softmax(dim=-1)
+        per_row = -(wanted * guessed).sum(dim=-1)
+        return self.weight * (per_row.sum() if self.reduction == "sum" else per_row.mean())
+
+    def moved_centre(
+        self, centre: Float[Tensor, "1 dim"], targets: Float[Tensor, "rows dim"]
+    ) -> Float[Tensor, "1 dim"]:
+        """The centre after a step: it follows the mean of the targets, over all ranks where there are several."""
+        total = torch.cat([targets.float().sum(dim=0), targets.new_tensor([targets.shape[0]], dtype=torch.float32)])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total)
+        return torch.lerp((total[:-1] / total[-1]).unsqueeze(0), centre, self.centre_momentum)

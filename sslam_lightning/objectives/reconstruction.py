@@ -1,0 +1,39 @@
+"""Reconstruction of the hidden patches' own values (MAE, He et al., 2022, section 3; optional in EAT)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sslam_lightning.objectives.regression import squared_error
+
+
+def normalise_patches(patches: Float[Tensor, "*rows values"]) -> Float[Tensor, "*rows values"]:
+    """Each patch to mean 0 and variance 1."""
+    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
+    return (patches - mean) * (variance + 1e-6).rsqrt()
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Squared error between a linear read-out of the decoder's output and the normalised patch.
+
+    Args:
+        weight: of this loss in the total.
+        beta: as in :class:`Regression`.
+        scale: as in :class:`Regression`; the default is 1 / sqrt(values in a patch).
+    """
+
+    weight: float = 1.0
+    beta: float = 0.0
+    scale: float | None = None
+
+    def __call__(
+        self, guesses: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
+    ) -> Float[Tensor, ""]:
+        """Summed over the patch's values, averaged over hidden patches."""
+        num_hidden = guesses.shape[0] * guesses.shape[1]
+        return self.weight * squared_error(guesses, normalise_patches(patches), self.beta, self.scale) / num_hidden

@@ -1,0 +1,46 @@
+"""Source-retention loss: in a mixture, keep both sources (SSLAM, ICLR 2025, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sslam_lightning.layers.gather import keep_visible, put_back
+from sslam_lightning.objectives.regression import squared_error
+
+
+def retain_sources(
+    own: Float[Tensor, "batch tokens dim"],
+    foreign: Float[Tensor, "batch shared dim"],
+    shared_index: Int[Tensor, "batch shared"],
+) -> Float[Tensor, "batch tokens dim"]:
+    """The mixture's target: where both sounds are, the mean of both clean targets; elsewhere the clip's own.
+
+    ``foreign`` is the target of the partner, which the teacher saw at the shared patches alone.
+    """
+    return put_back(own, (keep_visible(own, shared_index) + foreign) / 2, shared_index)
+
+
+@dataclass(frozen=True)
+class SourceRetention:
+    """Squared error between the decoder's output for the mixtures and both sources' targets.
+
+    Args:
+        weight: of this loss in the total. As in the public code the sum runs over the mixtures but is divided by the
+            hidden patches of clean clips and mixtures, so that 2 makes it the mean over the mixtures.
+        beta: as in :class:`Regression`.
+        scale: as in :class:`Regression`.
+    """
+
+    weight: float = 2.0
+    beta: float = 0.0
+    scale: float | None = None
+
+    def __call__(
+        self, guesses: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
+    ) -> Float[Tensor, ""]:
+        """Summed over the width and the mixtures' hidden patches, divided by twice their number."""
+        num_hidden = 2 * guesses.shape[0] * guesses.shape[1]
+        return self.weight * squared_error(guesses, targets, self.beta, self.scale) / num_hidden

@@ -1,0 +1,59 @@
+"""From the teacher's layers to what the student regresses (data2vec 2.0, arXiv 2212.07525, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Normalisation = Literal["instance", "batch", "layer"]
+
+
+def normalise(x: Float[Tensor, "rows tokens dim"], kind: Normalisation) -> Float[Tensor, "rows tokens dim"]:
+    """Normalise to mean 0 and variance 1, without learned weights.
+
+    ``instance``: every channel over the tokens of its row; ``batch``: every channel over all tokens of all rows;
+    ``layer``: every token over its channels.
+    """
+    if kind == "layer":
+        return F.layer_norm(x, x.shape[-1:])
+    variance, mean = torch.var_mean(x, dim=(1,) if kind == "instance" else (0, 1), correction=0, keepdim=True)
+    return (x - mean) * (variance + 1e-5).rsqrt()
+
+
+@dataclass(frozen=True)
+class LayerTargets:
+    """Averages the last layers of the teacher.
+
+    Args:
+        top_k_layers: how many of the last blocks count.
+        source: ``feed_forward`` takes a block's feed-forward output before the residual, ``block`` its output.
+        normalise_layers: applied to every layer, in this order.
+        normalise_average: applied to their average, in this order.
+    """
+
+    top_k_layers: int = 12
+    source: Literal["feed_forward", "block"] = "feed_forward"
+    normalise_layers: tuple[Normalisation, ...] = ("instance",)
+    normalise_average: tuple[Normalisation, ...] = ("layer",)
+
+    def __call__(
+        self, layers: Sequence[Float[Tensor, "rows tokens dim"]], top_k_layers: int | None = None
+    ) -> Float[Tensor, "rows tokens dim"]:
+        """The target of every token in float32, from ``layers``, the last of which is the teacher's last."""
+        chosen = layers[-(top_k_layers or self.top_k_layers) :]
+        total = torch.zeros_like(chosen[0], dtype=torch.float32)
+        for layer in chosen:
+            layer = layer.float()
+            for kind in self.normalise_layers:
+                layer = normalise(layer, kind)
+            total += layer
+        average = total.div_(len(chosen))
+        for kind in self.normalise_average:
+            average = normalise(average, kind)
+        return average

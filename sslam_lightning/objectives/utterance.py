@@ -1,0 +1,38 @@
+"""Utterance loss: the clip token guesses the whole clip (EAT, arXiv 2401.03497, section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sslam_lightning.objectives.regression import squared_error
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Squared error between the student's clip token and the mean of the teacher's targets over all patches.
+
+    Args:
+        weight: of this loss in the total.
+        beta: as in :class:`Regression`.
+        scale: as in :class:`Regression`.
+        reduction: ``sum`` over the device's rows is what the public code computes: the effective weight is then the
+            number of rows (clips x masks; 192 in EAT's recipe) and changes with the batch. ``mean`` does not depend on it.
+        top_k_layers: how many of the teacher's layers make this target; None means as many as for the regression.
+    """
+
+    weight: float = 1.0
+    beta: float = 0.0
+    scale: float | None = None
+    reduction: Literal["sum", "mean"] = "mean"
+    top_k_layers: int | None = None
+
+    def __call__(
+        self, clip_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"]
+    ) -> Float[Tensor, ""]:
+        """Summed over the width; summed or averaged over rows."""
+        error = self.weight * squared_error(clip_tokens, targets, self.beta, self.scale)
+        return error if self.reduction == "sum" else error / clip_tokens.shape[0]

@@ -1,0 +1,6 @@
+"""Pre-training and fine-tuning as LightningModules."""
+
+from sslam_lightning.training.finetune import FinetuneModule
+from sslam_lightning.training.pretrain import PretrainModule
+
+__all__ = ["FinetuneModule", "PretrainModule"]

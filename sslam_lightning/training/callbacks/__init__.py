@@ -1,0 +1,8 @@
+"""What happens around the steps: the teacher's move, guards, and measurements."""
+
+from sslam_lightning.training.callbacks.collapse_guard import CollapseGuard, GuardConfig
+from sslam_lightning.training.callbacks.ema_teacher import EMAConfig, EMATeacher
+from sslam_lightning.training.callbacks.loss_guard import LossGuard
+from sslam_lightning.training.callbacks.throughput import Throughput
+
+__all__ = ["CollapseGuard", "EMAConfig", "EMATeacher", "GuardConfig", "LossGuard", "Throughput"]

@@ -1,0 +1,50 @@
+"""Stops a run whose predictions or targets have become the same everywhere (data2vec 2.0's ``min_pred_var``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+
+
+@dataclass
+class GuardConfig:
+    """Bounds on the two signs of collapse: square root of the variance over rows, averaged over channels.
+
+    Args:
+        min_prediction_variance: bound for the decoder's output at hidden patches.
+        min_target_variance: bound for the teacher's targets.
+        after_updates: updates before the guard wakes up.
+    """
+
+    min_prediction_variance: float = 0.01
+    min_target_variance: float = 0.1
+    after_updates: int = 5000
+
+
+class Collapse(RuntimeError):
+    """The student has found that guessing the same everywhere is enough."""
+
+
+class CollapseGuard(pl.Callback):
+    """Looks at the logged variances every ``trainer.log_every_n_steps`` updates."""
+
+    def __init__(self, config: GuardConfig = GuardConfig()) -> None:
+        self.config = config
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop with a clear line below a bound."""
+        updates = trainer.global_step
+        if updates <= self.config.after_updates or updates % max(1, trainer.log_every_n_steps):
+            return
+        for name in ("prediction", "target"):
+            bound = getattr(self.config, f"min_{name}_variance")
+            value = float(trainer.callback_metrics.get(f"{name}_variance", bound))
+            if value < bound:
+                raise Collapse(
+                    f"collapse: after {updates} updates the {name} variance is {value:.2g}, below its bound {bound:g} "
+                    f"(model.guard.min_{name}_variance). Try a smaller learning rate or a slower teacher."
+                )

@@ -1,0 +1,70 @@
+"""Moves the teacher after every optimizer update (data2vec 2.0, arXiv 2212.07525, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
+
+from sslam_lightning.schedules import linear_anneal
+
+
+@dataclass
+class EMAConfig:
+    """The teacher's weights are decay * teacher + (1 - decay) * student; the decay rises in a straight line.
+
+    Args:
+        decay: at the start.
+        end_decay: at the end of annealing, and from there on.
+        anneal_updates: optimizer updates until ``end_decay``.
+    """
+
+    decay: float = 0.9998
+    end_decay: float = 0.99999
+    anneal_updates: int = 100_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay <= self.end_decay <= 1:
+            raise ValueError(f"ema needs 0 <= decay <= end_decay <= 1, got {self.decay} and {self.end_decay}")
+
+
+class EMATeacher(pl.Callback):
+    """Calls ``teacher.follow`` once per optimizer update, whatever the gradient accumulation."""
+
+    def __init__(self, config: EMAConfig = EMAConfig()) -> None:
+        self.config = config
+        self.updates = 0
+        self._seen_step = 0
+
+    @property
+    def decay(self) -> float:
+        """The decay after ``updates`` finished updates."""
+        return linear_anneal(self.updates, self.config.decay, self.config.end_decay, self.config.anneal_updates)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start counting at the trainer's step, which is not 0 in a resumed run."""
+        self._seen_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Follow the student if this batch ended in an update."""
+        if trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        self.updates += 1
+        pl_module.teacher.follow(pl_module.student, self.decay)
+        pl_module.log("ema_decay", self.decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The update count, and the schedule that it counts in."""
+        return {"updates": self.updates, **asdict(self.config)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting; a schedule changed in between is told."""
+        self.updates = state_dict["updates"]
+        saved = {key: value for key, value in state_dict.items() if key != "updates"}
+        if saved != asdict(self.config):
+            rank_zero_warn(f"the teacher's schedule was {saved} in the checkpoint and now is {asdict(self.config)}")

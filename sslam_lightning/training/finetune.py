@@ -1,0 +1,218 @@
+"""Fine-tuning and linear evaluation: the pre-trained encoder with a classification head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import MaxMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and_gain
+from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.features import LogMels
+from sslam_lightning.metrics import ScoredMeanAveragePrecision
+from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig
+from sslam_lightning.models.heads import Pooling
+from sslam_lightning.training.module import AudioModule
+from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.types import Batch
+
+
+class FinetuneModule(AudioModule):
+    """Classification of clips (EAT, arXiv 2401.03497, section 4; SSLAM, ICLR 2025, section 4).
+
+    Args:
+        encoder: size and switches; drop path belongs here.
+        features: log-mels and their normalisation.
+        num_classes: number of classes; the command line takes it from the data module.
+        multi_label: several classes may be present at once (binary cross entropy, mAP) or exactly one is (cross entropy,
+            accuracy); from the data module likewise.
+        class_names: recorded in the checkpoint; from the data module likewise.
+        pooling: what the prediction is made from: the clip token, the mean of all patches, or linear softmax over them.
+        roll_and_gain: random circular shift and gain of the waveform.
+        noise_and_roll: random noise and shift of the log-mels, for Speech Commands.
+        spec_augment: stripes of the log-mels set to zero; None leaves it out.
+        mixup: blends clips and labels; None leaves it out.
+        label_smoothing: share of every label's weight that goes evenly to all classes.
+        divide_by: what the summed binary cross entropy is divided by: the ``positives`` in the device's batch (public
+            code), or its ``clips``, which does not depend on how clips are shared out among devices.
+        frozen_encoder: train the head alone (linear evaluation).
+        frozen_drop_path: leave drop path on in a frozen encoder, as in the public code's linear evaluation.
+        optimizer: AdamW, its schedule and layer decay.
+        init_from: a checkpoint (ours or fairseq's) to take the encoder from, and the head where it fits.
+        init_part: the checkpoint's ``student`` or its ``teacher``.
+        resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
+        seed: of everything random in training.
+        compile: compile the blocks with ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderConfig = EncoderConfig(),
+        features: LogMels = LogMels(),
+        num_classes: int = 527,
+        multi_label: bool = True,
+        class_names: list[str] | None = None,
+        pooling: Pooling = "clip_token",
+        roll_and_gain: bool = True,
+        noise_and_roll: bool = False,
+        spec_augment: SpecAugment | None = None,
+        mixup: Mixup | None = None,
+        label_smoothing: float = 0.0,
+        divide_by: Literal["positives", "clips"] = "clips",
+        frozen_encoder: bool = False,
+        frozen_drop_path: bool = False,
+        optimizer: OptimizerConfig = OptimizerConfig(lr=5e-5, layer_decay=0.65, min_lr=1e-6),
+        init_from: str | None = None,
+        init_part: Literal["student", "teacher"] = "student",
+        resampler: str = "torchaudio",
+        seed: int = 0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(features, optimizer, seed, compile)
+        self.save_hyperparameters()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+        self.num_classes, self.multi_label = num_classes, multi_label
+        self.roll_and_gain, self.noise_and_roll, self.spec_augment = roll_and_gain, noise_and_roll, spec_augment
+        self.mixup, self.label_smoothing, self.divide_by = mixup, label_smoothing, divide_by
+        self.frozen_encoder, self.frozen_drop_path = frozen_encoder, frozen_drop_path
+        self.init_from, self.init_part = init_from, init_part
+
+        self.encoder = Encoder(encoder).requires_grad_(not frozen_encoder)
+        self.head = ClassificationHead(encoder.dim, num_classes, pooling)
+        self.score_name = "mAP" if multi_label else "accuracy"
+        self.score = (
+            ScoredMeanAveragePrecision(num_classes) if multi_label else MulticlassAccuracy(num_classes, average="micro")
+        )
+        self.best_score = MaxMetric()
+
+    # The method ------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        """Augment, predict, compare."""
+        log_mels, labels = self.augmented(batch)
+        loss = self.loss(self(log_mels), labels)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        return loss
+
+    def augmented(self, batch: Batch) -> tuple[Float[Tensor, "batch frames mels"], Float[Tensor, "batch classes"]]:
+        """Log-mels and labels as training sees them."""
+        keys = self.clip_keys(batch)
+        if self.roll_and_gain:
+            batch = batch._replace(waveforms=roll_and_gain(batch.waveforms, batch.num_samples, keys))
+        log_mels, labels = self.log_mels(batch), batch.labels
+        if self.noise_and_roll:
+            log_mels = noise_and_roll(log_mels, keys)
+        if self.spec_augment:
+            log_mels = self.spec_augment(log_mels, keys)
+        if self.mixup:
+            log_mels, labels, _ = self.mixup(log_mels, labels, keys)
+        return log_mels, labels
+
+    def forward(self, log_mels: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch classes"]:
+        """Class logits of whole clips."""
+        return self.head(self.encoder(log_mels))
+
+    def loss(
+        self, logits: Float[Tensor, "batch classes"], labels: Float[Tensor, "batch classes"]
+    ) -> Float[Tensor, ""]:
+        """Binary cross entropy summed over classes, or cross entropy, with smoothed labels."""
+        wanted = labels * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
+        logits = logits.float()
+        if not self.multi_label:
+            return -(wanted * logits.log_softmax(dim=1)).sum() / len(labels)
+        error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+        return error / (labels.sum().clamp(min=1) if self.divide_by == "positives" else len(labels))
+
+    def probabilities(self, batch: Batch) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+        """Class probabilities of a batch as it is, and the loss."""
+        logits = self(self.log_mels(batch)).float()
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1), self.loss(logits, batch.labels)
+
+    # Around it -------------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect predictions."""
+        self._collect("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect predictions."""
+        self._collect("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
+        """Names and class probabilities."""
+        logits = self(self.log_mels(batch)).float()
+        return batch.names, logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the epoch; the best is logged beside the last, and neither is hidden."""
+        score = self._score("val")
+        if not self.trainer.sanity_checking:
+            self.best_score.update(score)
+            self.log(f"val/best_{self.score_name}", self.best_score.compute())
+
+    def on_test_epoch_end(self) -> None:
+        """Score the test set."""
+        self._score("test")
+
+    def _collect(self, stage: str, batch: Batch) -> None:
+        probabilities, loss = self.probabilities(batch)
+        self.log(f"{stage}/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch.labels))
+        self.score.update(probabilities, batch.labels if self.multi_label else batch.labels.argmax(dim=1))
+
+    def _score(self, stage: str) -> Tensor:
+        result = self.score.compute()
+        self.score.reset()
+        if self.multi_label:
+            self.log(f"{stage}/scored_classes", float(result.num_scored_classes))
+            result = result.value
+        self.log(f"{stage}/{self.score_name}", result, prog_bar=True)
+        return result
+
+    def train(self, mode: bool = True) -> FinetuneModule:
+        """A frozen encoder stays in evaluation mode, unless the public code's variant is asked for."""
+        super().train(mode)
+        if self.frozen_encoder and not self.frozen_drop_path:
+            self.encoder.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Check the number of classes; start from a checkpoint, unless a run is being resumed."""
+        super().setup(stage)
+        expected = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.num_classes)
+        if expected != self.num_classes:
+            raise ValueError(f"the model has {self.num_classes} classes, the data {expected}")
+        if stage == "fit" and self.init_from and not self.trainer.ckpt_path:
+            self.start_from(self.init_from)
+
+    def start_from(self, path: str) -> None:
+        """Take over an encoder, and a head of the same shape if the file has one.
+
+        Raises:
+            ValueError: naming the first parameter that does not fit, or that the file has no teacher.
+        """
+        weights = read_weights(path)
+        state = weights.student if self.init_part == "student" else weights.teacher
+        if state is None:
+            raise ValueError(f"{path} holds no {self.init_part}: set model.init_part to student")
+        load_strictly(self.encoder, state, self.init_part, weights.source)
+        if weights.head and weights.head["linear.weight"].shape == self.head.linear.weight.shape:
+            load_strictly(self.head, weights.head, "head", weights.source)
+
+    def learning_parts(self) -> Sequence[nn.Module]:
+        """Encoder and head; parameters of a frozen encoder do not learn."""
+        return [self.encoder, self.head]
+
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        """All blocks."""
+        return list(self.encoder.blocks)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with layer decay."""
+        return self.build_optimizers(len(self.encoder.blocks))

@@ -1,0 +1,109 @@
+"""What pre-training and fine-tuning share: features, keys, seeds, the optimizer, and what is logged about it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sslam_lightning.features import LogMels
+from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.training.hparams import plain
+from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
+from sslam_lightning.types import Batch
+
+
+class AudioModule(pl.LightningModule):
+    """Base of the two modules.
+
+    Everything random is a function of the seed and of where training stands: draws for a clip depend on (seed, epoch,
+    clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a resumed run repeats nothing and misses nothing.
+    """
+
+    def __init__(self, features: LogMels, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
+        super().__init__()
+        self.features = features
+        self.optimizer_config = optimizer
+        self.seed = seed
+        self.compile_blocks = compile
+
+    def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
+        """Normalised log-mels of a batch, in float32 on the batch's device."""
+        return self.features(batch.waveforms, batch.num_samples)
+
+    def clip_keys(self, batch: Batch) -> Int[Tensor, "batch"]:
+        """The key of every clip's random draws in this epoch. Evaluation draws the same at every epoch."""
+        return clip_keys(batch.index, self.seed, self.current_epoch if self.training else -1)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed what has no key of its own, differently on every rank."""
+        where = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(where.encode(), digest_size=8).digest(), "little", signed=True))
+
+    def setup(self, stage: str) -> None:
+        """Check that the data fits; compile if asked to."""
+        data = getattr(self.trainer, "datamodule", None)
+        rate = getattr(data, "sample_rate_hz", None)
+        if rate is not None and rate != self.features.sample_rate_hz:
+            raise ValueError(f"the model expects audio at {self.features.sample_rate_hz} Hz, the data comes at {rate} Hz")
+        if self.compile_blocks:
+            for part in self.compiled_parts():
+                part.compile()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Refuse clips that are too short by name while their lengths are still at hand, then move the batch."""
+        lengths = batch.num_samples.tolist()
+        for name, length in zip(batch.names, lengths, strict=True):
+            if length < self.features.min_samples:
+                raise ValueError(
+                    f"{name} has {length} samples, but one patch of {self.features.patch_frames} frames takes "
+                    f"{self.features.min_samples} at {self.features.sample_rate_hz} Hz: leave out shorter clips"
+                )
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def learning_parts(self) -> Sequence[nn.Module]:
+        """The modules that the optimizer trains, those of the encoder by the encoder's own names."""
+        raise NotImplementedError
+
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        """The modules that ``compile`` compiles, each by itself."""
+        raise NotImplementedError
+
+    def build_optimizers(self, num_blocks: int) -> Any:
+        """AdamW and its schedule; the cosine ends where the trainer ends unless configured otherwise."""
+        config = self.optimizer_config
+        max_updates = config.max_updates or self.trainer.estimated_stepping_batches
+        if not math.isfinite(max_updates):
+            raise ValueError("the learning rate's cosine needs an end: set trainer.max_steps or optimizer.max_updates")
+        # With fp16 Lightning refuses to clip gradients that a fused optimizer has yet to unscale.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer = build_optimizer(self.learning_parts(), config, num_blocks, fused)
+        scheduler = ScheduledLR(optimizer, config, int(max_updates))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip as the trainer is told to, and log the norm before clipping."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        limit = gradient_clip_val if gradient_clip_val and by_norm else math.inf
+        if math.isfinite(limit):
+            norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        else:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if gradient_clip_val and not by_norm:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self.log("gradient_norm", norm)
+        self.log("learning_rate", max(group["lr"] for group in optimizer.param_groups))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep settings as plain data, whoever built the module."""
+        checkpoint["hyper_parameters"] = plain(dict(checkpoint.get("hyper_parameters", {})))
+        checkpoint["hyper_parameters"].setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")

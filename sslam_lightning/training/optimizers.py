@@ -1,0 +1,110 @@
+"""AdamW and its learning rates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from sslam_lightning.schedules import warmup_cosine
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter, 2019) with a linear warm-up and a cosine.
+
+    Args:
+        lr: peak learning rate.
+        betas: decay of the two moving averages.
+        eps: keeps the denominator off zero.
+        weight_decay: decoupled weight decay.
+        decay_all: also decay biases, norms and the clip token, as the public code does (though it marks them exempt).
+        warmup_updates: length of the warm-up.
+        max_updates: where the cosine ends; None means where the trainer ends.
+        min_lr: where warm-up starts and the cosine ends.
+        min_lr_scaled: whether ``min_lr`` shrinks with layer decay as the peak does. False is the public code: a layer
+            whose peak lies below ``min_lr`` keeps its peak as a constant rate.
+        layer_decay: factor between the learning rates of a block and the one above it; 1 for none.
+        layer_decay_embedding: whether patch embedding, clip token and input norm are scaled as the layer below the first
+            block. False is the public code, which trains them at the full rate.
+    """
+
+    lr: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.05
+    decay_all: bool = False
+    warmup_updates: int = 0
+    max_updates: int | None = None
+    min_lr: float = 0.0
+    min_lr_scaled: bool = True
+    layer_decay: float = 1.0
+    layer_decay_embedding: bool = True
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"optimizer: lr must be positive, got {self.lr}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"optimizer: layer_decay must lie in (0, 1], got {self.layer_decay}")
+        if self.warmup_updates < 0:
+            raise ValueError(f"optimizer: warmup_updates must not be negative, got {self.warmup_updates}")
+
+
+class ScheduledLR(LRScheduler):
+    """Sets every group's learning rate from the number of finished updates; keeps no state but that number."""
+
+    def __init__(self, optimizer: Optimizer, config: OptimizerConfig, max_updates: int) -> None:
+        self.config = config
+        self.max_updates = max_updates
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Any]:
+        """The rates of all groups for the next update."""
+        return [self._rate(group["initial_lr"]) for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of finished updates; everything else is configuration."""
+        return {"last_epoch": self.last_epoch, "_step_count": self._step_count, "_last_lr": self._last_lr}
+
+    def _rate(self, peak: float) -> float:
+        config = self.config
+        floor = config.min_lr * peak / config.lr if config.min_lr_scaled else min(config.min_lr, peak)
+        return warmup_cosine(self.last_epoch, peak, floor, config.warmup_updates, self.max_updates)
+
+
+def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_blocks: int, fused: bool) -> AdamW:
+    """AdamW over all parameters that learn, in groups by learning rate and weight decay.
+
+    Raises:
+        ValueError: if nothing learns.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in _learning(modules):
+        lr = config.lr * _layer_scale(name, config, num_blocks)
+        exempt = not config.decay_all and (parameter.ndim <= 1 or name.endswith("clip_token"))
+        groups[lr, 0.0 if exempt else config.weight_decay].append(parameter)
+    if not groups:
+        raise ValueError("no parameter is left to train")
+    params = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
+    return AdamW(params, lr=config.lr, betas=tuple(config.betas), eps=config.eps, fused=fused)
+
+
+def _learning(modules: Sequence[nn.Module]) -> Iterable[tuple[str, nn.Parameter]]:
+    return ((n, p) for module in modules for n, p in module.named_parameters() if p.requires_grad)
+
+
+def _layer_scale(name: str, config: OptimizerConfig, num_blocks: int) -> float:
+    """Layer decay (BEiT, Bao et al., 2022): 1 for the head, one factor less for every block towards the input."""
+    part, _, rest = name.partition(".")
+    if part == "blocks":
+        return config.layer_decay ** (num_blocks - int(rest.split(".")[0]))
+    if part in ("front_end", "clip_token", "input_norm", "prenet") and config.layer_decay_embedding:
+        return config.layer_decay ** (num_blocks + 1)
+    return 1.0
+
+

@@ -1,0 +1,240 @@
+"""Pre-training: stage 1 (EAT) and stage 2 (SSLAM) are configurations of one module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.features import LogMels
+from sslam_lightning.layers import keep_visible, repeat_rows
+from sslam_lightning.masking import InverseBlockMask, MaskSampler
+from sslam_lightning.metrics import variance_indicator
+from sslam_lightning.mixing import Mixer
+from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig, Teacher
+from sslam_lightning.objectives import Dino, LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
+from sslam_lightning.objectives.source_retention import retain_sources
+from sslam_lightning.random_streams import fold_in
+from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
+from sslam_lightning.training.module import AudioModule
+from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.types import Batch, Grid, Guesses, Mask, Mixture, Targets
+
+
+class PretrainModule(AudioModule):
+    """Masked regression to a teacher that follows the student (data2vec 2.0, EAT), on clean clips or on mixtures (SSLAM).
+
+    Args:
+        encoder: size and switches of student and teacher.
+        decoder: size of the decoder.
+        features: log-mels and their normalisation.
+        masking: which patches are hidden.
+        masks_per_clip: masked copies of every clip in a step.
+        targets: how the teacher's layers become targets.
+        regression: decoder output against targets at hidden patches.
+        utterance: clip token against the mean target; None leaves it out.
+        reconstruction: decoder output against the patches' own values; None leaves it out.
+        dino: a cross entropy instead of the utterance loss; None leaves it out.
+        mixing: partners and regions of stage 2's mixtures; None is stage 1.
+        source_retention: mixtures against both of their sources; needs ``mixing``.
+        ema: how the teacher follows.
+        guard: when to stop a run that collapses.
+        optimizer: AdamW and its schedule.
+        init_from: a checkpoint to start from (ours or fairseq's): student, teacher and decoder, as far as it has them.
+            Optimizer, schedule and the teacher's annealing start anew, as in the public stage 2.
+        resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
+        seed: of everything random in training.
+        compile: compile blocks and decoder with ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderConfig = EncoderConfig(),
+        decoder: DecoderConfig = DecoderConfig(),
+        features: LogMels = LogMels(),
+        masking: MaskSampler = InverseBlockMask(),
+        masks_per_clip: int = 16,
+        targets: LayerTargets = LayerTargets(),
+        regression: Regression = Regression(),
+        utterance: Utterance | None = Utterance(),
+        reconstruction: Reconstruction | None = None,
+        dino: Dino | None = None,
+        mixing: Mixer | None = None,
+        source_retention: SourceRetention | None = None,
+        ema: EMAConfig = EMAConfig(),
+        guard: GuardConfig = GuardConfig(),
+        optimizer: OptimizerConfig = OptimizerConfig(),
+        init_from: str | None = None,
+        resampler: str = "torchaudio",
+        seed: int = 0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(features, optimizer, seed, compile)
+        self.save_hyperparameters()
+        if source_retention and not mixing:
+            raise ValueError("source_retention needs mixing: there are no sources to retain in clean clips")
+        if utterance and dino:
+            raise ValueError("dino takes the place of utterance: set one of them to null")
+        if masks_per_clip < 1:
+            raise ValueError(f"masks_per_clip must be at least 1, got {masks_per_clip}")
+        if targets.top_k_layers > encoder.depth:
+            raise ValueError(f"targets.top_k_layers is {targets.top_k_layers}, the encoder has {encoder.depth} blocks")
+        self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
+        self.targets, self.regression, self.utterance = targets, regression, utterance
+        self.reconstruction, self.dino, self.source_retention = reconstruction, dino, source_retention
+        self.ema, self.guard, self.init_from = ema, guard, init_from
+
+        self.student = Encoder(encoder)
+        self.decoder = ConvDecoder(decoder, encoder.dim)
+        self.reconstruction_head = nn.Linear(encoder.dim, encoder.patch_size**2) if reconstruction else None
+        self.teacher = Teacher(self.student)
+        if dino:
+            self.register_buffer("centre", torch.zeros(1, encoder.dim))
+
+    # The method ------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        """One step of stage 1 or 2."""
+        keys = self.clip_keys(batch)
+        mixture = self.mix(self.log_mels(batch), keys)
+        grid = self.student.front_end.grid(mixture.log_mels)
+        mask = self.draw_masks(keys, grid)
+        targets = self.teacher_targets(mixture, grid)
+        guesses = self.guess(mixture, mask, grid)
+        losses = self.losses(guesses, targets, mask, mixture)
+        self.follow_centre(targets)
+        return self.sum_and_log(losses, guesses, targets, mask)
+
+    def mix(self, log_mels: Float[Tensor, "batch frames mels"], keys: Int[Tensor, "batch"]) -> Mixture:
+        """Stage 1: the clips. Stage 2: the clips and their mixtures."""
+        return self.mixing(log_mels, keys) if self.mixing else Mixture(log_mels)
+
+    def draw_masks(self, keys: Int[Tensor, "batch"], grid: Grid) -> Mask:
+        """``masks_per_clip`` masks a clip; a mixture gets those of its clean clip."""
+        copies = torch.arange(self.masks_per_clip, device=keys.device)
+        mask = self.masking(fold_in(keys.unsqueeze(1), copies).flatten(), grid)
+        return Mask(*(torch.cat([part, part]) for part in mask)) if self.mixing else mask
+
+    @torch.no_grad()
+    def teacher_targets(self, mixture: Mixture, grid: Grid) -> Targets:
+        """What the teacher makes of every whole clip and, for the mixtures, of their sources."""
+        embedded = self.teacher.encoder.embed(mixture.log_mels)
+        layers = self._teacher_layers(embedded)
+        patches = self.targets(layers)
+        alone = self.utterance and self.utterance.top_k_layers
+        clip = (self.targets(layers, alone) if alone else patches).mean(dim=1)
+        if not self.source_retention:
+            return Targets(patches, clip)
+        shared, partner = self._shared_patches(mixture, grid), mixture.partner
+        clean = embedded[: len(partner)]
+        foreign = self.targets(self._teacher_layers(keep_visible(clean[partner], shared)))
+        return Targets(patches, clip, retain_sources(patches[: len(partner)], foreign, shared))
+
+    def guess(self, mixture: Mixture, mask: Mask, grid: Grid) -> Guesses:
+        """What the student makes of the visible patches. Patches are embedded once a clip, not once a mask."""
+        visible = keep_visible(self.student.embed(mixture.log_mels), mask.visible_index)
+        encoded = self.student.encode(visible)
+        return Guesses(self.decoder(encoded.tokens, mask, grid), encoded.clip)
+
+    def losses(self, guesses: Guesses, targets: Targets, mask: Mask, mixture: Mixture) -> dict[str, Float[Tensor, ""]]:
+        """Every configured objective by its name."""
+        wanted = keep_visible(targets.patches, mask.hidden_index)
+        clip_targets = repeat_rows(targets.clip, self.masks_per_clip)
+        losses = {"regression": self.regression(guesses.patches, wanted)}
+        if self.utterance:
+            losses["utterance"] = self.utterance(guesses.clip, clip_targets)
+        if self.dino:
+            losses["dino"] = self.dino(guesses.clip, clip_targets, self.centre)
+        if self.reconstruction and self.reconstruction_head:
+            values = self.student.front_end.patchify(mixture.log_mels)
+            read_out = self.reconstruction_head(guesses.patches)
+            losses["reconstruction"] = self.reconstruction(read_out, keep_visible(values, mask.hidden_index))
+        if self.source_retention and targets.retained is not None:
+            mixed = slice(len(guesses.patches) // 2, None)
+            sources = keep_visible(targets.retained, mask.hidden_index[mixed])
+            losses["source_retention"] = self.source_retention(guesses.patches[mixed], sources)
+        return losses
+
+    def follow_centre(self, targets: Targets) -> None:
+        """DINO's centre follows the targets, after the step that used it."""
+        if self.dino and self.training:
+            self.centre = self.dino.moved_centre(self.centre, targets.clip)
+
+    def sum_and_log(
+        self, losses: dict[str, Tensor], guesses: Guesses, targets: Targets, mask: Mask
+    ) -> Float[Tensor, ""]:
+        """The total loss; every loss by name and the two signs of collapse go to the log."""
+        total = torch.stack(list(losses.values())).sum()
+        stage = "train" if self.training else "val"
+        rows = len(guesses.clip)
+        self.log(f"{stage}/loss", total, prog_bar=True, batch_size=rows, sync_dist=not self.training)
+        for name, loss in losses.items():
+            self.log(f"{stage}/loss_{name}", loss, batch_size=rows, sync_dist=not self.training)
+        if self.training:
+            with torch.no_grad():
+                hidden = keep_visible(targets.patches, mask.hidden_index)
+                self.log("prediction_variance", variance_indicator(guesses.patches.flatten(0, 1)))
+                self.log("target_variance", variance_indicator(hidden.flatten(0, 1)))
+        return total
+
+    def _teacher_layers(self, embedded: Tensor) -> Sequence[Tensor]:
+        return self.teacher.encoder.encode(
+            embedded, keep_layers=self.targets.top_k_layers, layer_source=self.targets.source
+        ).layers
+
+    @staticmethod
+    def _shared_patches(mixture: Mixture, grid: Grid) -> Int[Tensor, "batch shared"]:
+        columns = mixture.shared_columns
+        mels = torch.arange(grid.mel, device=columns.device)
+        return (columns.unsqueeze(-1) * grid.mel + mels).flatten(1)
+
+    # Around it -------------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        """The same losses on held-out clips, with the same masks at every epoch."""
+        return self.training_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
+        """Names and clip tokens of whole clips."""
+        return batch.names, self.student(self.log_mels(batch)).clip
+
+    def setup(self, stage: str) -> None:
+        """Start from a checkpoint, unless a run is being resumed."""
+        super().setup(stage)
+        if stage == "fit" and self.init_from and not self.trainer.ckpt_path:
+            self.start_from(self.init_from)
+
+    def start_from(self, path: str) -> None:
+        """Take over student, teacher and decoder; a file without a teacher gives it the student's weights.
+
+        Raises:
+            ValueError: naming the first parameter that does not fit.
+        """
+        weights = read_weights(path)
+        load_strictly(self.student, weights.student, "student", weights.source)
+        load_strictly(self.teacher.encoder, weights.teacher or weights.student, "teacher", weights.source)
+        if weights.decoder:
+            load_strictly(self.decoder, weights.decoder, "decoder", weights.source)
+        if weights.reconstruction and self.reconstruction_head:
+            load_strictly(self.reconstruction_head, weights.reconstruction, "reconstruction head", weights.source)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The teacher moves, and collapse is watched, however the trainer is built."""
+        return [EMATeacher(self.ema), CollapseGuard(self.guard)]
+
+    def learning_parts(self) -> Sequence[nn.Module]:
+        """Student, decoder and, where there is one, the reconstruction head."""
+        return [part for part in (self.student, self.decoder, self.reconstruction_head) if part is not None]
+
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        """All blocks and the decoder."""
+        return [*self.student.blocks, *self.teacher.encoder.blocks, self.decoder]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over student and decoder."""
+        return self.build_optimizers(len(self.student.blocks))

@@ -1,0 +1,70 @@
+"""Where the reference numbers are, and which of them were compared.
+
+``SSLAM_REFERENCE=<folder> pytest tests/parity`` takes another folder of the same form. Without it the whole collection
+beside the project is used where it exists, else the small cases kept in ``tests/parity/reference``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+_HERE = Path(__file__).parent
+_KEPT = _HERE / "reference"
+_WHOLE = _HERE.parents[1].parent / "shared" / "reference"
+_ran: set[str] = set()
+
+
+def reference_folder() -> Path:
+    named = os.environ.get("SSLAM_REFERENCE")
+    folder = Path(named) if named else _WHOLE if (_WHOLE / "cases").is_dir() else _KEPT
+    if not any((folder / "cases").glob("*.json")):
+        raise pytest.UsageError(f"{folder} holds no cases: expected {folder}/cases/*.json")
+    return folder
+
+
+def case_names(*patterns: str) -> list[str]:
+    """The cases that a test is to run, found by the patterns of their file names."""
+    folder = reference_folder() / "cases"
+    return sorted({path.stem for pattern in patterns for path in folder.glob(pattern + ".json")})
+
+
+class Reference:
+    """Reads cases, and remembers which ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def case(self, name: str) -> dict:
+        path = self.folder / "cases" / f"{name}.json"
+        if not path.is_file():
+            pytest.skip(f"the case {name} is not among the {self.folder.name} cases")
+        _ran.add(name)
+        return json.loads(path.read_text())
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        return dict(np.load(self.file(f"cases/{name}.npz")))
+
+    def file(self, relative: str) -> Path:
+        path = self.folder / relative
+        if not path.is_file():
+            pytest.skip(f"{relative} is one of the larger reference files and is not here: see SSLAM_REFERENCE")
+        return path
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    return Reference(reference_folder())
+
+
+def pytest_report_header() -> str:
+    return f"parity: reference numbers from {reference_folder()}"
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if _ran:
+        terminalreporter.write_line(f"parity: compared {len(_ran)} cases: {', '.join(sorted(_ran))}")

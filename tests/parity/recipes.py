@@ -1,0 +1,133 @@
+"""Rebuilds the reference's weights, inputs and masks from their names and seeds, and reads its vocabulary.
+
+The recipes are those of the reference's README: NumPy's legacy stream, keyed by the parameter's public name.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslam_lightning.checkpoints import from_fairseq, load_strictly
+from sslam_lightning.masking import MaskSampler
+from sslam_lightning.masking.sampler import mask_from_hidden
+from sslam_lightning.mixing import PartialMixing
+from sslam_lightning.models import DecoderConfig
+from sslam_lightning.objectives import LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
+from sslam_lightning.training import PretrainModule
+from sslam_lightning.types import Batch, Grid, Mask
+
+
+def recipe_tensor(name: str, shape: list[int]) -> Tensor:
+    x = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(int(np.prod(shape))).reshape(shape)
+    if len(shape) >= 2:
+        x = x * (1.0 if "extra_tokens" in name else 0.05)
+    elif name.endswith(".weight"):
+        x = 1 + 0.1 * x
+    else:
+        x = 0.05 * x
+    return torch.tensor(x, dtype=torch.float32)
+
+
+def recipe_state(shapes: dict[str, list[int]], prefix: str = "") -> dict[str, Tensor]:
+    return {name: recipe_tensor(prefix + name, shape) for name, shape in shapes.items() if "positions" not in name}
+
+
+def recipe_input(seed: int, shape: tuple[int, ...]) -> Tensor:
+    x = np.random.RandomState(seed).standard_normal(int(np.prod(shape))).reshape(shape) * 0.5
+    return torch.tensor(x, dtype=torch.float32)
+
+
+def recipe_mask(seed: int, rows: int, num_patches: int, num_hidden: int) -> Tensor:
+    draw = np.random.RandomState(seed)
+    hidden = torch.zeros(rows, num_patches, dtype=torch.bool)
+    for row in hidden:
+        row[draw.permutation(num_patches)[:num_hidden]] = True
+    return hidden
+
+
+@dataclass(frozen=True)
+class RecordedMasks(MaskSampler):
+    """Plays recorded masks back, one batch after the other."""
+
+    batches: list[Tensor] = field(default_factory=list)
+    played: list[int] = field(default_factory=lambda: [0])
+
+    def num_hidden(self, grid: Grid) -> int:
+        return int(self.batches[self.played[0]][0].sum())
+
+    def hidden(self, keys: Tensor, grid: Grid) -> Tensor:
+        return self.batches[self.played[0]]
+
+    def __call__(self, keys: Tensor, grid: Grid) -> Mask:
+        mask = mask_from_hidden(self.hidden(keys, grid), self.num_hidden(grid))
+        self.played[0] = (self.played[0] + 1) % len(self.batches)
+        return mask
+
+
+@dataclass(frozen=True)
+class RecordedRegions(PartialMixing):
+    """Partial mixing with the regions of a recording."""
+
+    starts: tuple[int, ...] = ()
+    region_frames: int = 240
+
+    def shared(self, keys: Tensor, num_time: int) -> Tensor:
+        frame = torch.arange(num_time) * self.patch_frames
+        alone = torch.stack([(frame >= start) & (frame < start + self.region_frames) for start in self.starts]).any(0)
+        return ~alone.expand(len(keys), -1)
+
+
+class FromLogMels(PretrainModule):
+    """The real module, fed with recorded log-mels in place of waveforms."""
+
+    def log_mels(self, batch: Batch) -> Tensor:
+        return batch.waveforms
+
+
+def log_mel_batch(log_mels: Tensor) -> Batch:
+    rows = len(log_mels)
+    return Batch(log_mels, torch.full((rows,), 0), torch.zeros(rows, 0), torch.arange(rows), ("",) * rows)
+
+
+def layer_targets(cfg: dict) -> LayerTargets:
+    """The public code's switches, in the order in which it applies them."""
+    per_layer = {"batch": "batch_norm_target_layer", "instance": "instance_norm_target_layer"}
+    per_layer["layer"] = "layer_norm_target_layer"
+    average = {"layer": "layer_norm_targets", "instance": "instance_norm_targets"}
+    return LayerTargets(
+        cfg["average_top_k_layers"],
+        "block" if cfg["end_of_block_targets"] else "feed_forward",
+        tuple(kind for kind, switch in per_layer.items() if cfg[switch]),
+        tuple(kind for kind, switch in average.items() if cfg[switch]),
+    )
+
+
+def pretrain_module(cfg: dict, state: dict, teacher: dict | None, source: str, **settings) -> FromLogMels:
+    """The module of a public configuration with public weights, through the checkpoint importer."""
+    weights = from_fairseq(state, cfg, source, teacher)
+    assert not weights.unused
+    shape = {"beta": cfg["loss_beta"], "scale": cfg["loss_scale"]}
+    mixed = "mixing" in settings
+    settings = {
+        "masks_per_clip": cfg["clone_batch"],
+        "targets": layer_targets(cfg),
+        "regression": Regression(cfg["d2v_loss"], **shape),
+        "utterance": Utterance(cfg["cls_loss"], **shape, reduction="sum", top_k_layers=1 if mixed else None),
+        "reconstruction": Reconstruction(cfg["recon_loss"], **shape) if cfg["recon_loss"] else None,
+        "source_retention": SourceRetention() if mixed else None,
+        **settings,
+    }
+    decoder = weights.decoder_config
+    assert isinstance(decoder, DecoderConfig)
+    module = FromLogMels(weights.encoder, decoder, **settings)
+    load_strictly(module.student, weights.student, "student", source)
+    load_strictly(module.teacher.encoder, weights.teacher, "teacher", source)
+    load_strictly(module.decoder, weights.decoder, "decoder", source)
+    if weights.reconstruction:
+        load_strictly(module.reconstruction_head, weights.reconstruction, "reconstruction head", source)
+    return module

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sslam_lightning.features import LogMels, kaldi_fbank, scaled_decibels
+from sslam_lightning.features.log_mels import Kind
+
+LENGTHS = [16000, 9001, 2800, 12345]
+
+
+def padded_clips(lengths: list[int], width: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips of noise with an offset, zeros behind their end."""
+    num_samples = torch.tensor(lengths)
+    waveforms = torch.zeros(len(lengths), width or max(lengths))
+    for row, length in enumerate(lengths):
+        generator = torch.Generator().manual_seed(length)
+        waveforms[row, :length] = torch.randn(length, generator=generator) * 0.1 + 0.3
+    return waveforms, num_samples
+
+
+def test_one_clip_step_by_step() -> None:
+    waveforms, num_samples = padded_clips([4000])
+    plain = kaldi_fbank(waveforms - waveforms.mean())[0]
+    spectrogram = LogMels(num_frames=32, mean=-5.0, std=2.0)(waveforms, num_samples)[0]
+    assert plain.shape == (23, 128)
+    torch.testing.assert_close(spectrogram[:23], (plain + 5.0) / 4.0, atol=1e-3, rtol=0)
+    assert spectrogram[23:].eq(1.25).all()  # padding is 0 before the normalisation
+
+
+def test_cuts_what_is_too_long() -> None:
+    waveforms, num_samples = padded_clips([16000])
+    short = LogMels(num_frames=32)(waveforms, num_samples)
+    assert short.shape == (1, 32, 128)
+    torch.testing.assert_close(short, LogMels(num_frames=96)(waveforms, num_samples)[:, :32], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("longest", "frames"), [(2800, 16), (2960, 32), (16000, 112)])
+def test_open_length_is_the_longest_clip_in_whole_patches(longest: int, frames: int) -> None:
+    waveforms, num_samples = padded_clips([longest, 2800], width=20000)
+    assert LogMels(num_frames=None)(waveforms, num_samples).shape == (2, frames, 128)
+    eight = math.ceil((1 + (longest - 400) // 160) / 8) * 8
+    assert LogMels(num_frames=None, patch_frames=8)(waveforms, num_samples).shape[1] == eight
+
+
+@pytest.mark.parametrize("kind", ["kaldi", "decibel"])
+@pytest.mark.parametrize("num_frames", [None, 64])
+def test_a_clip_does_not_depend_on_its_batch(kind: Kind, num_frames: int | None) -> None:
+    log_mels = LogMels(num_frames=num_frames, kind=kind)
+    waveforms, num_samples = padded_clips(LENGTHS, width=17000)
+    together = log_mels(waveforms, num_samples)
+    padding = 0.0 if kind == "decibel" else log_mels.mean / (-2 * log_mels.std)
+    for row, length in enumerate(LENGTHS):
+        alone = log_mels(waveforms[row : row + 1, :length], num_samples[row : row + 1])[0]
+        # Matrix products round differently for different numbers of rows; nothing else may differ.
+        torch.testing.assert_close(together[row, : alone.shape[0]], alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            together[row, alone.shape[0] :], torch.full_like(together[row, alone.shape[0] :], padding)
+        )
+
+
+@pytest.mark.parametrize("kind", ["kaldi", "decibel"])
+def test_what_lies_behind_a_clip_is_ignored(kind: Kind) -> None:
+    waveforms, num_samples = padded_clips(LENGTHS)
+    behind = torch.arange(waveforms.shape[1]) >= num_samples[:, None]
+    dirty = waveforms.masked_fill(behind, torch.nan)
+    log_mels = LogMels(num_frames=96, kind=kind)
+    torch.testing.assert_close(log_mels(dirty, num_samples), log_mels(waveforms, num_samples), atol=0, rtol=0)
+
+
+def test_decibel_spans_zero_to_one_over_the_clip() -> None:
+    waveforms, num_samples = padded_clips(LENGTHS)
+    spectrograms = LogMels(num_frames=128, kind="decibel")(waveforms, num_samples)
+    for row, length in zip(spectrograms, LENGTHS, strict=True):
+        valid = row[: 1 + (length - 400) // 160]
+        assert valid.min() == 0.0
+        assert valid.max() == 1.0
+        assert row[len(valid) :].eq(0.0).all()
+
+
+def test_decibels_by_hand() -> None:
+    decibels = torch.tensor([[10.0, -10.0], [-30.0, -200.0], [500.0, -500.0]])
+    valid = torch.tensor([[True, True, False]])
+    scaled = scaled_decibels((decibels * math.log(10) / 10)[None], valid)
+    expected = torch.tensor([[[1.0, 0.75], [0.5, 0.0], [0.0, 0.0]]])  # floor at 10 - 80 dB
+    torch.testing.assert_close(scaled, expected, atol=1e-6, rtol=0)
+
+
+def test_decibels_of_one_level_or_of_nothing_are_zero() -> None:
+    log_mels = torch.stack([torch.full((3, 4), -7.0), torch.randn(3, 4, generator=torch.Generator().manual_seed(0))])
+    valid = torch.tensor([[True, True, True], [False, False, False]])
+    assert scaled_decibels(log_mels, valid).eq(0.0).all()
+
+
+def test_float32_under_autocast() -> None:
+    waveforms, num_samples = padded_clips(LENGTHS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = LogMels(num_frames=64)(waveforms, num_samples)
+    torch.testing.assert_close(inside, LogMels(num_frames=64)(waveforms, num_samples), atol=0, rtol=0)
+
+
+def test_short_clip_is_named() -> None:
+    waveforms, num_samples = padded_clips([16000, 2799, 100])
+    message = r"between 2800 samples \(one patch of 16 frames\) and the batch's 16000, row 1 has 2799"
+    for num_frames in (None, 64):
+        with pytest.raises(ValueError, match=message):
+            LogMels(num_frames=num_frames)(waveforms, num_samples)
+
+
+def test_clip_longer_than_its_batch_is_named() -> None:
+    with pytest.raises(ValueError, match=r"and the batch's 16000, row 1 has 16001"):
+        LogMels()(torch.zeros(2, 16000), torch.tensor([16000, 16001]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_frames": 1000}, "num_frames must be a positive multiple of patch_frames = 16, or null, got 1000"),
+        ({"num_frames": 0}, "num_frames must be a positive multiple of patch_frames = 16, or null, got 0"),
+        ({"patch_frames": 0}, "patch_frames must be at least 1, got 0"),
+        ({"std": 0.0}, "std must be positive, got 0.0"),
+        ({"std": math.nan}, "std must be positive, got nan"),
+        ({"num_mels": 3}, "num_mels must be at least 4, got 3"),
+        ({"sample_rate_hz": 16}, "sample_rate_hz must be at least 1000 Hz, got 16"),
+        ({"kind": "mfcc"}, "kind must be one of kaldi, decibel, got 'mfcc'"),
+    ],
+)
+def test_wrong_settings(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LogMels(**settings)
