@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision, multilabel_average_precision
@@ -21,7 +21,7 @@ class MeanAveragePrecision(NamedTuple):
 
 
 def mean_average_precision(
-    probabilities: Float[Tensor, "clips classes"], labels: Float[Tensor, "clips classes"] | Int[Tensor, "clips classes"]
+    probabilities: Float[Tensor, "clips classes"], labels: Real[Tensor, "clips classes"]
 ) -> MeanAveragePrecision:
     """Exact mAP over classes with at least one positive clip (a class without one has no precision to average).
 
@@ -63,7 +63,7 @@ class ScoredMeanAveragePrecision(Metric):
     def update(
         self,
         probabilities: Float[Tensor, "clips classes"],
-        labels: Float[Tensor, "clips classes"] | Int[Tensor, "clips classes"],
+        labels: Real[Tensor, "clips classes"],
     ) -> None:
         """Remember one batch."""
         _check_predictions(probabilities, labels)
@@ -92,9 +92,7 @@ class ScoredMeanAveragePrecision(Metric):
         return [nothing], [nothing.to(torch.uint8)]
 
 
-def accuracy(
-    probabilities: Float[Tensor, "clips classes"], labels: Float[Tensor, "clips classes"] | Int[Tensor, "clips classes"]
-) -> Float[Tensor, ""]:
+def accuracy(probabilities: Float[Tensor, "clips classes"], labels: Real[Tensor, "clips classes"]) -> Float[Tensor, ""]:
     """Share of clips whose most probable class is among their labels.
 
     Raises:

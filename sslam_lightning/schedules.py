@@ -20,5 +20,6 @@ def warmup_cosine(update: int, peak: float, floor: float, warmup_updates: int, m
     """
     if update < warmup_updates:
         return floor + (peak - floor) * update / warmup_updates
-    progress = min(1.0, (update - warmup_updates) / max(1, max_updates - warmup_updates))
-    return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * progress))
+    num_updates = max(1, max_updates - warmup_updates)
+    done = min(update - warmup_updates, num_updates)
+    return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * done / num_updates))

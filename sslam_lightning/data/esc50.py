@@ -25,7 +25,7 @@ class _Row(NamedTuple):
 
 
 class ESC50DataModule(AudioDataModule):
-    """ESC-50 in its official layout, ``audio/`` and ``meta/esc50.csv``. Classes are the targets in the table, ascending.
+    """ESC-50 in its official layout, ``audio/`` and ``meta/esc50.csv``. Classes: the targets in the table, ascending.
 
     Args:
         root: folder of the data set.

@@ -106,7 +106,7 @@ class LogMels:
         valid = _first(count_frames(num_samples, self.sample_rate_hz), length)
         if self.kind == "decibel":
             return scaled_decibels(log_mels, valid)
-        return (log_mels.masked_fill(~valid.unsqueeze(-1), 0.0) - self.mean) / (2.0 * self.std)
+        return log_mels.masked_fill(~valid.unsqueeze(-1), 0.0).sub_(self.mean).div_(2.0 * self.std)
 
     def _whole_patches(self, num_samples: Int[Tensor, "batch"]) -> int:
         """Frames of the longest clip, rounded up to a multiple of ``patch_frames``."""
@@ -119,10 +119,10 @@ def _centred(
 ) -> Float[Tensor, "batch samples"]:
     """Every clip without its mean over its own samples; 0 behind its end."""
     outside = ~_first(num_samples, waveforms.shape[1])
-    waveforms = waveforms.float().masked_fill(outside, 0.0)
+    clips = waveforms.float().masked_fill(outside, 0.0)  # a copy, so the rest may work in place
     # In float64 the sum does not show how far a row is padded, so neither does anything after it.
-    mean = waveforms.sum(dim=1, dtype=torch.float64) / num_samples.clamp(min=1)
-    return (waveforms - mean.float().unsqueeze(1)).masked_fill(outside, 0.0)
+    mean = clips.sum(dim=1, dtype=torch.float64) / num_samples.clamp(min=1)
+    return clips.sub_(mean.float().unsqueeze(1)).masked_fill_(outside, 0.0)
 
 
 def _first(counts: Int[Tensor, "batch"], width: int) -> Bool[Tensor, "batch width"]:

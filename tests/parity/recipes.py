@@ -91,7 +91,8 @@ class FromLogMels(PretrainModule):
 
 def log_mel_batch(log_mels: Tensor) -> Batch:
     rows = len(log_mels)
-    return Batch(log_mels, torch.full((rows,), 0), torch.zeros(rows, 0), torch.arange(rows), ("",) * rows)
+    num_samples = torch.full((rows,), 160 * log_mels.shape[1] + 240)  # as many as make so many frames
+    return Batch(log_mels, num_samples, torch.zeros(rows, 0), torch.arange(rows), ("recorded",) * rows)
 
 
 def layer_targets(cfg: dict) -> LayerTargets:

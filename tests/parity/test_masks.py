@@ -1,0 +1,46 @@
+"""Statistics of the block masks over many rows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import reference_folder
+
+from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask
+from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.types import Grid
+
+_FILE = reference_folder() / "cases" / "block_mask_statistics.json"
+_STATISTICS = json.loads(_FILE.read_text()) if _FILE.is_file() else {}
+_NAMES = [name for name in _STATISTICS if name.startswith("audio")]
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_block_masks_have_the_public_statistics(name, reference):
+    case = reference.case("block_mask_statistics")[name]
+    args, rows, grid = case["args"], case["rows"], Grid(*case["args"]["img_shape"])
+    kind = BlockMask
+    if args["inverse_mask"]:
+        kind = FlexibleInverseBlockMask if args.get("flexible_mask") else InverseBlockMask
+    sampler = kind(args["mask_prob"], args["mask_length"], args["mask_prob_adjust"])
+    kept = ~sampler(clip_keys(torch.arange(rows), seed=0, epoch=0), grid).hidden
+    assert kept.sum(dim=1).unique().tolist() == case["keep_count"]
+
+    field = kept.view(rows, 1, *grid).float()
+    beside = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]).view(1, 1, 3, 3)
+    neighbours = F.conv2d(field, beside, padding=1)[field.bool()].view(rows, -1)
+    alone = (neighbours == 0).float()
+    # Both sides are samples: five standard errors of a difference of two means over rows.
+    for ours, theirs in (
+        (neighbours.mean(dim=1), case["mean_kept_neighbours"]),
+        (alone.mean(dim=1), case["frac_kept_isolated"]),
+    ):
+        assert ours.mean().item() == pytest.approx(theirs, abs=5 * (2 / rows) ** 0.5 * ours.std().item())
+    marginal = torch.tensor(case["marginal_keep"])
+    error = (marginal * (1 - marginal) * 2 / rows).sqrt()
+    z = (field.mean(dim=(0, 1)) - marginal) / error
+    assert z.abs().max() < 5
+    assert z.square().mean() < 1.5
