@@ -31,7 +31,9 @@ def _scramble(x: Tensor) -> Tensor:
 
 def fold_in(keys: Int[Tensor, "*shape"], data: int | Int[Tensor, "*other"]) -> Int[Tensor, "*broadcast"]:
     """New keys, one for every pair of a key and a number; the two shapes broadcast."""
-    return _scramble(keys * _GOLDEN_GAMMA + _scramble(torch.as_tensor(data, device=keys.device) + _GOLDEN_GAMMA))
+    if isinstance(data, int):  # filled on the device: a copy from the host would make it wait
+        data = torch.full((), data, dtype=torch.int64, device=keys.device)
+    return _scramble(keys * _GOLDEN_GAMMA + _scramble(data + _GOLDEN_GAMMA))
 
 
 def clip_keys(index: Int[Tensor, "batch"], seed: int, epoch: int) -> Int[Tensor, "batch"]:

@@ -50,11 +50,11 @@ class ESC50DataModule(AudioDataModule):
         folds = sorted({row.fold for row in rows})
         if fold is not None and fold not in folds:
             raise ValueError(f"{table} has the folds {', '.join(map(str, folds))}, not fold {fold}")
+        category = _categories(table, rows)
         missing = missing_rows(str(root / "audio"), [row.filename for row in rows])
         if missing:
             first = root / "audio" / rows[min(missing)].filename
             raise FileNotFoundError(f"{table}: {len(missing)} of {len(rows)} files do not exist, the first is {first}")
-        category = _categories(table, rows)
         super().__init__(class_names=tuple(category.values()), multi_label=False, **options)
         self.root = root
         self.fold = fold

@@ -183,12 +183,15 @@ class FinetuneModule(AudioModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Check the number of classes; start from a checkpoint, unless a run is being resumed."""
+        """Check the number of classes."""
         super().setup(stage)
         expected = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.num_classes)
         if expected != self.num_classes:
             raise ValueError(f"the model has {self.num_classes} classes, the data {expected}")
-        if stage == "fit" and self.init_from and not self.trainer.ckpt_path:
+
+    def on_fit_start(self) -> None:
+        """Start from a checkpoint, unless a run is being resumed."""
+        if self.init_from and not self.trainer.ckpt_path:
             self.start_from(self.init_from)
 
     def start_from(self, path: str) -> None:

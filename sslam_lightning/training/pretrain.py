@@ -203,10 +203,9 @@ class PretrainModule(AudioModule):
         """Names and clip tokens of whole clips."""
         return batch.names, self.student(self.log_mels(batch)).clip
 
-    def setup(self, stage: str) -> None:
+    def on_fit_start(self) -> None:
         """Start from a checkpoint, unless a run is being resumed."""
-        super().setup(stage)
-        if stage == "fit" and self.init_from and not self.trainer.ckpt_path:
+        if self.init_from and not self.trainer.ckpt_path:
             self.start_from(self.init_from)
 
     def start_from(self, path: str) -> None:

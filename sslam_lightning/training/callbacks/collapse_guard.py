@@ -26,6 +26,8 @@ class GuardConfig:
 class Collapse(RuntimeError):
     """The student has found that guessing the same everywhere is enough."""
 
+    for_users = True  # the message says it all
+
 
 class CollapseGuard(pl.Callback):
     """Looks at the logged variances every ``trainer.log_every_n_steps`` updates."""

@@ -11,6 +11,8 @@ import torch
 class NotFinite(RuntimeError):
     """The loss is NaN or infinite."""
 
+    for_users = True  # the message says it all
+
 
 class LossGuard(pl.Callback):
     """Looks at the loss without making the device wait for it, except every ``trainer.log_every_n_steps`` batches."""

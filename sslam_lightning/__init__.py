@@ -1,0 +1,40 @@
+"""SSLAM and its family: self-supervised pre-training of audio encoders on PyTorch Lightning."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sslam_lightning.data import AudioSetDataModule, ESC50DataModule, SyntheticDataModule
+    from sslam_lightning.models import Encoder, EncoderConfig
+    from sslam_lightning.training import FinetuneModule, PretrainModule
+
+__version__ = "0.1.0"
+
+# Imported on first use, so that `sslam --help` need not wait for torch.
+_HOMES = {
+    "AudioSetDataModule": "sslam_lightning.data",
+    "ESC50DataModule": "sslam_lightning.data",
+    "SyntheticDataModule": "sslam_lightning.data",
+    "Encoder": "sslam_lightning.models",
+    "EncoderConfig": "sslam_lightning.models",
+    "FinetuneModule": "sslam_lightning.training",
+    "PretrainModule": "sslam_lightning.training",
+}
+
+__all__ = [
+    "AudioSetDataModule",
+    "ESC50DataModule",
+    "Encoder",
+    "EncoderConfig",
+    "FinetuneModule",
+    "PretrainModule",
+    "SyntheticDataModule",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,74 @@
+"""``sslam`` and ``python -m sslam_lightning``: a thin door in front of the tools and of LightningCLI."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+_HELP = """\
+sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
+
+  sslam demo                       the whole method in three minutes on synthetic sounds, without any data
+  sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
+  sslam validate|test --config FILE --ckpt_path CKPT
+  sslam predict --config FILE --ckpt_path CKPT --trainer.callbacks+=sslam_lightning.training.callbacks.PredictionWriter
+  sslam benchmark pretrain         speed of a training step, part by part
+
+Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
+What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)
+What a class in a recipe knows:           sslam fit --model.help sslam_lightning.PretrainModule
+What a run will be, without running it:   sslam fit --config FILE --print_config
+Resume a run:                             sslam fit --config FILE --ckpt_path RUN/checkpoints/last.ckpt
+Set SSLAM_DEBUG=1 to see where in the code an error comes from.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command; errors of the user become one line and exit code 2."""
+    argv = list(sys.argv[1:] if args is None else args)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_HELP, end="")
+        sys.exit(0 if argv else 2)
+    try:
+        _dispatch(argv)
+    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        _complain(error)
+    except RuntimeError as error:
+        if not getattr(error, "for_users", False):
+            raise
+        _complain(error)
+
+
+def _dispatch(argv: list[str]) -> None:
+    if argv[0] == "--version":
+        from sslam_lightning import __version__
+
+        print(__version__)
+    elif argv[0] in ("demo", "benchmark"):
+        from sslam_lightning.cli import run_tool
+
+        run_tool(argv)
+    else:
+        from sslam_lightning.cli import run_trainer
+
+        run_trainer(argv)
+
+
+def _complain(error: Exception) -> NoReturn:
+    if os.environ.get("SSLAM_DEBUG"):
+        raise error
+    # An error in a loader's worker comes wrapped in the worker's traceback, with its own line last.
+    from sslam_lightning.cli import one_line
+
+    message = str(error) or repr(error)
+    if message.startswith("Caught "):
+        message = message.strip().splitlines()[-1].split("Error: ", 1)[-1]
+    line = one_line(message)
+    print(f"sslam: error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""LightningCLI, with its traps taken out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+
+from sslam_lightning.cli import one_line
+from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.training.callbacks import LossGuard, Throughput
+from sslam_lightning.training.module import AudioModule
+
+# Lightning's advice to itself, and hints that do not apply here.
+_NOISE = ("LeafSpec", "transfer_batch_to_device", "module.s. in eval mode at the start", "does not have many workers")
+
+
+# What the data knows and the model has to: (attribute of the data module, argument of the model).
+_LINKS = ("num_classes", "multi_label", "class_names", "resampler")
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong in one line; the usage of this parser would fill the screen."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Name what came, point to the help, leave with code 2."""
+        print(f"sslam: error: {one_line(message)} (see sslam fit --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+class KeepConfig(SaveConfigCallback):
+    """Writes the whole configuration beside the run's results, and overwrites nothing."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """The first configuration is config.yaml; those of resumptions are numbered."""
+        if stage != "fit" or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        resumption, target = 0, folder / "config.yaml"
+        while target.exists():
+            resumption += 1
+            target = folder / f"config_resumed_{resumption}.yaml"
+        self.parser.save(self.config, target, skip_none=False, overwrite=False, multifile=False)
+
+
+class SSLAMCLI(LightningCLI):
+    """``sslam fit|validate|test|predict``.
+
+    Results go to ``trainer.default_root_dir``: the configuration, logs as CSV (or to the logger of the configuration),
+    and checkpoints, the newest and ``last.ckpt`` (or as the configuration's ModelCheckpoint says).
+    """
+
+    def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
+        for noise in _NOISE:
+            warnings.filterwarnings("ignore", message=f".*{noise}")
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in str(record.msg))
+        super().__init__(
+            AudioModule,
+            AudioDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=KeepConfig,
+            auto_configure_optimizers=False,
+            # Seeds of training are keys of the modules; this one is for the weights' initialisation.
+            seed_everything_default=0,
+            trainer_defaults={"default_root_dir": "runs/latest", "log_every_n_steps": 10},
+            args=args if args != sys.argv[1:] else None,
+            run=run,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser with short errors."""
+        parser = Parser(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=_config_action(), help="Path to a configuration file; several layer, later ones win."
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The data's facts reach the model; the data default to synthetic sounds."""
+        parser.set_defaults({"data": {"class_path": "sslam_lightning.data.SyntheticDataModule"}})
+        for name in _LINKS:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """For ``fit`` the command line has the last word: Lightning would let the checkpoint's settings win."""
+        if self.config.get("subcommand") != "fit":
+            super()._parse_ckpt_path()
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Add what every run needs: guards, throughput, a CSV log and checkpoints unless configured."""
+        settings = self._get(self.config_init, "trainer", default={})
+        root = Path(settings["default_root_dir"])
+        resumes = bool(self._get(self.config_init, "ckpt_path", default=None))
+        if self.subcommand == "fit" and (root / "config.yaml").exists() and not resumes:
+            raise FileExistsError(
+                f"{root} already holds a run. Resume it with --ckpt_path {root}/checkpoints/last.ckpt, "
+                "or name another folder with --trainer.default_root_dir"
+            )
+        if settings["logger"] in (None, True):
+            kwargs["logger"] = CSVLogger(root, name="logs")
+        trainer = super().instantiate_trainer(**kwargs)
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:0] = [LossGuard(), Throughput()]
+        for callback in callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(root / "checkpoints")
+                callback.save_last = True if callback.save_last is None else callback.save_last
+        return trainer
+
+
+def _config_action() -> Any:
+    from jsonargparse import ActionConfigFile
+
+    return ActionConfigFile

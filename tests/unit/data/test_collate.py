@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sslam_lightning.data.collate import collate
+from sslam_lightning.data.dataset import BrokenClip
+from sslam_lightning.types import Clip
+
+
+def clip(index: int, num_samples: int) -> Clip:
+    return Clip(torch.full((num_samples,), float(index)), torch.eye(4)[index], index, f"{index}.wav")
+
+
+def test_pads_behind_the_end() -> None:
+    batch = collate([clip(1, 2), clip(3, 4), clip(2, 1)])
+    assert batch.waveforms.tolist() == [[1, 1, 0, 0], [3, 3, 3, 3], [2, 0, 0, 0]]
+    assert batch.num_samples.tolist() == [2, 4, 1]
+    assert batch.index.tolist() == [1, 3, 2]
+    assert batch.names == ("1.wav", "3.wav", "2.wav")
+    assert batch.labels.argmax(dim=1).tolist() == [1, 3, 2]
+    assert batch.broken == ()
+
+
+def test_a_broken_clip_takes_its_label_with_it() -> None:
+    batch = collate([clip(0, 3), BrokenClip("bad.wav", "holds no samples"), clip(2, 3), clip(3, 2)])
+    assert batch.index.tolist() == [0, 2, 3]
+    assert batch.labels.argmax(dim=1).tolist() == [0, 2, 3]
+    assert batch.waveforms[:, 0].tolist() == [0, 2, 3]
+    assert batch.broken == (("bad.wav", "holds no samples"),)
+
+
+def test_nothing_readable() -> None:
+    clips = [BrokenClip(f"{i}.wav", f"{i}.wav: no such file") for i in range(5)]
+    with pytest.raises(ValueError, match=r"none of the 5 clips of this batch can be read: 0.wav: no such file; 1.wav"):
+        collate(clips)
+
+
+def test_unlabelled() -> None:
+    batch = collate([Clip(torch.ones(2), torch.zeros(0), i, str(i)) for i in range(3)])
+    assert batch.labels.shape == (3, 0)
