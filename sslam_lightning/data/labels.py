@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sslam_lightning.data.descriptors import ClassTable
 
-_AUDIO_SUFFIXES = frozenset(
+_AUDIO_EXTENSIONS = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".webm", ".mkv")
 )
 _YOUTUBE_ID_LENGTH = 11
@@ -63,7 +63,7 @@ class _LabelFile:
         self.path = path
         self.labels: dict[int, str] = {}  # line number -> labels as they are written
         self._line_of_name: dict[str, int] = {}
-        self._lines_of_stem: dict[str, list[tuple[int, tuple[str, ...]]]] | None = None
+        self._entries_of_stem: dict[str, list[tuple[int, str]]] | None = None  # line and name without extension
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             for line, text in enumerate(file, start=1):
                 if text.strip():
@@ -85,17 +85,18 @@ class _LabelFile:
         return self._search(name) if line is None else line
 
     def _search(self, name: str) -> int:
-        if self._lines_of_stem is None:  # built only where the names are not spelled alike
-            self._lines_of_stem = defaultdict(list)
+        if self._entries_of_stem is None:  # built only where the names are not spelled alike
+            self._entries_of_stem = defaultdict(list)
             for entry, line in self._line_of_name.items():
-                parts = _parts(entry)
-                self._lines_of_stem[parts[-1]].append((line, parts))
-        parts = _parts(name)
-        found = _agreeing(parts, self._lines_of_stem.get(parts[-1], []))
-        if not found and len(parts[-1]) == _YOUTUBE_ID_LENGTH + 1 and parts[-1].startswith("Y"):
+                bare = _without_extension(entry)
+                self._entries_of_stem[_stem(bare)].append((line, bare))
+        bare = _without_extension(name)
+        stem = _stem(bare)
+        found = _agreeing(bare, self._entries_of_stem.get(stem, ()))
+        if not found and len(stem) == _YOUTUBE_ID_LENGTH + 1 and stem.startswith("Y"):
             # downloaders put a Y before the id, as a file name should not start with a dash
-            parts = (*parts[:-1], parts[-1][1:])
-            found = _agreeing(parts, self._lines_of_stem.get(parts[-1], []))
+            bare = bare.removesuffix(stem) + stem[1:]
+            found = _agreeing(bare, self._entries_of_stem.get(stem[1:], ()))
         if not found:
             raise ValueError(f"{self.path}: no entry for {name}")
         if len(found) > 1:
@@ -103,17 +104,18 @@ class _LabelFile:
         return found[0]
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """Folders and file name, without the extension (ids may hold dots, so only known extensions count as one)."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    stem = path.stem if path.suffix.lower() in _AUDIO_SUFFIXES else path.name
-    return (*(part for part in path.parts[:-1] if part != "/"), stem)
+def _without_extension(name: str) -> str:
+    """Ids may hold dots, so only known extensions count as one."""
+    name = name.replace("\\", "/").lstrip("/")
+    rest, dot, extension = name.rpartition(".")
+    return rest if dot + extension.lower() in _AUDIO_EXTENSIONS else name
 
 
-def _agreeing(parts: tuple[str, ...], entries: Sequence[tuple[int, tuple[str, ...]]]) -> list[int]:
+def _stem(bare: str) -> str:
+    return bare.rpartition("/")[2]
+
+
+def _agreeing(bare: str, entries: Sequence[tuple[int, str]]) -> list[int]:
     """Lines whose path is the end of this one, or the other way round; exact ones shut out the rest."""
-    exact = [line for line, entry in entries if entry == parts]
-    if exact:
-        return exact
-    shorter = [(line, entry, min(len(parts), len(entry))) for line, entry in entries]
-    return [line for line, entry, length in shorter if entry[-length:] == parts[-length:]]
+    exact = [line for line, entry in entries if entry == bare]
+    return exact or [line for line, entry in entries if entry.endswith(f"/{bare}") or bare.endswith(f"/{entry}")]

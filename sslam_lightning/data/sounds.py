@@ -17,12 +17,12 @@ Sound = Callable[[np.random.Generator, int, int], Samples]
 
 def tone(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """One steady sine, 250 to 3000 Hz."""
-    return _sine(_steady(_log_uniform(rng, 250, 3000), num_samples, sample_rate_hz))
+    return _sine(_steady(_log_uniform(rng, 250.0, 3000.0), num_samples, sample_rate_hz))
 
 
 def hum(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """A machine: ten harmonics of 60 to 250 Hz, falling off by 3 to 9 dB an octave."""
-    cycles = _steady(_log_uniform(rng, 60, 250), num_samples, sample_rate_hz)
+    cycles = _steady(_log_uniform(rng, 60.0, 250.0), num_samples, sample_rate_hz)
     slope = rng.uniform(0.5, 1.5)
     return sum((_sine(cycles * k + rng.random()) / np.float32(k**slope) for k in range(1, 11)), _silence(num_samples))
 
@@ -30,44 +30,44 @@ def hum(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samp
 def rising_chirp(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """One to four sweeps upwards by one and a half to three octaves."""
     sweep = _sawtooth(rng, num_samples)
-    return _glide(_log_uniform(rng, 250, 700) * 2 ** (sweep * rng.uniform(1.5, 3.0)), sample_rate_hz)
+    return _glide(_log_uniform(rng, 250.0, 700.0) * 2 ** (sweep * rng.uniform(1.5, 3.0)), sample_rate_hz)
 
 
 def falling_chirp(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """One to four sweeps downwards by one and a half to three octaves."""
     sweep = 1 - _sawtooth(rng, num_samples)
-    return _glide(_log_uniform(rng, 250, 700) * 2 ** (sweep * rng.uniform(1.5, 3.0)), sample_rate_hz)
+    return _glide(_log_uniform(rng, 250.0, 700.0) * 2 ** (sweep * rng.uniform(1.5, 3.0)), sample_rate_hz)
 
 
 def siren(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """A tone that goes up and down 2 to 7 times a second."""
-    swing = _sine(_steady(rng.uniform(2, 7), num_samples, sample_rate_hz) + rng.random())
-    return _glide(_log_uniform(rng, 500, 1800) * 2 ** (swing * rng.uniform(0.2, 0.6)), sample_rate_hz)
+    swing = _sine(_steady(rng.uniform(2.0, 7.0), num_samples, sample_rate_hz) + rng.random())
+    return _glide(_log_uniform(rng, 500.0, 1800.0) * 2 ** (swing * rng.uniform(0.2, 0.6)), sample_rate_hz)
 
 
 def flutter(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """Rotor blades: broad noise that swells 5 to 20 times a second."""
-    swell = 0.5 + 0.5 * _sine(_steady(rng.uniform(5, 20), num_samples, sample_rate_hz) + rng.random())
-    return _band_noise(rng, num_samples, sample_rate_hz, 100, _log_uniform(rng, 1500, 6000)) * swell**2
+    swell = 0.5 + 0.5 * _sine(_steady(rng.uniform(5.0, 20.0), num_samples, sample_rate_hz) + rng.random())
+    return _band_noise(rng, num_samples, sample_rate_hz, 100.0, _log_uniform(rng, 1500.0, 6000.0)) * swell**2
 
 
 def clicks(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """A clock or a ratchet: short knocks, 3 to 16 a second."""
-    since = _seconds_since_stroke(rng, _log_uniform(rng, 3, 16), num_samples, sample_rate_hz)
-    knock_hz, decay_seconds = _log_uniform(rng, 1000, 4000), _log_uniform(rng, 0.001, 0.004)
+    since = _seconds_since_stroke(rng, _log_uniform(rng, 3.0, 16.0), num_samples, sample_rate_hz)
+    knock_hz, decay_seconds = _log_uniform(rng, 1000.0, 4000.0), _log_uniform(rng, 0.001, 0.004)
     return np.exp(-since / np.float32(decay_seconds)) * _sine(since * min(knock_hz, 0.45 * sample_rate_hz) + 0.25)
 
 
 def hiss(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """Escaping steam: noise in one octave, from 2 to 4 kHz upwards."""
-    low_hz = _log_uniform(rng, 2000, 4000)
+    low_hz = _log_uniform(rng, 2000.0, 4000.0)
     return _band_noise(rng, num_samples, sample_rate_hz, min(low_hz, 0.2 * sample_rate_hz), 2 * low_hz)
 
 
 def bell(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """Strokes with the inharmonic partials of a bell, dying away, 0.7 to 2 a second."""
     since = _seconds_since_stroke(rng, rng.uniform(0.7, 2.0), num_samples, sample_rate_hz)
-    strike_hz, decay_seconds = _log_uniform(rng, 350, 900), rng.uniform(0.15, 0.5)
+    strike_hz, decay_seconds = _log_uniform(rng, 350.0, 900.0), rng.uniform(0.15, 0.5)
     wave = _silence(num_samples)
     for ratio in (1.0, 2.0, 2.4, 3.0, 4.5):  # prime, octave, tierce, quint, upper partial
         if ratio * strike_hz < 0.45 * sample_rate_hz:
@@ -77,12 +77,12 @@ def bell(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Sam
 
 def rumble(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """Thunder or traffic: noise below 80 to 200 Hz."""
-    return _band_noise(rng, num_samples, sample_rate_hz, 25, rng.uniform(80, 200))
+    return _band_noise(rng, num_samples, sample_rate_hz, 25.0, rng.uniform(80.0, 200.0))
 
 
 def background(rng: np.random.Generator, num_samples: int, sample_rate_hz: int) -> Samples:
     """The air of a room: noise over all frequencies, white to pink. Not one of the classes."""
-    return _band_noise(rng, num_samples, sample_rate_hz, 20, 0.5 * sample_rate_hz, slope=rng.uniform(0.0, 0.5))
+    return _band_noise(rng, num_samples, sample_rate_hz, 20.0, 0.5 * sample_rate_hz, slope=rng.uniform(0.0, 0.5))
 
 
 SOUNDS: dict[str, Sound] = {

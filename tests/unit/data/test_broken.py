@@ -42,4 +42,4 @@ def test_the_share_itself_is_allowed() -> None:
     account = BrokenClips(max_share=0.2, judge_after=5)
     account.record(batch(4, "a"))
     with pytest.raises(ValueError, match="max_broken_share must lie between 0 and 1, got 2"):
-        BrokenClips(2)
+        BrokenClips(2.0)

@@ -54,6 +54,6 @@ def test_settings() -> None:
     with pytest.raises(ValueError, match="sample_rate_hz must be positive, got 0"):
         RecordingDataset(recordings, 0)
     with pytest.raises(ValueError, match="max_clip_seconds must leave at least one sample, got 0"):
-        RecordingDataset(recordings, max_clip_seconds=0)
+        RecordingDataset(recordings, max_clip_seconds=0.0)
     with pytest.raises(ValueError, match="resampler must be one of"):
         RecordingDataset(recordings, resampler="ffmpeg")

@@ -1,0 +1,1 @@
+"""Measurements that users can repeat: ratios within one run, never a bare time."""

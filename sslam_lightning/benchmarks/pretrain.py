@@ -1,0 +1,233 @@
+"""Where the time of a pre-training step goes, and how far it is from what the machine can do."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import platform
+import resource
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from sslam_lightning.benchmarks.operations import step_operations
+from sslam_lightning.data import SyntheticDataModule
+from sslam_lightning.features import LogMels
+from sslam_lightning.mixing import PartialMixing
+from sslam_lightning.models import EncoderConfig
+from sslam_lightning.models.sizes import SIZES
+from sslam_lightning.objectives import LayerTargets, SourceRetention, Utterance
+from sslam_lightning.training import PretrainModule
+from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.types import Grid
+
+
+class Stopwatch(pl.Callback):
+    """Seconds of every step by part. Waits for the device at every mark, which a GPU's own overlap does not survive."""
+
+    def __init__(self, warmup_steps: int) -> None:
+        self.warmup_steps = warmup_steps
+        self.parts: dict[str, list[float]] = defaultdict(list)
+        self.steps: list[float] = []
+        self._step: dict[str, float] = defaultdict(float)
+        self._begin = self._last_end = 0.0
+
+    @contextlib.contextmanager
+    def measuring(self, part: str) -> Iterator[None]:
+        """Add the time inside to a part of the current step."""
+        start = now()
+        yield
+        self._step[part] += now() - start
+
+    def wrap(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, measured."""
+
+        @functools.wraps(function)
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            with self.measuring(part):
+                return function(*args, **kwargs)
+
+        return measured
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of the first step's data."""
+        self._last_end = now()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """What passed since the last step was waiting for data, and Lightning."""
+        self._begin = now()
+        self._step["data and loop"] += self._begin - self._last_end
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        """Backward begins."""
+        self._mark = now()
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Backward ends, the optimizer (with clipping) begins."""
+        self._step["backward"] += now() - self._mark
+        self._mark = now()
+
+    def on_before_zero_grad(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        """Nothing to do: gradients are cleared before the forward pass."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Close the books of a step. This callback stands behind the others, so their time is in the step."""
+        end = now()
+        self._step["optimizer"] += end - self._mark - self._step.get("ema", 0.0)
+        if batch_idx >= self.warmup_steps:
+            self.steps.append(end - self._last_end)
+            for part, seconds in self._step.items():
+                self.parts[part].append(seconds)
+        self._step.clear()
+        self._last_end = now()
+
+
+def now() -> float:
+    """Seconds, after everything asked of the device is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def matrix_rate(precision: str, shapes: list[tuple[int, int, int]], seconds: float = 1.5) -> float:
+    """Operations per second of plain matrix products of the step's own shapes (rows, inner, columns); the best of them."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
+    best = 0.0
+    for rows, inner, columns in shapes:
+        a, b = torch.randn(rows, inner, device=device).to(dtype), torch.randn(inner, columns, device=device).to(dtype)
+        a @ b
+        count, start = 0, now()
+        while now() - start < seconds:
+            a @ b
+            count += 1
+        best = max(best, 2 * rows * inner * columns * count / (now() - start))
+    return best
+
+
+def run_benchmark(
+    size: str,
+    batch_size: int,
+    masks_per_clip: int,
+    num_frames: int,
+    stage: int,
+    precision: str,
+    steps: int,
+    warmup_steps: int,
+    compile: bool,
+    out: str | None,
+) -> dict[str, Any]:
+    """Train for a few steps through ``Trainer.fit`` and print a table; see ``sslam benchmark pretrain --help``."""
+    encoder, decoder = SIZES[size]
+    torch.manual_seed(0)
+    module = PretrainModule(
+        encoder,
+        decoder,
+        LogMels(num_frames=num_frames),
+        masks_per_clip=masks_per_clip,
+        targets=LayerTargets(top_k_layers=encoder.depth),
+        utterance=Utterance(top_k_layers=1 if stage == 2 else None),
+        mixing=PartialMixing() if stage == 2 else None,
+        source_retention=SourceRetention() if stage == 2 else None,
+        optimizer=OptimizerConfig(max_updates=1000),
+        compile=compile,
+    )
+    watch = Stopwatch(warmup_steps)
+    _instrument(module, watch)
+    num_steps = steps + warmup_steps
+    data = SyntheticDataModule(
+        num_train=batch_size * num_steps,
+        num_val=1,
+        clip_seconds=num_frames / 100 + 0.015,
+        batch_size=batch_size,
+        num_workers=0,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_steps=num_steps,
+            precision=precision,  # type: ignore[arg-type]
+            accelerator="auto",
+            devices=1,
+            gradient_clip_val=4.0,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            callbacks=[watch],
+            default_root_dir=folder,
+        )
+        trainer.fit(module, data)
+
+    grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
+    hidden = module.masking.num_hidden(grid)
+    shared = module.mixing.num_shared(grid.time) * grid.mel if module.mixing else 0
+    operations = step_operations(encoder, decoder, batch_size, masks_per_clip, grid.num_patches, hidden, shared)
+    rate = matrix_rate(precision, _shapes(encoder, batch_size * masks_per_clip * (grid.num_patches - hidden + 1)))
+    seconds = sorted(watch.steps)[len(watch.steps) // 2]
+    floor = operations.total / rate
+    result = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
+        if not torch.cuda.is_available()
+        else torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "model": size,
+        "stage": stage,
+        "clips x masks": f"{batch_size} x {masks_per_clip}",
+        "frames": num_frames,
+        "precision": precision,
+        "compile": compile,
+        "seconds per step": seconds,
+        "clips per second": batch_size / seconds,
+        "operations per step": operations.total,
+        "matrix rate": rate,
+        "floor seconds": floor,
+        "times the floor": seconds / floor,
+        "share of the matrix rate": floor / seconds,
+        "peak memory GiB": _peak_memory_gib(),
+        "seconds by part": {part: sorted(times)[len(times) // 2] for part, times in watch.parts.items()},
+    }
+    print(_table(result))
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _instrument(module: PretrainModule, watch: Stopwatch) -> None:
+    """Measure the parts where they are called; the module's own code knows nothing of it."""
+    for part, name in {"features": "log_mels", "teacher": "teacher_targets", "losses": "losses"}.items():
+        setattr(module, name, watch.wrap(part, getattr(module, name)))
+    module.student.embed = watch.wrap("student", module.student.embed)  # type: ignore[method-assign]
+    module.student.encode = watch.wrap("student", module.student.encode)  # type: ignore[method-assign]
+    module.decoder.forward = watch.wrap("decoder", module.decoder.forward)  # type: ignore[method-assign]
+    module.teacher.follow = watch.wrap("ema", module.teacher.follow)  # type: ignore[method-assign]
+
+
+def _shapes(encoder: EncoderConfig, tokens: int) -> list[tuple[int, int, int]]:
+    hidden = int(encoder.dim * encoder.mlp_ratio)
+    return [(tokens, encoder.dim, 3 * encoder.dim), (tokens, encoder.dim, hidden), (tokens, hidden, encoder.dim)]
+
+
+def _peak_memory_gib() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = [f"{name:<26}{value:.4g}" if isinstance(value, float) else f"{name:<26}{value}" for name, value in result.items() if name != "seconds by part"]
+    parts = result["seconds by part"]
+    share = result["seconds per step"]
+    lines += ["seconds by part"] + [f"  {part:<24}{seconds:8.3f}  {seconds / share:6.1%}" for part, seconds in parts.items()]
+    return "\n".join(lines)
+
+
