@@ -1,6 +1,64 @@
+"""What all tests share: the shapes in signatures are checked, randomness is seeded, and models are tiny."""
+
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
 from jaxtyping import install_import_hook
 
-_CHECKED = ("layers", "features", "augment", "masking", "mixing", "objectives", "models", "random_streams", "metrics", "types", "schedules")
-install_import_hook([f"sslam_lightning.{name}" for name in _CHECKED], "beartype.beartype")
+if TYPE_CHECKING:
+    from sslam_lightning.models import DecoderConfig, EncoderConfig
+
+# Every call of a function of these packages is checked against its signature, shapes included; a wrong one raises
+# jaxtyping.TypeCheckError. Left out: metrics and features.log_mels, whose own ValueErrors about shapes and names are
+# tested and would come second, and what knows Lightning. The hook has to be there before the packages are imported,
+# so nothing of the project is imported at the top of this file. A whole number may stand for a float.
+_CHECKED = (
+    "augment",
+    "features.decibels",
+    "features.fbank",
+    "layers",
+    "masking",
+    "mixing",
+    "models",
+    "objectives",
+    "random_streams",
+    "schedules",
+    "types",
+)
+install_import_hook(
+    [f"sslam_lightning.{name}" for name in _CHECKED],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Initial weights, dropout and noise are the same in every run and in every order of the tests."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def encoder_config() -> EncoderConfig:
+    """Two blocks, 16 wide, on patches of 4 frames x 4 mels, four of them above each other."""
+    from sslam_lightning.models import EncoderConfig
+
+    return EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0, patch_size=4, num_mels=16)
+
+
+@pytest.fixture
+def decoder_config() -> DecoderConfig:
+    """Two convolutions, as wide as the tiny encoder."""
+    from sslam_lightning.models import DecoderConfig
+
+    return DecoderConfig(dim=16, depth=2, groups=4)
+
+
+@pytest.fixture
+def keys() -> torch.Tensor:
+    """The keys of 64 clips."""
+    from sslam_lightning.random_streams import clip_keys
+
+    return clip_keys(torch.arange(64), seed=0, epoch=0)

@@ -15,7 +15,7 @@ def demo(folder: str = "runs/demo", seed: int = 0) -> None:
         folder: where runs, table and picture go; must not exist yet.
         seed: of everything random.
     """
-    from sslam_lightning.demo import run_demo
+    from sslam_lightning.cli.demo import run_demo
 
     run_demo(folder, seed)
 

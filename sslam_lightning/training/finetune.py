@@ -91,6 +91,7 @@ class FinetuneModule(AudioModule):
             ScoredMeanAveragePrecision(num_classes) if multi_label else MulticlassAccuracy(num_classes, average="micro")
         )
         self.best_score = MaxMetric()
+        self.best_score.persistent(True)  # a resumed run has not forgotten it
 
     # The method ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,109 @@
+"""``sslam demo``: a list of ordinary commands, and a table and a picture of what came out."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sslam_lightning.cli import run_trainer
+from sslam_lightning.cli.configs import config_folder
+
+
+class Step(NamedTuple):
+    """One command of the demo: a run, the recipes that it layers, where it starts, and what it is called."""
+
+    run: str
+    title: str
+    recipes: tuple[str, ...]
+    init_from: str | None = None
+    tested: bool = False
+
+
+_TINY = ("model/tiny", "data/synthetic", "trainer/cpu")
+_TINY_PRETRAIN = ("model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu")
+_FINETUNE = ("finetune/audioset_20k", "finetune/corrected", *_TINY, "demo/finetune")
+_LINEAR = (*_FINETUNE, "finetune/linear", "demo/linear")
+STEPS = (
+    Step("stage1", "pre-training, stage 1", ("pretrain/eat_base_corrected", *_TINY_PRETRAIN, "demo/stage1")),
+    Step("stage2", "pre-training, stage 2", ("pretrain/sslam_base_corrected", *_TINY_PRETRAIN, "demo/stage2"), "stage1"),
+    Step("finetuned", "fine-tuned", _FINETUNE, "stage2", tested=True),
+    Step("scratch", "the same from scratch", _FINETUNE, None, tested=True),
+    Step("probe", "linear probe, pre-trained encoder", _LINEAR, "stage2", tested=True),
+    Step("probe_untrained", "linear probe, untrained encoder", _LINEAR, None, tested=True),
+)
+
+
+def run_demo(folder: str, seed: int) -> None:
+    """Run every step, then write ``results.md`` and ``guesses.png``; see ``sslam demo --help``."""
+    root = Path(folder)
+    if root.exists():
+        raise FileExistsError(f"{root} exists already: move it, or name another folder with --folder")
+    start = time.perf_counter()
+    rows = []
+    for number, step in enumerate(STEPS, start=1):
+        print(f"\n[{number}/{len(STEPS)}] {step.title}\n", flush=True)
+        rows.append(_run(step, root, seed))
+    minutes = (time.perf_counter() - start) / 60
+    table = _table(rows, minutes, seed)
+    (root / "results.md").write_text(table)
+    _draw(root / "stage2", root / "guesses.png")
+    print(f"\n{table}\nPicture: {root / 'guesses.png'}")
+
+
+def command(step: Step, root: Path, seed: int, subcommand: str = "fit") -> list[str]:
+    """The arguments of ``sslam`` that run a step."""
+    configs = config_folder()
+    args = [subcommand]
+    for recipe in step.recipes:
+        args += ["--config", os.path.relpath(configs / f"{recipe}.yaml")]
+    args += [f"--seed_everything={seed}", f"--model.seed={seed}", f"--trainer.default_root_dir={root / step.run}"]
+    init_from = f"{root / step.init_from}/checkpoints/last.ckpt" if step.init_from else "null"
+    args += [f"--model.init_from={init_from}"]
+    if subcommand == "test":
+        args += [f"--ckpt_path={root / step.run}/checkpoints/last.ckpt"]
+    return [*args, "--trainer.enable_model_summary=false"]
+
+
+def _run(step: Step, root: Path, seed: int) -> dict[str, str]:
+    args = command(step, root, seed)
+    print("sslam " + " ".join(args), flush=True)
+    run_trainer(args)
+    losses = _column(root / step.run, "train/loss")
+    row = {"run": step.title, "loss at start": f"{losses[0]:.3f}", "loss at end": f"{losses[-1]:.3f}", "test mAP": ""}
+    if step.tested:
+        run_trainer(command(step, root, seed, "test"))
+        row["test mAP"] = f"{_column(root / step.run, 'test/mAP')[-1]:.3f}"
+    return row
+
+
+def _column(run: Path, name: str) -> list[float]:
+    """A logged quantity in the order of the run's logs."""
+    values = []
+    for log in sorted((run / "logs").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime):
+        with log.open() as file:
+            values += [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+    return [value for value in values if math.isfinite(value)]
+
+
+def _table(rows: Sequence[dict[str, str]], minutes: float, seed: int) -> str:
+    header = list(rows[0])
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    lines += [f"| {' | '.join(row.values())} |" for row in rows]
+    return "\n".join(lines) + f"\n\nSynthetic soundscapes, seed {seed}, {minutes:.1f} minutes.\n"
+
+
+def _draw(run: Path, target: Path) -> None:
+    """What the student of stage 2 guesses on clips that it did not train on."""
+    from sslam_lightning.data import SyntheticDataModule
+    from sslam_lightning.training import PretrainModule
+    from sslam_lightning.training.pictures import draw_guesses
+
+    module = PretrainModule.load_from_checkpoint(run / "checkpoints/last.ckpt", map_location="cpu", init_from=None)
+    data = SyntheticDataModule(num_val=8, clip_seconds=2.1, batch_size=8, num_workers=0)
+    data.setup("test")
+    draw_guesses(module, next(iter(data.test_dataloader())), target)

@@ -1,0 +1,80 @@
+"""Pictures of what a pre-training module sees and guesses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sslam_lightning.layers import keep_visible
+from sslam_lightning.training.pretrain import PretrainModule
+from sslam_lightning.types import Batch, Grid
+
+
+@torch.no_grad()
+def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0) -> None:
+    """A clip, its mixture, what the student saw of it, and the decoder's guess beside the teacher's target, as PNG.
+
+    Targets have many channels; the three in which this clip's target varies most are shown as red, green and blue.
+
+    Args:
+        module: a trained module, on any device.
+        batch: clips to choose from (stage 2 needs at least two).
+        path: the file to write.
+        clip: which clip of the batch to show.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    module = module.eval()
+    keys = module.clip_keys(batch)
+    clean = module.log_mels(batch)
+    mixture = module.mix(clean, keys)
+    grid = module.student.front_end.grid(clean)
+    mask = module.draw_masks(keys, grid)
+    targets = module.teacher_targets(mixture, grid)
+    guesses = module.guess(mixture, mask, grid)
+    shown = len(batch.waveforms) + clip if module.mixing else clip  # the clip's mixture, where there are mixtures
+    row = shown * module.masks_per_clip
+    target = targets.retained[clip] if targets.retained is not None else targets.patches[shown]
+    guess = target.new_zeros(target.shape)
+    guess[mask.hidden_index[row]] = guesses.patches[row].float()
+    hidden = mask.hidden[row]
+    channels, low, high = _palette(target)
+    size = module.student.config.patch_size
+    cover = hidden.view(*grid).repeat_interleave(size, 0).repeat_interleave(size, 1)
+
+    panels = [
+        (f"clip: {batch.names[clip]}", clean[clip].T),
+        ("its mixture" if module.mixing else "the same (no mixing)", mixture.log_mels[shown].T),
+        ("what the student sees", mixture.log_mels[shown].masked_fill(cover, float("nan")).T),
+        ("target at hidden patches", _colours(target, channels, low, high, hidden, grid)),
+        ("guess at hidden patches", _colours(guess, channels, low, high, hidden, grid)),
+    ]
+    figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2 * len(panels)), layout="constrained")
+    for axis, (title, image) in zip(axes, panels, strict=True):
+        axis.imshow(image.cpu().numpy(), origin="lower", aspect="auto", interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.set_ylabel("mel")
+    error = (keep_visible(target[None], mask.hidden_index[row][None]) - guesses.patches[row].float()).square().mean()
+    axes[-1].set_xlabel(f"time (patches of {size} frames); mean squared error {float(error):.3f}, target variance about 1")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _palette(target: Float[Tensor, "patches dim"]) -> tuple[Tensor, Tensor, Tensor]:
+    channels = target.var(dim=0).topk(3).indices
+    chosen = target[:, channels]
+    return channels, chosen.amin(dim=0), chosen.amax(dim=0)
+
+
+def _colours(
+    x: Float[Tensor, "patches dim"], channels: Tensor, low: Tensor, high: Tensor, hidden: Tensor, grid: Grid
+) -> Float[Tensor, "mel time 3"]:
+    colours = ((x[:, channels] - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    colours[~hidden] = 1.0
+    return colours.view(*grid, 3).transpose(0, 1)

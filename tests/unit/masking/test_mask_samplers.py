@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask, MaskSampler, UniformMask, block
+from sslam_lightning.masking.sampler import choose_exactly, mask_from_hidden
+from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.types import Grid
+
+SAMPLERS = [
+    InverseBlockMask(),
+    InverseBlockMask(0.75, adjust=0.1),
+    FlexibleInverseBlockMask(),
+    BlockMask(),
+    BlockMask(0.5, block_patches=4),
+    UniformMask(),
+]
+GRIDS = [Grid(64, 8), Grid(13, 8), Grid(3, 8), Grid(7, 5), Grid(1, 8), Grid(2, 3), Grid(128, 1), Grid(100, 16)]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_every_row_hides_the_same_number_and_the_tables_agree(
+    sampler: MaskSampler, grid: Grid, keys: torch.Tensor
+) -> None:
+    mask = sampler(keys, grid)
+    num_hidden = sampler.num_hidden(grid)
+    assert 0 < num_hidden < grid.num_patches
+    assert mask.hidden.shape == (64, grid.num_patches)
+    assert (mask.hidden.sum(dim=1) == num_hidden).all()
+    assert mask.hidden_index.shape == (64, num_hidden)
+    assert mask.visible_index.shape == (64, grid.num_patches - num_hidden)
+    assert mask.hidden.gather(1, mask.hidden_index).all()
+    assert not mask.hidden.gather(1, mask.visible_index).any()
+    for index in (mask.hidden_index, mask.visible_index):
+        assert (index.diff(dim=1) > 0).all()  # ascending, so each patch once
+
+
+@pytest.mark.parametrize(
+    ("sampler", "grid", "visible"),
+    [
+        (InverseBlockMask(0.8), Grid(64, 8), 102),  # EAT base
+        (InverseBlockMask(0.75), Grid(64, 8), 128),  # EAT large
+        (InverseBlockMask(0.8), Grid(32, 8), 51),
+        (InverseBlockMask(0.8), Grid(13, 8), 20),
+        (InverseBlockMask(0.8), Grid(3, 8), 4),
+        (InverseBlockMask(0.8), Grid(1, 8), 1),
+        (FlexibleInverseBlockMask(0.8), Grid(64, 8), 102),
+        (BlockMask(0.8), Grid(64, 8), 512 - 409),
+        (BlockMask(0.8), Grid(13, 8), 104 - 83),
+        (UniformMask(0.75), Grid(64, 8), 128),
+        (UniformMask(0.75), Grid(3, 8), 6),
+    ],
+    ids=str,
+)
+def test_counts_of_the_recipes(sampler: MaskSampler, grid: Grid, visible: int, keys: torch.Tensor) -> None:
+    assert sampler(keys, grid).visible_index.shape == (64, visible)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_a_clips_key_alone_decides(sampler: MaskSampler, keys: torch.Tensor) -> None:
+    grid = Grid(13, 8)
+    mask = sampler(keys, grid)
+    assert torch.equal(sampler(keys[10:13], grid).hidden, mask.hidden[10:13])
+    assert torch.equal(sampler(keys.flip(0), grid).hidden, mask.hidden.flip(0))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_clips_and_epochs_differ(sampler: MaskSampler) -> None:
+    grid, index = Grid(64, 8), torch.arange(50)
+    first, second = (sampler(clip_keys(index, seed=0, epoch=epoch), grid).hidden for epoch in (0, 1))
+    assert first.unique(dim=0).shape[0] == 50
+    assert not (first == second).all(dim=1).any()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS[:4], ids=str)
+def test_blocks_hold_together(sampler: BlockMask, keys: torch.Tensor) -> None:
+    """Neighbours share their fate far more often than in a mask of single patches."""
+    grid = Grid(64, 8)
+
+    def share_equal(mask: MaskSampler) -> float:
+        field = mask(keys, grid).hidden.view(-1, *grid)
+        return (field[:, 1:] == field[:, :-1]).float().mean().item()
+
+    assert share_equal(UniformMask(sampler.hidden_ratio)) < 0.71  # 0.68 at 0.8, 0.625 at 0.75
+    assert share_equal(sampler) > 0.8
+
+
+def test_uniform_masks_hide_every_patch_equally_often() -> None:
+    grid, rows = Grid(13, 8), 5000
+    share = UniformMask(0.75)(clip_keys(torch.arange(rows), 0, 0), grid).hidden.float().mean(dim=0)
+    error = (0.75 * 0.25 / rows) ** 0.5
+    assert (share - 0.75).abs().max() < 5 * error
+
+
+def covered(
+    monkeypatch: pytest.MonkeyPatch, sampler: BlockMask, centre: int, grid: Grid, shape: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """The (time, mel) of all patches under one block around a known centre."""
+    monkeypatch.setattr(block, "integers", lambda keys, count, high: torch.full((len(keys), 1), centre))
+    field = sampler._cover_with(torch.zeros(1, dtype=torch.long), grid, 0.5, *shape).view(*grid)
+    return [(int(time), int(mel)) for time, mel in field.nonzero()]
+
+
+@pytest.mark.parametrize(
+    ("size", "centre", "times", "mels"),
+    [
+        (5, (6, 4), range(4, 9), range(2, 7)),
+        (5, (0, 0), range(3), range(3)),  # what sticks out falls onto the border
+        (5, (12, 7), range(10, 13), range(5, 8)),
+        (5, (6, 1), range(4, 9), range(4)),
+        (4, (6, 4), range(4, 8), range(2, 6)),  # an even block reaches further back
+        (1, (6, 4), range(6, 7), range(4, 5)),
+    ],
+)
+def test_blocks_lie_around_their_centre(
+    monkeypatch: pytest.MonkeyPatch, size: int, centre: tuple[int, int], times: range, mels: range
+) -> None:
+    found = covered(monkeypatch, BlockMask(0.5, size), centre[0] * 8 + centre[1], Grid(13, 8), (size, size))
+    assert found == [(time, mel) for time in times for mel in mels]
+
+
+def test_flexible_blocks_lie_around_their_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = covered(monkeypatch, FlexibleInverseBlockMask(), 6 * 8 + 4, Grid(13, 8), (8, 3))
+    assert found == [(time, mel) for time in range(4, 12) for mel in range(2, 5)]
+
+
+def test_flexible_masks_draw_each_of_their_shapes() -> None:
+    # One block of one of three shapes; a mask with as many visible patches shows it as it is.
+    sampler = FlexibleInverseBlockMask(0.95, adjust=0.0, shapes=((25, 1), (1, 25), (5, 5)))
+    grid = Grid(30, 30)
+    rows = sampler._cover(clip_keys(torch.arange(900), 0, 0), grid, 1 / 36).view(900, *grid)
+    tall, wide = rows.any(dim=2).sum(dim=1), rows.any(dim=1).sum(dim=1)
+    shapes = [(wide == 1) & (tall > 5), (tall == 1) & (wide > 5), (tall <= 5) & (wide <= 5)]
+    counts = torch.stack(shapes).sum(dim=1)
+    assert counts.sum() == 900
+    assert (counts - 300).abs().max() < 5 * (900 * 2 / 9) ** 0.5
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, {1, 4}), (1, {4}), (3, {1, 4, 3}), (5, {0, 1, 2, 3, 4})])
+def test_choosing_takes_candidates_first_and_then_by_tie_breaks(count: int, expected: set[int]) -> None:
+    candidates = torch.tensor([[False, True, False, False, True]])
+    tie_breaks = torch.tensor([[0.1, 0.0, 0.5, 0.999, 0.3]])
+    chosen = choose_exactly(candidates, tie_breaks, count)
+    assert set(chosen[0].nonzero().flatten().tolist()) == expected
+
+
+def test_mask_from_hidden_by_hand() -> None:
+    mask = mask_from_hidden(torch.tensor([[True, False, True, False, False], [False, False, False, True, True]]), 2)
+    assert mask.hidden_index.tolist() == [[0, 2], [3, 4]]
+    assert mask.visible_index.tolist() == [[1, 3, 4], [0, 1, 2]]
+
+
+def test_a_new_kind_of_mask_takes_two_methods(keys: torch.Tensor) -> None:
+    @dataclass(frozen=True)
+    class SecondHalf(MaskSampler):
+        def num_hidden(self, grid: Grid) -> int:
+            return grid.num_patches // 2
+
+        def hidden(self, keys: torch.Tensor, grid: Grid) -> torch.Tensor:
+            return (torch.arange(grid.num_patches) >= grid.num_patches // 2).expand(len(keys), -1)
+
+    assert SecondHalf()(keys[:1], Grid(2, 2)).hidden_index.tolist() == [[2, 3]]
+    with pytest.raises(TypeError, match="abstract"):
+        MaskSampler()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("kind", [BlockMask, InverseBlockMask, FlexibleInverseBlockMask, UniformMask])
+@pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, 80.0])
+def test_ratio_must_hide_something(kind: type, ratio: float) -> None:
+    with pytest.raises(ValueError, match=rf"hidden_ratio must lie between 0 and 1, got {ratio}"):
+        kind(ratio)
+
+
+def test_blocks_must_have_a_size() -> None:
+    with pytest.raises(ValueError, match="block_patches must be at least 1, got 0"):
+        InverseBlockMask(0.8, 0)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "grid", "message"),
+    [
+        (InverseBlockMask(0.8), Grid(1, 4), r"InverseBlockMask\(.*\) hides 4 of the 4 patches of a clip of 1 x 4"),
+        (BlockMask(0.1), Grid(1, 8), "hides 0 of the 8 patches of a clip of 1 x 8: use longer clips or another ratio"),
+        (UniformMask(0.75), Grid(1, 1), "hides 1 of the 1 patches"),
+    ],
+    ids=str,
+)
+def test_a_clip_too_small_for_a_mask(sampler: MaskSampler, grid: Grid, message: str, keys: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=message):
+        sampler(keys, grid)

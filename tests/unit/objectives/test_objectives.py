@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sslam_lightning.objectives import Dino, Reconstruction, Regression, SourceRetention, Utterance
+from sslam_lightning.objectives.reconstruction import normalise_patches
+from sslam_lightning.objectives.source_retention import retain_sources
+
+# Two rows of one hidden patch of width four: squared errors 1 + 4 + 0 + 0 and 0 + 0 + 9 + 0, together 14.
+GUESSES = torch.tensor([[[1.0, 2, 3, 4]], [[0.0, 0, 3, 0]]])
+TARGETS = torch.tensor([[[2.0, 4, 3, 4]], [[0.0, 0, 0, 0]]])
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("objective", "loss"),
+    [
+        (Regression(), 14 / math.sqrt(4) / 2),  # two hidden patches
+        (Regression(weight=3.0), 3 * 14 / 2 / 2),
+        (Regression(scale=1.0), 14 / 2),
+        (Regression(beta=2.0), (1 / 4 + 4 / 4 + (3 - 1)) / 2 / 2),  # |3| lies on the line |d| - beta / 2
+        (SourceRetention(), 14 / 2 / 2),  # weight 2, twice the divisor
+        (SourceRetention(weight=1.0, scale=1.0), 14 / 4),
+        (SourceRetention(weight=1.0, beta=2.0), (1 / 4 + 4 / 4 + (3 - 1)) / 2 / 4),
+    ],
+    ids=str,
+)
+def test_losses_of_patches_by_hand(objective: Callable, loss: float) -> None:
+    assert objective(GUESSES, TARGETS).item() == pytest.approx(loss)
+
+
+@pytest.mark.parametrize(
+    ("objective", "loss"),
+    [
+        (Utterance(), 14 / 2 / 2),
+        (Utterance(reduction="sum"), 14 / 2),
+        (Utterance(weight=0.5, scale=2.0), 0.5 * 2 * 14 / 2),
+        (Utterance(beta=2.0, reduction="sum"), (1 / 4 + 4 / 4 + (3 - 1)) / 2),
+    ],
+    ids=str,
+)
+def test_utterance_by_hand(objective: Utterance, loss: float) -> None:
+    assert objective(GUESSES[:, 0], TARGETS[:, 0]).item() == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("objective", [Regression(), SourceRetention(), Reconstruction()], ids=str)
+def test_the_loss_of_a_batch_is_the_mean_of_its_halves(objective: Callable) -> None:
+    guesses, targets = noise(6, 5, 8), noise(6, 5, 8, seed=1)
+    halves = [objective(guesses[part], targets[part]) for part in (slice(0, 3), slice(3, 6))]
+    torch.testing.assert_close(objective(guesses, targets), sum(halves) / 2)
+
+
+def dino_with(reduction: str) -> Callable:
+    return lambda x, y: Dino(reduction=reduction)(x, y, noise(1, 8, seed=2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["utterance", "dino"])
+def test_mean_does_not_depend_on_the_batch_and_sum_does(kind: str) -> None:
+    x, y = noise(6, 8), noise(6, 8, seed=1)
+    for reduction in ("mean", "sum"):
+        loss = Utterance(reduction=reduction) if kind == "utterance" else dino_with(reduction)  # type: ignore[arg-type]
+        halves = loss(x[:3], y[:3]) + loss(x[3:], y[3:])
+        torch.testing.assert_close(loss(x, y), halves / 2 if reduction == "mean" else halves)
+        doubled = loss(torch.cat([x, x]), torch.cat([y, y]))
+        torch.testing.assert_close(doubled, loss(x, y) * (1 if reduction == "mean" else 2))
+
+
+def test_losses_of_half_precision_are_computed_in_float32() -> None:
+    x, y = (300 * noise(2, 3, 8)).half(), (300 * noise(2, 3, 8, seed=1)).half()  # squares overflow float16
+    for objective in (Regression(), SourceRetention()):
+        loss = objective(x, y)
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, objective(x.float(), y.float()))
+
+
+def test_patches_are_normalised_by_hand() -> None:
+    patches = torch.tensor([[[1.0, 2.0, 3.0]], [[5.0, 5.0, 5.0]]])  # unbiased variance 1; no variance
+    torch.testing.assert_close(
+        normalise_patches(patches), torch.tensor([[[-1.0, 0, 1]], [[0.0, 0, 0]]]), atol=1e-5, rtol=0
+    )
+
+
+def test_reconstruction_by_hand() -> None:
+    patches = torch.tensor([[[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]]])
+    guesses = torch.tensor([[[-1.0, 0.0, 2.0], [0.0, 2.0, 0.0]]])  # errors 1 and 4 over two patches
+    assert Reconstruction()(guesses, patches).item() == pytest.approx(5 / math.sqrt(3) / 2, rel=1e-5)
+    assert Reconstruction(weight=2.0, scale=1.0)(guesses, patches).item() == pytest.approx(5.0, rel=1e-5)
+
+
+def test_dino_by_hand() -> None:
+    dino = Dino(student_temperature=1.0, teacher_temperature=2.0)
+    # The centred target is (2 ln 3, 0), so that the teacher wants (3/4, 1/4); the student guesses (1/2, 1/2).
+    targets, centre = torch.tensor([[2 * math.log(3) + 1, -4.0]]), torch.tensor([[1.0, -4.0]])
+    loss = dino(torch.tensor([[0.3, 0.3]]), targets, centre)
+    assert loss.item() == pytest.approx(math.log(2))
+    # A student that guesses (4/5, 1/5).
+    loss = dino(torch.tensor([[math.log(4), 0.0]]), targets, centre)
+    assert loss.item() == pytest.approx(-(0.75 * math.log(0.8) + 0.25 * math.log(0.2)))
+
+
+def test_dino_is_pytorchs_cross_entropy() -> None:
+    x, y, centre = noise(5, 8), noise(5, 8, seed=1), noise(1, 8, seed=2)
+    wanted = F.softmax((y - centre) / 0.05, dim=1)
+    torch.testing.assert_close(Dino(weight=3.0)(x, y, centre), 3 * F.cross_entropy(x / 0.1, wanted))
+
+
+def test_dinos_centre_moves_by_its_momentum() -> None:
+    dino = Dino(centre_momentum=0.75)
+    centre, targets = torch.tensor([[4.0, 0.0]]), torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    moved = dino.moved_centre(centre, targets)
+    torch.testing.assert_close(moved, torch.tensor([[3.5, 1.0]]))  # 3/4 of the old centre, 1/4 of the mean (2, 4)
+    torch.testing.assert_close(centre, torch.tensor([[4.0, 0.0]]))
+    for _ in range(100):
+        moved = dino.moved_centre(moved, targets)
+    torch.testing.assert_close(moved, torch.tensor([[2.0, 4.0]]))
+
+
+def test_a_mixture_retains_both_sources() -> None:
+    own = torch.tensor([[[1.0], [2.0], [3.0], [4.0]], [[10.0], [20.0], [30.0], [40.0]]])
+    foreign = torch.tensor([[[5.0], [7.0]], [[0.0], [-10.0]]])
+    shared = torch.tensor([[1, 3], [0, 2]])
+    target = retain_sources(own, foreign, shared)
+    assert target.squeeze(-1).tolist() == [[1.0, 3.5, 3.0, 5.5], [5.0, 20.0, 10.0, 40.0]]
+    assert own[0, 1].item() == 2.0
