@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import MaxMetric
+from torchmetrics import MaxMetric, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and_gain
@@ -90,8 +90,10 @@ class FinetuneModule(AudioModule):
         self.score = (
             ScoredMeanAveragePrecision(num_classes) if multi_label else MulticlassAccuracy(num_classes, average="micro")
         )
+        self.mean_loss = MeanMetric(nan_strategy="disable")
         self.best_score = MaxMetric()
         self.best_score.persistent(True)  # a resumed run has not forgotten it
+        self.train()  # the trainer takes the modes as they are, so a frozen encoder has to be in evaluation mode now
 
     # The method ------------------------------------------------------------------------------------------------------
 
@@ -140,11 +142,11 @@ class FinetuneModule(AudioModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions."""
-        self._collect("val", batch)
+        self._collect(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions."""
-        self._collect("test", batch)
+        self._collect(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
         """Names and class probabilities."""
@@ -162,13 +164,16 @@ class FinetuneModule(AudioModule):
         """Score the test set."""
         self._score("test")
 
-    def _collect(self, stage: str, batch: Batch) -> None:
+    def _collect(self, batch: Batch) -> None:
         probabilities, loss = self.probabilities(batch)
-        self.log(f"{stage}/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch.labels))
+        # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.
+        self.mean_loss.update(loss, weight=len(batch.labels))
         self.score.update(probabilities, batch.labels if self.multi_label else batch.labels.argmax(dim=1))
 
     def _score(self, stage: str) -> Tensor:
+        self.log(f"{stage}/loss", self.mean_loss.compute())
         result = self.score.compute()
+        self.mean_loss.reset()
         self.score.reset()
         if self.multi_label:
             self.log(f"{stage}/scored_classes", float(result.num_scored_classes))
