@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import warnings
 
 import lightning.pytorch as pl
@@ -22,4 +23,6 @@ def _quiet_and_seeded():
     pl.seed_everything(11, verbose=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec|.*`list` across ranks is zero|.*eval mode at the start")
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         yield

@@ -70,7 +70,7 @@ def _assert_same(own: dict[str, torch.Tensor], prefix: str, other: dict[str, tor
 def test_pretraining_lowers_every_loss(stage1):
     _, diary = stage1
     assert len(diary.losses) == EPOCHS * 4
-    for name, share in (("regression", 0.85), ("utterance", 0.9), ("reconstruction", 0.97)):
+    for name, share in (("regression", 0.85), ("utterance", 0.85), ("reconstruction", 0.9)):
         first, last = _first_and_last_epoch(diary, f"train/loss_{name}")
         assert last < share * first, f"{name}: {first} to {last}"
     assert diary.logged[-1]["prediction_variance"] > 0.02  # not by guessing the same everywhere
@@ -80,7 +80,7 @@ def test_dino_lowers_its_loss_and_its_centre_moves(tmp_path):
     module, diary = pretrain("dino", optimizer=_fast()), Diary()
     trainer(tmp_path, diary, max_epochs=EPOCHS, gradient_clip_val=4.0).fit(module, soundscapes(32, batch_size=8))
     first, last = _first_and_last_epoch(diary, "train/loss_dino")
-    assert last < 0.97 * first
+    assert last < 0.6 * first
     assert module.centre.abs().max() > 0.01
 
 

@@ -1,0 +1,408 @@
+"""What a user gets wrong ends in one clear line and exit code 2, and nothing that was there before is lost."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lightning.pytorch.callbacks import Callback
+
+import sslam_lightning
+from sslam_lightning.__main__ import main
+
+_PACKAGE = Path(sslam_lightning.__file__).parents[1]
+
+RECIPE = """
+trainer:
+  accelerator: cpu
+  devices: 1
+  max_epochs: 1
+  num_sanity_val_steps: 0
+  log_every_n_steps: 1
+  enable_progress_bar: false
+  enable_model_summary: false
+data:
+  class_path: sslam_lightning.data.SyntheticDataModule
+  init_args: {num_train: 4, num_val: 2, clip_seconds: 0.66, batch_size: 2, num_workers: 0}
+model:
+  class_path: sslam_lightning.PretrainModule
+  init_args:
+    encoder: {dim: 16, depth: 2, num_heads: 2}
+    decoder: {dim: 16, depth: 1, groups: 4}
+    features: {num_frames: 64}
+    targets: {top_k_layers: 2}
+    masks_per_clip: 2
+"""
+STAGE_2 = ["--model.mixing", "sslam_lightning.mixing.PartialMixing", "--model.source_retention.weight", "2"]
+FINETUNE = """
+model:
+  class_path: sslam_lightning.FinetuneModule
+  init_args:
+    encoder: {dim: 16, depth: 2, num_heads: 2}
+    features: {num_frames: 64}
+"""
+
+
+class Infinite(Callback):
+    """Spoils the weights behind the first update of the second epoch."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.current_epoch == 1:
+            with torch.no_grad():
+                next(pl_module.student.parameters()).fill_(float("nan"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def finetune_recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "finetune.yaml"
+    path.write_text(RECIPE.split("model:")[0] + FINETUNE)
+    return path
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def complaint(recipe: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that has to fail, and returns its one line."""
+
+    def run(*options: Any, config: Path = recipe, command: str = "fit") -> str:
+        with pytest.raises(SystemExit) as left:
+            main([command, "--config", str(config), "--trainer.default_root_dir", str(run_folder), *map(str, options)])
+        return _one_line(capsys.readouterr().err, left.value.code)
+
+    return run
+
+
+def _one_line(stderr: str, code: Any) -> str:
+    assert code == 2, stderr
+    assert "Traceback" not in stderr
+    lines = [line for line in stderr.splitlines() if line.startswith("sslam: error: ")]
+    assert len(lines) == 1, stderr
+    assert stderr.rstrip().splitlines()[-1] == lines[0]  # and nothing behind it
+    return lines[0].removeprefix("sslam: error: ")
+
+
+def _fit(recipe: Path, run_folder: Path, *options: Any) -> None:
+    main(["fit", "--config", str(recipe), "--trainer.default_root_dir", str(run_folder), *map(str, options)])
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Keys and values -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--model.masks_per_clipp", "3"], "masks_per_clipp"),
+        (["--trainer.max_stepz", "3"], "max_stepz"),
+        (["--data.num_trains", "3"], "num_trains"),
+        (["--model.encoder.dimm", "16"], "dimm"),
+        (["--data", "sslam_lightning.data.NoSuchData"], "NoSuchData"),
+        (["--model", "sslam_lightning.PretrainModul"], "PretrainModul"),
+        (["--model.masks_per_clip", "many"], "many"),
+        (["--model.masks_per_clip", "0"], "masks_per_clip must be at least 1, got 0"),
+        (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
+        (["--model.source_retention.weight", "2"], "source_retention needs mixing"),
+        (["--model.dino.weight", "1"], "dino takes the place of utterance"),
+        (["--model.targets.top_k_layers", "3"], "top_k_layers is 3, the encoder has 2 blocks"),
+        (["--model.features.num_frames", "65"], "num_frames must be a positive multiple of patch_frames = 16"),
+        (["--model.masking.hidden_ratio", "1.5"], "hidden_ratio must lie between 0 and 1, got 1.5"),
+        (["--model.ema.decay", "1.5"], "0 <= decay <= end_decay <= 1, got 1.5"),
+        (["--model.optimizer.lr", "0"], "lr must be positive, got 0"),
+        (["--model.encoder.dim", "18"], "dim must be a multiple of 4"),
+        (["--model.features.sample_rate_hz", "8000"], "audio at 8000 Hz, the data comes at 16000 Hz"),
+        (["--trainer.max_epochs", "-1"], "trainer.max_steps or optimizer.max_updates"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else value[0],
+)
+def test_keys_and_values(options, told, complaint, run_folder):
+    assert told in complaint(*options)
+    assert not (run_folder / "checkpoints").exists()
+
+
+def test_a_misspelt_key_in_a_file(complaint, tmp_path):
+    path = tmp_path / "misspelt.yaml"
+    path.write_text(RECIPE.replace("masks_per_clip", "mask_per_clip"))
+    assert "mask_per_clip" in complaint(config=path)
+
+
+def test_a_missing_config(complaint, tmp_path):
+    assert "absent.yaml" in complaint(config=tmp_path / "absent.yaml")
+
+
+def test_a_file_that_is_not_yaml(complaint, tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("model: [1, 2\ntrainer: }")
+    assert "broken.yaml" in complaint(config=path)
+
+
+def test_an_unknown_command(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["fitt"])
+    assert "fitt" in _one_line(capsys.readouterr().err, left.value.code)
+
+
+# Runs and checkpoints ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_holds_a_run_is_left_as_it_is(complaint, recipe, run_folder):
+    _fit(recipe, run_folder)
+    before = _content(run_folder)
+    assert {"config.yaml", "checkpoints/last.ckpt", "logs/version_0/metrics.csv"} <= before.keys()
+    line = complaint()
+    assert "already holds a run" in line
+    assert f"--ckpt_path {run_folder}/checkpoints/last.ckpt" in line
+    assert _content(run_folder) == before
+
+    # The advice works, and adds to the run.
+    _fit(recipe, run_folder, "--ckpt_path", run_folder / "checkpoints/last.ckpt", "--trainer.max_epochs", 2)
+    after = _content(run_folder)
+    assert after["config.yaml"] == before["config.yaml"]
+    assert "config_resumed_1.yaml" in after
+    assert torch.load(run_folder / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    assert after["logs/version_0/metrics.csv"] == before["logs/version_0/metrics.csv"]
+
+
+@pytest.mark.parametrize("option", ["--model.init_from", "--ckpt_path"])
+def test_checkpoints_that_are_none(option, complaint, tmp_path, run_folder):
+    assert str(tmp_path / "absent.ckpt") in complaint(option, tmp_path / "absent.ckpt")
+    text = tmp_path / "text.ckpt"
+    text.write_text("not a checkpoint")
+    assert str(text) in complaint(option, text)
+    other = tmp_path / "other.pt"
+    torch.save({"weights": torch.zeros(3)}, other)
+    assert str(other) in complaint(option, other)
+    assert not (run_folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("option", ["--model.init_from", "--ckpt_path"])
+def test_a_checkpoint_of_another_size_names_the_first_mismatch(option, complaint, recipe, tmp_path, run_folder):
+    kept = tmp_path / "small" / "checkpoints" / "last.ckpt"
+    _fit(recipe, tmp_path / "small")
+    line = complaint(option, kept, "--model.encoder.dim", 32)
+    assert "clip_token" in line
+    assert re.search(r"1, 1, 16\D.*1, 1, 32\D", line)
+
+
+def test_finetuning_from_a_checkpoint_of_another_size(complaint, recipe, finetune_recipe, tmp_path):
+    _fit(recipe, tmp_path / "small")
+    kept = tmp_path / "small" / "checkpoints" / "last.ckpt"
+    line = complaint("--model.init_from", kept, "--model.encoder.depth", 3, config=finetune_recipe)
+    assert "blocks.2." in line
+    line = complaint("--model.init_from", kept, "--model.encoder.dim", 32, config=finetune_recipe)
+    assert re.search(r"student.clip_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)", line)
+
+
+def test_a_checkpoint_without_a_teacher(complaint, finetune_recipe, tmp_path):
+    _fit(finetune_recipe, tmp_path / "first")
+    kept = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    line = complaint("--model.init_from", kept, "--model.init_part", "teacher", config=finetune_recipe)
+    assert "holds no teacher" in line
+
+
+# Recordings and labels -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audioset(tmp_path: Path) -> Path:
+    """Eight recordings of two classes in fairseq's form."""
+    folder = tmp_path / "audioset"
+    (folder / "wav").mkdir(parents=True)
+    draw = np.random.default_rng(3)
+    for number in range(8):
+        soundfile.write(folder / "wav" / f"{number}.wav", 0.1 * draw.standard_normal(11_000), 16_000)
+    (folder / "train.tsv").write_text("wav\n" + "".join(f"{number}.wav\t11000\n" for number in range(8)))
+    (folder / "train.lbl").write_text("".join(f"{number}.wav\t/m/{'ab'[number % 2]}\n" for number in range(8)))
+    (folder / "classes.csv").write_text("index,mid,name\n0,/m/a,Ape\n1,/m/b,Bee\n")
+    return folder
+
+
+def _from(folder: Path, *more: Any) -> list[Any]:
+    files = ("--data.train_manifest", folder / "train.tsv", "--data.label_descriptors", folder / "classes.csv")
+    return ["--data", "sslam_lightning.data.AudioSetDataModule", *files, "--data.num_workers", 0, *more]
+
+
+def test_what_the_broken_manifests_are_made_from_is_whole(audioset, finetune_recipe, run_folder):
+    _fit(finetune_recipe, run_folder, *_from(audioset))
+    assert (run_folder / "checkpoints" / "last.ckpt").exists()
+
+
+def _remove_manifest(folder: Path) -> None:
+    (folder / "train.tsv").unlink()
+
+
+def _empty_manifest(folder: Path) -> None:
+    (folder / "train.tsv").write_text("")
+
+
+def _manifest_of_a_root_alone(folder: Path) -> None:
+    (folder / "train.tsv").write_text("wav\n")
+
+
+def _malformed_row(folder: Path) -> None:
+    (folder / "train.tsv").write_text("wav\n0.wav\t11000\n1.wav 11000\n")
+
+
+def _row_without_its_file(folder: Path) -> None:
+    (folder / "wav" / "5.wav").unlink()
+
+
+def _unknown_label(folder: Path) -> None:
+    text = (folder / "train.lbl").read_text()
+    (folder / "train.lbl").write_text(text.replace("3.wav\t/m/b", "3.wav\t/m/zebra"))
+
+
+def _no_label_file(folder: Path) -> None:
+    (folder / "train.lbl").unlink()
+
+
+def _no_entry(folder: Path) -> None:
+    (folder / "train.lbl").write_text("0.wav\t/m/a\n")
+
+
+def _no_classes(folder: Path) -> None:
+    (folder / "classes.csv").unlink()
+
+
+def _short_clip(folder: Path) -> None:
+    soundfile.write(folder / "wav" / "6.wav", np.zeros(1000), 16_000)
+
+
+def _all_broken(folder: Path) -> None:
+    for path in (folder / "wav").iterdir():
+        path.write_text("no sound")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_remove_manifest, r"train\.tsv does not exist"),
+        (_empty_manifest, r"train\.tsv: empty manifest"),
+        (_manifest_of_a_root_alone, r"train\.tsv: empty manifest"),
+        (_malformed_row, r"train\.tsv, line 3: expected 'path<TAB>samples', got '1\.wav 11000'"),
+        (_row_without_its_file, r"1 of 8 files do not exist, the first is .*5\.wav"),
+        (_unknown_label, r"train\.lbl, line 4: label '/m/zebra' of 3\.wav is not among the label descriptors"),
+        (_no_label_file, r"train\.lbl does not exist"),
+        (_no_entry, r"train\.lbl: no entry for 1\.wav"),
+        (_no_classes, r"classes\.csv do not exist"),
+        (_short_clip, r"6\.wav has 1000 samples, but one patch of 16 frames takes 2800"),
+        (_all_broken, r"can(not)? be read.*not readable as audio"),
+    ],
+)
+def test_recordings_and_labels(spoil, told, audioset, complaint, finetune_recipe, run_folder):
+    spoil(audioset)
+    assert re.search(told, complaint(*_from(audioset), config=finetune_recipe))
+    assert not (run_folder / "checkpoints").exists()
+
+
+def test_the_worker_that_met_a_bad_clip_is_not_seen(audioset, complaint, finetune_recipe):
+    _all_broken(audioset)
+    line = complaint(*_from(audioset), "--data.num_workers", 1, config=finetune_recipe)
+    assert re.match(r"(none of the 2 clips of this batch can be read|\d+ of \d+ clips cannot be read)", line)
+
+
+def test_a_file_that_is_not_audio_is_left_out_with_its_label(audioset, finetune_recipe, run_folder, tmp_path, caplog):
+    """Class b is the broken clip alone: were its label kept for another clip, the class would be scored."""
+    (audioset / "wav" / "3.wav").write_text("no sound")
+    (audioset / "train.lbl").write_text("".join(f"{n}.wav\t/m/{'b' if n == 3 else 'a'}\n" for n in range(8)))
+    predictions = tmp_path / "predictions.csv"
+    options = _from(audioset, "--data.val_manifest", audioset / "train.tsv", "--data.batch_size", 4)
+    with caplog.at_level(logging.WARNING, "sslam_lightning"):
+        _fit(finetune_recipe, run_folder, *options)
+    assert "1 clips could not be read and were left out together with their labels" in caplog.text
+    assert re.search(r"3\.wav: .*not readable as audio", caplog.text)
+    with (run_folder / "logs" / "version_0" / "metrics.csv").open() as file:
+        (scored,) = (row["val/scored_classes"] for row in csv.DictReader(file) if row["val/scored_classes"])
+    assert float(scored) == 1
+    writer = ["--trainer.callbacks+=sslam_lightning.training.callbacks.PredictionWriter"]
+    kept = run_folder / "checkpoints" / "last.ckpt"
+    main(
+        [
+            *("predict", "--config", str(finetune_recipe), "--ckpt_path", str(kept), *map(str, options)),
+            *(*writer, "--trainer.callbacks.path", str(predictions), "--trainer.logger", "false"),
+        ]
+    )
+    with predictions.open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["name", "Ape", "Bee"]
+    assert [row[0] for row in rows[1:]] == [f"{n}.wav" for n in range(8) if n != 3]
+
+
+# Training ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_one_in_stage_2(complaint):
+    assert "mixing needs at least 2 clips on each device, got a batch of 1" in complaint(
+        *STAGE_2, "--data.batch_size", 1
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [["--model.optimizer.lr", "1e30"], [f"--trainer.callbacks+={__name__}.Infinite"]],
+    ids=["learning rate", "weights"],
+)
+def test_a_loss_that_is_no_number_keeps_the_last_whole_checkpoint(spoil, complaint, recipe, run_folder, tmp_path):
+    line = complaint(*spoil, "--trainer.max_epochs", 4)
+    assert "the loss became NaN or infinite between updates" in line
+    kept = sorted((run_folder / "checkpoints").glob("*.ckpt"))
+    if "lr" in spoil[0]:
+        assert not kept  # the first step had already spoilt it
+        return
+    assert kept
+    for path in kept:
+        content = torch.load(path, weights_only=True)
+        assert content["global_step"] == 2
+        assert all(value.isfinite().all() for value in content["state_dict"].values())
+    again = tmp_path / "again"
+    _fit(recipe, again, "--ckpt_path", kept[-1], "--trainer.max_epochs", 2)
+    assert (again / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_collapse_is_told(complaint):
+    line = complaint("--model.guard.after_updates", 0, "--model.guard.min_target_variance", 100)
+    assert re.search(r"collapse: after 1 updates the target variance is [\d.]+, below its bound 100", line)
+    assert "model.guard.min_target_variance" in line
+
+
+# The real command line -----------------------------------------------------------------------------------------------
+
+
+def test_from_outside(recipe, tmp_path):
+    """Exit code, one line, no traceback: as the shell sees it."""
+    path = os.pathsep.join([str(_PACKAGE), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "sslam_lightning", "fit", "--config", str(recipe), "--model.masks_per_clip", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert _one_line(done.stderr, done.returncode) == "masks_per_clip must be at least 1, got 0"
+    assert not (tmp_path / "runs").exists()
