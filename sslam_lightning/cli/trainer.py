@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -39,9 +40,15 @@ class KeepConfig(SaveConfigCallback):
     """Writes the whole configuration beside the run's results, and overwrites nothing."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Not yet: what fails before its first step, for a mistyped path say, is no run and must not stand in the way."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """The first configuration is config.yaml; those of resumptions are numbered."""
-        if stage != "fit" or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        if self.already_saved or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
+        self.already_saved = True
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         resumption, target = 0, folder / "config.yaml"
@@ -92,7 +99,10 @@ class SSLAMCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """For ``fit`` the command line has the last word: Lightning would let the checkpoint's settings win."""
-        if self.config.get("subcommand") != "fit":
+        subcommand = self.config.get("subcommand")
+        if path := subcommand and self.config[subcommand].get("ckpt_path"):
+            _check_checkpoint(Path(path))
+        if subcommand != "fit":
             super()._parse_ckpt_path()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -115,6 +125,21 @@ class SSLAMCLI(LightningCLI):
                 callback.dirpath = str(root / "checkpoints")
                 callback.save_last = True if callback.save_last is None else callback.save_last
         return trainer
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Say what is wrong with a checkpoint in one line, before anything is built; words such as "last" are Lightning's."""
+    if not path.is_file():
+        if path.suffix:
+            raise FileNotFoundError(f"no checkpoint at {path}")
+        return
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged file fails in many ways
+        reason = str(error).strip().splitlines()
+        raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[0] if reason else error!r}") from None
+    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+        raise ValueError(f"{path} is no run of this project to go on with; to start from its weights set model.init_from")
 
 
 def _config_action() -> Any:

@@ -107,3 +107,20 @@ class AudioModule(pl.LightningModule):
         """Keep settings as plain data, whoever built the module."""
         checkpoint["hyper_parameters"] = plain(dict(checkpoint.get("hyper_parameters", {})))
         checkpoint["hyper_parameters"].setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the first weight that does not fit, where PyTorch would list all of them.
+
+        Raises:
+            ValueError: if the checkpoint is that of a module of another size or with other parts.
+        """
+        own, saved = self.state_dict(), checkpoint["state_dict"]
+        for name in [*own, *saved]:
+            if name not in saved or name not in own:
+                holder, other = ("model", "checkpoint") if name in own else ("checkpoint", "model")
+                raise ValueError(f"the {holder} has {name}, which the {other} lacks: they are configured differently")
+            if own[name].shape != saved[name].shape:
+                raise ValueError(
+                    f"the checkpoint's {name} has shape {tuple(saved[name].shape)}, the model expects "
+                    f"{tuple(own[name].shape)}: the configured size is not the checkpoint's"
+                )
