@@ -20,6 +20,7 @@ class Grid(NamedTuple):
 
     @property
     def num_patches(self) -> int:
+        """Of one clip."""
         return self.time * self.mel
 
 
@@ -28,7 +29,7 @@ class Clip(NamedTuple):
 
     waveform: Float[Tensor, "samples"]  # mono, at the data module's sample rate
     labels: Float[Tensor, "classes"]  # multi-hot; zero classes wide where the data has no labels
-    index: int  # place in the data set: together with seed and epoch it keys all randomness of this clip
+    index: int  # type: ignore[assignment]  # place in the data set: together with seed and epoch it keys all randomness of this clip
     name: str
 
 
@@ -38,7 +39,7 @@ class Batch(NamedTuple):
     waveforms: Float[Tensor, "batch samples"]
     num_samples: Int[Tensor, "batch"]  # valid samples of each row
     labels: Float[Tensor, "batch classes"]
-    index: Int[Tensor, "batch"]
+    index: Int[Tensor, "batch"]  # type: ignore[assignment]
     names: tuple[str, ...]
     broken: tuple[tuple[str, str], ...] = ()  # (name, reason) of the clips that were left out of this batch
 

@@ -74,9 +74,6 @@ class Stopwatch(pl.Callback):
         self._step["backward"] += now() - self._mark
         self._mark = now()
 
-    def on_before_zero_grad(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        """Nothing to do: gradients are cleared before the forward pass."""
-
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -224,10 +221,12 @@ def _peak_memory_gib() -> float:
 
 
 def _table(result: dict[str, Any]) -> str:
-    lines = [f"{name:<26}{value:.4g}" if isinstance(value, float) else f"{name:<26}{value}" for name, value in result.items() if name != "seconds by part"]
-    parts = result["seconds by part"]
-    share = result["seconds per step"]
-    lines += ["seconds by part"] + [f"  {part:<24}{seconds:8.3f}  {seconds / share:6.1%}" for part, seconds in parts.items()]
+    total, parts = result["seconds per step"], result["seconds by part"]
+    lines = [
+        f"{name:<26}{value:.4g}" if isinstance(value, float) else f"{name:<26}{value}"
+        for name, value in result.items()
+        if value is not parts
+    ]
+    lines.append("seconds by part")
+    lines += [f"  {part:<24}{seconds:8.3f}  {seconds / total:6.1%}" for part, seconds in parts.items()]
     return "\n".join(lines)
-
-

@@ -32,5 +32,5 @@ def run_tool(argv: list[str]) -> Any:
 
     from sslam_lightning.cli.tools import benchmark_pretrain, demo
 
-    tools = {"demo": demo, "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain}}
+    tools: dict[str, Any] = {"demo": demo, "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain}}
     return auto_cli(tools, args=argv, prog="sslam")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sslam_lightning.models.encoder import Encoder
 
@@ -26,8 +26,9 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, student: Encoder, decay: float) -> None:
         """Move every weight towards the student's: teacher = decay * teacher + (1 - decay) * student."""
-        own, other = list(self.encoder.parameters()), list(student.parameters())
-        torch._foreach_lerp_(own, [p.to(q.dtype) for p, q in zip(other, own, strict=True)], 1.0 - decay)
+        own: list[Tensor] = list(self.encoder.parameters())
+        towards = [p.to(q.dtype) for p, q in zip(student.parameters(), own, strict=True)]
+        torch._foreach_lerp_(own, towards, 1.0 - decay)
 
     @torch.no_grad()
     def copy_from(self, weights: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and_gain
 from sslam_lightning.checkpoints import load_strictly, read_weights
 from sslam_lightning.features import LogMels
-from sslam_lightning.metrics import ScoredMeanAveragePrecision
+from sslam_lightning.metrics import MeanAveragePrecision, ScoredMeanAveragePrecision
 from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.training.module import AudioModule
@@ -172,14 +171,14 @@ class FinetuneModule(AudioModule):
 
     def _score(self, stage: str) -> Tensor:
         self.log(f"{stage}/loss", self.mean_loss.compute())
-        result = self.score.compute()
+        score = self.score.compute()
         self.mean_loss.reset()
         self.score.reset()
-        if self.multi_label:
-            self.log(f"{stage}/scored_classes", float(result.num_scored_classes))
-            result = result.value
-        self.log(f"{stage}/{self.score_name}", result, prog_bar=True)
-        return result
+        if isinstance(score, MeanAveragePrecision):
+            self.log(f"{stage}/scored_classes", float(score.num_scored_classes))
+            score = score.value
+        self.log(f"{stage}/{self.score_name}", score, prog_bar=True)
+        return score
 
     def train(self, mode: bool = True) -> FinetuneModule:
         """A frozen encoder stays in evaluation mode, unless the public code's variant is asked for."""

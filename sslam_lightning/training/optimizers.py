@@ -91,7 +91,7 @@ def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_b
     if not groups:
         raise ValueError("no parameter is left to train")
     params = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
-    return AdamW(params, lr=config.lr, betas=tuple(config.betas), eps=config.eps, fused=fused)
+    return AdamW(params, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=fused)
 
 
 def _learning(modules: Sequence[nn.Module]) -> Iterable[tuple[str, nn.Parameter]]:

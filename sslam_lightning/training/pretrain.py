@@ -93,8 +93,8 @@ class PretrainModule(AudioModule):
         self.decoder = ConvDecoder(decoder, encoder.dim)
         self.reconstruction_head = nn.Linear(encoder.dim, encoder.patch_size**2) if reconstruction else None
         self.teacher = Teacher(self.student)
-        if dino:
-            self.register_buffer("centre", torch.zeros(1, encoder.dim))
+        self.centre: Tensor | None
+        self.register_buffer("centre", torch.zeros(1, encoder.dim) if dino else None)
 
     # The method ------------------------------------------------------------------------------------------------------
 
@@ -128,12 +128,12 @@ class PretrainModule(AudioModule):
         patches = self.targets(layers)
         alone = self.utterance and self.utterance.top_k_layers
         clip = (self.targets(layers, alone) if alone else patches).mean(dim=1)
-        if not self.source_retention:
+        if not self.source_retention or mixture.partner is None:
             return Targets(patches, clip)
-        shared, partner = self._shared_patches(mixture, grid), mixture.partner
-        clean = embedded[: len(partner)]
-        foreign = self.targets(self._teacher_layers(keep_visible(clean[partner], shared)))
-        return Targets(patches, clip, retain_sources(patches[: len(partner)], foreign, shared))
+        batch, shared = len(mixture.partner), self._shared_patches(mixture, grid)
+        partners = keep_visible(embedded[:batch][mixture.partner], shared)  # embedded once, in the first pass
+        foreign = self.targets(self._teacher_layers(partners))
+        return Targets(patches, clip, retain_sources(patches[:batch], foreign, shared))
 
     def guess(self, mixture: Mixture, mask: Mask, grid: Grid) -> Guesses:
         """What the student makes of the visible patches. Patches are embedded once a clip, not once a mask."""
@@ -148,7 +148,7 @@ class PretrainModule(AudioModule):
         losses = {"regression": self.regression(guesses.patches, wanted)}
         if self.utterance:
             losses["utterance"] = self.utterance(guesses.clip, clip_targets)
-        if self.dino:
+        if self.dino and self.centre is not None:
             losses["dino"] = self.dino(guesses.clip, clip_targets, self.centre)
         if self.reconstruction and self.reconstruction_head:
             values = self.student.front_end.patchify(mixture.log_mels)
@@ -162,7 +162,7 @@ class PretrainModule(AudioModule):
 
     def follow_centre(self, targets: Targets) -> None:
         """DINO's centre follows the targets, after the step that used it."""
-        if self.dino and self.training:
+        if self.dino and self.centre is not None and self.training:
             self.centre = self.dino.moved_centre(self.centre, targets.clip)
 
     def sum_and_log(
@@ -190,6 +190,7 @@ class PretrainModule(AudioModule):
     @staticmethod
     def _shared_patches(mixture: Mixture, grid: Grid) -> Int[Tensor, "batch shared"]:
         columns = mixture.shared_columns
+        assert columns is not None, "only mixtures share columns"
         mels = torch.arange(grid.mel, device=columns.device)
         return (columns.unsqueeze(-1) * grid.mel + mels).flatten(1)
 

@@ -36,7 +36,7 @@ class CollapseGuard(pl.Callback):
         self.config = config
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop with a clear line below a bound."""
         updates = trainer.global_step

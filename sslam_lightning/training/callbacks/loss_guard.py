@@ -22,7 +22,7 @@ class LossGuard(pl.Callback):
         self._since = 0
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Remember whether all losses were finite; ask at intervals."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs

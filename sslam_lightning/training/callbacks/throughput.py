@@ -20,7 +20,7 @@ class Throughput(pl.Callback):
         self._clips, self._start = 0, time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count, and log at the trainer's interval."""
         self._clips += len(batch.waveforms) * trainer.world_size

@@ -1,0 +1,145 @@
+"""Every recipe and overlay of configs/ becomes objects: `--print_config` would not notice a wrong value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import yaml
+
+from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.cli.trainer import SSLAMCLI
+from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.training import FinetuneModule, PretrainModule
+
+CONFIGS = config_folder()
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+RECIPES = [path for path in FILES if "seed_everything" in yaml.safe_load(path.read_text())]
+OVERLAYS = [path for path in FILES if path not in RECIPES]
+HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
+HERE += ["--trainer.precision", "32-true", "--trainer.logger", "false"]
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(CONFIGS).as_posix()
+
+
+def _recipes_under(overlay: Path) -> list[str]:
+    """What an overlay is written for; all files of a folder without an entry are layered over a recipe of each kind."""
+    name = _name(overlay)
+    if "stage2" in name:
+        return ["pretrain/sslam_base_corrected.yaml"]
+    if name.startswith("model/") and "pretrain" in name or "stage1" in name or "pretrain" in name:
+        return ["pretrain/eat_base_corrected.yaml"]
+    if any(word in name for word in ("finetune", "linear", "probe")):
+        return ["finetune/audioset_20k.yaml"]
+    return ["pretrain/eat_base_corrected.yaml", "finetune/audioset_20k.yaml"]
+
+
+def _with_pretrain(overlay: Path, recipe: str) -> Iterable[str]:
+    """A small encoder needs its decoder beside it."""
+    if overlay.parent.name == "model" and "pretrain" in recipe:
+        stem = overlay.stem.removesuffix("_pretrain")
+        return [f"model/{stem}.yaml", f"model/{stem}_pretrain.yaml"]
+    if overlay.parent.name in ("demo", "esc10"):
+        small = "tiny" if overlay.parent.name == "demo" else "small"
+        between = [f"model/{small}.yaml"] + ([f"model/{small}_pretrain.yaml"] if "pretrain" in recipe else [])
+        between += ["data/synthetic.yaml"]
+        return [*between, *(["finetune/linear.yaml"] if "linear" in overlay.stem else []), _name(overlay)]
+    return [_name(overlay)]
+
+
+@pytest.fixture
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the data that the recipes name, as empty as may be."""
+    monkeypatch.chdir(tmp_path)
+    audioset, esc50 = tmp_path / "data" / "audioset", tmp_path / "data" / "ESC-50"
+    (esc50 / "audio").mkdir(parents=True)
+    (esc50 / "meta").mkdir()
+    audioset.mkdir()
+    rows = "".join(f"{number},/m/{number},Class {number}\n" for number in range(527))
+    for folder in (audioset, tmp_path):
+        (folder / "label_descriptors.csv").write_text("index,mid,name\n" + rows)
+    table = ["filename,fold,target,category,esc10"]
+    for number in range(50):
+        (esc50 / "audio" / f"{number}.wav").touch()
+        table.append(f"{number}.wav,{number % 5 + 1},{number},category {number},{number < 10}")
+    (esc50 / "meta" / "esc50.csv").write_text("\n".join(table) + "\n")
+    return tmp_path
+
+
+def _instantiate(files: Iterable[str], *options: Any) -> SSLAMCLI:
+    arguments = [argument for name in files for argument in ("--config", str(CONFIGS / name))]
+    with torch.device("meta"):  # the large model would take gigabytes
+        return SSLAMCLI(args=[*arguments, *HERE, *map(str, options)], run=False)
+
+
+def _assert_whole(cli: SSLAMCLI) -> None:
+    assert isinstance(cli.model, (PretrainModule, FinetuneModule))
+    assert isinstance(cli.datamodule, AudioDataModule)
+    assert isinstance(cli.trainer, pl.Trainer)
+    if isinstance(cli.model, FinetuneModule):
+        assert cli.model.num_classes == cli.datamodule.num_classes > 1
+        assert cli.model.multi_label == cli.datamodule.multi_label
+    assert cli.trainer.max_steps > 0 or cli.trainer.max_epochs
+    assert cli.model.features.sample_rate_hz == cli.datamodule.sample_rate_hz
+
+
+def test_there_are_configs():
+    assert {path.parent.name for path in FILES} >= {"pretrain", "finetune", "model", "data", "trainer", "demo"}
+    assert len([path for path in RECIPES if path.parent.name == "pretrain"]) >= 6
+    assert len([path for path in RECIPES if path.parent.name == "finetune"]) >= 3
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=_name)
+def test_recipes(path, somewhere):
+    cli = _instantiate([_name(path)])
+    _assert_whole(cli)
+    assert Path(cli.trainer.default_root_dir).parent == Path("runs")
+    updates = cli.model.optimizer_config.warmup_updates
+    assert 0 < updates < cli.trainer.max_steps / 2
+    assert path.read_text().startswith("# ")
+
+
+def test_published_sizes(somewhere):
+    """Section 5 of the papers' tables: millions of parameters of the encoder, updates, rates."""
+    expected = {
+        "pretrain/eat_base.yaml": (768, 12, 16, 400_000, 53_333, 5e-4),
+        "pretrain/eat_large.yaml": (1024, 24, 16, 400_000, 53_333, 4e-4),
+        "pretrain/sslam_base.yaml": (768, 12, 8, 200_000, 25_000, 5e-5),
+    }
+    for name, (dim, depth, masks, updates, warmup, rate) in expected.items():
+        cli = _instantiate([name])
+        model, optimizer = cli.model, cli.model.optimizer_config
+        assert (model.student.config.dim, model.student.config.depth, model.masks_per_clip) == (dim, depth, masks)
+        assert (cli.trainer.max_steps, optimizer.warmup_updates, optimizer.lr) == (updates, warmup, rate)
+        assert optimizer.decay_all
+        assert model.utterance.reduction == "sum"
+        corrected = _instantiate([name.replace(".yaml", "_corrected.yaml")])
+        assert not corrected.model.optimizer_config.decay_all
+        assert corrected.model.utterance.reduction == "mean"
+        assert (corrected.model.mixing is None) == (model.mixing is None)
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=_name)
+def test_overlays(path, somewhere):
+    text = path.read_text()
+    assert text.startswith("# ")
+    for recipe in _recipes_under(path):
+        on_cpu = [] if path.parent.name == "trainer" else HERE
+        cli = _instantiate([recipe, *_with_pretrain(path, recipe)], *on_cpu)
+        _assert_whole(cli)
+        plain = _instantiate([recipe])
+        if path.parent.name != "trainer":  # overridden above, where there is no GPU
+            assert cli.config.as_dict() != plain.config.as_dict()
+
+
+def test_the_commands_in_the_comments_name_files_that_exist():
+    named = {name for path in FILES for name in re.findall(r"configs/[\w/]+\.yaml", path.read_text())}
+    assert named
+    assert [name for name in sorted(named) if not (CONFIGS.parent / name).is_file()] == []
