@@ -30,7 +30,8 @@ class Encoder(nn.Module):
         self.input_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if post else nn.Identity()
         self.input_dropout = nn.Dropout(config.input_dropout)
         self.prenet = nn.ModuleList(_block(config, 0.0) for _ in range(config.prenet_depth))
-        rates = torch.linspace(config.drop_path_start, config.drop_path_end, config.depth).tolist()
+        rise = (config.drop_path_end - config.drop_path_start) / max(1, config.depth - 1)
+        rates = [config.drop_path_start + rise * block for block in range(config.depth)]
         self.blocks = nn.ModuleList(_block(config, rate) for rate in rates)
         self.output_norm = nn.Identity() if post else nn.LayerNorm(config.dim, eps=config.norm_eps)
 
