@@ -75,9 +75,7 @@ class ScoredMeanAveragePrecision(Metric):
     def compute(self) -> MeanAveragePrecision:
         """Score everything seen since the last reset."""
         # After a synchronisation over ranks torchmetrics leaves one tensor where a list was.
-        probabilities, labels = (
-            state if isinstance(state, Tensor) else torch.cat(state) for state in self._never_empty()
-        )
+        probabilities, labels = (state if isinstance(state, Tensor) else torch.cat(state) for state in self._never_empty())
         return mean_average_precision(probabilities, labels)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:

@@ -74,9 +74,7 @@ class Stopwatch(pl.Callback):
         self._step["backward"] += now() - self._mark
         self._mark = now()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Close the books of a step. This callback stands behind the others, so their time is in the step."""
         end = now()
         self._step["optimizer"] += end - self._mark - self._step.get("ema", 0.0)

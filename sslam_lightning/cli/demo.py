@@ -103,7 +103,7 @@ def _draw(run: Path, target: Path) -> None:
     from sslam_lightning.training import PretrainModule
     from sslam_lightning.training.pictures import draw_guesses
 
-    module = PretrainModule.load_from_checkpoint(run / "checkpoints/last.ckpt", map_location="cpu", init_from=None)
+    module = PretrainModule.load_from_checkpoint(run / "checkpoints/last.ckpt", map_location="cpu", weights_only=True)
     data = SyntheticDataModule(num_val=8, clip_seconds=1.15, batch_size=8, num_workers=0)
     data.setup("test")
     draw_guesses(module, next(iter(data.test_dataloader())), target)

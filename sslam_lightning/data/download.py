@@ -28,9 +28,7 @@ def download_and_unpack(url: str, folder: Path, marker: str) -> None:
         ValueError: not a zip, a member that would lie outside the folder, or no ``marker`` in it.
     """
     if folder.exists():
-        raise FileExistsError(
-            f"{folder} exists but has no {marker}; move it away or give another folder to download to"
-        )
+        raise FileExistsError(f"{folder} exists but has no {marker}; move it away or give another folder to download to")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         archive, content = Path(temporary, "archive.zip"), Path(temporary, "content")

@@ -41,9 +41,7 @@ def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> li
     for name in names:
         line = entries.line_of(name)
         if line in taken:
-            raise ValueError(
-                f"{path}, line {line}: could mean {taken[line]} and {name}; give the folder in the label file"
-            )
+            raise ValueError(f"{path}, line {line}: could mean {taken[line]} and {name}; give the folder in the label file")
         taken[line] = name
         classes.append(_classes_of(entries.labels[line], name, path, line, table))
     return classes

@@ -78,6 +78,7 @@ class AudioDataModule(LightningDataModule, ABC):
         self.seed = seed
         self.weighted_sampling = weighted_sampling
         self.samples_per_epoch = samples_per_epoch
+        self._first_epoch = 0
         self.broken = BrokenClips(max_broken_share, _JUDGE_AFTER_CLIPS)
         self._datasets: dict[Split, ClipDataset | None] = {}
 
@@ -113,12 +114,19 @@ class AudioDataModule(LightningDataModule, ABC):
             if not isinstance(dataset, RecordingDataset):
                 raise ValueError(f"{type(self).__name__} has no recordings to weigh: set weighted_sampling: false")
             weights = class_balanced_weights(dataset.recordings)
-        return self._loader(
-            dataset,
-            EpochSampler(
-                len(dataset), self.batch_size, self.seed, weights=weights, samples_per_epoch=self.samples_per_epoch
-            ),
+        sampler = EpochSampler(
+            len(dataset), self.batch_size, self.seed, weights=weights, samples_per_epoch=self.samples_per_epoch
         )
+        sampler.set_epoch(self._first_epoch)
+        return self._loader(dataset, sampler)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch that a resumed run starts with."""
+        return {"epoch": self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loaders with workers ask for their first clips before Lightning tells them the epoch of a resumed run."""
+        self._first_epoch = state_dict["epoch"]
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """In order, every clip once; an empty list where there is nothing to validate on."""

@@ -41,9 +41,7 @@ class SyntheticDataset(ClipDataset):
         if not 1 <= max_sources <= num_classes:
             raise ValueError(f"max_sources must lie in 1..num_classes ({num_classes}), got {max_sources}")
         if sample_rate_hz < 4000 or clip_seconds < 0.1:
-            raise ValueError(
-                f"soundscapes need at least 4000 Hz and 0.1 s, got {sample_rate_hz} Hz and {clip_seconds} s"
-            )
+            raise ValueError(f"soundscapes need at least 4000 Hz and 0.1 s, got {sample_rate_hz} Hz and {clip_seconds} s")
         self.num_clips = num_clips
         self.split = split
         self.num_samples = round(clip_seconds * sample_rate_hz)
@@ -65,9 +63,7 @@ class SyntheticDataset(ClipDataset):
         for number in present:
             duration = round(self.num_samples * rng.uniform(_SHORTEST_SHARE, 1.0))
             onset = int(rng.integers(0, self.num_samples - duration + 1))
-            sound = _faded(
-                sounds[number](rng, duration, self.sample_rate_hz), round(_FADE_SECONDS * self.sample_rate_hz)
-            )
+            sound = _faded(sounds[number](rng, duration, self.sample_rate_hz), round(_FADE_SECONDS * self.sample_rate_hz))
             scene[onset : onset + duration] += _at_level(sound, rng.uniform(-30, -18))
         scene /= max(1.0, float(np.abs(scene).max()))  # clicks have high peaks
         labels = torch.zeros(self.num_classes)

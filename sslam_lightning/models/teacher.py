@@ -17,7 +17,8 @@ class Teacher(nn.Module):
 
     def __init__(self, student: Encoder) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(student).requires_grad_(False).eval()
+        self.encoder = copy.deepcopy(student).requires_grad_(False)
+        self.eval()
 
     def train(self, mode: bool = True) -> Teacher:
         """Stay in evaluation mode, whatever the model around does."""

@@ -37,9 +37,7 @@ class Dino:
         per_row = -(wanted * guessed).sum(dim=-1)
         return self.weight * (per_row.sum() if self.reduction == "sum" else per_row.mean())
 
-    def moved_centre(
-        self, centre: Float[Tensor, "1 dim"], targets: Float[Tensor, "rows dim"]
-    ) -> Float[Tensor, "1 dim"]:
+    def moved_centre(self, centre: Float[Tensor, "1 dim"], targets: Float[Tensor, "rows dim"]) -> Float[Tensor, "1 dim"]:
         """The centre after a step: it follows the mean of the targets, over all ranks where there are several."""
         total = torch.cat([targets.float().sum(dim=0), targets.new_tensor([targets.shape[0]], dtype=torch.float32)])
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -30,9 +30,7 @@ class Utterance:
     reduction: Literal["sum", "mean"] = "mean"
     top_k_layers: int | None = None
 
-    def __call__(
-        self, clip_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"]
-    ) -> Float[Tensor, ""]:
+    def __call__(self, clip_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
         """Summed over the width; summed or averaged over rows."""
         error = self.weight * squared_error(clip_tokens, targets, self.beta, self.scale)
         return error if self.reduction == "sum" else error / clip_tokens.shape[0]

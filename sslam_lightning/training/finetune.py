@@ -121,9 +121,7 @@ class FinetuneModule(AudioModule):
         """Class logits of whole clips."""
         return self.head(self.encoder(log_mels))
 
-    def loss(
-        self, logits: Float[Tensor, "batch classes"], labels: Float[Tensor, "batch classes"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, logits: Float[Tensor, "batch classes"], labels: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
         """Binary cross entropy summed over classes, or cross entropy, with smoothed labels."""
         wanted = labels * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
         logits = logits.float()
@@ -166,7 +164,7 @@ class FinetuneModule(AudioModule):
     def _collect(self, batch: Batch) -> None:
         probabilities, loss = self.probabilities(batch)
         # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.
-        self.mean_loss.update(loss, weight=len(batch.labels))
+        self.mean_loss.update(loss.expand(len(batch.labels)))  # once a clip
         self.score.update(probabilities, batch.labels if self.multi_label else batch.labels.argmax(dim=1))
 
     def _score(self, stage: str) -> Tensor:

@@ -106,5 +106,3 @@ def _layer_scale(name: str, config: OptimizerConfig, num_blocks: int) -> float:
     if part in ("front_end", "clip_token", "input_norm", "prenet") and config.layer_decay_embedding:
         return config.layer_decay ** (num_blocks + 1)
     return 1.0
-
-

@@ -165,9 +165,7 @@ class PretrainModule(AudioModule):
         if self.dino and self.centre is not None and self.training:
             self.centre = self.dino.moved_centre(self.centre, targets.clip)
 
-    def sum_and_log(
-        self, losses: dict[str, Tensor], guesses: Guesses, targets: Targets, mask: Mask
-    ) -> Float[Tensor, ""]:
+    def sum_and_log(self, losses: dict[str, Tensor], guesses: Guesses, targets: Targets, mask: Mask) -> Float[Tensor, ""]:
         """The total loss; every loss by name and the two signs of collapse go to the log."""
         total = torch.stack(list(losses.values())).sum()
         stage = "train" if self.training else "val"

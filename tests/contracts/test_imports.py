@@ -45,7 +45,8 @@ def test_the_layers_hold():
     "code",
     [
         "import sslam_lightning",
-        "from sslam_lightning.__main__ import main\ntry: main(['--help'])\nexcept SystemExit as left: assert left.code == 0",
+        "from sslam_lightning.__main__ import main\n"
+        "try: main(['--help'])\nexcept SystemExit as left: assert left.code == 0",
         "from sslam_lightning.__main__ import main\nmain(['--version'])",
         "from sslam_lightning.__main__ import main\n"
         "try: main(['demo', '--help'])\nexcept SystemExit as left: assert left.code == 0",

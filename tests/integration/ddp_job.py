@@ -47,7 +47,8 @@ def run(folder: Path, devices: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for stage in PRETRAINED:
         pl.seed_everything(5, verbose=False)
-        module, gradients, diary, draws = pretrain(stage, noise_std=0.0, optimizer=OPTIMIZER), Gradients(), Diary(), FirstDraw()
+        module = pretrain(stage, noise_std=0.0, optimizer=OPTIMIZER)
+        gradients, diary, draws = Gradients(), Diary(), FirstDraw()
         runner = trainer(folder, gradients, diary, draws, max_steps=STEPS, gradient_clip_val=4.0, **parallel)
         runner.fit(module, soundscapes(**data))
         assert runner.world_size == devices

@@ -356,9 +356,7 @@ def test_a_file_that_is_not_audio_is_left_out_with_its_label(audioset, finetune_
 
 
 def test_a_batch_of_one_in_stage_2(complaint):
-    assert "mixing needs at least 2 clips on each device, got a batch of 1" in complaint(
-        *STAGE_2, "--data.batch_size", 1
-    )
+    assert "mixing needs at least 2 clips on each device, got a batch of 1" in complaint(*STAGE_2, "--data.batch_size", 1)
 
 
 @pytest.mark.parametrize(

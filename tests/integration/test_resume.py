@@ -53,15 +53,7 @@ def _assert_equal(own: Any, other: Any, where: str) -> None:
         assert own == other, where
 
 
-def _marked(name: str) -> Any:
-    if "workers" not in name:
-        return name
-    # Workers are asked for their first clips before Lightning tells the sampler the epoch.
-    reason = "the first epoch of a resumed run has the order of epoch 0 where the data has workers"
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
-
-
-@pytest.mark.parametrize("name", map(_marked, RUNS))
+@pytest.mark.parametrize("name", list(RUNS))
 def test_a_resumed_run_equals_the_uninterrupted_one(name, tmp_path):
     build, data, settings = RUNS[name]
     settings = {"max_epochs": EPOCHS, "keep_every_epoch": True, **settings}

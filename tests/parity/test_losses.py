@@ -38,9 +38,7 @@ def test_losses_and_gradients_equal_the_public_ones(name, reference, monkeypatch
     cfg, batch, frames = case["model_cfg"], case["batch"], case["frames"]
     num_patches, num_hidden = case["n_patches"], case["n_patches"] - case["n_keep"]
     settings = {
-        "masking": RecordedMasks(
-            [recipe_mask(case["seed"] + 1, batch * case["clone_batch"], num_patches, num_hidden)]
-        )
+        "masking": RecordedMasks([recipe_mask(case["seed"] + 1, batch * case["clone_batch"], num_patches, num_hidden)])
     }
     if "unmixed_region_starts" in case:
         starts = tuple(case["unmixed_region_starts"])

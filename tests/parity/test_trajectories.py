@@ -13,7 +13,6 @@ from sslam_lightning.checkpoints.fairseq import rename
 from sslam_lightning.training import FinetuneModule
 from sslam_lightning.training.callbacks import EMAConfig, EMATeacher
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.types import Batch
 
 
 class Recorder(pl.Callback):

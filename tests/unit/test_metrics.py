@@ -20,9 +20,7 @@ from sslam_lightning.metrics import (
 
 def random_predictions(clips: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(clips, classes, generator=generator), (
-        torch.rand(clips, classes, generator=generator) < 0.2
-    ).float()
+    return torch.rand(clips, classes, generator=generator), (torch.rand(clips, classes, generator=generator) < 0.2).float()
 
 
 def test_map_by_hand_leaves_out_classes_without_positives() -> None:

@@ -47,9 +47,7 @@ class EMATeacher(pl.Callback):
         """Start counting at the trainer's step, which is not 0 in a resumed run."""
         self._seen_step = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Follow the student if this batch ended in an update."""
         if trainer.global_step == self._seen_step:
             return

@@ -37,9 +37,7 @@ def manifest(tmp_path: Path, write_sound: Callable[..., Path]) -> Path:
     names = [f"sounds/clip{i}.wav" for i in range(6)]
     for i, name in enumerate(names):
         write_sound(f"audio/{name}", seconds=0.05 + 0.01 * i, hertz=200 + 100 * i)
-    (tmp_path / "train.tsv").write_text(
-        "audio\n" + "".join(f"{name}\t{800 + 160 * i}\n" for i, name in enumerate(names))
-    )
+    (tmp_path / "train.tsv").write_text("audio\n" + "".join(f"{name}\t{800 + 160 * i}\n" for i, name in enumerate(names)))
     rows = [f"{name}\t{'/m/' + 'abc'[i % 3]}{',/m/c' if i % 3 == 0 else ''}\n" for i, name in enumerate(names)]
     (tmp_path / "train.lbl").write_text("".join(rows))
     (tmp_path / "classes.csv").write_text('index,mid,name\n0,/m/a,Ape\n1,/m/b,"Bee, buzzing"\n2,/m/c,Cat\n')

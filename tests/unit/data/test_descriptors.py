@@ -20,9 +20,7 @@ def test_audioset_form(tmp_path: Path, header: str) -> None:
     assert len(table.class_of) == 4
 
 
-@pytest.mark.parametrize(
-    "text", ["dog,1\ncat,0\n", "dog\t1\ncat\t0\n", "1,dog\n0,cat\n", "index,label\n1,dog\n0,cat\n"]
-)
+@pytest.mark.parametrize("text", ["dog,1\ncat,0\n", "dog\t1\ncat\t0\n", "1,dog\n0,cat\n", "index,label\n1,dog\n0,cat\n"])
 def test_two_columns(tmp_path: Path, text: str) -> None:
     table = read(tmp_path, text)
     assert table.names == ("cat", "dog")

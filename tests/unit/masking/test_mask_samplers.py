@@ -23,9 +23,7 @@ GRIDS = [Grid(64, 8), Grid(13, 8), Grid(3, 8), Grid(7, 5), Grid(1, 8), Grid(2, 3
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_every_row_hides_the_same_number_and_the_tables_agree(
-    sampler: MaskSampler, grid: Grid, keys: torch.Tensor
-) -> None:
+def test_every_row_hides_the_same_number_and_the_tables_agree(sampler: MaskSampler, grid: Grid, keys: torch.Tensor) -> None:
     mask = sampler(keys, grid)
     num_hidden = sampler.num_hidden(grid)
     assert 0 < num_hidden < grid.num_patches

@@ -118,7 +118,7 @@ def test_full_mixing_shares_every_column() -> None:
 
 @pytest.mark.parametrize("mixing", [PartialMixing(), PartialMixing("neighbour"), FullMixing()], ids=str)
 def test_one_clip_has_no_partner(mixing: Mixer) -> None:
-    with pytest.raises(ValueError, match="at least 2 clips on each device, got a batch of 1: raise data.batch_size"):
+    with pytest.raises(ValueError, match=r"at least 2 clips on each device, got a batch of 1: raise data\.batch_size"):
         mixing(torch.zeros(1, 1024, 8), MANY[:1])
 
 

@@ -83,9 +83,7 @@ def test_losses_of_half_precision_are_computed_in_float32() -> None:
 
 def test_patches_are_normalised_by_hand() -> None:
     patches = torch.tensor([[[1.0, 2.0, 3.0]], [[5.0, 5.0, 5.0]]])  # unbiased variance 1; no variance
-    torch.testing.assert_close(
-        normalise_patches(patches), torch.tensor([[[-1.0, 0, 1]], [[0.0, 0, 0]]]), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(normalise_patches(patches), torch.tensor([[[-1.0, 0, 1]], [[0.0, 0, 0]]]), atol=1e-5, rtol=0)
 
 
 def test_reconstruction_by_hand() -> None:

@@ -44,9 +44,7 @@ def test_only_the_last_layers_count() -> None:
 def test_order_of_normalisations() -> None:
     every = layers(1)
     one_way = LayerTargets(1, normalise_layers=("batch", "layer"), normalise_average=("instance",))
-    torch.testing.assert_close(
-        one_way(every), normalise(normalise(normalise(every[0], "batch"), "layer"), "instance")
-    )
+    torch.testing.assert_close(one_way(every), normalise(normalise(normalise(every[0], "batch"), "layer"), "instance"))
     assert not torch.allclose(one_way(every), LayerTargets(1, normalise_layers=("layer", "batch"))(every))
 
 
