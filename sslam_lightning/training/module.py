@@ -58,13 +58,14 @@ class AudioModule(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Refuse clips that are too short by name while their lengths are still at hand, then move the batch."""
-        lengths = batch.num_samples.tolist()
-        for name, length in zip(batch.names, lengths, strict=True):
-            if length < self.features.min_samples:
-                raise ValueError(
-                    f"{name} has {length} samples, but one patch of {self.features.patch_frames} frames takes "
-                    f"{self.features.min_samples} at {self.features.sample_rate_hz} Hz: leave out shorter clips"
-                )
+        too_short = batch.num_samples < self.features.min_samples
+        if too_short.any():
+            row = int(too_short.int().argmax())
+            raise ValueError(
+                f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but one patch of "
+                f"{self.features.patch_frames} frames takes {self.features.min_samples} at "
+                f"{self.features.sample_rate_hz} Hz: leave out shorter clips"
+            )
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def learning_parts(self) -> Sequence[nn.Module]:

@@ -12,11 +12,11 @@ import pytest
 
 _ROOT = Path(__file__).parents[2]
 _README = _ROOT / "README.md"
-_BLOCK = re.compile(r"^```bash test[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_ESC10 = _ROOT.parent / "shared" / "data" / "esc10"
 
 
-def blocks(text: str) -> list[str]:
-    return _BLOCK.findall(text)
+def blocks(text: str, language: str = "bash test") -> list[str]:
+    return re.findall(rf"^```{language}(?: [^\n]*)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def test_blocks_are_found():
@@ -24,12 +24,9 @@ def test_blocks_are_found():
     assert blocks(text) == ["sslam --help\n", "true\n\nfalse\n"]
 
 
-def test_the_commands_of_readme_run(tmp_path):
+def run(commands: list[str], tmp_path: Path, **variables: str) -> str:
     """One shell for all blocks, in their order, as a reader would type them."""
-    if not _README.is_file():
-        pytest.skip("there is no README yet")
-    commands = blocks(_README.read_text())
-    assert commands, "README has no block with the info string 'bash test'"
+    assert commands, "README has no such block"
     binaries = tmp_path / "bin"
     binaries.mkdir()
     # `sslam` and `python` are those of this environment, whether or not it has been activated.
@@ -44,7 +41,7 @@ def test_the_commands_of_readme_run(tmp_path):
             **os.environ,
             "PATH": os.pathsep.join([str(binaries), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]),
-            "SSLAM_RUNS": str(tmp_path / "runs"),
+            **variables,
         },
         capture_output=True,
         text=True,
@@ -52,3 +49,24 @@ def test_the_commands_of_readme_run(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_python_of_readme_run(tmp_path):
+    text = _README.read_text()
+    (code,) = blocks(text, "python")
+    run([*blocks(text), f"python - <<'END'\n{code}\nprint(encoded.clip.shape)\nEND\n"], tmp_path)
+
+
+@pytest.mark.slow
+def test_the_whole_method_runs_on_real_recordings(tmp_path):
+    """README's ESC-50 commands, a few steps each: stage 1, stage 2, fine-tuning, evaluation on the held-out fold."""
+    if not _ESC10.is_dir():
+        pytest.skip("the recordings of ESC-10 are not here")
+    small = "--data.batch_size=4 --data.num_workers=0 --trainer.max_steps=2 --trainer.limit_test_batches=4"
+    printed = run(
+        blocks(_README.read_text(), "bash esc50"), tmp_path, ESC50=str(_ESC10), RUN=str(tmp_path / "esc10"), MORE=small
+    )
+    assert "test/accuracy" in printed
+    assert (tmp_path / "esc10/finetuned/checkpoints/last.ckpt").is_file()
