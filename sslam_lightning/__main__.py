@@ -33,10 +33,11 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(0 if argv else 2)
     try:
         _dispatch(argv)
-    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+    except (ValueError, OSError) as error:
         _complain(error)
-    except RuntimeError as error:
-        if not getattr(error, "for_users", False):
+    except Exception as error:
+        # Lightning's name for settings that this machine cannot follow; naming the class would import all of it.
+        if not getattr(error, "for_users", False) and type(error).__name__ != "MisconfigurationException":
             raise
         _complain(error)
 

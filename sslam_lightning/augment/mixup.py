@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -24,33 +24,34 @@ class Mixed(NamedTuple):
 
     log_mels: Float[Tensor, "batch frames mels"]
     labels: Float[Tensor, "batch classes"]
-    ratio: Float[Tensor, ""]  # the share of a clip itself, the rest is its partner's
+    ratio: Float[Tensor, "batch"]  # the share of a clip itself, the rest is its partner's
 
 
 @dataclass(frozen=True)
 class Mixup:
-    """One ratio for the whole batch, and the batch in reverse order as partners (timm's batch mode, as in EAT).
+    """Blends clips in pairs, by default in one ratio for the whole batch (timm's batch mode, as in EAT).
 
     In an odd batch the clip in the middle is its own partner, and so is the only clip of a batch of one.
 
     Args:
         alpha: the ratio is drawn from Beta(alpha, alpha), alpha at most 2; 0 turns mixup off.
         prob: probability that a batch is mixed at all.
-        label_smoothing: moves this share of every label's weight evenly to all classes, whether the batch is mixed or
-            not. The public code left it out as soon as mixup was on: 0 does the same. Do not smooth in the loss again.
+        partner: ``flip`` blends with the batch in reverse order, all clips in one ratio, as published. ``neighbour`` swaps
+            within pairs (0 with 1, 2 with 3, ...), each pair in its own ratio, so that a batch may be cut in halves, for
+            two devices, without changing any blend.
     """
 
     alpha: float = 0.8
     prob: float = 0.9
-    label_smoothing: float = 0.0
+    partner: Literal["flip", "neighbour"] = "flip"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= _LARGEST_ALPHA:
             raise ValueError(f"mixup: alpha must lie between 0 and {_LARGEST_ALPHA:g}, got {self.alpha}")
         if not 0.0 <= self.prob <= 1.0:
             raise ValueError(f"mixup: prob must lie between 0 and 1, got {self.prob}")
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"mixup: label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+        if self.partner not in ("flip", "neighbour"):
+            raise ValueError(f"mixup: partner must be flip or neighbour, got {self.partner!r}")
 
     def __call__(
         self,
@@ -58,10 +59,19 @@ class Mixup:
         labels: Float[Tensor, "batch classes"],
         keys: Int[Tensor, "batch"],
     ) -> Mixed:
-        """Mix spectrograms and labels; the first clip's key decides for the batch. Nothing waits for the device."""
-        ratio = self.ratio(keys[0])
-        labels = labels * (1.0 - self.label_smoothing) + self.label_smoothing / labels.shape[1]
-        return Mixed(_blend(log_mels, ratio), _blend(labels, ratio), ratio)
+        """Mix spectrograms and labels. Nothing waits for the device.
+
+        The ratio of a pair is that of its first clip's key, of the batch that of its first clip.
+        """
+        clips = torch.arange(len(keys), device=keys.device)
+        if self.partner == "flip":
+            partner, first = clips.flip(0), torch.zeros_like(clips)
+        else:
+            swapped = clips ^ 1
+            partner = torch.where(swapped < len(keys), swapped, clips)  # the last of an odd number stays alone
+            first = torch.minimum(clips, partner)
+        ratio = self.ratio(keys)[first]
+        return Mixed(_blend(log_mels, partner, ratio), _blend(labels, partner, ratio), ratio)
 
     def ratio(self, keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Per key the share that a clip keeps: Beta(alpha, alpha) with probability ``prob``, otherwise 1."""
@@ -84,6 +94,9 @@ def symmetric_beta(keys: Int[Tensor, "*shape"], alpha: float) -> Float[Tensor, "
     return (log_x - log_y).gather(-1, first).squeeze(-1).sigmoid()
 
 
-def _blend(x: Float[Tensor, "batch *rest"], ratio: Float[Tensor, ""]) -> Float[Tensor, "batch *rest"]:
-    """Each row with the one at the same place from the end."""
-    return x * ratio + x.flip(0) * (1.0 - ratio)
+def _blend(
+    x: Float[Tensor, "batch *rest"], partner: Int[Tensor, "batch"], ratio: Float[Tensor, "batch"]
+) -> Float[Tensor, "batch *rest"]:
+    """Each row with its partner's."""
+    ratio = ratio.view(-1, *[1] * (x.ndim - 1))
+    return x * ratio + x[partner] * (1.0 - ratio)

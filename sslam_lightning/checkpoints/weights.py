@@ -26,3 +26,14 @@ class Weights(NamedTuple):
     reconstruction: State | None = None
     head: State | None = None
     unused: tuple[str, ...] = ()
+
+    def check_architecture(self, config: EncoderConfig) -> None:
+        """Refuse what no shape tells: weights of one architecture load into another and mean nothing there.
+
+        Raises:
+            ValueError: naming the first setting that differs.
+        """
+        for name in ("num_heads", "norm_order", "norm_eps"):
+            theirs, ours = getattr(self.encoder, name), getattr(config, name)
+            if theirs != ours:
+                raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, the configured one is {ours}")

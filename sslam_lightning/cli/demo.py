@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 _TINY = ("model/tiny", "data/synthetic", "trainer/cpu")
 _TINY_PRETRAIN = ("model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu")
-_FINETUNE = ("finetune/audioset_20k", "finetune/corrected", *_TINY, "demo/finetune")
+_FINETUNE = ("finetune/audioset_20k", "finetune/corrected_without_mixup", *_TINY, "demo/finetune")
 _LINEAR = (*_FINETUNE, "finetune/linear", "demo/linear")
 STEPS = (
     Step("stage1", "pre-training, stage 1", ("pretrain/eat_base_corrected", *_TINY_PRETRAIN, "demo/stage1")),
@@ -61,7 +61,7 @@ def command(step: Step, root: Path, seed: int, subcommand: str = "fit") -> list[
     args = [subcommand]
     for recipe in step.recipes:
         args += ["--config", os.path.relpath(configs / f"{recipe}.yaml")]
-    args += [f"--seed_everything={seed}", f"--model.seed={seed}", f"--trainer.default_root_dir={root / step.run}"]
+    args += [f"--seed_everything={seed}", f"--trainer.default_root_dir={root / step.run}"]
     init_from = f"{root / step.init_from}/checkpoints/last.ckpt" if step.init_from else "null"
     args += [f"--model.init_from={init_from}"]
     if subcommand == "test":

@@ -76,7 +76,6 @@ class SSLAMCLI(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=KeepConfig,
             auto_configure_optimizers=False,
-            # Seeds of training are keys of the modules; this one is for the weights' initialisation.
             seed_everything_default=0,
             trainer_defaults={"default_root_dir": "runs/latest", "log_every_n_steps": 10},
             args=args if args != sys.argv[1:] else None,
@@ -96,6 +95,8 @@ class SSLAMCLI(LightningCLI):
         parser.set_defaults({"data": {"class_path": "sslam_lightning.data.SyntheticDataModule"}})
         for name in _LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        for part in ("model", "data"):
+            parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=_seed)
 
     def _parse_ckpt_path(self) -> None:
         """For ``fit`` the command line has the last word: Lightning would let the checkpoint's settings win."""
@@ -117,6 +118,12 @@ class SSLAMCLI(LightningCLI):
             )
         if settings["logger"] in (None, True):
             kwargs["logger"] = CSVLogger(root, name="logs")
+        if (
+            self.subcommand in ("validate", "test", "predict")
+            and not resumes
+            and not self._get(self.config, "model").init_args.get("init_from")
+        ):
+            raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
         trainer = super().instantiate_trainer(**kwargs)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         callbacks[:0] = [LossGuard(), Throughput()]
@@ -130,7 +137,7 @@ class SSLAMCLI(LightningCLI):
 def _check_checkpoint(path: Path) -> None:
     """Say what is wrong with a checkpoint in one line, before anything is built; words such as "last" are Lightning's."""
     if not path.is_file():
-        if path.suffix:
+        if path.suffix or len(path.parts) > 1:
             raise FileNotFoundError(f"no checkpoint at {path}")
         return
     try:
@@ -140,6 +147,11 @@ def _check_checkpoint(path: Path) -> None:
         raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[0] if reason else error!r}") from None
     if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
         raise ValueError(f"{path} is no run of this project to go on with; to start from its weights set model.init_from")
+
+
+def _seed(seed_everything: int | bool | None) -> int:
+    """One seed for initial weights, draws and the order of clips; a seed left to chance is 0 for the latter two."""
+    return seed_everything if isinstance(seed_everything, int) and not isinstance(seed_everything, bool) else 0
 
 
 def _config_action() -> Any:

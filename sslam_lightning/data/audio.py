@@ -24,6 +24,12 @@ ResamplerName = Literal["torchaudio", "soxr"]
 _MARGIN_SECONDS = 0.1  # read behind the cut, so that the resampler's filter sees no false end
 
 
+class MissingResampler(RuntimeError):
+    """A library that resamples cannot be imported."""
+
+    for_users = True  # the message says it all
+
+
 class UnreadableAudio(ValueError):
     """A file that cannot be used as a recording; the message is one line: the path and the reason."""
 
@@ -95,7 +101,7 @@ def _torchaudio_kernel(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
     try:
         from torchaudio.transforms import Resample
     except (ImportError, OSError, RuntimeError) as error:  # the last two: built for another torch or CUDA
-        raise RuntimeError(
+        raise MissingResampler(
             f"torchaudio cannot be imported ({_first_line(error)}): install torch 2.11 to 2.14 and torchaudio 2.11 "
             "from the ordinary package index, or choose data.resampler: soxr (pip install sslam-lightning[soxr])"
         ) from error
@@ -108,7 +114,7 @@ def _soxr_kernel(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
     try:
         import soxr
     except (ImportError, OSError) as error:
-        raise RuntimeError(
+        raise MissingResampler(
             f"soxr cannot be imported ({_first_line(error)}): pip install sslam-lightning[soxr], "
             "or choose data.resampler: torchaudio"
         ) from error

@@ -13,16 +13,14 @@ from sslam_lightning.types import Batch, Clip
 def collate(clips: Sequence[Clip | BrokenClip]) -> Batch:
     """Pad with zeros behind each clip's end to the longest; leave out broken clips together with their labels.
 
-    The broken ones are told in ``Batch.broken``, so that the main process hears of what a worker met.
-
-    Raises:
-        ValueError: no clip of the batch can be read.
+    The broken ones are told in ``Batch.broken``, so that the main process hears of what a worker met. Where no clip can be
+    read the batch is empty; how many broken clips are too many is not decided here.
     """
     good = [clip for clip in clips if isinstance(clip, Clip)]
     broken = tuple((clip.name, clip.reason) for clip in clips if isinstance(clip, BrokenClip))
     if not good:
-        some = "; ".join(reason for _, reason in broken[:3]) + ("; ..." if len(broken) > 3 else "")
-        raise ValueError(f"none of the {len(broken)} clips of this batch can be read: {some}")
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Batch(torch.zeros(0, 1), nothing, torch.zeros(0, 0), nothing, (), broken)
     num_samples = torch.tensor([len(clip.waveform) for clip in good])
     waveforms = torch.zeros(len(good), int(num_samples.max()))
     for row, clip in zip(waveforms, good, strict=True):

@@ -150,6 +150,10 @@ class AudioDataModule(LightningDataModule, ABC):
         self.broken.record(batch)
         return batch
 
+    def on_exception(self, exception: BaseException) -> None:
+        """An interrupted run names its broken clips too."""
+        self.broken.report()
+
     def teardown(self, stage: str) -> None:
         """Log the clips that could not be read."""
         self.broken.report()

@@ -16,7 +16,7 @@ from torch.utils.data import DistributedSampler
 
 from sslam_lightning.random_streams import fold_in
 
-_ORDER, _CHOICE = 0x0A11, 0x0A12  # set these streams apart from those of the clips
+_ORDER, _CHOICE = (int.from_bytes(name, "big") for name in (b"order", b"choice"))  # beyond any index of a clip
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):
@@ -69,7 +69,8 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         self._given_place = None if world is None or rank is None else (world, rank)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(self.epoch, index) for index in self._mine(self.order(self.epoch)).tolist()])
+        epoch = self.epoch
+        return ((epoch, index) for index in self._mine(self.order(epoch)).tolist())
 
     def __len__(self) -> int:
         return len(self._mine(torch.arange(self.samples_per_epoch or self.num_clips)))

@@ -16,7 +16,7 @@ from sslam_lightning.masking.sampler import MaskSampler, choose_exactly
 from sslam_lightning.random_streams import fold_in, integers, uniform
 from sslam_lightning.types import Grid
 
-_CENTRES, _TIE_BREAKS, _SHAPE = 1, 2, 3
+_CENTRES, _TIE_BREAKS, _SHAPE = (int.from_bytes(name, "big") for name in (b"centres", b"ties", b"shape"))
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,9 @@ class Mixer(ABC):
         partner: ``previous`` mixes a clip with the one before it in the device's batch, as published. ``neighbour`` swaps
             within pairs (0 with 1, 2 with 3, ...), so that a batch may be cut in halves, for two devices, without
             changing any mixture.
-        patch_frames: frames in a column of patches; unmixed regions keep to columns.
     """
 
     partner: Literal["previous", "neighbour"] = "previous"
-    patch_frames: int = 16
 
     @abstractmethod
     def num_shared(self, num_time: int) -> int:
@@ -35,21 +33,22 @@ class Mixer(ABC):
     def shared(self, keys: Int[Tensor, "batch"], num_time: int) -> Bool[Tensor, "batch time"]:
         """True for the columns that are mixed; the same number in every row, a function of the keys alone."""
 
-    def __call__(self, log_mels: Float[Tensor, "batch frames mels"], keys: Int[Tensor, "batch"]) -> Mixture:
+    def __call__(
+        self, log_mels: Float[Tensor, "batch frames mels"], keys: Int[Tensor, "batch"], patch_frames: int = 16
+    ) -> Mixture:
         """The clean clips, then their mixtures: the element-wise maximum where shared, the clip itself elsewhere.
+
+        Unmixed regions keep to columns of patches, ``patch_frames`` wide.
 
         Raises:
             ValueError: if the batch holds one clip only, which would be mixed with itself.
         """
         batch, num_frames, _ = log_mels.shape
         if batch < 2:
-            raise ValueError(
-                "mixing needs at least 2 clips on each device, got a batch of 1: raise data.batch_size, "
-                "or leave out the ragged last batch"
-            )
-        shared = self.shared(keys, num_frames // self.patch_frames)
+            raise ValueError("mixing needs at least 2 clips on each device, got a batch of 1: raise data.batch_size")
+        shared = self.shared(keys, num_frames // patch_frames)
         partner = self._partners(batch, log_mels.device)
-        both = shared.repeat_interleave(self.patch_frames, dim=1).unsqueeze(-1)
+        both = shared.repeat_interleave(patch_frames, dim=1).unsqueeze(-1)
         mixed = torch.where(both, torch.maximum(log_mels, log_mels[partner]), log_mels)
         num_alone = shared.shape[1] - self.num_shared(shared.shape[1])
         shared_columns = torch.argsort(shared.to(torch.uint8), dim=1, stable=True)[:, num_alone:]

@@ -12,7 +12,7 @@ from torch import Tensor
 from sslam_lightning.mixing.mixer import Mixer
 from sslam_lightning.random_streams import fold_in, uniform
 
-_FIRST, _SECOND = 1, 2
+_FIRST, _SECOND = (int.from_bytes(name, "big") for name in (b"region1", b"region2"))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,10 @@ class EncoderConfig:
     layer_drop: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ValueError(f"an encoder needs at least one block, got depth {self.depth}")
+        if self.in_channels != 1:
+            raise ValueError(f"a spectrogram has one channel, got in_channels {self.in_channels}")
         if self.num_mels % self.patch_size:
             raise ValueError(f"num_mels must be a multiple of patch_size, got {self.num_mels} mels and {self.patch_size}")
         if self.dim % 4:
@@ -77,5 +81,7 @@ class DecoderConfig:
     noise_std: float = 0.01
 
     def __post_init__(self) -> None:
+        if self.depth < 1 or self.kernel_size < 1:
+            raise ValueError(f"a decoder needs depth and kernel_size of at least 1, got {self.depth}, {self.kernel_size}")
         if self.dim % self.groups:
             raise ValueError(f"the decoder's dim must be a multiple of its groups, got {self.dim} and {self.groups}")

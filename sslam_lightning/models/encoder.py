@@ -62,9 +62,12 @@ class Encoder(nn.Module):
             x = block(x, padding).tokens
         layers = []
         for number, block in enumerate(self.blocks, start=1):
-            if self.training and self.config.layer_drop > 0 and torch.rand(()) < self.config.layer_drop:
-                continue
+            before = x
             x, feed_forward = block(x, padding)
+            if self.training and self.config.layer_drop > 0:
+                # The block runs all the same: with several ranks every parameter has to take part in every step.
+                dropped = torch.rand((), device=x.device) < self.config.layer_drop
+                x = torch.where(dropped, before, x)
             if number > len(self.blocks) - keep_layers:
                 layers.append((feed_forward if layer_source == "feed_forward" else x)[:, 1:])
         x = self.output_norm(x)

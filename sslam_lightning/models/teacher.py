@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +28,3 @@ class Teacher(nn.Module):
         own: list[Tensor] = list(self.encoder.parameters())
         towards = [p.to(q.dtype) for p, q in zip(student.parameters(), own, strict=True)]
         torch._foreach_lerp_(own, towards, 1.0 - decay)
-
-    @torch.no_grad()
-    def copy_from(self, weights: Mapping[str, Any]) -> None:
-        """Take over an encoder's state."""
-        self.encoder.load_state_dict(weights)

@@ -28,6 +28,12 @@ class Dino:
     centre_momentum: float = 0.9
     reduction: Literal["sum", "mean"] = "mean"
 
+    def __post_init__(self) -> None:
+        if min(self.student_temperature, self.teacher_temperature) <= 0:
+            raise ValueError(
+                f"dino: temperatures must be positive, got {self.student_temperature} and {self.teacher_temperature}"
+            )
+
     def __call__(
         self, clip_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"], centre: Float[Tensor, "1 dim"]
     ) -> Float[Tensor, ""]:

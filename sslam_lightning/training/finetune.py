@@ -98,6 +98,8 @@ class FinetuneModule(AudioModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """Augment, predict, compare."""
+        if len(batch.waveforms) == 0:  # none of its files could be read
+            return self.no_loss()
         log_mels, labels = self.augmented(batch)
         loss = self.loss(self(log_mels), labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
@@ -162,6 +164,8 @@ class FinetuneModule(AudioModule):
         self._score("test")
 
     def _collect(self, batch: Batch) -> None:
+        if len(batch.waveforms) == 0:  # none of its files could be read
+            return
         probabilities, loss = self.probabilities(batch)
         # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.
         self.mean_loss.update(loss.expand(len(batch.labels)))  # once a clip
@@ -192,11 +196,6 @@ class FinetuneModule(AudioModule):
         if expected != self.num_classes:
             raise ValueError(f"the model has {self.num_classes} classes, the data {expected}")
 
-    def on_fit_start(self) -> None:
-        """Start from a checkpoint, unless a run is being resumed."""
-        if self.init_from and not self.trainer.ckpt_path:
-            self.start_from(self.init_from)
-
     def start_from(self, path: str) -> None:
         """Take over an encoder, and a head of the same shape if the file has one.
 
@@ -204,6 +203,7 @@ class FinetuneModule(AudioModule):
             ValueError: naming the first parameter that does not fit, or that the file has no teacher.
         """
         weights = read_weights(path)
+        weights.check_architecture(self.encoder.config)
         state = weights.student if self.init_part == "student" else weights.teacher
         if state is None:
             raise ValueError(f"{path} holds no {self.init_part}: set model.init_part to student")

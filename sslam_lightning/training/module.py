@@ -23,7 +23,8 @@ class AudioModule(pl.LightningModule):
     """Base of the two modules.
 
     Everything random is a function of the seed and of where training stands: draws for a clip depend on (seed, epoch,
-    clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a resumed run repeats nothing and misses nothing.
+    clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a run resumed between epochs equals one that was
+    never stopped.
     """
 
     def __init__(self, features: LogMels, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
@@ -32,6 +33,8 @@ class AudioModule(pl.LightningModule):
         self.optimizer_config = optimizer
         self.seed = seed
         self.compile_blocks = compile
+        self.init_from: str | None = None
+        self._has_weights = False  # a fit or a checkpoint has set them: nothing else may
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
         """Normalised log-mels of a batch, in float32 on the batch's device."""
@@ -45,6 +48,17 @@ class AudioModule(pl.LightningModule):
         """Seed what has no key of its own, differently on every rank."""
         where = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.blake2b(where.encode(), digest_size=8).digest(), "little", signed=True))
+
+    def is_time_to_log(self) -> bool:
+        """Whether the update that this batch belongs to ends an interval of ``trainer.log_every_n_steps``."""
+        if self._trainer is None:
+            return True
+        return (self.trainer.global_step + 1) % max(1, self.trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
+
+    def no_loss(self) -> Float[Tensor, ""]:
+        """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for."""
+        parameters = (p for part in self.learning_parts() for p in part.parameters() if p.requires_grad)
+        return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
     def setup(self, stage: str) -> None:
         """Check that the data fits; compile if asked to."""
@@ -67,6 +81,25 @@ class AudioModule(pl.LightningModule):
                 f"{self.features.sample_rate_hz} Hz: leave out shorter clips"
             )
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_fit_start(self) -> None:
+        """Start from ``init_from``, unless a run is being resumed."""
+        self._start()
+
+    def on_validation_start(self) -> None:
+        """Start from ``init_from``, unless there are weights already; likewise before testing and predicting."""
+        self._start()
+
+    on_test_start = on_predict_start = on_validation_start
+
+    def _start(self) -> None:
+        if self.init_from and not self._has_weights and not self.trainer.ckpt_path:
+            self.start_from(self.init_from)
+        self._has_weights = True
+
+    def start_from(self, path: str) -> None:
+        """Take over the weights of a checkpoint."""
+        raise NotImplementedError
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """The modules that the optimizer trains, those of the encoder by the encoder's own names."""
@@ -115,6 +148,7 @@ class AudioModule(pl.LightningModule):
         Raises:
             ValueError: if the checkpoint is that of a module of another size or with other parts.
         """
+        self._has_weights = True
         own, saved = self.state_dict(), checkpoint["state_dict"]
         for name in [*own, *saved]:
             if name not in saved or name not in own:

@@ -25,6 +25,8 @@ from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.types import Batch, Grid, Guesses, Mask, Mixture, Targets
 
+_MASKS = int.from_bytes(b"masks", "big")  # this stream of a clip's key; mixing and augmentation have others
+
 
 class PretrainModule(AudioModule):
     """Masked regression to a teacher that follows the student (data2vec 2.0, EAT), on clean clips or on mixtures (SSLAM).
@@ -82,8 +84,13 @@ class PretrainModule(AudioModule):
             raise ValueError("dino takes the place of utterance: set one of them to null")
         if masks_per_clip < 1:
             raise ValueError(f"masks_per_clip must be at least 1, got {masks_per_clip}")
-        if targets.top_k_layers > encoder.depth:
-            raise ValueError(f"targets.top_k_layers is {targets.top_k_layers}, the encoder has {encoder.depth} blocks")
+        for name, layers in (
+            ("targets", targets.top_k_layers),
+            ("utterance", utterance.top_k_layers if utterance else None),
+        ):
+            most = encoder.depth if name == "targets" else targets.top_k_layers
+            if layers is not None and not 1 <= layers <= most:
+                raise ValueError(f"{name}.top_k_layers must lie between 1 and {most}, got {layers}")
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
         self.targets, self.regression, self.utterance = targets, regression, utterance
         self.reconstruction, self.dino, self.source_retention = reconstruction, dino, source_retention
@@ -100,24 +107,34 @@ class PretrainModule(AudioModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """One step of stage 1 or 2."""
+        if self.is_unusable(batch):
+            return self.no_loss()
         keys = self.clip_keys(batch)
         mixture = self.mix(self.log_mels(batch), keys)
         grid = self.student.front_end.grid(mixture.log_mels)
         mask = self.draw_masks(keys, grid)
         targets = self.teacher_targets(mixture, grid)
         guesses = self.guess(mixture, mask, grid)
-        losses = self.losses(guesses, targets, mask, mixture)
+        wanted = keep_visible(targets.patches, mask.hidden_index)
+        losses = self.losses(guesses, wanted, targets, mask, mixture)
         self.follow_centre(targets)
-        return self.sum_and_log(losses, guesses, targets, mask)
+        return self.sum_and_log(losses, guesses, wanted)
+
+    def is_unusable(self, batch: Batch) -> bool:
+        """Nothing is left of a batch when none of its files can be read, or, to mix, only one."""
+        enough = 2 if self.mixing else 1
+        return len(batch.waveforms) < enough and (bool(batch.broken) or not self.training)
 
     def mix(self, log_mels: Float[Tensor, "batch frames mels"], keys: Int[Tensor, "batch"]) -> Mixture:
         """Stage 1: the clips. Stage 2: the clips and their mixtures."""
-        return self.mixing(log_mels, keys) if self.mixing else Mixture(log_mels)
+        if not self.mixing:
+            return Mixture(log_mels)
+        return self.mixing(log_mels, keys, self.student.config.patch_size)
 
     def draw_masks(self, keys: Int[Tensor, "batch"], grid: Grid) -> Mask:
         """``masks_per_clip`` masks a clip; a mixture gets those of its clean clip."""
         copies = torch.arange(self.masks_per_clip, device=keys.device)
-        mask = self.masking(fold_in(keys.unsqueeze(1), copies).flatten(), grid)
+        mask = self.masking(fold_in(fold_in(keys, _MASKS).unsqueeze(1), copies).flatten(), grid)
         return Mask(*(torch.cat([part, part]) for part in mask)) if self.mixing else mask
 
     @torch.no_grad()
@@ -141,9 +158,15 @@ class PretrainModule(AudioModule):
         encoded = self.student.encode(visible)
         return Guesses(self.decoder(encoded.tokens, mask, grid), encoded.clip)
 
-    def losses(self, guesses: Guesses, targets: Targets, mask: Mask, mixture: Mixture) -> dict[str, Float[Tensor, ""]]:
-        """Every configured objective by its name."""
-        wanted = keep_visible(targets.patches, mask.hidden_index)
+    def losses(
+        self,
+        guesses: Guesses,
+        wanted: Float[Tensor, "rows hidden dim"],
+        targets: Targets,
+        mask: Mask,
+        mixture: Mixture,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Every configured objective by its name; ``wanted`` are the targets at the hidden patches."""
         clip_targets = repeat_rows(targets.clip, self.masks_per_clip)
         losses = {"regression": self.regression(guesses.patches, wanted)}
         if self.utterance:
@@ -165,19 +188,19 @@ class PretrainModule(AudioModule):
         if self.dino and self.centre is not None and self.training:
             self.centre = self.dino.moved_centre(self.centre, targets.clip)
 
-    def sum_and_log(self, losses: dict[str, Tensor], guesses: Guesses, targets: Targets, mask: Mask) -> Float[Tensor, ""]:
-        """The total loss; every loss by name and the two signs of collapse go to the log."""
+    def sum_and_log(
+        self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"]
+    ) -> Float[Tensor, ""]:
+        """The total loss; every loss by name goes to the log and, when it is time, the two signs of collapse."""
         total = torch.stack(list(losses.values())).sum()
         stage = "train" if self.training else "val"
         rows = len(guesses.clip)
         self.log(f"{stage}/loss", total, prog_bar=True, batch_size=rows, sync_dist=not self.training)
         for name, loss in losses.items():
             self.log(f"{stage}/loss_{name}", loss, batch_size=rows, sync_dist=not self.training)
-        if self.training:
-            with torch.no_grad():
-                hidden = keep_visible(targets.patches, mask.hidden_index)
-                self.log("prediction_variance", variance_indicator(guesses.patches.flatten(0, 1)))
-                self.log("target_variance", variance_indicator(hidden.flatten(0, 1)))
+        if self.training and self.is_time_to_log():
+            self.log("prediction_variance", variance_indicator(guesses.patches.detach().flatten(0, 1)))
+            self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
         return total
 
     def _teacher_layers(self, embedded: Tensor) -> Sequence[Tensor]:
@@ -194,18 +217,13 @@ class PretrainModule(AudioModule):
 
     # Around it -------------------------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""] | None:
         """The same losses on held-out clips, with the same masks at every epoch."""
-        return self.training_step(batch, batch_idx)
+        return None if self.is_unusable(batch) else self.training_step(batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names and clip tokens of whole clips."""
         return batch.names, self.student(self.log_mels(batch)).clip
-
-    def on_fit_start(self) -> None:
-        """Start from a checkpoint, unless a run is being resumed."""
-        if self.init_from and not self.trainer.ckpt_path:
-            self.start_from(self.init_from)
 
     def start_from(self, path: str) -> None:
         """Take over student, teacher and decoder; a file without a teacher gives it the student's weights.
@@ -214,6 +232,7 @@ class PretrainModule(AudioModule):
             ValueError: naming the first parameter that does not fit.
         """
         weights = read_weights(path)
+        weights.check_architecture(self.student.config)
         load_strictly(self.student, weights.student, "student", weights.source)
         load_strictly(self.teacher.encoder, weights.teacher or weights.student, "teacher", weights.source)
         if weights.decoder:

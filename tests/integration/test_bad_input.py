@@ -128,7 +128,7 @@ def _content(folder: Path) -> dict[str, bytes]:
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
         (["--model.source_retention.weight", "2"], "source_retention needs mixing"),
         (["--model.dino.weight", "1"], "dino takes the place of utterance"),
-        (["--model.targets.top_k_layers", "3"], "top_k_layers is 3, the encoder has 2 blocks"),
+        (["--model.targets.top_k_layers", "3"], "targets.top_k_layers must lie between 1 and 2, got 3"),
         (["--model.features.num_frames", "65"], "num_frames must be a positive multiple of patch_frames = 16"),
         (["--model.masking.hidden_ratio", "1.5"], "hidden_ratio must lie between 0 and 1, got 1.5"),
         (["--model.ema.decay", "1.5"], "0 <= decay <= end_decay <= 1, got 1.5"),

@@ -65,6 +65,13 @@ def pytest_report_header() -> str:
     return f"parity: reference numbers from {reference_folder()}"
 
 
+def pytest_sessionfinish(session, exitstatus) -> None:
+    """A folder that was named on purpose and none of whose cases was compared is no success."""
+    ran_parity = any("parity" in item.nodeid for item in session.items)
+    if os.environ.get("SSLAM_REFERENCE") and ran_parity and not _ran and not session.config.option.collectonly:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     if _ran:
         terminalreporter.write_line(f"parity: compared {len(_ran)} cases: {', '.join(sorted(_ran))}")

@@ -77,7 +77,7 @@ class RecordedRegions(PartialMixing):
     region_frames: int = 240
 
     def shared(self, keys: Tensor, num_time: int) -> Tensor:
-        frame = torch.arange(num_time) * self.patch_frames
+        frame = torch.arange(num_time) * 16
         alone = torch.stack([(frame >= start) & (frame < start + self.region_frames) for start in self.starts]).any(0)
         return ~alone.expand(len(keys), -1)
 

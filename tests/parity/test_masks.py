@@ -43,4 +43,6 @@ def test_block_masks_have_the_public_statistics(name, reference):
     error = (marginal * (1 - marginal) * 2 / rows).sqrt()
     z = (field.mean(dim=(0, 1)) - marginal) / error
     assert z.abs().max() < 5
-    assert z.square().mean() < 1.5
+    # Blocks of 25 patches move together, so of 256 positions about 25 are independent: mean of z^2 is 1 +- sqrt(2 / 25).
+    # Over eight seeds it was seen between 0.8 and 1.6. Five deviations:
+    assert z.square().mean() < 2.4

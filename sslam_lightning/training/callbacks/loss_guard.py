@@ -39,11 +39,19 @@ class LossGuard(pl.Callback):
         self._check(trainer)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """No checkpoint is written over a whole one with weights that are lost."""
+        """Never write lost weights over whole ones: a gradient may be NaN where the loss is not."""
         self._check(trainer)
+        for name, weight in pl_module.named_parameters():
+            if not torch.isfinite(weight).all():
+                raise NotFinite(
+                    f"{name} became NaN or infinite before update {trainer.global_step}; this checkpoint was not written, "
+                    "earlier ones are kept. Try a smaller learning rate, gradient clipping, or bf16 instead of fp16."
+                )
 
     def _check(self, trainer: pl.Trainer) -> None:
-        if self._finite is not None and not bool(self._finite):
+        if self._finite is None:
+            return
+        if not trainer.strategy.reduce_boolean_decision(bool(self._finite), all=True):  # all ranks stop together
             self._finite = None
             raise NotFinite(
                 f"the loss became NaN or infinite between updates {self._since} and {trainer.global_step}; checkpoints "

@@ -13,18 +13,23 @@ class Throughput(pl.Callback):
 
     def __init__(self) -> None:
         self._clips = 0
+        self._seconds = 0.0
         self._start = 0.0
+        self._logged_step = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do not count what happened between epochs."""
-        self._clips, self._start = 0, time.perf_counter()
+        """Do not count what happened between epochs, validation above all."""
+        self._start = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count, and log at the trainer's interval."""
+        """Count, and log at the trainer's interval, which may be longer than an epoch."""
+        now = time.perf_counter()
         self._clips += len(batch.waveforms) * trainer.world_size
-        if (batch_idx + 1) % max(1, trainer.log_every_n_steps) == 0:
-            now = time.perf_counter()
-            pl_module.log("clips_per_second", self._clips / max(1e-9, now - self._start))
-            self._clips, self._start = 0, now
+        self._seconds += now - self._start
+        self._start = now
+        step = trainer.global_step
+        if step != self._logged_step and step % max(1, trainer.log_every_n_steps) == 0:
+            pl_module.log("clips_per_second", self._clips / max(1e-9, self._seconds))
+            self._clips, self._seconds, self._logged_step = 0, 0.0, step

@@ -128,3 +128,9 @@ def test_a_mixture_retains_both_sources() -> None:
     target = retain_sources(own, foreign, shared)
     assert target.squeeze(-1).tolist() == [[1.0, 3.5, 3.0, 5.5], [5.0, 20.0, 10.0, 40.0]]
     assert own[0, 1].item() == 2.0
+
+
+@pytest.mark.parametrize("temperatures", [(0.0, 0.05), (0.1, -1.0)])
+def test_dinos_temperatures_are_positive(temperatures: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"dino: temperatures must be positive, got "):
+        Dino(1.0, *temperatures)

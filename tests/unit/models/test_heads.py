@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sslam_lightning.models import ClassificationHead
+from sslam_lightning.models.heads import Pooling, linear_softmax
+from sslam_lightning.types import Encoded
+
+
+def encoded(rows: int = 2, tokens: int = 5, dim: int = 8) -> Encoded:
+    draw = torch.Generator().manual_seed(1)
+    return Encoded(torch.randn(rows, dim, generator=draw), torch.randn(rows, tokens, dim, generator=draw), ())
+
+
+def lively(pooling: Pooling) -> ClassificationHead:
+    head = ClassificationHead(8, 3, pooling)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    return head
+
+
+def naive(logits: torch.Tensor) -> torch.Tensor:
+    p = logits.double().sigmoid()
+    return (p.square().sum(dim=1) / p.sum(dim=1)).logit().float()
+
+
+@pytest.mark.parametrize("pooling", ["clip_token", "mean", "linear_softmax"])
+def test_poolings_by_hand(pooling: Pooling) -> None:
+    head, x = lively(pooling), encoded()
+    pooled = {"clip_token": x.clip, "mean": x.tokens.sum(dim=1) / 5, "linear_softmax": x.tokens}[pooling]
+    normed = F.layer_norm(pooled, (8,), head.norm.weight, head.norm.bias, 1e-6)
+    logits = normed @ head.linear.weight.T + head.linear.bias
+    torch.testing.assert_close(head(x), naive(logits) if pooling == "linear_softmax" else logits, rtol=1e-4, atol=1e-4)
+
+
+def test_linear_softmax_by_hand() -> None:
+    p = torch.tensor([0.5, 0.25])
+    pooled = (0.25 + 0.0625) / 0.75
+    expected = torch.tensor([[pooled]]).logit()
+    torch.testing.assert_close(linear_softmax(p.logit().view(1, 2, 1)), expected)
+
+
+def test_linear_softmax_of_equal_patches_is_their_logit() -> None:
+    logits = torch.tensor([-80.0, -3.0, 0.0, 2.0, 6.0]).expand(1, 4, 5)
+    torch.testing.assert_close(linear_softmax(logits), logits[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [30.0, 1e4, 1e30])
+def test_linear_softmax_is_finite_however_sure_the_patches_are(size: float) -> None:
+    signs = torch.tensor([[[-1.0, 1.0, 1.0, 0.0], [-1.0, 1.0, -1.0, 0.0]]])
+    logits = (size * signs).requires_grad_()
+    pooled = linear_softmax(logits)
+    assert torch.isfinite(pooled).all()
+    assert pooled[0, 0] < -29
+    assert pooled[0, 1] > 10
+    assert pooled[0, 2] > 10  # sure of one patch, sure of none other: that patch alone counts
+    pooled.sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_initial_weights() -> None:
+    head = ClassificationHead(64, 50)
+    assert head.linear.weight.std().item() == pytest.approx(0.02, rel=0.06)
+    assert not head.linear.bias.any()
+    assert head.norm.eps == 1e-6
+
+
+def test_a_head_needs_classes() -> None:
+    with pytest.raises(ValueError, match=r"needs at least one class, got 0"):
+        ClassificationHead(8, 0)
