@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import case_names
 from recipes import recipe_input, recipe_state, recipe_tensor
+from reference_data import case_names
 
 from sslam_lightning.checkpoints import from_fairseq, load_strictly, read_weights
 from sslam_lightning.models import Encoder

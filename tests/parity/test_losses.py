@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import case_names
 from recipes import (
     RecordedMasks,
     RecordedRegions,
@@ -14,6 +13,7 @@ from recipes import (
     recipe_mask,
     recipe_state,
 )
+from reference_data import case_names
 
 from sslam_lightning.checkpoints.fairseq import rename
 

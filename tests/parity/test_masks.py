@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import reference_folder
+from reference_data import reference_folder
 
 from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask
 from sslam_lightning.random_streams import clip_keys

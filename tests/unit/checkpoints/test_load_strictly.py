@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from sslam_lightning.checkpoints import load_strictly
+from sslam_lightning.models import Encoder, EncoderConfig
+
+State = dict[str, torch.Tensor]
+
+
+def other_weights(config: EncoderConfig) -> State:
+    """Every one of them differs from a new encoder's."""
+    return {name: value + 1 for name, value in Encoder(config).state_dict().items()}
+
+
+def test_everything_is_copied(encoder_config: EncoderConfig) -> None:
+    encoder, state = Encoder(encoder_config), other_weights(encoder_config)
+    load_strictly(encoder, state, "student", "a file")
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, state[name])
+        assert value.data_ptr() != state[name].data_ptr()
+
+
+def without(name: str) -> Callable[[State], None]:
+    return lambda state: state.pop(name) and None
+
+
+def with_value(name: str, value: float) -> Callable[[State], None]:
+    return lambda state: state[name].view(-1)[-1:].fill_(value) and None
+
+
+def reshaped(*names: str) -> Callable[[State], None]:
+    return lambda state: state.update({name: torch.zeros(3, 5) for name in names})
+
+
+LAST = "blocks.1.mlp.fc2.bias"  # all before it is whole
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without(LAST), r"a file: its student has no blocks\.1\.mlp\.fc2\.bias$"),
+        (
+            reshaped(LAST),
+            r"a file: student\.blocks\.1\.mlp\.fc2\.bias has shape \(3, 5\), the model expects \(16,\): the configured size",
+        ),
+        (reshaped("blocks.1.norm1.bias", "clip_token", "blocks.0.norm1.bias"), r"student\.clip_token has shape \(3, 5\)"),
+        (with_value(LAST, float("nan")), r"a file: student\.blocks\.1\.mlp\.fc2\.bias holds values that are not finite"),
+        (with_value(LAST, float("-inf")), r"student\.blocks\.1\.mlp\.fc2\.bias holds values that are not finite"),
+        (lambda state: state.update(surplus=torch.zeros(1)), r"a file: its student has surplus, which the model lacks"),
+    ],
+    ids=["missing", "shape", "first shape", "nan", "infinite", "unknown"],
+)
+def test_nothing_is_copied_where_something_is_wrong(
+    encoder_config: EncoderConfig, spoil: Callable[[State], None], message: str
+) -> None:
+    encoder, state = Encoder(encoder_config), other_weights(encoder_config)
+    assert list(state)[-1] == LAST
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    spoil(state)
+    with pytest.raises(ValueError, match=message):
+        load_strictly(encoder, state, "student", "a file")
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name
