@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
@@ -124,14 +124,24 @@ class SSLAMCLI(LightningCLI):
             and not self._get(self.config, "model").init_args.get("init_from")
         ):
             raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
+        kwargs["callbacks"] = self._callbacks(settings)
         trainer = super().instantiate_trainer(**kwargs)
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        callbacks[:0] = [LossGuard(), Throughput()]
-        for callback in callbacks:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(root / "checkpoints")
                 callback.save_last = True if callback.save_last is None else callback.save_last
         return trainer
+
+    @staticmethod
+    def _callbacks(settings: Any) -> list[Any]:
+        """What every run needs, then what the configuration asks for."""
+        configured = settings["callbacks"] or []
+        configured = configured if isinstance(configured, list) else [configured]
+        wants_bar = settings["enable_progress_bar"] is not False
+        if wants_bar and not any(isinstance(callback, ProgressBar) for callback in configured):
+            # Every refresh fetches the loss from the device, which then waits: not at every step.
+            configured = [TQDMProgressBar(refresh_rate=10), *configured]
+        return [LossGuard(), Throughput(), *configured]
 
 
 def _check_checkpoint(path: Path) -> None:

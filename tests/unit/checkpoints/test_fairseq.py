@@ -136,30 +136,41 @@ def test_a_file_of_the_public_trainer(tmp_path, config: EncoderConfig, decoder_c
     assert_same(weights.decoder, decoder)
 
 
-DIFFERENCES = {
-    "dim": 24,
-    "depth": 3,
-    "num_heads": 4,
-    "norm_order": "pre",
-    "norm_eps": 1e-5,
-    "prenet_depth": 1,
-    "patch_size": 8,
-}
+UNTOLD = {"num_heads": 4, "norm_order": "pre", "norm_eps": 1e-5}  # what shapes do not tell
 
 
-@pytest.mark.parametrize("name", list(DIFFERENCES))
+@pytest.mark.parametrize("name", list(UNTOLD))
 def test_another_architecture_is_refused(encoder_config: EncoderConfig, name: str) -> None:
     weights = Weights("a file", encoder_config, {})
-    ours = replace(encoder_config, **{name: DIFFERENCES[name]})
-    theirs = getattr(encoder_config, name)
-    with pytest.raises(ValueError, match=rf"a file: its encoder\.{name} is {theirs}, the configured one is {DIFFERENCES[name]}"):
+    ours, theirs = replace(encoder_config, **{name: UNTOLD[name]}), getattr(encoder_config, name)
+    message = rf"a file: its encoder\.{name} is {theirs}, the configured one is {UNTOLD[name]}"
+    with pytest.raises(ValueError, match=message):
         weights.check_architecture(ours)
 
 
 def test_the_first_difference_is_named(encoder_config: EncoderConfig) -> None:
-    weights = Weights("a file", encoder_config, {})
-    with pytest.raises(ValueError, match=r"its encoder\.depth is 2, the configured one is 3"):
-        weights.check_architecture(replace(encoder_config, **{k: v for k, v in DIFFERENCES.items() if k != "dim"}))
+    with pytest.raises(ValueError, match=r"its encoder\.num_heads is 2, the configured one is 4"):
+        Weights("a file", encoder_config, {}).check_architecture(replace(encoder_config, **UNTOLD))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"dim": 32}, r"student\.clip_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)"),
+        ({"depth": 1}, r"its student has blocks\.1\.\S+, which the model lacks"),
+        ({"depth": 3}, r"its student has no blocks\.2\."),
+        ({"prenet_depth": 1}, r"its student has no prenet\.0\."),
+        ({"patch_size": 8}, r"front_end\.proj\.weight has shape \(16, 1, 4, 4\), the model expects \(16, 1, 8, 8\)"),
+        ({"mlp_ratio": 4.0}, r"blocks\.0\.mlp\.fc1\.weight has shape \(32, 16\), the model expects \(64, 16\)"),
+    ],
+    ids=str,
+)
+def test_every_other_difference_shows_in_the_weights(encoder_config: EncoderConfig, other: dict, message: str) -> None:
+    weights = Weights("a file", encoder_config, Encoder(encoder_config).state_dict())
+    model = Encoder(replace(encoder_config, **other))
+    weights.check_architecture(model.config)
+    with pytest.raises(ValueError, match=message):
+        load_strictly(model, weights.student, "student", weights.source)
 
 
 def test_switches_of_training_may_differ(encoder_config: EncoderConfig) -> None:

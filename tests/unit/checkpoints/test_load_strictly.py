@@ -24,15 +24,15 @@ def test_everything_is_copied(encoder_config: EncoderConfig) -> None:
         assert value.data_ptr() != state[name].data_ptr()
 
 
-def without(name: str) -> Callable[[State], None]:
-    return lambda state: state.pop(name) and None
+def without(name: str) -> Callable[[State], object]:
+    return lambda state: state.pop(name)
 
 
-def with_value(name: str, value: float) -> Callable[[State], None]:
-    return lambda state: state[name].view(-1)[-1:].fill_(value) and None
+def with_value(name: str, value: float) -> Callable[[State], object]:
+    return lambda state: state[name].view(-1)[-1:].fill_(value)
 
 
-def reshaped(*names: str) -> Callable[[State], None]:
+def reshaped(*names: str) -> Callable[[State], object]:
     return lambda state: state.update({name: torch.zeros(3, 5) for name in names})
 
 
@@ -55,7 +55,7 @@ LAST = "blocks.1.mlp.fc2.bias"  # all before it is whole
     ids=["missing", "shape", "first shape", "nan", "infinite", "unknown"],
 )
 def test_nothing_is_copied_where_something_is_wrong(
-    encoder_config: EncoderConfig, spoil: Callable[[State], None], message: str
+    encoder_config: EncoderConfig, spoil: Callable[[State], object], message: str
 ) -> None:
     encoder, state = Encoder(encoder_config), other_weights(encoder_config)
     assert list(state)[-1] == LAST

@@ -1,0 +1,225 @@
+"""The callbacks by themselves, with a stand-in for the trainer; with the real one they run in the integration tests."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sslam_lightning.training.callbacks import (
+    CollapseGuard,
+    EMAConfig,
+    EMATeacher,
+    GuardConfig,
+    LossGuard,
+    PredictionWriter,
+    Throughput,
+)
+from sslam_lightning.training.callbacks.collapse_guard import Collapse
+from sslam_lightning.training.callbacks.loss_guard import NotFinite
+
+
+def fake_trainer(step: int = 0, every: int = 1, **more: Any) -> Any:
+    strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
+    return SimpleNamespace(global_step=step, log_every_n_steps=every, strategy=strategy, world_size=1, **more)
+
+
+class FakeModule:
+    """Writes down what it is asked for."""
+
+    def __init__(self) -> None:
+        self.student = object()
+        self.teacher = self
+        self.followed: list[tuple[object, float]] = []
+        self.logged: dict[str, list[float]] = {}
+
+    def follow(self, student: object, decay: float) -> None:
+        self.followed.append((student, decay))
+
+    def log(self, name: str, value: float) -> None:
+        self.logged.setdefault(name, []).append(value)
+
+
+# The teacher ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_teacher_moves_once_an_update_with_a_rising_decay() -> None:
+    callback, module = EMATeacher(EMAConfig(0.5, 0.9, 4)), FakeModule()
+    callback.on_train_start(fake_trainer(step=100), module)  # type: ignore[arg-type]
+    for batch, step in enumerate([100, 101, 101, 102, 103, 104, 105]):  # some batches end in no update
+        callback.on_train_batch_end(fake_trainer(step), module, None, None, batch)
+    assert [decay for _, decay in module.followed] == pytest.approx([0.6, 0.7, 0.8, 0.9, 0.9])
+    assert {student for student, _ in module.followed} == {module.student}
+    assert module.logged["ema_decay"] == [decay for _, decay in module.followed]
+    assert callback.updates == 5
+
+
+def test_the_teachers_state_is_plain_and_resumes() -> None:
+    config = EMAConfig(0.5, 0.9, 4)
+    callback = EMATeacher(config)
+    callback.updates = 3
+    state = callback.state_dict()
+    assert json.loads(json.dumps(state)) == {"updates": 3, "decay": 0.5, "end_decay": 0.9, "anneal_updates": 4}
+    again = EMATeacher(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.load_state_dict(state)
+    assert again.updates == 3
+    assert again.decay == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("other", [EMAConfig(0.6, 0.9, 4), EMAConfig(0.5, 0.95, 4), EMAConfig(0.5, 0.9, 8)], ids=str)
+def test_a_changed_schedule_is_told(other: EMAConfig) -> None:
+    callback = EMATeacher(EMAConfig(0.5, 0.9, 4))
+    callback.updates = 3
+    again = EMATeacher(other)
+    with pytest.warns(UserWarning, match=r"the teacher's schedule was \{'decay': 0\.5.*\} in the checkpoint and now is \{"):
+        again.load_state_dict(callback.state_dict())
+    assert again.updates == 3
+    assert again.config == other
+
+
+@pytest.mark.parametrize(("decay", "end"), [(-0.1, 0.9), (0.9, 0.8), (0.9, 1.1)])
+def test_decays_out_of_range(decay: float, end: float) -> None:
+    with pytest.raises(ValueError, match=rf"ema needs 0 <= decay <= end_decay <= 1, got {decay} and {end}"):
+        EMAConfig(decay, end)
+
+
+# Collapse ------------------------------------------------------------------------------------------------------------
+
+
+def watch(step: int, every: int = 1, **variances: float) -> None:
+    guard = CollapseGuard(GuardConfig(min_prediction_variance=0.25, min_target_variance=0.5, after_updates=10))
+    metrics = {f"{name}_variance": torch.tensor(value) for name, value in variances.items()}
+    guard.on_train_batch_end(fake_trainer(step, every, callback_metrics=metrics), None, None, None, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "others", "bound"),
+    [("prediction", 0.2, {"target": 1.0}, "0.25"), ("target", 0.4, {"prediction": 1.0}, "0.5")],
+)
+def test_a_collapse_is_told(name: str, value: float, others: dict[str, float], bound: str) -> None:
+    message = rf"after 12 updates the {name} variance is {value}, below its bound {bound} \(model\.guard\.min_{name}_variance\)"
+    with pytest.raises(Collapse, match=message) as error:
+        watch(12, **{name: value}, **others)
+    assert error.value.for_users
+
+
+def test_no_collapse() -> None:
+    watch(12, prediction=0.25, target=0.5)  # at the bounds
+    watch(12)  # nothing was logged yet
+    watch(10, prediction=0.0, target=0.0)  # the guard is not awake yet
+    watch(12, every=5, prediction=0.0, target=0.0)  # logged values are old
+    with pytest.raises(Collapse):
+        watch(15, every=5, prediction=0.0, target=0.0)
+    with pytest.raises(Collapse):
+        watch(11, prediction=0.0, target=1.0)
+
+
+# Losses that are no numbers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_a_lost_loss_stops_the_run(loss: float, as_dict: bool) -> None:
+    guard, module = LossGuard(), nn.Linear(1, 1)
+    for step, value in enumerate([1.0, 2.0, loss], start=1):
+        outputs: Any = torch.tensor(value)
+        outputs = {"loss": outputs} if as_dict else outputs
+        if step < 3:
+            guard.on_train_batch_end(fake_trainer(step), module, outputs, None, step - 1)  # type: ignore[arg-type]
+            continue
+        with pytest.raises(NotFinite, match=r"the loss became NaN or infinite between updates 2 and 3") as error:
+            guard.on_train_batch_end(fake_trainer(step), module, outputs, None, step - 1)  # type: ignore[arg-type]
+        assert error.value.for_users
+
+
+def test_a_batch_without_a_loss_is_none_of_its_business() -> None:
+    guard, module = LossGuard(), nn.Linear(1, 1)
+    guard.on_train_batch_end(fake_trainer(1), module, None, None, 0)  # type: ignore[arg-type]
+    guard.on_train_epoch_end(fake_trainer(1), module)  # type: ignore[arg-type]
+    guard.on_save_checkpoint(fake_trainer(1), module, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("when", ["epoch end", "save"])
+def test_losses_on_a_device_are_asked_before_anything_is_written(when: str) -> None:
+    guard, module = LossGuard(), nn.Linear(1, 1)
+    guard._finite = torch.tensor(False)  # a device's loss, between two looks
+    with pytest.raises(NotFinite, match=r"between updates 0 and 7"):
+        if when == "save":
+            guard.on_save_checkpoint(fake_trainer(7), module, {})  # type: ignore[arg-type]
+        else:
+            guard.on_train_epoch_end(fake_trainer(7), module)  # type: ignore[arg-type]
+
+
+def test_all_ranks_stop_together() -> None:
+    guard, module, trainer = LossGuard(), nn.Linear(1, 1), fake_trainer(4)
+    trainer.strategy.reduce_boolean_decision = lambda decision, all: decision and not all  # another rank says no
+    with pytest.raises(NotFinite, match=r"between updates 0 and 4"):
+        guard.on_train_batch_end(trainer, module, torch.tensor(1.0), None, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_lost_weights_are_not_saved_even_if_the_loss_was_finite(value: float) -> None:
+    guard, module = LossGuard(), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    guard.on_train_batch_end(fake_trainer(7), module, torch.tensor(0.5), None, 0)  # type: ignore[arg-type]
+    guard.on_save_checkpoint(fake_trainer(7), module, {})  # type: ignore[arg-type]
+    with torch.no_grad():
+        module[1].weight[0, 1] = value
+    message = r"1\.weight became NaN or infinite before update 7; this checkpoint was not written"
+    with pytest.raises(NotFinite, match=message):
+        guard.on_save_checkpoint(fake_trainer(7), module, {})  # type: ignore[arg-type]
+
+
+# Measurements and predictions ----------------------------------------------------------------------------------------
+
+
+def test_clips_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 11.0, 13.0, 100.0, 101.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    callback, module, batch = Throughput(), FakeModule(), SimpleNamespace(waveforms=torch.zeros(6, 1))
+    callback.on_train_epoch_start(fake_trainer(), module)  # type: ignore[arg-type]
+    callback.on_train_batch_end(fake_trainer(1, every=3), module, None, batch, 0)  # type: ignore[arg-type]
+    callback.on_train_batch_end(fake_trainer(2, every=3), module, None, batch, 1)  # type: ignore[arg-type]
+    assert module.logged == {}
+    callback.on_train_epoch_start(fake_trainer(2), module)  # type: ignore[arg-type]
+    callback.on_train_batch_end(fake_trainer(3, every=3), module, None, batch, 0)  # type: ignore[arg-type]
+    assert module.logged["clips_per_second"] == [pytest.approx(18 / 4)]  # what lies between epochs does not count
+
+
+def write(writer: PredictionWriter, trainer: Any, names: tuple[str, ...], values: torch.Tensor) -> None:
+    writer.write_on_batch_end(trainer, None, (names, values), None, None, 0, 0)  # type: ignore[arg-type]
+
+
+def test_predictions_are_appended_under_one_header(tmp_path) -> None:
+    path = tmp_path / "new" / "predictions.csv"
+    writer = PredictionWriter(str(path))
+    trainer = fake_trainer(datamodule=SimpleNamespace(class_names=("dog", "rain")))
+    writer.setup(trainer, None, "predict")  # type: ignore[arg-type]
+    write(writer, trainer, ("a", "b"), torch.tensor([[0.5, 0.25], [1.0, 0.0]]))
+    write(writer, trainer, ("c",), torch.tensor([[0.125, 2.0]], dtype=torch.bfloat16))
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["name", "dog", "rain"], ["a", "0.5", "0.25"], ["b", "1.0", "0.0"], ["c", "0.125", "2.0"]]
+    with pytest.raises(FileExistsError, match=r"predictions\.csv exists already: move it"):
+        PredictionWriter(str(path)).setup(trainer, None, "predict")  # type: ignore[arg-type]
+
+
+def test_features_have_numbers_for_names(tmp_path) -> None:
+    writer = PredictionWriter(str(tmp_path / "features.csv"))
+    write(writer, fake_trainer(datamodule=SimpleNamespace(class_names=("dog",))), ("a",), torch.ones(1, 3))
+    assert (tmp_path / "features.csv").read_text().splitlines()[0] == "name,0,1,2"
+
+
+def test_every_rank_writes_a_file_of_its_own(tmp_path) -> None:
+    writer, trainer = PredictionWriter(str(tmp_path / "p.csv")), fake_trainer(global_rank=1)
+    trainer.world_size = 2
+    writer.setup(trainer, None, "predict")  # type: ignore[arg-type]
+    assert writer.path == tmp_path / "p_rank1.csv"

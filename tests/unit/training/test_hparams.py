@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import io
+import json
+
+import torch
+
+from sslam_lightning.features import LogMels
+from sslam_lightning.masking import UniformMask
+from sslam_lightning.mixing import FullMixing
+from sslam_lightning.objectives import LayerTargets
+from sslam_lightning.training.hparams import plain
+
+
+def test_dataclasses_become_dictionaries() -> None:
+    assert plain(LayerTargets(3, normalise_layers=("batch", "layer"))) == {
+        "top_k_layers": 3,
+        "source": "feed_forward",
+        "normalise_layers": ["batch", "layer"],
+        "normalise_average": ["layer"],
+    }
+
+
+def test_members_of_a_family_keep_their_class() -> None:
+    assert plain(UniformMask(0.5)) == {
+        "class_path": "sslam_lightning.masking.uniform.UniformMask",
+        "init_args": {"hidden_ratio": 0.5},
+    }
+    assert plain({"mixing": FullMixing("neighbour")})["mixing"]["init_args"] == {"partner": "neighbour"}
+
+
+def test_containers_and_plain_values() -> None:
+    assert plain({"a": (1, [2.5, None]), 3: {"b": True}, "c": "d"}) == {"a": [1, [2.5, None]], "3": {"b": True}, "c": "d"}
+    assert plain(LayerTargets) is LayerTargets  # a class is no object of it
+
+
+def test_the_result_needs_no_pickle() -> None:
+    settings = plain({"features": LogMels(), "masking": UniformMask(), "targets": LayerTargets(), "mixing": None})
+    assert json.loads(json.dumps(settings)) == settings
+    saved = io.BytesIO()
+    torch.save(settings, saved)
+    saved.seek(0)
+    assert torch.load(saved, weights_only=True) == settings
