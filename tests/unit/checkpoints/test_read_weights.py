@@ -134,11 +134,15 @@ def test_nothing_in_a_file_is_executed(tmp_path, plain_pickle: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [{"weights": torch.zeros(2)}, {"model": {}}, {"model": torch.zeros(2), "cfg": {}}, torch.zeros(2), []], ids=str
+    "content",
+    [{"weights": torch.zeros(2)}, {"model": {}}, {"model": torch.zeros(2), "cfg": {}}, torch.zeros(2), []],
+    ids=str,
 )
 def test_files_of_other_projects(tmp_path, content: Any) -> None:
     torch.save(content, tmp_path / "foreign.pt")
-    with pytest.raises(ValueError, match=r"foreign\.pt is neither a fairseq checkpoint \(model, cfg\) nor one of this project"):
+    with pytest.raises(
+        ValueError, match=r"foreign\.pt is neither a fairseq checkpoint \(model, cfg\) nor one of this project"
+    ):
         read_weights(tmp_path / "foreign.pt")
 
 
@@ -206,7 +210,7 @@ def test_a_module_is_rebuilt_from_its_checkpoint(pretrained: tuple[PretrainModul
     assert again.features == FEATURES
     assert (again.student.config, again.decoder.config) == (ENCODER, DECODER)
     assert again.optimizer_config == module.optimizer_config
-    assert_same({name: value for name, value in again.state_dict().items()}, module)
+    assert_same({**again.state_dict()}, module)
     again.init_from = "nothing.ckpt"
     again._start()  # its weights are in place: they are not overwritten, the file is not even looked for
 

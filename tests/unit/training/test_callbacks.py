@@ -6,6 +6,7 @@ import csv
 import json
 import time
 import warnings
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,7 +107,9 @@ def watch(step: int, every: int = 1, **variances: float) -> None:
     [("prediction", 0.2, {"target": 1.0}, "0.25"), ("target", 0.4, {"prediction": 1.0}, "0.5")],
 )
 def test_a_collapse_is_told(name: str, value: float, others: dict[str, float], bound: str) -> None:
-    message = rf"after 12 updates the {name} variance is {value}, below its bound {bound} \(model\.guard\.min_{name}_variance\)"
+    message = (
+        rf"after 12 updates the {name} variance is {value}, below its bound {bound} \(model\.guard\.min_{name}_variance\)"
+    )
     with pytest.raises(Collapse, match=message) as error:
         watch(12, **{name: value}, **others)
     assert error.value.for_users
@@ -148,15 +151,13 @@ def test_a_batch_without_a_loss_is_none_of_its_business() -> None:
     guard.on_save_checkpoint(fake_trainer(1), module, {})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("when", ["epoch end", "save"])
-def test_losses_on_a_device_are_asked_before_anything_is_written(when: str) -> None:
+@pytest.mark.parametrize("save", [True, False])
+def test_losses_on_a_device_are_asked_before_anything_is_written(save: bool) -> None:
     guard, module = LossGuard(), nn.Linear(1, 1)
     guard._finite = torch.tensor(False)  # a device's loss, between two looks
+    hook = partial(guard.on_save_checkpoint, checkpoint={}) if save else guard.on_train_epoch_end
     with pytest.raises(NotFinite, match=r"between updates 0 and 7"):
-        if when == "save":
-            guard.on_save_checkpoint(fake_trainer(7), module, {})  # type: ignore[arg-type]
-        else:
-            guard.on_train_epoch_end(fake_trainer(7), module)  # type: ignore[arg-type]
+        hook(fake_trainer(7), module)  # type: ignore[arg-type]
 
 
 def test_all_ranks_stop_together() -> None:

@@ -1,0 +1,131 @@
+"""Losses and modes of fine-tuning, without a trainer."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny_modules import ENCODER, finetune, noise
+
+from sslam_lightning.augment import Mixup, SpecAugment
+
+LOGITS = torch.tensor([[0.0, math.log(3), 0.0, 0.0], [0.0, 0.0, -math.log(3), 0.0]])
+LABELS = torch.tensor([[1.0, 1, 0, 0], [0.0, 0, 1, 0]])
+# Probabilities are 1/2 but for 3/4 (right) and 1/4 (wrong): six errors of ln 2, ln 4/3 and ln 4.
+SUMMED = 6 * math.log(2) + math.log(4 / 3) + math.log(4)
+
+
+@pytest.mark.parametrize(("divide_by", "expected"), [("clips", SUMMED / 2), ("positives", SUMMED / 3)])
+def test_binary_cross_entropy_by_hand(divide_by: str, expected: float) -> None:
+    assert finetune(divide_by=divide_by).loss(LOGITS, LABELS).item() == pytest.approx(expected)
+
+
+def test_without_any_positive_the_divisor_is_one() -> None:
+    loss = finetune(divide_by="positives").loss(torch.zeros(2, 4), torch.zeros(2, 4))
+    assert loss.item() == pytest.approx(8 * math.log(2))
+
+
+def test_smoothed_binary_labels_by_hand() -> None:
+    module = finetune(label_smoothing=0.2)  # 1 becomes 0.85, 0 becomes 0.05
+    loss = module.loss(torch.full((1, 4), math.log(3)), torch.tensor([[1.0, 0, 0, 0]]))
+    right, wrong = math.log(4 / 3), math.log(4)  # of a probability of 3/4
+    assert loss.item() == pytest.approx(0.85 * right + 0.15 * wrong + 3 * (0.05 * right + 0.95 * wrong))
+
+
+def test_divided_by_clips_the_loss_does_not_depend_on_the_batch() -> None:
+    module = finetune()
+    halves = [module.loss(LOGITS[row : row + 1], LABELS[row : row + 1]) for row in range(2)]
+    torch.testing.assert_close(module.loss(LOGITS, LABELS), sum(halves) / 2)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_pytorchs(smoothing: float) -> None:
+    module = finetune(multi_label=False, label_smoothing=smoothing)
+    logits, classes = torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2])
+    expected = torch.nn.functional.cross_entropy(logits, classes, label_smoothing=smoothing)
+    torch.testing.assert_close(module.loss(logits, torch.nn.functional.one_hot(classes, 4).float()), expected)
+
+
+@pytest.mark.parametrize("smoothing", [1.0, -0.1])
+def test_smoothing_out_of_range(smoothing: float) -> None:
+    with pytest.raises(ValueError, match=rf"label_smoothing must lie in \[0, 1\), got {smoothing}"):
+        finetune(label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_probabilities(multi_label: bool) -> None:
+    module, batch = finetune(multi_label=multi_label).eval(), noise()
+    logits = module(module.log_mels(batch))
+    names, predicted = module.predict_step(batch, 0)
+    expected = logits.sigmoid() if multi_label else logits.softmax(dim=1)
+    torch.testing.assert_close(predicted, expected)
+    torch.testing.assert_close(module.probabilities(batch)[0], expected)
+    assert names == batch.names
+
+
+def test_a_frozen_encoder_neither_learns_nor_drops() -> None:
+    module = finetune(encoder=replace(ENCODER, drop_path_end=0.5, dropout=0.5), frozen_encoder=True)
+    assert module.training
+    assert not any(part.training for part in module.encoder.modules())
+    assert not module.train().encoder.training
+    assert module.head.training
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*self\.log\(\).*")
+        module.training_step(noise(), 0).backward()
+    assert all(parameter.grad is None for parameter in module.encoder.parameters())
+    assert all(parameter.grad is not None for parameter in module.head.parameters())
+    published = finetune(frozen_encoder=True, frozen_drop_path=True)
+    assert published.encoder.training
+    assert not any(parameter.requires_grad for parameter in published.encoder.parameters())
+
+
+def test_augmentation_is_what_is_asked_for_and_a_function_of_the_clip() -> None:
+    batch = noise()
+    plain = finetune(roll_and_gain=False)
+    log_mels, labels = plain.augmented(batch)
+    torch.testing.assert_close(log_mels, plain.log_mels(batch))
+    assert torch.equal(labels, batch.labels)
+    for settings in (
+        {"roll_and_gain": True},
+        {"roll_and_gain": False, "noise_and_roll": True},
+        {"roll_and_gain": False, "spec_augment": SpecAugment(0.4, 0.4)},
+        {"roll_and_gain": False, "mixup": Mixup(alpha=0.8, prob=1.0)},
+    ):
+        module = finetune(**settings)
+        changed, labels = module.augmented(batch)
+        assert not torch.allclose(changed, log_mels), settings
+        assert torch.equal(labels, batch.labels) == ("mixup" not in settings)
+        torch.testing.assert_close(module.augmented(batch)[0], changed)
+
+
+def test_an_empty_batch_has_no_loss() -> None:
+    module = finetune()
+    loss = module.training_step(noise()._replace(waveforms=torch.zeros(0, 6000)), 0)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"num_classes": 7}, r"the model has 4 classes, the data 7"),
+        ({"sample_rate_hz": 8000}, r"the model expects audio at 16000 Hz, the data comes at 8000 Hz"),
+    ],
+)
+def test_data_that_does_not_fit(data: dict[str, int], message: str) -> None:
+    module = finetune()
+    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(**data))  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=message):
+        module.setup("fit")
+
+
+def test_a_schedule_without_an_end() -> None:
+    module = finetune()
+    module._trainer = SimpleNamespace(estimated_stepping_batches=math.inf, precision="32-true")  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"the learning rate's cosine needs an end: set trainer\.max_steps"):
+        module.configure_optimizers()

@@ -1,0 +1,274 @@
+"""The two stages by themselves, without a trainer."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from tiny_modules import ENCODER, noise, pretrain
+
+from sslam_lightning.layers import keep_visible
+from sslam_lightning.mixing import FullMixing, PartialMixing
+from sslam_lightning.objectives import Dino, LayerTargets, Reconstruction, SourceRetention, Utterance
+from sslam_lightning.training import PretrainModule
+
+STAGE_2: dict[str, Any] = {
+    "mixing": PartialMixing(),
+    "source_retention": SourceRetention(),
+    "utterance": Utterance(top_k_layers=1),
+}
+
+
+@pytest.fixture(autouse=True)
+def _without_a_trainer():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*self\.log\(\).*")
+        yield
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"source_retention": SourceRetention()}, r"source_retention needs mixing: there are no sources to retain"),
+        ({"dino": Dino()}, r"dino takes the place of utterance: set one of them to null"),
+        ({"masks_per_clip": 0}, r"masks_per_clip must be at least 1, got 0"),
+        ({"targets": LayerTargets(3)}, r"targets\.top_k_layers must lie between 1 and 2, got 3"),
+        ({"targets": LayerTargets(0)}, r"targets\.top_k_layers must lie between 1 and 2, got 0"),
+        ({"utterance": Utterance(top_k_layers=3)}, r"utterance\.top_k_layers must lie between 1 and 2, got 3"),
+        ({"utterance": Utterance(top_k_layers=0)}, r"utterance\.top_k_layers must lie between 1 and 2, got 0"),
+        (
+            {"targets": LayerTargets(1), "utterance": Utterance(top_k_layers=2)},
+            r"utterance\.top_k_layers must lie between 1 and 1, got 2",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pretrain(**wrong)
+
+
+def test_parts_that_are_not_asked_for_do_not_exist() -> None:
+    plain, everything = pretrain(), pretrain(reconstruction=Reconstruction(), utterance=None, dino=Dino())
+    assert {name.split(".")[0] for name in plain.state_dict()} == {"student", "teacher", "decoder"}
+    added = {name for name in everything.state_dict() if name not in plain.state_dict()}
+    assert added == {"centre", "reconstruction_head.weight", "reconstruction_head.bias"}
+    assert everything.reconstruction_head is not None
+    assert everything.reconstruction_head.out_features == 4 * 4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"reconstruction": Reconstruction(), "utterance": None, "dino": Dino()},
+        STAGE_2,
+        {**STAGE_2, "mixing": FullMixing("neighbour"), "reconstruction": Reconstruction()},
+    ],
+    ids=["stage 1", "dino and reconstruction", "stage 2", "full mixing and reconstruction"],
+)
+def test_everything_that_learns_gets_a_gradient_and_nothing_else(settings: dict[str, Any]) -> None:
+    module, batch = pretrain(**settings), noise()
+    loss = module.training_step(batch, 0)
+    assert torch.isfinite(loss)
+    loss.backward()
+    for part in module.learning_parts():
+        for name, parameter in part.named_parameters():
+            assert parameter.grad is not None, name
+    learning = {id(parameter) for part in module.learning_parts() for parameter in part.parameters()}
+    for name, parameter in module.named_parameters():
+        assert (id(parameter) in learning) == (not name.startswith("teacher.")), name
+        assert name.startswith("teacher.") == (parameter.grad is None), name
+
+
+def test_the_total_is_the_sum_of_the_losses() -> None:
+    module, batch, logged = pretrain(**STAGE_2, reconstruction=Reconstruction()), noise(), {}
+    module.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign,assignment]
+    total = module.training_step(batch, 0)
+    parts = {name.removeprefix("train/loss_"): value for name, value in logged.items() if "loss_" in name}
+    assert set(parts) == {"regression", "utterance", "reconstruction", "source_retention"}
+    torch.testing.assert_close(total, sum(parts.values()))
+    torch.testing.assert_close(logged["train/loss"], total)
+    assert logged["prediction_variance"] > 0
+    assert logged["target_variance"] > 0
+
+
+def test_losses_of_stage_1_by_hand() -> None:
+    module, batch = pretrain(reconstruction=Reconstruction()).eval(), noise()
+    log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
+    mixture, grid = module.mix(log_mels, keys), module.student.front_end.grid(log_mels)
+    mask, targets = module.draw_masks(keys, grid), module.teacher_targets(mixture, grid)
+    guesses = module.guess(mixture, mask, grid)
+    losses = module.losses(guesses, keep_visible(targets.patches, mask.hidden_index), targets, mask, mixture)
+
+    encoded = module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=2)
+    everywhere = module.targets(encoded.layers)
+    torch.testing.assert_close(targets.patches, everywhere)
+    regression = utterance = reconstruction = 0.0
+    for row in range(8):  # clip by clip, two masks each
+        clip, hidden = row // 2, mask.hidden[row]
+        regression += (guesses.patches[row] - everywhere[clip, hidden]).square().sum() / 4
+        utterance += (guesses.clip[row] - everywhere[clip].mean(dim=0)).square().sum() / 4
+        values = module.student.front_end.patchify(log_mels)[clip, hidden]
+        values = (values - values.mean(dim=1, keepdim=True)) / values.std(dim=1, keepdim=True)
+        reconstruction += (module.reconstruction_head(guesses.patches[row]) - values).square().sum() / 4
+    num_hidden = mask.hidden.sum()
+    torch.testing.assert_close(losses["regression"], regression / num_hidden)
+    torch.testing.assert_close(losses["utterance"], utterance / 8)
+    torch.testing.assert_close(losses["reconstruction"], reconstruction / num_hidden, rtol=1e-3, atol=1e-4)
+
+
+def test_masks_are_drawn_per_copy_and_a_mixture_has_those_of_its_clip() -> None:
+    module, batch = pretrain(**STAGE_2, masks_per_clip=3), noise()
+    keys = module.clip_keys(batch)
+    grid = module.student.front_end.grid(module.log_mels(batch))
+    mask = module.draw_masks(keys, grid)
+    assert mask.hidden.shape == (2 * 4 * 3, 32)
+    for part in mask:
+        assert torch.equal(part[:12], part[12:])
+    assert len({tuple(row.tolist()) for row in mask.hidden[:12]}) == 12
+    torch.testing.assert_close(module.draw_masks(keys[2:3], grid).hidden[:3], mask.hidden[6:9])  # a clip's own
+
+
+def test_stage_2_retains_both_sources_where_both_are_heard() -> None:
+    module, batch = pretrain(**STAGE_2), noise()
+    log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
+    grid = module.student.front_end.grid(log_mels)
+    mixture = module.mix(log_mels, keys)
+    targets = module.teacher_targets(mixture, grid)
+    assert mixture.shared_columns is not None
+    assert targets.retained is not None
+    encoder = module.teacher.encoder
+    assert len(targets.patches) == len(mixture.log_mels) == 8
+    for clip in range(4):
+        shared = torch.zeros(8, 4, dtype=torch.bool)
+        shared[mixture.shared_columns[clip]] = True
+        shared = shared.flatten()
+        assert 0 < shared.sum() < 32
+        partner = encoder.embed(log_mels[clip - 1][None])  # positions are added before patches are dropped
+        foreign = module.targets(encoder.encode(partner[:, shared], keep_layers=2).layers)[0]
+        own = module.targets(encoder.encode(encoder.embed(log_mels[clip][None]), keep_layers=2).layers)[0]
+        torch.testing.assert_close(targets.retained[clip, ~shared], own[~shared])
+        torch.testing.assert_close(targets.retained[clip, shared], (own[shared] + foreign) / 2)
+
+
+def test_source_retention_looks_at_the_mixtures_alone() -> None:
+    module, batch = pretrain(**STAGE_2), noise()
+    log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
+    mixture, grid = module.mix(log_mels, keys), module.student.front_end.grid(log_mels)
+    mask, targets = module.draw_masks(keys, grid), module.teacher_targets(mixture, grid)
+    guesses = module.guess(mixture, mask, grid)
+    wanted = keep_visible(targets.patches, mask.hidden_index)
+    losses = module.losses(guesses, wanted, targets, mask, mixture)
+    assert targets.retained is not None
+    total = torch.zeros(())
+    for row in range(8, 16):  # behind the clean clips: mixture by mixture, two masks each
+        retained = targets.retained[(row - 8) // 2, mask.hidden[row]]
+        total += (guesses.patches[row] - retained).square().sum() / 4
+    torch.testing.assert_close(losses["source_retention"], 2 * total / mask.hidden.sum())
+
+
+def test_the_utterance_target_may_be_the_last_layer_alone() -> None:
+    module, batch = pretrain(utterance=Utterance(top_k_layers=1)), noise()
+    log_mels = module.log_mels(batch)
+    targets = module.teacher_targets(module.mix(log_mels, module.clip_keys(batch)), module.student.front_end.grid(log_mels))
+    last = module.targets(module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=1).layers, 1)
+    torch.testing.assert_close(targets.clip, last.mean(dim=1))
+    assert not torch.allclose(targets.clip, targets.patches.mean(dim=1))
+
+
+def test_dinos_centre_moves_in_training_alone() -> None:
+    module, batch = pretrain(utterance=None, dino=Dino(centre_momentum=0.75)), noise()
+    module.eval().training_step(batch, 0)
+    assert module.centre is not None
+    assert not module.centre.any()
+    module.train().training_step(batch, 0)
+    log_mels = module.log_mels(batch)
+    target = module.targets(module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=2).layers)
+    torch.testing.assert_close(module.centre, 0.25 * target.mean(dim=(0, 1), keepdim=True)[0])
+    assert torch.equal(module.state_dict()["centre"], module.centre)
+
+
+def test_draws_depend_on_seed_and_clip_and_evaluation_has_draws_of_its_own() -> None:
+    batch = noise()
+    train, other_seed = pretrain(seed=1).clip_keys(batch), pretrain(seed=2).clip_keys(batch)
+    assert torch.equal(pretrain(seed=1).clip_keys(batch), train)
+    assert not (train == other_seed).any()
+    assert not (train == pretrain(seed=1).eval().clip_keys(batch)).any()
+    assert torch.equal(pretrain(seed=1).clip_keys(batch._replace(index=batch.index.flip(0))), train.flip(0))
+
+
+def test_a_batch_of_which_nothing_is_left() -> None:
+    empty = noise()._replace(waveforms=torch.zeros(0, 6000), broken=(("a.wav", "no audio"),))
+    module = pretrain()
+    assert module.is_unusable(empty)
+    loss = module.training_step(empty, 0)
+    loss.backward()
+    assert loss.item() == 0.0
+    for part in module.learning_parts():
+        for name, parameter in part.named_parameters():
+            assert parameter.grad is not None, name
+            assert not parameter.grad.any(), name
+    assert module.eval().validation_step(empty, 0) is None
+
+
+def test_one_clip_is_too_few_to_mix() -> None:
+    one, module = noise(1), pretrain(**STAGE_2)
+    assert not pretrain().is_unusable(one)
+    assert not module.is_unusable(one)  # a batch size of 1 is the user's mistake, told by the mixer
+    with pytest.raises(ValueError, match=r"mixing needs at least 2 clips on each device, got a batch of 1"):
+        module.training_step(one, 0)
+    assert module.is_unusable(one._replace(broken=(("a.wav", "no audio"),)))  # the other clip could not be read
+    assert module.eval().is_unusable(one)  # the last batch of a validation set
+
+
+def test_predictions_are_clip_tokens_of_whole_clips() -> None:
+    module, batch = pretrain().eval(), noise()
+    names, tokens = module.predict_step(batch, 0)
+    assert names == batch.names
+    torch.testing.assert_close(tokens, module.student(module.log_mels(batch)).clip)
+
+
+def test_a_clip_that_is_too_short_is_named() -> None:
+    batch = noise()
+    batch = batch._replace(num_samples=torch.tensor([6000, 6000, 879, 100]))  # a patch of 4 frames: 400 + 3 x 160
+    message = r"clip 2 has 879 samples, but one patch of 4 frames takes 880 at 16000 Hz: leave out shorter clips"
+    with pytest.raises(ValueError, match=message):
+        pretrain().transfer_batch_to_device(batch, torch.device("cpu"), 0)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            {"encoder": replace(ENCODER, dim=32)},
+            r"the checkpoint's student\.clip_token has shape \(1, 1, 32\), the model expects \(1, 1, 16\)",
+        ),
+        ({"encoder": replace(ENCODER, depth=3)}, r"the checkpoint has student\.blocks\.2\.\S+, which the model lacks"),
+        (
+            {"encoder": replace(ENCODER, depth=1), "targets": LayerTargets(1)},
+            r"the model has student\.blocks\.1\.\S+, which",
+        ),
+        ({"utterance": None, "dino": Dino()}, r"the checkpoint has centre, which the model lacks"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_parts(other: dict[str, Any], message: str) -> None:
+    module = pretrain()
+    with pytest.raises(ValueError, match=message):
+        module.on_load_checkpoint({"state_dict": pretrain(**other).state_dict()})
+    module.on_load_checkpoint({"state_dict": pretrain().state_dict()})
+
+
+def test_every_step_has_a_seed_of_its_own() -> None:
+    drawn = set()
+    for seed in (0, 1):
+        module: PretrainModule = pretrain(seed=seed)
+        for batch in (0, 1):
+            module.on_train_batch_start(None, batch)
+            first = torch.rand(()).item()
+            module.on_train_batch_start(None, batch)
+            assert torch.rand(()).item() == first
+            drawn.add(first)
+    assert len(drawn) == 4
