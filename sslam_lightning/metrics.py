@@ -157,6 +157,7 @@ def variance_indicator(x: Float[Tensor, "*rows dim"], across_ranks: bool = True)
     count = torch.full((1,), rows.shape[0], dtype=torch.float64, device=rows.device)
     mean, spread = rows.mean(dim=0).double(), rows.var(dim=0, correction=0).double()
     totals = torch.cat([count, count * mean, count * (spread + mean.square())])
+    totals = totals.nan_to_num(nan=0.0) if len(rows) == 0 else totals  # a rank without rows only takes part
     dist.all_reduce(totals)
     n, zs, zss = totals.split([1, rows.shape[1], rows.shape[1]])
     variance = zss / (n - 1.0) - zs.square() / (n * (n - 1.0))

@@ -82,6 +82,8 @@ def from_fairseq(
 def model_section(cfg: Mapping[str, Any], source: str) -> Mapping[str, Any]:
     """The model's part of a whole fairseq configuration; a fine-tuned file keeps the pre-trained model's inside its own."""
     model = cfg.get("model") or {}
+    if not isinstance(model, Mapping):
+        raise ValueError(f"{source}: its configuration has {type(model).__name__} where cfg.model is expected")
     nested = model.get("pretrained_model_args")
     if nested:
         return model_section(nested, source)

@@ -16,10 +16,11 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str) -> Weights:
     Raises:
         ValueError: if the file is another project's.
     """
-    state: State = checkpoint["state_dict"]
-    settings = checkpoint.get("hyper_parameters", {})
-    student = _part(state, "student.") or _part(state, "encoder.")
-    if not student or "encoder" not in settings:
+    state: State = checkpoint.get("state_dict") or {}
+    settings = checkpoint.get("hyper_parameters") or {}
+    student = _part(state, "student.") or _part(state, "encoder.") or {}
+    known = isinstance(settings, Mapping) and isinstance(settings.get("encoder"), (Mapping, EncoderConfig))
+    if "clip_token" not in student or not known:
         raise ValueError(f"{source} is a Lightning checkpoint, but not of this project: it holds no encoder")
     decoder = _part(state, "decoder.")
     taken = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "head.")

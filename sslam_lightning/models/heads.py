@@ -44,8 +44,6 @@ class ClassificationHead(nn.Module):
 
 
 def linear_softmax(logits: Float[Tensor, "rows tokens classes"]) -> Float[Tensor, "rows classes"]:
-    """The logit of sum(p^2) / sum(p), in logarithms, so that it stays exact where p is close to 0 or 1."""
-    log_p = F.logsigmoid(logits)
-    pooled = torch.logsumexp(2 * log_p, dim=1) - torch.logsumexp(log_p, dim=1)
-    pooled = pooled.clamp(max=-1e-7)  # log p < 0, or the logit is infinite
-    return pooled - torch.log(-torch.expm1(pooled))
+    """The logit of q = sum(p^2) / sum(p), exact for all p: log q - log(1 - q), and 1 - q = sum(p (1 - p)) / sum(p)."""
+    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+    return torch.logsumexp(2 * log_p, dim=1) - torch.logsumexp(log_p + log_not_p, dim=1)

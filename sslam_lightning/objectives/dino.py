@@ -48,4 +48,5 @@ class Dino:
         total = torch.cat([targets.float().sum(dim=0), targets.new_tensor([targets.shape[0]], dtype=torch.float32)])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(total)
-        return torch.lerp((total[:-1] / total[-1]).unsqueeze(0), centre, self.centre_momentum)
+        mean = torch.where(total[-1] > 0, total[:-1] / total[-1].clamp(min=1), centre.squeeze(0))
+        return torch.lerp(mean.unsqueeze(0), centre, self.centre_momentum)

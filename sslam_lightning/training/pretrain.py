@@ -108,7 +108,7 @@ class PretrainModule(AudioModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """One step of stage 1 or 2."""
         if self.is_unusable(batch):
-            return self.no_loss()
+            return self.sit_out()
         keys = self.clip_keys(batch)
         mixture = self.mix(self.log_mels(batch), keys)
         grid = self.student.front_end.grid(mixture.log_mels)
@@ -117,7 +117,7 @@ class PretrainModule(AudioModule):
         guesses = self.guess(mixture, mask, grid)
         wanted = keep_visible(targets.patches, mask.hidden_index)
         losses = self.losses(guesses, wanted, targets, mask, mixture)
-        self.follow_centre(targets)
+        self.follow_centre(targets.clip)
         return self.sum_and_log(losses, guesses, wanted)
 
     def is_unusable(self, batch: Batch) -> bool:
@@ -158,6 +158,15 @@ class PretrainModule(AudioModule):
         encoded = self.student.encode(visible)
         return Guesses(self.decoder(encoded.tokens, mask, grid), encoded.clip)
 
+    def sit_out(self) -> Float[Tensor, ""]:
+        """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
+        nothing = torch.zeros(0, self.student.config.dim, device=self.device)
+        self.follow_centre(nothing)
+        if self.trainer.world_size > 1 and self.is_time_to_log():
+            for _ in ("prediction_variance", "target_variance"):
+                variance_indicator(nothing)
+        return self.no_loss()
+
     def losses(
         self,
         guesses: Guesses,
@@ -183,10 +192,10 @@ class PretrainModule(AudioModule):
             losses["source_retention"] = self.source_retention(guesses.patches[mixed], sources)
         return losses
 
-    def follow_centre(self, targets: Targets) -> None:
+    def follow_centre(self, targets: Float[Tensor, "clips dim"]) -> None:
         """DINO's centre follows the targets, after the step that used it."""
         if self.dino and self.centre is not None and self.training:
-            self.centre = self.dino.moved_centre(self.centre, targets.clip)
+            self.centre = self.dino.moved_centre(self.centre, targets)
 
     def sum_and_log(
         self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"]
@@ -199,7 +208,7 @@ class PretrainModule(AudioModule):
         for name, loss in losses.items():
             self.log(f"{stage}/loss_{name}", loss, batch_size=rows, sync_dist=not self.training)
         if self.training and self.is_time_to_log():
-            self.log("prediction_variance", variance_indicator(guesses.patches.detach().flatten(0, 1)))
+            self.log("prediction_variance", variance_indicator(guesses.patches.flatten(0, 1)))
             self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
         return total
 

@@ -45,7 +45,7 @@ class CollapseGuard(pl.Callback):
         for name in ("prediction", "target"):
             bound = getattr(self.config, f"min_{name}_variance")
             value = float(trainer.callback_metrics.get(f"{name}_variance", bound))
-            if value < bound:
+            if trainer.strategy.reduce_boolean_decision(value < bound, all=False):  # all ranks stop together
                 raise Collapse(
                     f"collapse: after {updates} updates the {name} variance is {value:.2g}, below its bound {bound:g} "
                     f"(model.guard.min_{name}_variance). Try a smaller learning rate or a slower teacher."

@@ -41,8 +41,8 @@ class LossGuard(pl.Callback):
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Never write lost weights over whole ones: a gradient may be NaN where the loss is not."""
         self._check(trainer)
-        for name, weight in pl_module.named_parameters():
-            if not torch.isfinite(weight).all():
+        for name, weight in (*pl_module.named_parameters(), *pl_module.named_buffers()):
+            if weight.is_floating_point() and not torch.isfinite(weight).all():
                 raise NotFinite(
                     f"{name} became NaN or infinite before update {trainer.global_step}; this checkpoint was not written, "
                     "earlier ones are kept. Try a smaller learning rate, gradient clipping, or bf16 instead of fp16."
