@@ -162,7 +162,7 @@ class PretrainModule(AudioModule):
         """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
         nothing = torch.zeros(0, self.student.config.dim, device=self.device)
         self.follow_centre(nothing)
-        if self.trainer.world_size > 1 and self.is_time_to_log():
+        if torch.distributed.is_initialized() and self.is_time_to_log():
             for _ in ("prediction_variance", "target_variance"):
                 variance_indicator(nothing)
         return self.no_loss()
