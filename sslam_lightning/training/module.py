@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslam_lightning.features import LogMels
+from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
@@ -84,6 +85,8 @@ class AudioModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Start from ``init_from``, unless a run is being resumed."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._start()
 
     def on_validation_start(self) -> None:
