@@ -155,7 +155,7 @@ class FinetuneModule(AudioModule):
     def on_validation_epoch_end(self) -> None:
         """Score the epoch; the best is logged beside the last, and neither is hidden."""
         score = self._score("val")
-        if not self.trainer.sanity_checking:
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.best_score.update(score)
             self.log(f"val/best_{self.score_name}", self.best_score.compute())
 
