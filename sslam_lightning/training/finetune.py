@@ -113,10 +113,10 @@ class FinetuneModule(AudioModule):
         log_mels, labels = self.log_mels(batch), batch.labels
         if self.noise_and_roll:
             log_mels = noise_and_roll(log_mels, keys)
-        if self.spec_augment:
-            log_mels = self.spec_augment(log_mels, keys)
         if self.mixup:
             log_mels, labels, _ = self.mixup(log_mels, labels, keys)
+        if self.spec_augment:  # behind mixup, as in the public code: stripes stay blank
+            log_mels = self.spec_augment(log_mels, keys)
         return log_mels, labels
 
     def forward(self, log_mels: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch classes"]:
