@@ -94,12 +94,11 @@ def copy_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def trainer(folder: Path, *callbacks: pl.Callback, keep_every_epoch: bool = False, **settings: Any) -> pl.Trainer:
     checkpoints = [ModelCheckpoint(folder, "{epoch}", save_top_k=-1, every_n_epochs=1)] if keep_every_epoch else []
-    settings = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, "log_every_n_steps": 1, **settings}
+    settings = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, "log_every_n_steps": 1, "logger": False, **settings}
     return pl.Trainer(
         default_root_dir=folder,
         callbacks=[*callbacks, *checkpoints],
-        logger=False,
-        enable_checkpointing=keep_every_epoch,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in (*callbacks, *checkpoints)),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
