@@ -140,6 +140,8 @@ class ClipLoader(DataLoader[Any]):
         file = f"while reading {' or '.join(names)}" if names else "between two files"
         error.args = (f"a data worker {what} {file}; data.num_workers: 0 reads in the main process",)
         error.for_users = True  # type: ignore[attr-defined]  # the message says it all
+        for worker in workers:
+            worker.terminate()  # else whoever tidies up waits for those that hang
 
     def _naming_files(self) -> Iterator[Batch]:
         try:

@@ -67,8 +67,7 @@ class AudioModule(pl.LightningModule):
         return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
     def setup(self, stage: str) -> None:
-        """Check that the data fits; save atomically; compile if asked to."""
-        save_atomically(self.trainer)
+        """Check that the data fits; compile if asked to."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, AudioDataModule):
             data.min_samples = self.features.min_samples
@@ -96,7 +95,8 @@ class AudioModule(pl.LightningModule):
         return [BrokenClipWatch()]
 
     def on_fit_start(self) -> None:
-        """Start from ``init_from``, unless a run is being resumed."""
+        """Start from ``init_from``, unless a run is being resumed; whatever is saved is saved atomically."""
+        save_atomically(self.trainer)
         self._start()
 
     def on_train_start(self) -> None:

@@ -111,6 +111,28 @@ def _content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+# Going on -------------------------------------------------------------------------------------------------------------
+
+
+def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
+    """One command starts a run, and resumes it, whatever a crash left behind."""
+    command = ["--ckpt_path", "last", "--trainer.max_epochs"]
+    _fit(recipe, run_folder, *command, 1)
+    assert f"no checkpoint in {run_folder}/checkpoints yet, starting from the beginning" in capsys.readouterr().err
+    kept = run_folder / "checkpoints"
+    (first,) = kept.glob("epoch=0*.ckpt")
+    half = (kept / "last.ckpt").read_bytes()
+    (kept / "last.ckpt").write_bytes(half[: len(half) // 2])
+    torch.save({"a": 1}, kept / "mine.ckpt")
+    _fit(recipe, run_folder, *command, 2)
+    told = capsys.readouterr().err
+    assert f"sslam: passed over: {kept / 'last.ckpt'} cannot be opened as a checkpoint: " in told
+    assert f"sslam: passed over: {kept / 'mine.ckpt'} is no run to go on with" in told
+    assert f"sslam: resuming from {first}" in told
+    newest = max((path for path in kept.glob("*.ckpt") if path.name != "mine.ckpt"), key=lambda path: path.stat().st_mtime)
+    assert torch.load(newest, weights_only=True)["global_step"] == 4
+
+
 # Keys and values -----------------------------------------------------------------------------------------------------
 
 
@@ -288,8 +310,9 @@ def _no_classes(folder: Path) -> None:
     (folder / "classes.csv").unlink()
 
 
-def _short_clip(folder: Path) -> None:
-    soundfile.write(folder / "wav" / "6.wav", np.zeros(1000), 16_000)
+def _short_clips(folder: Path) -> None:
+    for path in (folder / "wav").iterdir():
+        soundfile.write(path, np.zeros(1000), 16_000)
 
 
 def _all_broken(folder: Path) -> None:
@@ -309,7 +332,7 @@ def _all_broken(folder: Path) -> None:
         (_no_label_file, r"train\.lbl does not exist"),
         (_no_entry, r"train\.lbl: no entry for 1\.wav"),
         (_no_classes, r"classes\.csv do not exist"),
-        (_short_clip, r"6\.wav has 1000 samples, but one patch of 16 frames takes 2800"),
+        (_short_clips, r"clips cannot be read, more .* \d\.wav: too short, 1000 samples where the model needs 2800"),
         (_all_broken, r"can(not)? be read.*not readable as audio"),
     ],
 )
@@ -325,16 +348,22 @@ def test_the_worker_that_met_a_bad_clip_is_not_seen(audioset, complaint, finetun
     assert re.match(r"(none of the 2 clips of this batch can be read|\d+ of \d+ clips cannot be read)", line)
 
 
-def test_a_file_that_is_not_audio_is_left_out_with_its_label(audioset, finetune_recipe, run_folder, tmp_path, caplog):
+@pytest.mark.parametrize("why", ["not readable as audio", "too short, 1000 samples where the model needs 2800"])
+def test_a_clip_that_cannot_be_used_is_left_out_with_its_label(
+    why, audioset, finetune_recipe, run_folder, tmp_path, caplog
+):
     """Class b is the broken clip alone: were its label kept for another clip, the class would be scored."""
-    (audioset / "wav" / "3.wav").write_text("no sound")
+    if why.startswith("too short"):
+        soundfile.write(audioset / "wav" / "3.wav", np.zeros(1000), 16_000)
+    else:
+        (audioset / "wav" / "3.wav").write_text("no sound")
     (audioset / "train.lbl").write_text("".join(f"{n}.wav\t/m/{'b' if n == 3 else 'a'}\n" for n in range(8)))
     predictions = tmp_path / "predictions.csv"
     options = _from(audioset, "--data.val_manifest", audioset / "train.tsv", "--data.batch_size", 4)
     with caplog.at_level(logging.WARNING, "sslam_lightning"):
         _fit(finetune_recipe, run_folder, *options)
     assert "1 clips could not be read and were left out together with their labels" in caplog.text
-    assert re.search(r"3\.wav: .*not readable as audio", caplog.text)
+    assert re.search(rf"3\.wav: .*{why}", caplog.text)
     with (run_folder / "logs" / "version_0" / "metrics.csv").open() as file:
         (scored,) = (row["val/scored_classes"] for row in csv.DictReader(file) if row["val/scored_classes"])
     assert float(scored) == 1

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger
-from tiny import Diary, ema_callback, finetune, pretrain, soundscapes, trainer
+from tiny import Clips, Diary, KeepEveryBatch, ema_callback, finetune, pretrain, soundscapes, trainer
 
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.data import EpochSampler
@@ -47,18 +47,6 @@ class Rows(DummyLogger):
 
     def behind(self, step: int) -> list[tuple[int, dict[str, float]]]:
         return [row for row in self.rows if row[0] >= step]
-
-
-class KeepEveryBatch(ModelCheckpoint):
-    """A checkpoint behind every batch, also while gradients accumulate; a ModelCheckpoint, so that it comes last."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, save_top_k=0)
-        self.count = 0
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self.count += 1
-        trainer.save_checkpoint(Path(self.dirpath) / f"batch{self.count}.ckpt")
 
 
 class Validations(pl.Callback):
@@ -177,16 +165,6 @@ def test_limited_epochs(tmp_path):
     for place in (2, 3, 5):
         again, _ = fit(tmp_path / "b", ckpt_path=tmp_path / f"batch{place}.ckpt", max_epochs=3, limit_train_batches=3)
         assert again.losses == dict(list(whole.losses.items())[place:])
-
-
-class Clips(pl.Callback):
-    """The clips of every batch."""
-
-    def __init__(self) -> None:
-        self.seen: list[list[int]] = []
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        self.seen.append(batch.index.tolist())
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 8])

@@ -88,6 +88,28 @@ class Diary(pl.Callback):
                 self.students.append(copy_of(pl_module.student))
 
 
+class KeepEveryBatch(ModelCheckpoint):
+    """A checkpoint behind every batch, also while gradients accumulate; a ModelCheckpoint, so that it comes last."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, save_top_k=0)
+        self.count = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.count += 1
+        trainer.save_checkpoint(Path(self.dirpath) / f"batch{self.count}.ckpt")
+
+
+class Clips(pl.Callback):
+    """The clips of every batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.seen.append(batch.index.tolist())
+
+
 def copy_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
