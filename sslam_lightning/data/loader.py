@@ -15,13 +15,23 @@ from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.types import Batch, Clip
 
 _IDLE = -1
-_WORKER_TROUBLE = ("DataLoader worker", "DataLoader timed out")  # how PyTorch's messages begin
+_LOOK_SECONDS = 5.0  # between two looks whether the workers still live
+_TIMED_OUT = "DataLoader timed out"  # how PyTorch's messages begin
+_WORKER_TROUBLE = ("DataLoader worker", _TIMED_OUT)
+_HALF_SENT = (ConnectionError, EOFError, FileNotFoundError)  # what a batch ends in whose worker dies as it is fetched
+_GRACE_SECONDS = 0.5
 
 
 class _Place(NamedTuple):
     epoch: int
     clips: int  # of its order, over all ranks
     before_last: int  # the same, before the last batch
+
+
+class LostWorker(RuntimeError):
+    """A worker has died or hangs."""
+
+    for_users = True  # the message says it all
 
 
 class WatchedDataset(Dataset[Clip | BrokenClip]):
@@ -57,13 +67,17 @@ class ClipLoader(DataLoader[Any]):
 
     Args:
         dataset: clips by ``(epoch, index)``.
-        options: of `DataLoader`. With an `EpochSampler` as ``sampler`` it can be resumed.
+        worker_timeout_seconds: raise when the workers give nothing for so long; 0: wait for ever.
+        options: of `DataLoader`, but for its ``timeout``. With an `EpochSampler` as ``sampler`` it can be resumed.
     """
 
-    def __init__(self, dataset: ClipDataset | WatchedDataset, **options: Any) -> None:
+    def __init__(self, dataset: ClipDataset | WatchedDataset, worker_timeout_seconds: float = 0.0, **options: Any) -> None:
+        self.worker_timeout_seconds = worker_timeout_seconds
         self._handed_out = _Place(0, 0, 0)
         self._resumed = (0, 0)  # epoch, clips
         options.setdefault("collate_fn", collate)
+        if options.get("num_workers"):
+            options["timeout"] = min(_LOOK_SECONDS, worker_timeout_seconds or _LOOK_SECONDS)
         clips = dataset.clips if isinstance(dataset, WatchedDataset) else dataset  # Lightning may build the loader anew
         super().__init__(WatchedDataset(clips, options.get("num_workers", 0)), **options)
 
@@ -128,27 +142,49 @@ class ClipLoader(DataLoader[Any]):
         return sampler.num_batches() - sampler.num_batches(clips)
 
     def explain(self, error: BaseException) -> None:
-        """Where PyTorch tells of a worker that died or hangs, say so in one line with the file that it was reading."""
-        if not isinstance(error, RuntimeError) or not str(error).startswith(_WORKER_TROUBLE):
-            return
+        """Rewrite an error in which PyTorch tells of a lost worker; it is raised wherever the main process is by then."""
+        message = self._lost_worker(error) if isinstance(error, RuntimeError) else None
+        if message and not isinstance(error, LostWorker):
+            error.args = (message,)
+            error.for_users = True  # type: ignore[attr-defined]  # the message says it all
+
+    def _lost_worker(self, error: BaseException) -> str | None:
+        """The line that says which file a worker died or hangs on; None where the error is about something else."""
+        told = isinstance(error, RuntimeError) and str(error).startswith(_WORKER_TROUBLE)
         workers = getattr(self._iterator, "_workers", [])
+        if not workers or not (told or isinstance(error, _HALF_SENT)):
+            return None
+        if not told:
+            workers[0].join(_GRACE_SECONDS)  # a process is gone a little after its connections
         dead = [number for number, worker in enumerate(workers) if not worker.is_alive()]
-        if not workers or hasattr(error, "for_users"):
-            return
+        if not dead and not told:
+            return None
         names = self.dataset.names(dead or list(range(len(workers))))  # type: ignore[attr-defined]
-        what = f"died ({_exit(workers[dead[0]].exitcode)})" if dead else f"gave nothing for {self.timeout:g} s"
-        file = f"while reading {' or '.join(names)}" if names else "between two files"
-        error.args = (f"a data worker {what} {file}; data.num_workers: 0 reads in the main process",)
-        error.for_users = True  # type: ignore[attr-defined]  # the message says it all
+        silent = f"gave nothing for {self.worker_timeout_seconds:g} s"
+        what = f"died ({_exit(workers[dead[0]].exitcode)})" if dead else silent
         for worker in workers:
             worker.terminate()  # else whoever tidies up waits for those that hang
+        file = f"while reading {' or '.join(names)}" if names else "between two files"
+        return f"a data worker {what} {file}; data.num_workers: 0 reads in the main process"
 
     def _naming_files(self) -> Iterator[Batch]:
-        try:
-            yield from super().__iter__()
-        except RuntimeError as error:
-            self.explain(error)
-            raise
+        batches = super().__iter__()
+        waited = 0.0
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, *_HALF_SENT) as error:
+                waited += self.timeout
+                patient = not 0 < self.worker_timeout_seconds <= waited
+                if str(error).startswith(_TIMED_OUT) and patient:
+                    continue  # nothing is lost: the same batch is waited for again
+                if message := self._lost_worker(error):
+                    raise LostWorker(message) from error
+                raise
+            waited = 0.0
+            yield batch
 
 
 def _order_settings(sampler: EpochSampler) -> dict[str, Any]:

@@ -213,6 +213,6 @@ class AudioDataModule(LightningDataModule, ABC):
             collate_fn=partial(collate, min_samples=self.min_samples),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            timeout=self.worker_timeout_seconds if self.num_workers > 0 else 0,
+            worker_timeout_seconds=self.worker_timeout_seconds,
             generator=torch.Generator().manual_seed(self.seed),  # else the loader draws from the global one
         )

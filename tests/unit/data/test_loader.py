@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_what_workers_have_read_ahead_does_not_count(num_workers: int) -> None:
     assert again.state_dict() == state
     assert again.batches_behind() == 2
     assert indices(again) == rest
-    assert sorted(sum(had + rest, [])) == list(range(CLIPS))
+    assert sorted(chain.from_iterable(had + rest)) == list(range(CLIPS))
     assert again.state_dict()["over"]
     again.sampler.set_epoch(4)
     assert again.state_dict()["clips"] == 0
@@ -92,7 +93,7 @@ def _hang() -> None:
     [
         (_die, {}, r"a data worker died \(exit code 7\) while reading tone5\.wav; data\.num_workers: 0 reads in the main"),
         (_be_killed, {}, r"a data worker died \(killed by signal 9\) while reading tone5\.wav; "),
-        (_hang, {"timeout": 1}, r"a data worker gave nothing for 1 s while reading tone5\.wav; "),
+        (_hang, {"worker_timeout_seconds": 1}, r"a data worker gave nothing for 1 s while reading tone5\.wav; "),
     ],
     ids=["dies", "is killed", "hangs"],
 )
@@ -101,6 +102,13 @@ def test_a_lost_worker_is_named_with_its_file(terrible: Any, options: dict[str, 
         indices(make(2, terrible, **options))
     assert error.value.for_users  # type: ignore[attr-defined]
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_slow_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sslam_lightning.data.loader._LOOK_SECONDS", 0.1)
+    loader = make(1, lambda: time.sleep(0.35))  # three looks in vain
+    assert loader.timeout == 0.1
+    assert list(chain.from_iterable(indices(loader))) == list(range(CLIPS))
 
 
 def test_a_worker_that_dies_between_two_batches_is_named_too(tmp_path: Path) -> None:
