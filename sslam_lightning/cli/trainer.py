@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from sslam_lightning.checkpoints import newest_whole_checkpoint, read_content
 from sslam_lightning.cli import one_line
@@ -125,7 +126,7 @@ class SSLAMCLI(LightningCLI):
         resumes = bool(self._get(self.config_init, "ckpt_path", default=None)) or self._resumes_from_last
         if self.subcommand == "fit" and (root / "config.yaml").exists() and not resumes:
             raise FileExistsError(
-                f"{root} already holds a run. Resume it with --ckpt_path {root}/checkpoints/last.ckpt, "
+                f"{root} already holds a run. Resume it with --ckpt_path last, "
                 "or name another folder with --trainer.default_root_dir"
             )
         if settings["logger"] in (None, True):
@@ -163,10 +164,9 @@ def _last_checkpoint(settings: Any) -> str | None:
     configured = [callback.get("init_args", {}).get("dirpath") for callback in callbacks]
     folder = next((folder for folder in configured if folder), Path(settings["default_root_dir"]) / "checkpoints")
     newest = newest_whole_checkpoint(folder)
-    for line in newest.passed_over:
-        print(f"sslam: {line}", file=sys.stderr)
     told = f"resuming from {newest.path}" if newest.path else f"no checkpoint in {folder} yet, starting from the beginning"
-    print(f"sslam: {told}", file=sys.stderr)
+    if rank_zero_only.rank == 0:
+        print(*(f"sslam: {line}" for line in (*newest.passed_over, told)), sep="\n", file=sys.stderr)
     return str(newest.path) if newest.path else None
 
 

@@ -199,7 +199,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(complaint, recipe, run_folde
     assert {"config.yaml", "checkpoints/last.ckpt", "logs/version_0/metrics.csv"} <= before.keys()
     line = complaint()
     assert "already holds a run" in line
-    assert f"--ckpt_path {run_folder}/checkpoints/last.ckpt" in line
+    assert "Resume it with --ckpt_path last, or name another folder" in line
     assert _content(run_folder) == before
 
     # The advice works, and adds to the run.
