@@ -165,7 +165,7 @@ def _last_checkpoint(settings: Any) -> str | None:
     folder = next((folder for folder in configured if folder), Path(settings["default_root_dir"]) / "checkpoints")
     newest = newest_whole_checkpoint(folder)
     told = f"resuming from {newest.path}" if newest.path else f"no checkpoint in {folder} yet, starting from the beginning"
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         print(*(f"sslam: {line}" for line in (*newest.passed_over, told)), sep="\n", file=sys.stderr)
     return str(newest.path) if newest.path else None
 

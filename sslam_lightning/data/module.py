@@ -173,8 +173,8 @@ class AudioDataModule(LightningDataModule, ABC):
 
     def on_exception(self, exception: BaseException) -> None:
         """An interrupted run names its broken clips too, and the file that a worker died on."""
-        loaders = [self.trainer.train_dataloader, self.trainer.val_dataloaders] if self.trainer is not None else []
-        for loader in loaders:
+        for loaders in ("train_dataloader", "val_dataloaders", "test_dataloaders", "predict_dataloaders"):
+            loader = getattr(self.trainer, loaders, None)
             if isinstance(loader, ClipLoader):
                 loader.explain(exception)
         self.broken.report()

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import soundfile
-from tiny import finetune, trainer
+from tiny import KeepEveryBatch, finetune, trainer
 
 from sslam_lightning.data import AudioSetDataModule
 
@@ -99,7 +99,7 @@ def test_every_good_clip_is_used_and_every_bad_one_named_once(damaged, tmp_path,
     )
     labels, epochs = Labels(), 2
     with caplog.at_level(logging.WARNING, "sslam_lightning"):
-        trainer(tmp_path, labels, max_epochs=epochs).fit(finetune(num_classes=CLIPS), data)
+        trainer(tmp_path, labels, KeepEveryBatch(tmp_path), max_epochs=epochs).fit(finetune(num_classes=CLIPS), data)
     bad = {name: reason for name, reason in damaged.items() if reason}
     assert len(damaged) == CLIPS
     assert len(bad) == 24
@@ -112,3 +112,14 @@ def test_every_good_clip_is_used_and_every_bad_one_named_once(damaged, tmp_path,
         assert any(part in line for part in reason.split("|")), line
     assert len(lines) == 25
     assert lines[-1] == "24 clips could not be read and were left out together with their labels"
+
+    # A run resumed in the middle of the first epoch has met half of them, and tells of all.
+    caplog.clear()
+    again = AudioSetDataModule(tmp_path / "train.tsv", label_descriptors=tmp_path / "label_descriptors.csv", batch_size=20)
+    resumed = trainer(tmp_path, counts := Labels(), max_epochs=1)
+    resumed.fit(finetune(num_classes=CLIPS), again, ckpt_path=tmp_path / "batch5.ckpt", weights_only=True)
+    assert len(counts.seen) < CLIPS - 24
+    assert counts.broken == [24]
+    assert again.broken_clips == data.broken_clips
+    assert len(again.broken_clips) == 24
+    assert len(caplog.records) == 25
