@@ -20,7 +20,7 @@ Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/ea
 What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)
 What a class in a recipe knows:           sslam fit --model.help sslam_lightning.PretrainModule
 What a run will be, without running it:   sslam fit --config FILE --print_config
-Resume a run:                             sslam fit --config FILE --ckpt_path RUN/checkpoints/last.ckpt
+Resume a run:                             sslam fit --config RUN/config.yaml --ckpt_path last
 Set SSLAM_DEBUG=1 to see where in the code an error comes from.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,18 +21,28 @@ def read_weights(path: str | Path) -> Weights:
         ValueError: if the file is damaged, unsafe, or of another project.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=None)
-    except Exception as error:  # a damaged file fails in many ways
-        reason = str(error).strip().splitlines()
-        raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[0] if reason else error!r}") from None
+    content = read_content(path, mmap=None)
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
         return from_lightning(content, str(path))
     if isinstance(content, dict) and isinstance(content.get("model"), dict) and isinstance(content.get("cfg"), dict):
         return from_fairseq(content["model"], model_section(content["cfg"], str(path)), str(path))
     raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg) nor one of this project")
+
+
+def read_content(path: Path, mmap: bool | None = True) -> Any:
+    """What a file holds, as data; with ``mmap`` tensors are read when they are used.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or unsafe.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # a damaged file fails in many ways
+        reason = str(error).strip().splitlines()
+        raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[0] if reason else error!r}") from None
 
 
 def load_strictly(module: nn.Module, state: State, part: str, source: str) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 
+from sslam_lightning.checkpoints import newest_whole_checkpoint, read_content
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, Throughput
@@ -113,6 +114,10 @@ class SSLAMCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """For ``fit`` the command line has the last word: Lightning would let the checkpoint's settings win."""
         subcommand = self.config.get("subcommand")
+        self._resumes_from_last = False
+        if subcommand and self.config[subcommand].get("ckpt_path") == "last":
+            self._resumes_from_last = True
+            self.config[subcommand]["ckpt_path"] = _last_checkpoint(self.config[subcommand]["trainer"])
         if path := subcommand and self.config[subcommand].get("ckpt_path"):
             _check_checkpoint(Path(path))
         if subcommand != "fit":
@@ -122,10 +127,10 @@ class SSLAMCLI(LightningCLI):
         """Add what every run needs: guards, throughput, a CSV log and checkpoints unless configured."""
         settings = self._get(self.config_init, "trainer", default={})
         root = Path(settings["default_root_dir"])
-        resumes = bool(self._get(self.config_init, "ckpt_path", default=None))
+        resumes = bool(self._get(self.config_init, "ckpt_path", default=None)) or self._resumes_from_last
         if self.subcommand == "fit" and (root / "config.yaml").exists() and not resumes:
             raise FileExistsError(
-                f"{root} already holds a run. Resume it with --ckpt_path {root}/checkpoints/last.ckpt, "
+                f"{root} already holds a run. Resume it with --ckpt_path last, "
                 "or name another folder with --trainer.default_root_dir"
             )
         if settings["logger"] in (None, True):
@@ -170,17 +175,26 @@ class SSLAMCLI(LightningCLI):
         return [LossGuard(), Throughput(), *configured]
 
 
+def _last_checkpoint(settings: Any) -> str | None:
+    """The newest whole checkpoint of a run; None where it has none yet, so that the same command starts and resumes."""
+    callbacks = settings["callbacks"] or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    configured = [callback.get("init_args", {}).get("dirpath") for callback in callbacks]
+    folder = next((folder for folder in configured if folder), Path(settings["default_root_dir"]) / "checkpoints")
+    newest = newest_whole_checkpoint(folder)
+    told = f"resuming from {newest.path}" if newest.path else f"no checkpoint in {folder} yet, starting from the beginning"
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        print(*(f"sslam: {line}" for line in (*newest.passed_over, told)), sep="\n", file=sys.stderr)
+    return str(newest.path) if newest.path else None
+
+
 def _check_checkpoint(path: Path) -> None:
-    """Say what is wrong with a checkpoint in one line, before anything is built; words such as "last" are Lightning's."""
+    """Say what is wrong with a checkpoint in one line, before anything is built; words such as "best" are Lightning's."""
     if not path.is_file():
         if path.suffix or len(path.parts) > 1:
             raise FileNotFoundError(f"no checkpoint at {path}")
         return
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged file fails in many ways
-        reason = str(error).strip().splitlines()
-        raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[0] if reason else error!r}") from None
+    content = read_content(path)
     if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
         raise ValueError(f"{path} is no run of this project to go on with; to start from its weights set model.init_from")
 

@@ -8,6 +8,7 @@ weights were trained on, "soxr" (HQ) is the better filter.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
@@ -21,6 +22,9 @@ from torch import Tensor
 
 ResamplerName = Literal["torchaudio", "soxr"]
 
+# How libsndfile's log tells of a wav or aiff whose sound is shorter than its header says; it reads on without an error.
+_CUT_OFF = re.compile(r"(?:data|SSND) : (?P<told>\d+) \(should be (?P<there>\d+)\)")
+_LENGTH_UNKNOWN = 0x7FFFF000  # what programs write that cannot go back to the header: about the largest number
 _MARGIN_SECONDS = 0.1  # read behind the cut, so that the resampler's filter sees no false end
 
 
@@ -45,7 +49,8 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Floa
         The mono waveform, float32, full scale is 1; and its sample rate in Hz.
 
     Raises:
-        UnreadableAudio: no such file, not audio, no samples, or samples that are not finite.
+        UnreadableAudio: no such file, not audio, cut off (which an mp3 does not tell), no samples, or samples that are not
+            finite.
     """
     if not os.path.isfile(path):
         raise UnreadableAudio(f"{path}: " + ("is a folder, not a file" if os.path.isdir(path) else "no such file"))
@@ -54,9 +59,14 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Floa
             sample_rate_hz = file.samplerate
             wanted = -1 if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sample_rate_hz)
             channels = file.read(wanted, dtype="float32", always_2d=True)  # (samples, channels)
+            cut_off = _CUT_OFF.search(file.extra_info)
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split())
         raise UnreadableAudio(f"{path}: not readable as audio ({reason})") from error
+    if cut_off and int(cut_off["told"]) < _LENGTH_UNKNOWN and int(cut_off["there"]) < int(cut_off["told"]):
+        raise UnreadableAudio(
+            f"{path}: cut off, {cut_off['there']} bytes of sound where its header tells {cut_off['told']}"
+        )
     if channels.shape[0] == 0:
         raise UnreadableAudio(f"{path}: holds no samples")
     waveform = torch.from_numpy(channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1))

@@ -30,6 +30,10 @@ class ClipDataset(Dataset[Clip | BrokenClip], ABC):
     @abstractmethod
     def __getitem__(self, key: Key) -> Clip | BrokenClip: ...
 
+    def name(self, index: int) -> str:
+        """What messages call a clip, without reading it: its file, where it has one."""
+        return f"clip {index}"
+
 
 class RecordingDataset(ClipDataset):
     """Map-style data set of mono clips at one sample rate, each as long as its file.
@@ -63,6 +67,10 @@ class RecordingDataset(ClipDataset):
 
     def __len__(self) -> int:
         return len(self.recordings)
+
+    def name(self, index: int) -> str:
+        """The file."""
+        return self.recordings.path(index)
 
     def __getitem__(self, key: Key) -> Clip | BrokenClip:
         """The clip of ``index`` or of ``(epoch, index)``; a file sounds the same in every epoch."""

@@ -10,13 +10,18 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float, Int
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.training.callbacks import BrokenClipWatch
+from sslam_lightning.training.checkpoint_io import save_atomically
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
+from sslam_lightning.training.resume import find_place, gradients_in_flight, keep_place, restore_gradients
 from sslam_lightning.types import Batch
 
 
@@ -24,8 +29,8 @@ class AudioModule(pl.LightningModule):
     """Base of the two modules.
 
     Everything random is a function of the seed and of where training stands: draws for a clip depend on (seed, epoch,
-    clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a run resumed between epochs equals one that was
-    never stopped.
+    clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a run resumed between any two batches equals one
+    that was never stopped.
     """
 
     def __init__(self, features: LogMels, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
@@ -37,6 +42,7 @@ class AudioModule(pl.LightningModule):
         self.init_from: str | None = None
         self._updated = False  # the optimizer has stepped since the schedule did
         self._has_weights = False  # a fit or a checkpoint has set them: nothing else may
+        self._resumed: dict[str, Any] | None = None  # what a checkpoint says of the place where it was saved
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
         """Normalised log-mels of a batch, in float32 on the batch's device."""
@@ -65,6 +71,8 @@ class AudioModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Check that the data fits; compile if asked to."""
         data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, AudioDataModule):
+            data.min_samples = self.features.min_samples
         rate = getattr(data, "sample_rate_hz", None)
         if rate is not None and rate != self.features.sample_rate_hz:
             raise ValueError(f"the model expects audio at {self.features.sample_rate_hz} Hz, the data comes at {rate} Hz")
@@ -84,11 +92,23 @@ class AudioModule(pl.LightningModule):
             )
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Broken clips are watched, however the trainer is built."""
+        return [BrokenClipWatch()]
+
     def on_fit_start(self) -> None:
-        """Start from ``init_from``, unless a run is being resumed."""
+        """Start from ``init_from``, unless a run is being resumed; whatever is saved is saved atomically."""
         if self.device.type == "cpu":
             keep_freed_memory()
+        save_atomically(self.trainer)
         self._start()
+
+    def on_train_start(self) -> None:
+        """Go on where the checkpoint was saved, between any two batches."""
+        if self._resumed is not None:
+            find_place(self.trainer, self._resumed["place"])
+            restore_gradients(self.trainer, self, self._resumed["gradients"] or {})
+            self._resumed = None
 
     def on_validation_start(self) -> None:
         """Start from ``init_from``, unless there are weights already; likewise before testing and predicting."""
@@ -152,7 +172,10 @@ class AudioModule(pl.LightningModule):
         self.log("learning_rate", max(group["lr"] for group in optimizer.param_groups))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep settings as plain data, whoever built the module."""
+        """Keep settings as plain data, whoever built the module, and the place where a resumed run goes on."""
+        if self._trainer is not None:
+            keep_place(self.trainer, checkpoint)
+            checkpoint["gradients_in_flight"] = gradients_in_flight(self.trainer, self)
         checkpoint["hyper_parameters"] = plain(dict(checkpoint.get("hyper_parameters", {})))
         checkpoint["hyper_parameters"].setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
 
@@ -163,6 +186,8 @@ class AudioModule(pl.LightningModule):
             ValueError: if the checkpoint is that of a module of another size or with other parts.
         """
         self._has_weights = True
+        if "place" in checkpoint:
+            self._resumed = {"place": checkpoint["place"], "gradients": checkpoint["gradients_in_flight"]}
         own, saved = self.state_dict(), checkpoint["state_dict"]
         for name in [*own, *saved]:
             if name not in saved or name not in own:

@@ -272,7 +272,7 @@ class PretrainModule(AudioModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""
-        return [EMATeacher(self.ema), CollapseGuard(self.guard)]
+        return [*super().configure_callbacks(), EMATeacher(self.ema), CollapseGuard(self.guard)]
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """Student, decoder and, where there is one, the reconstruction head."""

@@ -21,6 +21,10 @@ class LossGuard(pl.Callback):
         self._finite: torch.Tensor | None = None
         self._since = 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start at the trainer's step, which is not 0 in a resumed run."""
+        self._since = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
