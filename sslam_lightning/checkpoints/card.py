@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sslam_lightning.checkpoints.verify import num_classes
 from sslam_lightning.checkpoints.weights import Weights
 
 _LISTED_CLASSES = 20
 
 
-def model_card(weights: Weights, load_from: str, origin: str) -> str:
+def model_card(weights: Weights, load_from: str) -> str:
     """README.md of a model: what it is, how to use it (as ``load_from``), and what it was converted from."""
     config = weights.encoder
     kind = "classifier" if weights.head else "encoder"
@@ -43,7 +45,12 @@ def model_card(weights: Weights, load_from: str, origin: str) -> str:
             f"- Classes: {num_classes(weights)}, {'any number' if weights.multi_label else 'exactly one'} of them in a clip"
             + _names(weights.class_names),
         ]
-    return "\n".join([*lines, f"- Converted from: {origin}", ""])
+    return "\n".join([*lines, f"- Converted from: {_origin(weights.source)}", ""])
+
+
+def _origin(source: str) -> str:
+    """The name of a file or folder without the way to it, which is nobody's business; a Hub id as it is."""
+    return Path(source).resolve().name if Path(source).exists() else source
 
 
 def _features(weights: Weights) -> str:

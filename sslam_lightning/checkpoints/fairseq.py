@@ -146,7 +146,7 @@ def _encoder_config(cfg: Mapping[str, Any], encoder: State, positions: State, so
             norm_eps=as_kind(section(cfg, "norm_eps") or 1e-6, float, "cfg.model.norm_eps"),
             prenet_depth=count_stack(encoder, "prenet"),
         )
-    except (ValueError, ZeroDivisionError) as error:
+    except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
 
 

@@ -82,8 +82,8 @@ def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> W
             in_channels=take("in_chans", int, 1),
             norm_eps=take("norm_eps", float, 1e-6),
         )
-    except ZeroDivisionError:
-        raise ValueError(f"{source}: config.json: patch_size must be at least 1, got {patch_size}") from None
+    except ValueError as error:
+        raise ValueError(f"{source}: config.json: {str(error).removeprefix(f'{source}: config.json: ')}") from None
     parts, unused = to_ours(state, RULES)
     if (table := parts.get("positions", {}).get("positions")) is not None:
         num_mels = mel_patches_of(table, encoder.dim, source) * patch_size

@@ -17,14 +17,23 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path} takes {path.stat().st_size} bytes, a configuration takes at most {_MAX_BYTES}")
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(text: bytes, path: Path) -> dict[str, Any]:
+    """The one table that a text of JSON is.
+
+    Raises:
+        ValueError: one line, if it is too deep, no JSON table, or names a key twice.
+    """
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_table, parse_constant=_refuse_constant)
+        content = json.loads(text, object_pairs_hook=_table, parse_constant=_refuse_constant)
     except RecursionError:
-        raise ValueError(f"{path} is no configuration: it nests too deep") from None
+        raise ValueError(f"{path} is not the JSON of a model: it nests too deep") from None
     except ValueError as error:
-        raise ValueError(f"{path} is no configuration: {error}") from None
+        raise ValueError(f"{path} is not the JSON of a model: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no configuration: it holds a {type(content).__name__}, not a table")
+        raise ValueError(f"{path} is not the JSON of a model: it holds a {type(content).__name__}, not a table")
     return content
 
 

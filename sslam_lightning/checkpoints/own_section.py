@@ -31,7 +31,7 @@ class Description(NamedTuple):
             ValueError: if it is about an encoder of another architecture.
         """
         if self.encoder is not None:
-            weights.check_architecture(self.encoder)
+            weights.check_architecture(self.encoder, "by its description it")
         described = self._asdict()
         return weights._replace(**{**described, "encoder": self.encoder or weights.encoder})
 

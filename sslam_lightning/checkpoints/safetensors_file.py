@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from sslam_lightning.checkpoints.json_file import read_json
+from sslam_lightning.checkpoints.json_file import parse_json, read_json
 from sslam_lightning.checkpoints.settings import read_state
 from sslam_lightning.checkpoints.weights import State
 
@@ -47,10 +47,16 @@ def read_tensors(path: Path) -> State:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        parse_json(_header(path), path)  # the library takes the last of two weights with one name
     except (SafetensorError, OSError, RuntimeError, ValueError, OverflowError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[:300]}") from None
     return read_state(state, str(path), path.stat().st_size)
+
+
+def _header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(int.from_bytes(file.read(8), "little"))
 
 
 def inside(folder: Path, name: str) -> Path:

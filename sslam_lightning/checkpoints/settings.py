@@ -55,7 +55,7 @@ def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
     values = {name: as_kind(settings[name], hints[name], f"{where}.{name}") for name in names}
     try:
         return kind(**values)
-    except (ValueError, ZeroDivisionError) as error:
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 

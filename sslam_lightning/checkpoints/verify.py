@@ -17,8 +17,6 @@ def verify(weights: Weights) -> Weights:
         ValueError: naming the first thing that is not.
     """
     source, config = weights.source, weights.encoder
-    if config.num_heads < 1:
-        raise ValueError(f"{source}: its encoder.num_heads must be at least 1, got {config.num_heads}")
     encoders = {"student": weights.student} | ({"teacher": weights.teacher} if weights.teacher else {})
     for part, state in encoders.items():
         _check_count(state, "blocks", config.depth, f"{source}: {part}")
@@ -38,7 +36,7 @@ def verify(weights: Weights) -> Weights:
                 parts.append(("reconstruction", read_out, weights.reconstruction))
             if weights.head:
                 parts.append(("head", ClassificationHead(config.dim, num_classes(weights), weights.pooling), weights.head))
-    except (RuntimeError, TypeError, ZeroDivisionError, OverflowError) as error:
+    except (RuntimeError, TypeError, OverflowError) as error:
         raise ValueError(f"{source}: no model has the sizes that it claims ({str(error).splitlines()[0][:200]})") from None
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None

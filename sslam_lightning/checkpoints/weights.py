@@ -61,7 +61,7 @@ class Weights(NamedTuple):
             raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")
         return state
 
-    def check_architecture(self, config: EncoderConfig) -> None:
+    def check_architecture(self, config: EncoderConfig, whose: str = "the configured one") -> None:
         """Refuse a configured encoder whose weights these are not. Switches of training, such as dropout, may differ.
 
         Raises:
@@ -70,4 +70,4 @@ class Weights(NamedTuple):
         for name in _ARCHITECTURE:
             theirs, ours = getattr(self.encoder, name), getattr(config, name)
             if theirs != ours:
-                raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, the configured one is {ours}")
+                raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, {whose} is {ours}")

@@ -74,9 +74,7 @@ def pretrained(encoder: EncoderConfig, decoder: DecoderConfig) -> tuple[dict[str
         **encoder_state(modules["student"]),  # type: ignore[arg-type]
         **decoder_state(modules["decoder"]),  # type: ignore[arg-type]
         **{f"recon_proj.{name}": value for name, value in modules["reconstruction"].state_dict().items()},
-        f"{IMAGE}.fixed_positional_encoder.positions": sincos_positions(
-            8, encoder.num_mels // encoder.patch_size, encoder.dim
-        )[None],
+        f"{IMAGE}.fixed_positional_encoder.positions": positions[None],
         "_ema": encoder_state(modules["teacher"]),  # type: ignore[arg-type]
     }
     return modules, state
