@@ -190,7 +190,7 @@ def _class_names(labels: Any, source: str) -> tuple[str, ...]:
     if not isinstance(labels, Mapping) or not labels:
         return ()
     try:
-        numbers = {int(number): name for name, number in labels.items()}
+        numbers = {int(opened(number)): name for name, number in labels.items()}
     except (TypeError, ValueError):
         raise ValueError(f"{source}: task_state.labels must be a table from names to numbers") from None
     if sorted(numbers) != list(range(len(labels))):

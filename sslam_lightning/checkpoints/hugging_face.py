@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sslam_lightning.checkpoints.names import Rule, to_ours, to_theirs
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description, write_description
 from sslam_lightning.checkpoints.position_table import mel_patches_of, released_table
-from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_features
+from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_dataclass, read_features
 from sslam_lightning.checkpoints.verify import num_classes
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import EncoderConfig
@@ -71,19 +71,17 @@ def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> W
     if (stride := take("stride", int, patch_size)) != patch_size:
         raise ValueError(f"{source}: config.json: its patches overlap (stride {stride}, patch_size {patch_size})")
     finetuned = take("model_variant", _Variant) == "finetune"
-    try:
-        encoder = EncoderConfig(
-            dim=take("embed_dim", int),
-            depth=take("depth", int),
-            num_heads=take("num_heads", int),
-            mlp_ratio=take("mlp_ratio", float, 4.0),
-            patch_size=patch_size,
-            num_mels=take("mel_bins", int, 128),
-            in_channels=take("in_chans", int, 1),
-            norm_eps=take("norm_eps", float, 1e-6),
-        )
-    except ValueError as error:
-        raise ValueError(f"{source}: config.json: {str(error).removeprefix(f'{source}: config.json: ')}") from None
+    sizes = {
+        "dim": take("embed_dim", int),
+        "depth": take("depth", int),
+        "num_heads": take("num_heads", int),
+        "mlp_ratio": take("mlp_ratio", float, 4.0),
+        "patch_size": patch_size,
+        "num_mels": take("mel_bins", int, 128),
+        "in_channels": take("in_chans", int, 1),
+        "norm_eps": take("norm_eps", float, 1e-6),
+    }
+    encoder = read_dataclass(EncoderConfig, sizes, f"{source}: config.json")
     parts, unused = to_ours(state, RULES)
     if (table := parts.get("positions", {}).get("positions")) is not None:
         num_mels = mel_patches_of(table, encoder.dim, source) * patch_size
