@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import os
-import pickletools
-import re
 import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sslam_lightning.checkpoints.stand_ins import is_harmless, stand_in_for
+from sslam_lightning.checkpoints.pickle_scan import names_to_replace, printable
+from sslam_lightning.checkpoints.stand_ins import stand_in_for
 
 _MAX_PICKLE_BYTES = 64 * 2**20  # that of a large model with its optimizer's state takes half a megabyte
-# Everything that tensors and plain data are made of, and no more: torch would accept others, some of which allocate memory
-# at a word.
-_DATA = re.compile(
-    r"""
-      collections\.OrderedDict
-    | builtins\.set
-    | torch\.Size | torch\.device
-    | torch\.(float|bfloat|complex|int|uint)\d+ | torch\.bool
-    | torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage
-    | torch\.storage\.UntypedStorage
-    | torch\._utils\._rebuild_(tensor_v2|parameter)
-    """,
-    re.VERBOSE,
-)
 
 
 def open_archive(path: Path) -> Any:
@@ -38,7 +22,7 @@ def open_archive(path: Path) -> Any:
         ValueError: one line, if the file is damaged, is no such archive, or holds anything but data.
     """
     try:
-        stand_ins = {name: stand_in_for(name) for name in _names_to_replace(_pickle_of(path))}
+        stand_ins = {name: stand_in_for(name) for name in names_to_replace(_pickle_of(path))}
         with torch.serialization.safe_globals([(kind, name) for name, kind in stand_ins.items()]):
             # Mapped, so that a size the file lies about ends at the end of the file; and the optimizer's state is not read.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -73,38 +57,6 @@ def _pickle_of(path: Path) -> bytes:
         return archive.read(pickles[0])
 
 
-def _names_to_replace(content: bytes) -> set[str]:
-    """The names of the closed list that a pickle asks for; it is read, not run.
-
-    Raises:
-        ValueError: naming the first one that is neither data nor on the list.
-    """
-    replaced = set()
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name == "PROTO" and argument != 2:
-            raise ValueError(f"its pickle has protocol {argument}, torch.save's is 2")
-        if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX"):
-            raise ValueError(f"it holds more than data (a pickle's {opcode.name})")
-        if opcode.name == "GLOBAL":
-            name = _today(argument)
-            if is_harmless(name):
-                replaced.add(name)
-            elif not _DATA.fullmatch(name):
-                raise ValueError(f"it holds more than data: it asks for {_printable(name)}")
-    return replaced
-
-
-def _today(argument: Any) -> str:
-    """The name of Python 3 for what a pickle of protocol 2 calls by its old one."""
-    module, _, name = argument.partition(" ")
-    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-    return f"{module}.{name}"
-
-
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return _printable(lines[0]) if lines else type(error).__name__
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
+    return printable(lines[0]) if lines else type(error).__name__

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sslam_lightning.checkpoints.names import Rule, to_ours
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description
+from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.position_table import mel_patches_of
 from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_features, read_state
 from sslam_lightning.checkpoints.stand_ins import opened, section
@@ -68,7 +69,7 @@ def from_fairseq_file(content: Mapping[str, Any], source: str, max_bytes: int | 
         None if teacher is None else read_state(teacher, f"{source}: model._ema", max_bytes),
     )
     known = {"model", "cfg", "task_state", OWN_SECTION, *_TRAINING_STATE}
-    weights = weights._replace(unused=(*weights.unused, *(str(key)[:80] for key in content if key not in known)))
+    weights = weights._replace(unused=(*weights.unused, *(printable(str(key)) for key in content if key not in known)))
     own = content.get(OWN_SECTION)
     if own is not None:
         return read_description(own, f"{source}: {OWN_SECTION}").applied_to(weights)

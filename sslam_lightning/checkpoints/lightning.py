@@ -6,12 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from sslam_lightning.checkpoints.own_section import Description
+from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_dataclass, read_features, read_state
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import DecoderConfig, EncoderConfig
 from sslam_lightning.models.heads import Pooling
 
 _PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "head.")
+_TRAINING_STATE = {
+    "pytorch-lightning_version",
+    "epoch",
+    "global_step",
+    "loops",
+    "callbacks",
+    "optimizer_states",
+    "lr_schedulers",
+    "MixedPrecision",
+    "hparams_name",
+    "hparams_type",
+    "hyper_parameters",
+    "state_dict",
+}
 _NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "centre")  # what training keeps beside them
 
 
@@ -37,7 +52,14 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         decoder,
         _part(state, "reconstruction_head."),
         _part(state, "head."),
-        tuple(key for key in state if not key.startswith((*_PREFIXES, *_NO_WEIGHTS))),
+        (
+            *(key for key in state if not key.startswith((*_PREFIXES, *_NO_WEIGHTS))),
+            *(
+                printable(str(key))
+                for key in checkpoint
+                if key not in _TRAINING_STATE and not str(key).endswith("DataModule")
+            ),
+        ),
     )
     return Description(
         read_features(settings.get("features"), f"{where}.features"),

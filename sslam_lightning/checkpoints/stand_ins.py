@@ -20,6 +20,7 @@ _HARMLESS = re.compile(
     | _?operator\.getitem                                     # how a pickle says List[int]
     | builtins\.(bool|bytes|dict|float|int|list|str|tuple)    # named as types of nodes
     | collections\.defaultdict
+    | numpy\.(_?core\.multiarray\.scalar|dtype)               # a score that fairseq keeps for its records
     | pathlib\.(Posix|Windows|PurePosix|PureWindows)?Path
     | (\w+\.)*data\.modality\.Modality
     | (\w+\.)*models\.\w+\.(PredictionMode|D2vModalitiesConfig|Data2VecMultiConfig|MaeImageClassificationConfig)

@@ -16,9 +16,9 @@ def convert(
     """Write a checkpoint in another form; its weights keep every bit, and nothing in it is executed.
 
     Args:
-        source: fairseq's .pt file of an EAT or SSLAM, a .ckpt file of this project, a folder in the Hugging Face layout of the
-            released models or in the shared form (config.json and model.safetensors), or a Hub id (ta012/SSLAM_pretrain, or
-            owner/name@revision; needs sslam-lightning[hub]).
+        source: fairseq's .pt file of an EAT or SSLAM, a .ckpt file of this project, a folder in the Hugging Face layout of
+            the released models or in the shared form (config.json and model.safetensors), or a Hub id
+            (ta012/SSLAM_pretrain, or owner/name@revision; needs sslam-lightning[hub]).
         target: where to write: a folder, or with ``--to fairseq`` a file. Nothing may be there yet.
         to: shared keeps everything in safetensors and JSON; hugging_face is the layout of the released models (an encoder
             and a head on the clip token); fairseq is a .pt file under the public code's names.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import pickle
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import PosixPath
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_weights import assert_same_bits, finetuned, pretrained
@@ -144,6 +146,16 @@ def test_the_real_omegaconf(tmp_path) -> None:
     weights = read_weights(tmp_path / "old.pt")
     assert (weights.encoder.num_heads, weights.encoder.norm_eps) == (2, 1e-5)
     assert weights.decoder_config == pretrained().decoder_config
+
+
+@pytest.mark.parametrize("score", [np.float64(0.486), np.float32(0.5), np.int64(7)])
+def test_scores_of_numpy_among_the_records(tmp_path, score: Any) -> None:
+    content, _ = to_fairseq(finetuned())
+    content["extra_state"] = {"best": score, "val_loss": [score, np.float64(0.1)], "text": "latin1"}
+    torch.save(content, tmp_path / "old.pt")
+    with pytest.raises(pickle.UnpicklingError, match=r"numpy"):
+        torch.load(tmp_path / "old.pt", weights_only=True)
+    assert_same_bits(read_weights(tmp_path / "old.pt"), finetuned(), "student", "head")
 
 
 def test_a_value_that_points_elsewhere_is_named(tmp_path) -> None:
