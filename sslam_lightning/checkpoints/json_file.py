@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-_MAX_BYTES = 8 * 2**20  # a configuration with the names of 527 classes takes 30 thousand
+# A configuration with the names of 527 classes takes 30 thousand, the table of contents of a large model 100 thousand;
+# what a text of JSON becomes in memory may be thirty times as large as it is.
+MAX_BYTES = 2 * 2**20
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -15,12 +17,15 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: one line, if it is too large or deep, is no JSON table, or names a key twice.
     """
-    if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"{path} takes {path.stat().st_size} bytes, a configuration takes at most {_MAX_BYTES}")
-    return parse_json(path.read_bytes(), path)
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"{path} takes {size} bytes, the JSON of a model takes at most {MAX_BYTES}")
+    try:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not the JSON of a model: {error}") from None
 
 
-def parse_json(text: bytes, path: Path) -> dict[str, Any]:
+def parse_json(text: bytes) -> dict[str, Any]:
     """The one table that a text of JSON is.
 
     Raises:
@@ -29,11 +34,9 @@ def parse_json(text: bytes, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text, object_pairs_hook=_table, parse_constant=_refuse_constant)
     except RecursionError:
-        raise ValueError(f"{path} is not the JSON of a model: it nests too deep") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not the JSON of a model: {error}") from None
+        raise ValueError("it nests too deep") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not the JSON of a model: it holds a {type(content).__name__}, not a table")
+        raise ValueError(f"it holds a {type(content).__name__}, not a table")
     return content
 
 

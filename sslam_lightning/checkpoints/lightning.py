@@ -13,7 +13,7 @@ from sslam_lightning.models import DecoderConfig, EncoderConfig
 from sslam_lightning.models.heads import Pooling
 
 _PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "head.")
-_TRAINING_STATE = {
+_TRAINING = {
     "pytorch-lightning_version",
     "epoch",
     "global_step",
@@ -54,11 +54,7 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         _part(state, "head."),
         (
             *(key for key in state if not key.startswith((*_PREFIXES, *_NO_WEIGHTS))),
-            *(
-                printable(str(key))
-                for key in checkpoint
-                if key not in _TRAINING_STATE and not str(key).endswith("DataModule")
-            ),
+            *(printable(str(key)) for key in checkpoint if key not in _TRAINING and not str(key).endswith("DataModule")),
         ),
     )
     return Description(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from sslam_lightning.checkpoints.json_file import parse_json, read_json
+from sslam_lightning.checkpoints.json_file import MAX_BYTES, parse_json, read_json
 from sslam_lightning.checkpoints.settings import read_state
 from sslam_lightning.checkpoints.weights import State
 
@@ -45,9 +45,9 @@ def read_tensors(path: Path) -> State:
         ValueError: one line, if the file is damaged.
     """
     try:
+        parse_json(_header(path))  # the library takes headers of 100 MB, and the last of two weights with one name
         with safe_open(path, framework="pt", device="cpu") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        parse_json(_header(path), path)  # the library takes the last of two weights with one name
     except (SafetensorError, OSError, RuntimeError, ValueError, OverflowError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[:300]}") from None
@@ -56,7 +56,10 @@ def read_tensors(path: Path) -> State:
 
 def _header(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(int.from_bytes(file.read(8), "little"))
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_BYTES:
+            raise ValueError(f"its header claims {length} bytes, a model's takes at most {MAX_BYTES}")
+        return file.read(length)
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -220,21 +221,25 @@ def test_the_card_says_what_the_model_is(tmp_path) -> None:
 
 
 class Api:
-    """Stands in for the Hub."""
+    """Stands in for the Hub, and takes what the real one takes."""
 
     calls: list[tuple[str, dict[str, Any]]] = []  # noqa: RUF012
+    real: Any = None
 
     def create_repo(self, repo_id: str, **settings: Any) -> str:
+        signature(self.real.create_repo).bind(None, repo_id, **settings)
         self.calls.append((repo_id, settings))
         return f"https://huggingface.co/{repo_id}"
 
     def upload_folder(self, **settings: Any) -> None:
+        signature(self.real.upload_folder).bind(None, **settings)
         self.calls.append(("upload", settings))
 
 
 @pytest.fixture
 def hub(monkeypatch) -> list:
     huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(Api, "real", huggingface_hub.HfApi)
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     Api.calls.clear()
     return Api.calls
