@@ -11,7 +11,7 @@ from sslam_lightning.checkpoints.names import Rule, to_ours
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description
 from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.position_table import mel_patches_of
-from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_features, read_state
+from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names, read_state
 from sslam_lightning.checkpoints.stand_ins import opened, section
 from sslam_lightning.checkpoints.verify import count_stack
 from sslam_lightning.checkpoints.weights import State, Weights
@@ -174,8 +174,7 @@ def _description(cfg: Any, content: Mapping[str, Any], weights: Weights) -> Desc
     features = None
     if (num_frames := section(task, "target_length")) is not None:
         mean, std = _NORMALISATION[one_class[0]] if one_class else _AUDIOSET
-        size = {"num_mels": weights.encoder.num_mels, "patch_frames": weights.encoder.patch_size}
-        features = read_features({"num_frames": num_frames, "mean": mean, "std": std, **size}, f"{source}: cfg.task")
+        features = front_end_of(num_frames, weights.encoder, f"{source}: cfg.task.target_length", mean=mean, std=std)
     log_keys = section(cfg, "criterion", "log_keys")
     counts_correct = isinstance(log_keys, list) and "correct" in [opened(key) for key in log_keys]
     return Description(

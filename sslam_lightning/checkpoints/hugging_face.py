@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sslam_lightning.checkpoints.names import Rule, to_ours, to_theirs
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description, write_description
 from sslam_lightning.checkpoints.position_table import mel_patches_of, released_table
-from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_dataclass, read_features
+from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names, read_dataclass
 from sslam_lightning.checkpoints.verify import num_classes
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import EncoderConfig
@@ -110,8 +110,7 @@ def _described(weights: Weights, settings: dict[str, Any], finetuned: bool) -> W
         return read_description(own, f"{source}: config.json: {OWN_SECTION}").applied_to(weights)
     features = None
     if isinstance(frames_and_mels, list) and len(frames_and_mels) == 2:
-        size = {"num_mels": weights.encoder.num_mels, "patch_frames": weights.encoder.patch_size}
-        features = read_features({"num_frames": frames_and_mels[0], **size}, f"{source}: config.json: img_size")
+        features = front_end_of(frames_and_mels[0], weights.encoder, f"{source}: config.json: img_size")
     names: tuple[str, ...] = ()
     if finetuned and isinstance(labels, dict) and set(labels) == {str(number) for number in range(num_classes(weights))}:
         names = read_class_names([labels[str(number)] for number in range(len(labels))], f"{source}: config.json: id2label")

@@ -28,7 +28,8 @@ def to_ours(
     unknown = []
     for key, value in state.items():
         for rule in rules:
-            if name := _translate(key.removeprefix(prefix), rule.theirs, rule.ours):
+            name = _translate(key.removeprefix(prefix), rule.theirs, rule.ours)
+            if name and name not in parts[rule.part]:  # with and without the prefix, a file may say it twice
                 parts[rule.part][name] = value
                 break
         else:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sslam_lightning.checkpoints.weights import State
 from sslam_lightning.features import LogMels
+from sslam_lightning.models import EncoderConfig
 
 T = TypeVar("T")
 
@@ -65,6 +66,14 @@ def read_features(settings: Any, where: str) -> dict[str, Any] | None:
         return None
     features = read_dataclass(LogMels, settings, where)
     return {name: getattr(features, name) for name in (field.name for field in fields(LogMels)) if name in settings}
+
+
+def front_end_of(num_frames: Any, encoder: EncoderConfig, where: str, **more: float) -> dict[str, Any]:
+    """The features of an encoder that other people trained on ``num_frames``; they cut what does not fill a patch."""
+    frames = as_kind(num_frames, int, where)
+    whole = frames - frames % encoder.patch_size
+    settings = {"num_frames": whole, **more, "num_mels": encoder.num_mels, "patch_frames": encoder.patch_size}
+    return read_features(settings, where) or {}
 
 
 def read_class_names(names: Any, where: str) -> tuple[str, ...]:

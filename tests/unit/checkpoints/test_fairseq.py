@@ -94,6 +94,23 @@ def test_unknown_keys_are_listed(config: EncoderConfig, decoder_config: DecoderC
     assert weights.unused == ("center", "model.extra.weight", "_ema.surplus")
 
 
+@pytest.mark.parametrize("hidden_dim", [61, 115])  # 28 * (61 / 28) is less than 61
+def test_odd_widths_survive_being_a_ratio(config: EncoderConfig, decoder_config: DecoderConfig, hidden_dim: int) -> None:
+    config = replace(config, dim=28, mlp_ratio=hidden_dim / 28)
+    modules, state = pretrained(config, replace(decoder_config, dim=28))
+    weights = from_fairseq(state, MODEL_CFG, "a file")
+    assert modules["student"].blocks[0].mlp.fc1.out_features == hidden_dim  # type: ignore[index,union-attr]
+    load_strictly(Encoder(weights.encoder), weights.student, "student", weights.source)
+
+
+def test_a_weight_that_is_there_twice_is_listed(config: EncoderConfig) -> None:
+    encoder = randomised(Encoder(config))
+    state = encoder_state(encoder)  # type: ignore[arg-type]
+    weights = from_fairseq({**state, "model.blocks.0.norm1.bias": torch.zeros(16)}, MODEL_CFG, "a file")
+    assert_same(weights.student, encoder)
+    assert weights.unused == ("model.blocks.0.norm1.bias",)
+
+
 @pytest.mark.parametrize(
     ("missing", "named"),
     [

@@ -102,6 +102,22 @@ def test_a_folder_that_others_wrote(tmp_path) -> None:
     assert (weights.features, weights.class_names, weights.multi_label, weights.unused) == (None, (), True, ())
 
 
+@pytest.mark.parametrize(("img_size", "num_frames"), [([32, 16], 32), ([35, 16], 32)])
+def test_frames_that_fill_no_patch_are_cut(tmp_path, img_size: list[int], num_frames: int) -> None:
+    config, state = written(pretrained(), tmp_path / "model")
+    del config["sslam_lightning"]
+    features = rewritten(tmp_path / "model", {**config, "img_size": img_size}, state).features
+    assert features == {"num_frames": num_frames, "num_mels": 16, "patch_frames": 4}
+
+
+@pytest.mark.parametrize("img_size", [[3, 16], [-4, 16], ["32", 16]])
+def test_frames_that_are_none(tmp_path, img_size: list) -> None:
+    config, state = written(pretrained(), tmp_path / "model")
+    del config["sslam_lightning"]
+    with pytest.raises(ValueError, match=r"model: config\.json: img_size"):
+        rewritten(tmp_path / "model", {**config, "img_size": img_size}, state)
+
+
 def test_labels_that_transformers_makes_up_are_none(tmp_path) -> None:
     config, state = written(finetuned(), tmp_path / "model")
     del config["sslam_lightning"]
