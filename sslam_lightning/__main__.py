@@ -14,6 +14,7 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test --config FILE --ckpt_path CKPT
   sslam predict --config FILE --ckpt_path CKPT         predictions as CSV into the run's folder
+  sslam convert SOURCE TARGET      any checkpoint (fairseq, Hugging Face, ours) to safetensors, Hugging Face or fairseq
   sslam benchmark pretrain         speed of a training step, part by part
 
 Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
@@ -47,7 +48,7 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning import __version__
 
         print(__version__)
-    elif argv[0] in ("demo", "benchmark"):
+    elif argv[0] in ("demo", "convert", "benchmark"):
         from sslam_lightning.cli import run_tool
 
         run_tool(argv)

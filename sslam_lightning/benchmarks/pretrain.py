@@ -214,7 +214,7 @@ def _instrument(module: PretrainModule, watch: Stopwatch) -> None:
 
 
 def _shapes(encoder: EncoderConfig, tokens: int) -> list[tuple[int, int, int]]:
-    hidden = int(encoder.dim * encoder.mlp_ratio)
+    hidden = round(encoder.dim * encoder.mlp_ratio)
     return [(tokens, encoder.dim, 3 * encoder.dim), (tokens, encoder.dim, hidden), (tokens, hidden, encoder.dim)]
 
 

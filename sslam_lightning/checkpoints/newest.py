@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from sslam_lightning.checkpoints.read import read_content
+from sslam_lightning.checkpoints.archive import open_archive
 
 
 class Newest(NamedTuple):
@@ -23,7 +23,7 @@ def newest_whole_checkpoint(folder: str | Path) -> Newest:
     passed_over = []
     for path in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True):
         try:
-            content = read_content(path)
+            content = open_archive(path)
         except ValueError as error:
             passed_over.append(f"passed over: {error}")
             continue

@@ -13,10 +13,15 @@ def run_trainer(argv: list[str]) -> None:
 
 
 def run_tool(argv: list[str]) -> Any:
-    """``demo`` and ``benchmark``; torch is not imported before their arguments are understood."""
+    """``demo``, ``convert`` and ``benchmark``; torch is not imported before their arguments are understood."""
     from jsonargparse import auto_cli
 
+    from sslam_lightning.cli.convert import convert
     from sslam_lightning.cli.tools import benchmark_pretrain, demo
 
-    tools: dict[str, Any] = {"demo": demo, "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain}}
+    tools: dict[str, Any] = {
+        "demo": demo,
+        "convert": convert,
+        "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain},
+    }
     return auto_cli(tools, args=argv, prog="sslam")

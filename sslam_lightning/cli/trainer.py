@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sslam_lightning.checkpoints import newest_whole_checkpoint, read_content
+from sslam_lightning.checkpoints import check_resumable, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, Throughput
@@ -119,7 +119,7 @@ class SSLAMCLI(LightningCLI):
             self._resumes_from_last = True
             self.config[subcommand]["ckpt_path"] = _last_checkpoint(self.config[subcommand]["trainer"])
         if path := subcommand and self.config[subcommand].get("ckpt_path"):
-            _check_checkpoint(Path(path))
+            check_resumable(Path(path))
         if subcommand != "fit":
             super()._parse_ckpt_path()
 
@@ -186,17 +186,6 @@ def _last_checkpoint(settings: Any) -> str | None:
     if getattr(rank_zero_only, "rank", 0) == 0:
         print(*(f"sslam: {line}" for line in (*newest.passed_over, told)), sep="\n", file=sys.stderr)
     return str(newest.path) if newest.path else None
-
-
-def _check_checkpoint(path: Path) -> None:
-    """Say what is wrong with a checkpoint in one line, before anything is built; words such as "best" are Lightning's."""
-    if not path.is_file():
-        if path.suffix or len(path.parts) > 1:
-            raise FileNotFoundError(f"no checkpoint at {path}")
-        return
-    content = read_content(path)
-    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-        raise ValueError(f"{path} is no run of this project to go on with; to start from its weights set model.init_from")
 
 
 def _seed(seed_everything: int | bool | None) -> int:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
@@ -188,13 +189,4 @@ class AudioModule(pl.LightningModule):
         self._has_weights = True
         if "place" in checkpoint:
             self._resumed = {"place": checkpoint["place"], "gradients": checkpoint["gradients_in_flight"]}
-        own, saved = self.state_dict(), checkpoint["state_dict"]
-        for name in [*own, *saved]:
-            if name not in saved or name not in own:
-                holder, other = ("model", "checkpoint") if name in own else ("checkpoint", "model")
-                raise ValueError(f"the {holder} has {name}, which the {other} lacks: they are configured differently")
-            if own[name].shape != saved[name].shape:
-                raise ValueError(
-                    f"the checkpoint's {name} has shape {tuple(saved[name].shape)}, the model expects "
-                    f"{tuple(own[name].shape)}: the configured size is not the checkpoint's"
-                )
+        check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")
