@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import distributed
 
 from sslam_lightning.data.audio import ResamplerName, check_resampler
@@ -147,8 +148,9 @@ class AudioDataModule(LightningDataModule, ABC):
         return {"broken": self._broken_on_all_ranks().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting, on one rank."""
-        if self._is_first_rank:
+        """Go on counting, on one rank, where training goes on."""
+        training = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        if training and self._is_first_rank and "broken" in state_dict:
             self.broken.add(state_dict["broken"])
 
     def val_dataloader(self) -> ClipLoader | list[Any]:

@@ -21,8 +21,8 @@ from tiny import pretrain, trainer
 from sslam_lightning.checkpoints import newest_whole_checkpoint
 from sslam_lightning.data import AudioSetDataModule
 
-EPOCHS, BATCH = 24, 3  # the manifest has 29 clips: 10 batches an epoch, of which the last is filled up
-MOST_BATCHES = 14  # that an attempt may begin before it is killed
+EPOCHS, BATCH = 16, 3  # the manifest has 29 clips: 10 batches an epoch, of which the last is filled up
+MOST_BATCHES = 12  # that an attempt may begin before it is killed
 
 
 class Report(pl.Callback):
