@@ -18,6 +18,8 @@ _TRAINING = {
     "epoch",
     "global_step",
     "loops",
+    "place",
+    "gradients_in_flight",
     "callbacks",
     "optimizer_states",
     "lr_schedulers",
