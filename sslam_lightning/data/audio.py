@@ -7,17 +7,21 @@ weights were trained on, "soxr" (HQ) is the better filter.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
-from typing import Literal, get_args
+from typing import IO, Literal, get_args
 
 import soundfile
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from sslam_lightning.data.storage import is_url, local_path, open_binary
+from sslam_lightning.data.wav import decode_wav
 
 ResamplerName = Literal["torchaudio", "soxr"]
 
@@ -38,7 +42,7 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Floa
     """Decode a file (wav, flac, ogg, mp3, whatever libsndfile knows) and average its channels.
 
     Args:
-        path: the file.
+        path: the file, or its URL (whatever fsspec opens).
         max_seconds: decode no more than this from the start (and a tenth of a second, for the resampler); None: all.
 
     Returns:
@@ -47,22 +51,53 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Floa
     Raises:
         UnreadableAudio: no such file, not audio, no samples, or samples that are not finite.
     """
+    path = local_path(path)
+    if is_url(path):
+        return _read_remote(path, max_seconds)
     if not os.path.isfile(path):
         raise UnreadableAudio(f"{path}: " + ("is a folder, not a file" if os.path.isdir(path) else "no such file"))
+    return _decode(path, path, max_seconds)
+
+
+def decode_audio(file: bytes, name: str, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
+    """As `read_audio`, of the bytes of a file; ``name`` is what messages call it."""
+    plain = decode_wav(file)
+    if plain is None:
+        return _decode(io.BytesIO(file), name, max_seconds)
+    samples, sample_rate_hz = plain
+    kept = len(samples) if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sample_rate_hz)
+    return _checked(torch.from_numpy(samples[:kept]), name), sample_rate_hz
+
+
+def _read_remote(url: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
     try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            sample_rate_hz = file.samplerate
+        with open_binary(url) as file:
+            return _decode(file, url, max_seconds)
+    except FileNotFoundError as error:
+        raise UnreadableAudio(f"{url}: no such file") from error
+    except OSError as error:
+        raise UnreadableAudio(f"{url}: cannot be read ({_first_line(error)})") from error
+
+
+def _decode(file: str | IO[bytes], name: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
+    try:
+        with soundfile.SoundFile(file) as sound:
+            sample_rate_hz = sound.samplerate
             wanted = -1 if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sample_rate_hz)
-            channels = file.read(wanted, dtype="float32", always_2d=True)  # (samples, channels)
+            channels = sound.read(wanted, dtype="float32", always_2d=True)  # (samples, channels)
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split())
-        raise UnreadableAudio(f"{path}: not readable as audio ({reason})") from error
-    if channels.shape[0] == 0:
-        raise UnreadableAudio(f"{path}: holds no samples")
+        raise UnreadableAudio(f"{name}: not readable as audio ({reason})") from error
     waveform = torch.from_numpy(channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1))
+    return _checked(waveform, name), sample_rate_hz
+
+
+def _checked(waveform: Float[Tensor, "samples"], name: str) -> Float[Tensor, "samples"]:
+    if len(waveform) == 0:
+        raise UnreadableAudio(f"{name}: holds no samples")
     if not waveform.isfinite().all():
-        raise UnreadableAudio(f"{path}: holds samples that are NaN or infinite")
-    return waveform.contiguous(), sample_rate_hz
+        raise UnreadableAudio(f"{name}: holds samples that are NaN or infinite")
+    return waveform.contiguous()
 
 
 def check_resampler(method: str) -> None:
