@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,12 @@ class ClassTable(NamedTuple):
 
     names: tuple[str, ...]  # for people, in the order of the model's outputs
     class_of: dict[str, int]  # by label and by name
+
+
+def table_of_words(words: Iterable[str]) -> ClassTable:
+    """The table of labels that nobody has numbered: in alphabetical order."""
+    names = tuple(sorted({word for word in words if word}))
+    return ClassTable(names, {name: number for number, name in enumerate(names)})
 
 
 def read_class_table(path: str | Path) -> ClassTable:

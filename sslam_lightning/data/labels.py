@@ -54,6 +54,16 @@ def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> li
     return classes
 
 
+def words_of(path: str) -> set[str]:
+    """Every label that comes in a label file."""
+    words: set[str] = set()
+    with _open(path) as file:
+        for text in file:
+            _, tab, labels = text.rstrip("\r\n").partition("\t")
+            words.update(labels.split(",") if tab else text.strip().partition(" ")[2].split(","))
+    return {word.strip() for word in words if word.strip()}
+
+
 def _read_aligned(path: str, names: Sequence[str], table: ClassTable) -> list[list[int]] | None:
     """The labels of a file that has the manifest's own names in its order, as most have; None: it has not.
 

@@ -23,8 +23,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from sslam_lightning.data.descriptors import ClassTable
-from sslam_lightning.data.labels import read_labels
+from sslam_lightning.data.descriptors import ClassTable, table_of_words
+from sslam_lightning.data.labels import read_labels, words_of
 from sslam_lightning.data.recordings import PackedStrings, Recordings, make_recordings
 from sslam_lightning.data.storage import exists, is_url, join, list_names, local_path, open_binary, parent
 
@@ -94,6 +94,26 @@ def read_manifest(
         return make_recordings(root, names, _classes(manifest, names, written, table), table.names)
     classes = read_labels(labels or os.path.splitext(manifest)[0] + ".lbl", names, table)
     return make_recordings(root, names, classes, table.names)
+
+
+def read_labelled(manifest: str | Path, labels: str | Path | None = None) -> Recordings:
+    """Read a manifest with all its labels, whatever they are: its classes are the words that come in it, in their order.
+
+    Args:
+        manifest: as for `read_manifest`. Files that do not exist stay in.
+        labels: a ``.lbl``; None: labels in the manifest, or in the ``.lbl`` beside it if there is one, or none.
+    """
+    manifest = local_path(manifest)
+    root, names, written = read_rows(manifest)
+    if written is not None and labels is None:
+        words = {word.strip() for text in written.texts for word in text.split(LABEL_SEPARATOR)}
+        table = table_of_words(words)
+        return make_recordings(root, names, _classes(manifest, names, written, table), table.names)
+    labels = local_path(labels or os.path.splitext(manifest)[0] + ".lbl")
+    if not exists(labels):
+        return make_recordings(root, names, [()] * len(names), ())
+    table = table_of_words(words_of(labels))
+    return make_recordings(root, names, read_labels(labels, names, table), table.names)
 
 
 def read_rows(manifest: str) -> Rows:
@@ -187,8 +207,7 @@ def _classes(manifest: str, names: PackedStrings, written: LabelColumn, table: C
     found = [classes[number] for number in written.text_of]
     for row, indices in enumerate(found):
         if indices is None:
-            words = [word.strip() for word in written.of(row).split(LABEL_SEPARATOR)]
-            label = next(word for word in words if word and word not in table.class_of)
+            label = next(w for part in written.of(row).split(LABEL_SEPARATOR) if (w := part.strip()) and w not in table.class_of)
             raise ValueError(f"{manifest}: label {label!r} of {names[row]} is not among the label descriptors")
     return found  # type: ignore[return-value]
 

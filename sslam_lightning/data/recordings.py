@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sslam_lightning.data.audio import read_audio
 from sslam_lightning.data.storage import join
 
 
@@ -41,7 +42,7 @@ class PackedStrings(Sequence[str]):
         return len(self._ends) - 1
 
     def __iter__(self) -> Iterator[str]:
-        data, start = memoryview(self._bytes), 0
+        data, start = self._bytes.data, 0
         for first in range(1, len(self._ends), 4096):  # not all ends as Python's numbers at once
             for end in self._ends[first : first + 4096].tolist():
                 yield str(data[start:end], "utf-8", "surrogateescape")
@@ -78,6 +79,10 @@ class Recordings:
     def path(self, index: int) -> str:
         """Where the file of a recording lies."""
         return join(self.root, self.names[index])
+
+    def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
+        """The mono waveform of a recording and its sample rate in Hz; see `read_audio`."""
+        return read_audio(self.path(index), max_seconds)
 
     def classes(self, index: int) -> list[int]:
         """Class indices of a recording, as they stand in the manifest."""

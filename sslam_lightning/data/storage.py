@@ -57,10 +57,35 @@ def open_binary(path: str) -> IO[bytes]:
     return system.open(inside, "rb")
 
 
-def read_range(path: str, start: int, size: int) -> bytes:
-    """``size`` bytes of a remote file, in one request."""
-    system, inside = _system(path)
-    return system.cat_file(inside, start=start, end=start + size)
+class RangeReader:
+    """Reads parts of files, each by one call. May be pickled and forked: reading keeps no position.
+
+    Raises:
+        OSError: no such file, no connection, or the file ends before the part does.
+    """
+
+    _MAX_OPEN = 256  # a process may have so many files open, and a data set more shards than that
+
+    def __init__(self) -> None:
+        self._open: dict[str, IO[bytes]] = {}
+
+    def __call__(self, path: str, start: int, size: int) -> bytes:
+        """``size`` bytes from ``start`` on."""
+        if is_url(path):
+            system, inside = _system(path)
+            part = system.cat_file(inside, start=start, end=start + size)
+        else:
+            if path not in self._open:
+                if len(self._open) >= self._MAX_OPEN:
+                    self._open.pop(next(iter(self._open))).close()
+                self._open[path] = open(path, "rb", buffering=0)  # noqa: SIM115 - closed when it is dropped
+            part = os.pread(self._open[path].fileno(), size, start)
+        if len(part) != size:
+            raise OSError(f"ends before byte {start + size}")
+        return part
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_open": {}}
 
 
 def file_size(path: str) -> int:
