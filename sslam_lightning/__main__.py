@@ -14,7 +14,10 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test --config FILE --ckpt_path CKPT
   sslam predict --config FILE --ckpt_path CKPT --trainer.callbacks+=sslam_lightning.training.callbacks.PredictionWriter
+  sslam data scan|check|import     a manifest of your recordings; the broken ones listed with their reasons
+  sslam data stats|pack            mean and std for the recipe, class weights; fast shards
   sslam benchmark pretrain         speed of a training step, part by part
+  sslam benchmark data             clips per second of the loading, stage by stage
 
 Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
 What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)
@@ -47,7 +50,7 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning import __version__
 
         print(__version__)
-    elif argv[0] in ("demo", "benchmark"):
+    elif argv[0] in ("demo", "data", "benchmark"):
         from sslam_lightning.cli import run_tool
 
         run_tool(argv)

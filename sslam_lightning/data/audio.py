@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from math import ceil
+from math import ceil, gcd
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -20,10 +20,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sslam_lightning.data.sinc_resampler import SincResampler
 from sslam_lightning.data.storage import is_url, local_path, open_binary
 from sslam_lightning.data.wav import decode_wav
 
 ResamplerName = Literal["torchaudio", "soxr"]
+
+# of files that hold sound, whether or not libsndfile reads them
+AUDIO_EXTENSIONS = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".webm", ".mkv")
+)
 
 _MARGIN_SECONDS = 0.1  # read behind the cut, so that the resampler's filter sees no false end
 
@@ -95,7 +101,8 @@ def _decode(file: str | IO[bytes], name: str, max_seconds: float | None) -> tupl
 def _checked(waveform: Float[Tensor, "samples"], name: str) -> Float[Tensor, "samples"]:
     if len(waveform) == 0:
         raise UnreadableAudio(f"{name}: holds no samples")
-    if not waveform.isfinite().all():
+    # A sum is not finite unless its terms are, and takes a tenth of the time.
+    if not waveform.sum().isfinite() and not waveform.isfinite().all():
         raise UnreadableAudio(f"{name}: holds samples that are NaN or infinite")
     return waveform.contiguous()
 
@@ -116,7 +123,7 @@ def resample(
         from_hz: its sample rate.
         to_hz: the wanted sample rate.
         method: "torchaudio" equals ``torchaudio.functional.resample`` with its default arguments (Hann-windowed sinc,
-            width 6, rolloff 0.99), four times as fast because the kernel is kept; "soxr" is libsoxr at HQ.
+            width 6, rolloff 0.99), several times as fast (see `SincResampler`); "soxr" is libsoxr at HQ.
 
     Raises:
         ValueError: unknown method, or a rate that is not positive.
@@ -141,7 +148,8 @@ def _torchaudio_kernel(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
             "from the ordinary package index, or choose data.resampler: soxr (pip install sslam-lightning[soxr])"
         ) from error
     # The functional form builds its kernel in the waveform's dtype; the transform does so only when it is told to.
-    return Resample(from_hz, to_hz, dtype=torch.float32)
+    transform = Resample(from_hz, to_hz, dtype=torch.float32)
+    return SincResampler(transform.kernel, transform.width, from_hz // gcd(from_hz, to_hz))
 
 
 @lru_cache(maxsize=32)

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sslam_lightning.data.descriptors import ClassTable
+from sslam_lightning.data.audio import AUDIO_EXTENSIONS
+from sslam_lightning.data.descriptors import ClassTable, table_of_words
 from sslam_lightning.data.storage import exists, local_path, open_binary
 
-AUDIO_EXTENSIONS = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".webm", ".mkv")
-)
+LABEL_SEPARATOR = ";"  # in manifests; names of classes hold commas
 _YOUTUBE_ID_LENGTH = 11
 
 
@@ -54,9 +53,17 @@ def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> li
     return classes
 
 
+def labels_as_written(path: str | Path, names: Sequence[str]) -> list[str]:
+    """The labels of every recording, separated by semicolons as in a manifest."""
+    table = table_of_words(words_of(local_path(path)))
+    return [LABEL_SEPARATOR.join(table.names[i] for i in classes) for classes in read_labels(path, names, table)]
+
+
 def words_of(path: str) -> set[str]:
     """Every label that comes in a label file."""
     words: set[str] = set()
+    if not exists(path):
+        raise FileNotFoundError(f"label file {path} does not exist")
     with _open(path) as file:
         for text in file:
             _, tab, labels = text.rstrip("\r\n").partition("\t")

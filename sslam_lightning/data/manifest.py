@@ -24,12 +24,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from sslam_lightning.data.descriptors import ClassTable, table_of_words
-from sslam_lightning.data.labels import read_labels, words_of
+from sslam_lightning.data.labels import LABEL_SEPARATOR, read_labels, words_of
 from sslam_lightning.data.recordings import PackedStrings, Recordings, make_recordings
 from sslam_lightning.data.storage import exists, is_url, join, list_names, local_path, open_binary, parent
 
 MissingFiles = Literal["error", "skip"]
-LABEL_SEPARATOR = ";"  # names of classes hold commas
 
 _log = logging.getLogger(__name__)
 
@@ -106,8 +105,7 @@ def read_labelled(manifest: str | Path, labels: str | Path | None = None) -> Rec
     manifest = local_path(manifest)
     root, names, written = read_rows(manifest)
     if written is not None and labels is None:
-        words = {word.strip() for text in written.texts for word in text.split(LABEL_SEPARATOR)}
-        table = table_of_words(words)
+        table = table_of_words(word.strip() for text in written.texts for word in text.split(LABEL_SEPARATOR))
         return make_recordings(root, names, _classes(manifest, names, written, table), table.names)
     labels = local_path(labels or os.path.splitext(manifest)[0] + ".lbl")
     if not exists(labels):
@@ -207,7 +205,9 @@ def _classes(manifest: str, names: PackedStrings, written: LabelColumn, table: C
     found = [classes[number] for number in written.text_of]
     for row, indices in enumerate(found):
         if indices is None:
-            label = next(w for part in written.of(row).split(LABEL_SEPARATOR) if (w := part.strip()) and w not in table.class_of)
+            label = next(
+                w for part in written.of(row).split(LABEL_SEPARATOR) if (w := part.strip()) and w not in table.class_of
+            )
             raise ValueError(f"{manifest}: label {label!r} of {names[row]} is not among the label descriptors")
     return found  # type: ignore[return-value]
 

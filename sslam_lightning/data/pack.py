@@ -6,7 +6,6 @@ whole: a run that was interrupted makes those that are missing, with the same by
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -21,12 +20,11 @@ import soundfile
 
 from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, resample
 from sslam_lightning.data.durable import new_file
-from sslam_lightning.data.labels import AUDIO_EXTENSIONS
+from sslam_lightning.data.journal import fingerprint
 from sslam_lightning.data.parallel import ordered_map, progress
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.rejected import Rejected, write_rejected
-from sslam_lightning.data.shards import FORMAT_VERSION, INDEX_NAME, METADATA, ORIGINAL, PackedRecordings, import_pyarrow
-from sslam_lightning.data.storage import open_binary
+from sslam_lightning.data.shards import FORMAT_VERSION, INDEX_NAME, METADATA, ORIGINAL, import_pyarrow
 from sslam_lightning.data.wav import encode_wav
 
 Codec = Literal["lossless", "float32", "int16", "flac16", "flac24", "original"]
@@ -112,7 +110,9 @@ def _begin(recordings: Recordings, folder: str, packing: Packing) -> None:
     """The settings lie in the folder before any shard does."""
     if os.path.exists(os.path.join(folder, INDEX_NAME)):
         raise FileExistsError(f"{folder} is packed already: read it, or name another folder with --out")
-    settings = {**packing._asdict(), "recordings": _fingerprint(recordings)}
+    labels = [*map(str, recordings.label_start), *map(str, recordings.label_index)]
+    digest = fingerprint([recordings.root], recordings.names, recordings.class_names, labels)
+    settings = {**packing._asdict(), "recordings": digest}
     path = os.path.join(folder, _SETTINGS)
     if os.path.exists(path):
         begun = json.loads(Path(path).read_text())
@@ -127,15 +127,6 @@ def _begin(recordings: Recordings, folder: str, packing: Packing) -> None:
         with new_file(path) as file:
             file.write(json.dumps(settings, indent=1).encode())
     os.makedirs(os.path.join(folder, _PARTS), exist_ok=True)
-
-
-def _fingerprint(recordings: Recordings) -> str:
-    digest = hashlib.sha256(f"{recordings.root}\n{recordings.class_names}\n".encode("utf-8", "surrogateescape"))
-    for name in recordings.names:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
-    digest.update(np.ascontiguousarray(recordings.label_start).tobytes())
-    digest.update(np.ascontiguousarray(recordings.label_index).tobytes())
-    return digest.hexdigest()
 
 
 def _shard(folder: str, number: int) -> str:
@@ -186,7 +177,7 @@ def _encode(work: _Work, row: int) -> tuple[bytes, str, dict[str, Any]]:
     about: dict[str, Any] = {"id": recordings.names[row], "labels": labels, "origin": recordings.path(row)}
     waveform, rate_hz = recordings.read(row, packing.max_clip_seconds)
     if packing.codec == ORIGINAL:
-        sound, extension = _original(recordings, row)
+        sound, extension = recordings.file(row)
         return sound, extension, {**about, "seconds": len(waveform) / rate_hz, "sample_rate_hz": rate_hz}
     waveform = resample(waveform, rate_hz, packing.sample_rate_hz, packing.resampler)
     if packing.max_clip_seconds is not None:
@@ -217,16 +208,6 @@ def encode(samples: np.ndarray, sample_rate_hz: int, codec: Codec) -> bytes:
 def _rounded(samples: np.ndarray, bits: int) -> np.ndarray:
     scale = _FULL_SCALE[bits]
     return np.clip(np.rint(samples.astype(np.float64) * scale), -scale, scale - 1).astype(np.int32)
-
-
-def _original(recordings: Recordings, row: int) -> tuple[bytes, str]:
-    if isinstance(recordings, PackedRecordings):
-        raise ValueError("these recordings are in shards already: pack their own files with --codec=original")
-    extension = os.path.splitext(recordings.path(row))[1].lower()
-    if extension not in AUDIO_EXTENSIONS:
-        raise UnreadableAudio(f"{recordings.path(row)}: {extension!r} is no extension of audio, which a member needs")
-    with open_binary(recordings.path(row)) as file:
-        return file.read(), extension
 
 
 def _write_index(recordings: Recordings, folder: str, packing: Packing, num_shards: int) -> list[Rejected]:

@@ -6,6 +6,7 @@ about 100 MB, and worker processes share them (reference counts of objects would
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.data.audio import read_audio
-from sslam_lightning.data.storage import join
+from sslam_lightning.data.audio import AUDIO_EXTENSIONS, UnreadableAudio, read_audio
+from sslam_lightning.data.storage import join, open_binary
 
 
 class PackedStrings(Sequence[str]):
@@ -83,6 +84,22 @@ class Recordings:
     def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
         """The mono waveform of a recording and its sample rate in Hz; see `read_audio`."""
         return read_audio(self.path(index), max_seconds)
+
+    def file(self, index: int) -> tuple[bytes, str]:
+        """The file of a recording as it is, and the extension that tells its format.
+
+        Raises:
+            UnreadableAudio: it cannot be read, or its name does not tell its format.
+        """
+        path = self.path(index)
+        extension = os.path.splitext(path)[1].lower()
+        if extension not in AUDIO_EXTENSIONS:
+            raise UnreadableAudio(f"{path}: {extension!r} is no extension of audio")
+        try:
+            with open_binary(path) as file:
+                return file.read(), extension
+        except OSError as error:
+            raise UnreadableAudio(f"{path}: cannot be read ({error})") from error
 
     def classes(self, index: int) -> list[int]:
         """Class indices of a recording, as they stand in the manifest."""

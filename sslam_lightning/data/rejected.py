@@ -1,13 +1,11 @@
-"""The list of recordings that are no good: every file that is left out, with its reason, beside what was kept."""
+"""Recordings that are no good: every file that is left out is listed with its reason, beside what was kept."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sslam_lightning.data.durable import new_file
+from sslam_lightning.data.tables import write_table
 
 
 class Rejected(NamedTuple):
@@ -23,10 +21,4 @@ def write_rejected(path: str, rejected: Iterable[Rejected]) -> None:
     Raises:
         OSError: it exists, or cannot be written.
     """
-    with new_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-        writer = csv.writer(text, "excel-tab", lineterminator="\n")
-        writer.writerow(Rejected._fields)
-        writer.writerows(rejected)
-        text.flush()
-        text.detach()
+    write_table(path, Rejected._fields, rejected)

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from sslam_lightning.data.durable import new_file
 from sslam_lightning.data.recordings import Recordings, class_balanced_weights
 from sslam_lightning.data.storage import exists, local_path, open_binary
+from sslam_lightning.data.tables import write_table
 
 _HEADER = ["path", "weight"]
 
@@ -19,13 +19,7 @@ _HEADER = ["path", "weight"]
 def write_weights(path: str, recordings: Recordings) -> None:
     """Write `class_balanced_weights`, so exactly that reading gives the same numbers."""
     weights = class_balanced_weights(recordings).tolist()
-    with new_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-        writer = csv.writer(text, "excel-tab", lineterminator="\n")
-        writer.writerow(_HEADER)
-        writer.writerows(zip(recordings.names, weights, strict=True))
-        text.flush()
-        text.detach()
+    write_table(path, _HEADER, zip(recordings.names, weights, strict=True))
 
 
 def with_weights(recordings: Recordings, path: str) -> Recordings:

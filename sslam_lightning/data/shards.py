@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.data.audio import UnreadableAudio, decode_audio
-from sslam_lightning.data.descriptors import ClassTable
+from sslam_lightning.data.descriptors import ClassTable, table_of_words
 from sslam_lightning.data.recordings import PackedStrings, Recordings
 from sslam_lightning.data.storage import RangeReader, exists, is_url, join, local_path, open_binary
 
@@ -44,7 +44,11 @@ class PackedRecordings(Recordings):
         """The shard, and the recording in it; for messages."""
         return f"{join(self.root, self.shards[self.shard_of[index]])}#{self.names[index]}"
 
-    def file(self, index: int) -> bytes:
+    def file(self, index: int) -> tuple[bytes, str]:
+        """Not as it was: these have been packed already."""
+        raise ValueError(f"{self.root} holds shards already: pack the files that they were made of")
+
+    def packed_file(self, index: int) -> bytes:
         """The packed file of a recording, in one read.
 
         Raises:
@@ -58,7 +62,7 @@ class PackedRecordings(Recordings):
 
     def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
         """The mono waveform of a recording and its sample rate in Hz."""
-        return decode_audio(self.file(index), self.path(index), max_seconds)
+        return decode_audio(self.packed_file(index), self.path(index), max_seconds)
 
 
 def is_shard_folder(path: str) -> bool:
@@ -92,6 +96,11 @@ def read_shards(folder: str, table: ClassTable | None = None) -> PackedRecording
     return PackedRecordings(
         folder, ids, start, classes, names, shards=shards, shard_of=shard_of, offset=offset, size=size, about=about
     )
+
+
+def read_labelled_shards(folder: str) -> PackedRecordings:
+    """Open a folder of shards with all its labels, whatever they are; see `read_labelled`."""
+    return read_shards(folder, table_of_words(read_index(local_path(folder))[1]["vocabulary"]))
 
 
 def read_index(folder: str) -> tuple[Any, dict[str, Any]]:
