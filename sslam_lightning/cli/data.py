@@ -309,7 +309,8 @@ def pack(
     from sslam_lightning.data.manifest import read_labelled
 
     recordings = read_labelled(manifest, labels)
-    _pack(recordings, out or f"{_bare(manifest)}.shards", codec, clips_per_shard, resampler, max_clip_seconds, workers, sample_rate_hz)
+    out = out or f"{_bare(manifest)}.shards"
+    _pack(recordings, out, codec, clips_per_shard, resampler, max_clip_seconds, workers, sample_rate_hz)
 
 
 DATA_COMMANDS: dict[str, Any] = {
@@ -378,7 +379,7 @@ def _inspect(listing: Listing, out: str, min_seconds: float, silence_db: float, 
 
 def _pack(
     recordings: Recordings,
-    out: str | None = None,
+    out: str,
     codec: Any,
     clips_per_shard: int,
     resampler: Any,
