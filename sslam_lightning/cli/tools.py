@@ -85,4 +85,6 @@ def benchmark_data(
     """
     from sslam_lightning.benchmarks.data import run_data_benchmark
 
+    if manifest is None:
+        raise ValueError("say what to measure on: --manifest, a manifest or a folder of shards")
     run_data_benchmark(manifest, workers, clips, repeats, batch_size, num_frames, masks_per_clip, recipe, step_seconds, out)

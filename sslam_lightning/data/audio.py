@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.data.sinc_resampler import SincResampler
-from sslam_lightning.data.storage import is_url, local_path, open_binary
+from sslam_lightning.data.storage import for_libsndfile, is_url, local_path, open_binary
 from sslam_lightning.data.wav import decode_wav
 
 ResamplerName = Literal["torchaudio", "soxr"]
@@ -62,7 +62,7 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Floa
         return _read_remote(path, max_seconds)
     if not os.path.isfile(path):
         raise UnreadableAudio(f"{path}: " + ("is a folder, not a file" if os.path.isdir(path) else "no such file"))
-    return _decode(path, path, max_seconds)
+    return _decode(for_libsndfile(path), path, max_seconds)
 
 
 def decode_audio(file: bytes, name: str, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
@@ -85,7 +85,7 @@ def _read_remote(url: str, max_seconds: float | None) -> tuple[Float[Tensor, "sa
         raise UnreadableAudio(f"{url}: cannot be read ({_first_line(error)})") from error
 
 
-def _decode(file: str | IO[bytes], name: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
+def _decode(file: str | bytes | IO[bytes], name: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
     try:
         with soundfile.SoundFile(file) as sound:
             sample_rate_hz = sound.samplerate

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+_PATIENCE_SECONDS = 3.0
 
 
 def refuse_existing(*paths: str) -> None:
@@ -13,6 +21,29 @@ def refuse_existing(*paths: str) -> None:
     for path in paths:
         if os.path.lexists(path):
             raise FileExistsError(f"{path} exists already: move it, or name another with --out")
+
+
+@contextmanager
+def only_one_run(path: str) -> Iterator[None]:
+    """Hold a file, so that no other run works on the same. Processes of a killed run hold it until they notice.
+
+    Raises:
+        OSError: another run holds it.
+    """
+    if fcntl is None:  # no such locks on this system
+        yield
+        return
+    with open(path, "rb") as file:
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise OSError(f"another run is working on {path}: wait for it, or end it") from None
+                time.sleep(0.05)
+        yield
 
 
 @contextmanager

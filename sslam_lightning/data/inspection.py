@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import struct
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from sslam_lightning.data.rejected import Rejected
-from sslam_lightning.data.storage import exists, file_size, is_url, join, open_binary
+from sslam_lightning.data.storage import exists, file_size, for_libsndfile, is_url, join, open_binary
+from sslam_lightning.data.truncation import missing_bytes
 
 _BLOCK_SAMPLES = 1 << 18  # of all channels, so that an hour of sound does not have to lie in memory
-_UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)  # of a wav that was written into a pipe
 
 
 class Found(NamedTuple):
@@ -43,10 +42,10 @@ def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | 
         if file_size(path) == 0:
             return Rejected(name, "empty file")
         with open_binary(path) as file:
-            cut_off = _missing_bytes(file.read(4096), file_size(path))
+            cut_off = missing_bytes(file, file_size(path))
         if cut_off:
             return Rejected(name, f"truncated: {cut_off} bytes are missing at its end")
-        source = open_binary(path) if is_url(path) else path
+        source = open_binary(path) if is_url(path) else for_libsndfile(path)
         with soundfile.SoundFile(source) as sound:
             frames, peak, finite = _listen(sound)
             found = Found(name, round(frames / sound.samplerate, 6), sound.samplerate, sound.channels, frames, labels)
@@ -78,19 +77,6 @@ def _listen(sound: soundfile.SoundFile) -> tuple[int, float, bool]:
         finite = bool(np.isfinite(highest))  # the maximum of NaN is NaN
         peak = max(peak, highest)
     return frames, peak, finite
-
-
-def _missing_bytes(start: bytes, num_bytes: int) -> int:
-    """How many bytes the data of a wav should go on for behind its end; libsndfile would say nothing."""
-    if start[:4] != b"RIFF" or start[8:12] != b"WAVE":
-        return 0
-    place = 12
-    while place + 8 <= len(start):
-        name, size = struct.unpack_from("<4sI", start, place)
-        if name == b"data":
-            return 0 if size in _UNKNOWN_LENGTHS else max(0, place + 8 + size - num_bytes)
-        place += 8 + size + size % 2
-    return 0
 
 
 def relative_name(path: str, folder: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sslam_lightning.data.durable import cannot_write
-
-_FLUSH_RESULTS = 64  # a killed run looks at no more than so many again
 
 
 class Journal:
@@ -28,7 +27,6 @@ class Journal:
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self.path = path
         self.num_done = 0  # results that are there already
-        self._unflushed = 0
         first = json.dumps(settings) + "\n"
         try:
             if not os.path.exists(path):
@@ -37,7 +35,7 @@ class Journal:
                     file.write(first.encode("ascii"))
             else:
                 self._resume(first)
-            self._file = open(path, "ab")  # noqa: SIM115 - closed by remove
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by remove
         except FileExistsError:
             raise
         except OSError as error:
@@ -57,24 +55,16 @@ class Journal:
             file.truncate(end)
 
     def append(self, result: Any) -> None:
-        """Add the next result."""
+        """Add the next result; it survives the end of this process."""
+        line = json.dumps(result).encode("ascii") + b"\n"
         try:
-            self._file.write(json.dumps(result).encode("ascii") + b"\n")
-            self._unflushed += 1
-            if self._unflushed == _FLUSH_RESULTS:
-                self.flush()
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
-        self._file.flush()
-        self._unflushed = 0
-
     def results(self) -> Iterator[Any]:
         """All results, from the first."""
-        if not self._file.closed:
-            self.flush()
         with open(self.path, "rb") as file:
             file.readline()
             yield from map(json.loads, file)

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, resample
-from sslam_lightning.data.durable import new_file
+from sslam_lightning.data.durable import new_file, only_one_run
 from sslam_lightning.data.journal import fingerprint
 from sslam_lightning.data.parallel import ordered_map, progress
 from sslam_lightning.data.recordings import Recordings
@@ -95,15 +95,16 @@ def pack(recordings: Recordings, folder: str, packing: Packing, workers: int = 0
     packing.check()
     import_pyarrow()
     _begin(recordings, folder, packing)
-    num_shards = ceil(len(recordings) / packing.clips_per_shard)
-    todo = [number for number in range(num_shards) if not os.path.exists(_shard(folder, number))]
-    num_kept = num_shards - len(todo)
-    done = len(recordings) - sum(len(_rows(number, recordings, packing)) for number in todo)
-    with progress(len(recordings), "pack", done=done) as bar:
-        for number in ordered_map(_pack_shard, _Work(recordings, folder, packing), todo, workers):
-            bar.update(len(_rows(number, recordings, packing)))
-    rejected = _write_index(recordings, folder, packing, num_shards)
-    return Packed(len(recordings) - len(rejected), num_shards, num_kept, rejected)
+    with only_one_run(os.path.join(folder, _SETTINGS)):
+        num_shards = ceil(len(recordings) / packing.clips_per_shard)
+        todo = [number for number in range(num_shards) if not os.path.exists(_shard(folder, number))]
+        num_kept = num_shards - len(todo)
+        done = len(recordings) - sum(len(_rows(number, recordings, packing)) for number in todo)
+        with progress(len(recordings), "pack", done=done) as bar:
+            for number in ordered_map(_pack_shard, _Work(recordings, folder, packing), todo, workers):
+                bar.update(len(_rows(number, recordings, packing)))
+        rejected = _write_index(recordings, folder, packing, num_shards)
+        return Packed(len(recordings) - len(rejected), num_shards, num_kept, rejected)
 
 
 def _begin(recordings: Recordings, folder: str, packing: Packing) -> None:

@@ -24,6 +24,11 @@ def local_path(path: str | os.PathLike[str]) -> str:
     return os.fspath(path).removeprefix("file://")
 
 
+def for_libsndfile(path: str) -> str | bytes:
+    """A local path as soundfile takes it: names of files may be any bytes, which it would refuse to encode."""
+    return os.fsencode(path) if os.name == "posix" else path
+
+
 def join(root: str, name: str) -> str:
     """``name`` in the folder ``root``; an absolute name or a URL stays as it is."""
     if is_url(name) or name.startswith("file://"):
@@ -113,5 +118,5 @@ def list_names(folder: str) -> set[str] | None:
 def _system(url: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(url)
-    except ImportError as error:  # its message names the package of the protocol
+    except (ImportError, ValueError) as error:  # the message names the package of the protocol, or that none is known
         raise ValueError(f"{url}: {error}") from error

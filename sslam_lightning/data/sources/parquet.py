@@ -136,7 +136,7 @@ def _open(path: str) -> Any:
     parquet = _import_parquet()
     try:
         return parquet.ParquetFile(path)
-    except (parquet.lib.ArrowInvalid, OSError) as error:
+    except (ValueError, OSError) as error:  # Arrow's own are of the first kind
         raise ValueError(f"{path} is no parquet file ({str(error).splitlines()[0]})") from error
 
 
