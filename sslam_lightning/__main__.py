@@ -15,7 +15,10 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam validate|test --config FILE --ckpt_path CKPT
   sslam predict --config FILE --ckpt_path CKPT         predictions as CSV into the run's folder
   sslam convert SOURCE TARGET      any checkpoint (fairseq, Hugging Face, ours) to safetensors, Hugging Face or fairseq
+  sslam data scan|check|import     a manifest of your recordings; the broken ones listed with their reasons
+  sslam data stats|pack            mean and std for the recipe, class weights; fast shards
   sslam benchmark pretrain         speed of a training step, part by part
+  sslam benchmark data             clips per second of the loading, stage by stage
 
 Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
 What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)
@@ -48,7 +51,7 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning import __version__
 
         print(__version__)
-    elif argv[0] in ("demo", "convert", "benchmark"):
+    elif argv[0] in ("demo", "data", "convert", "benchmark"):
         from sslam_lightning.cli import run_tool
 
         run_tool(argv)

@@ -13,15 +13,17 @@ def run_trainer(argv: list[str]) -> None:
 
 
 def run_tool(argv: list[str]) -> Any:
-    """``demo``, ``convert`` and ``benchmark``; torch is not imported before their arguments are understood."""
+    """Every command but the trainer's; torch is not imported before their arguments are understood."""
     from jsonargparse import auto_cli
 
     from sslam_lightning.cli.convert import convert
-    from sslam_lightning.cli.tools import benchmark_pretrain, demo
+    from sslam_lightning.cli.data import DATA_COMMANDS
+    from sslam_lightning.cli.tools import benchmark_data, benchmark_pretrain, demo
 
     tools: dict[str, Any] = {
         "demo": demo,
+        "data": DATA_COMMANDS,
         "convert": convert,
-        "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain},
+        "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain, "data": benchmark_data},
     }
     return auto_cli(tools, args=argv, prog="sslam")

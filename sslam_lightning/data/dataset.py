@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
-from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, read_audio, resample
+from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, resample
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.types import Clip
 
@@ -77,7 +77,7 @@ class RecordingDataset(ClipDataset):
         index = key if isinstance(key, int) else key[1]
         name = self.recordings.names[index]
         try:
-            waveform, rate_hz = read_audio(self.recordings.path(index), self.max_clip_seconds)
+            waveform, rate_hz = self.recordings.read(index, self.max_clip_seconds)
         except UnreadableAudio as error:
             return BrokenClip(name, str(error))
         waveform = resample(waveform, rate_hz, self.sample_rate_hz, self.resampler)

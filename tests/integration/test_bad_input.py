@@ -363,7 +363,7 @@ def test_a_lost_worker_is_named_with_its_file(trouble, audioset, complaint, fine
             os._exit(9) if trouble == "dies" else time.sleep(3600)
         return read_audio(path, max_seconds)
 
-    monkeypatch.setattr("sslam_lightning.data.dataset.read_audio", read)
+    monkeypatch.setattr("sslam_lightning.data.recordings.read_audio", read)
     options = ("--data.num_workers", 1, "--data.worker_timeout_seconds", 2)
     line = complaint(*_from(audioset), *options, config=finetune_recipe)
     what = {"dies": r"died \(exit code 9\)", "hangs": "gave nothing for 2 s"}[trouble]
