@@ -51,14 +51,10 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning import __version__
 
         print(__version__)
-    elif argv[0] in ("demo", "data", "convert", "benchmark"):
-        from sslam_lightning.cli import run_tool
-
-        run_tool(argv)
     else:
-        from sslam_lightning.cli import run_trainer
+        from sslam_lightning.cli import TOOLS, run_tool, run_trainer
 
-        run_trainer(argv)
+        (run_tool if argv[0] in TOOLS else run_trainer)(argv)
 
 
 def _complain(error: Exception) -> NoReturn:

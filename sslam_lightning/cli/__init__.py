@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
+
+# Command -> where it is: a function, or a dictionary of functions for commands that have some below them.
+TOOLS = {
+    "demo": ("sslam_lightning.cli.tools", "demo"),
+    "data": ("sslam_lightning.cli.data", "DATA_COMMANDS"),
+    "convert": ("sslam_lightning.cli.convert", "convert"),
+    "benchmark": ("sslam_lightning.cli.tools", "BENCHMARKS"),
+}
 
 
 def run_trainer(argv: list[str]) -> None:
@@ -13,17 +22,8 @@ def run_trainer(argv: list[str]) -> None:
 
 
 def run_tool(argv: list[str]) -> Any:
-    """Every command but the trainer's; torch is not imported before their arguments are understood."""
+    """A command of `TOOLS`; torch is not imported before its arguments are understood."""
     from jsonargparse import auto_cli
 
-    from sslam_lightning.cli.convert import convert
-    from sslam_lightning.cli.data import DATA_COMMANDS
-    from sslam_lightning.cli.tools import benchmark_data, benchmark_pretrain, demo
-
-    tools: dict[str, Any] = {
-        "demo": demo,
-        "data": DATA_COMMANDS,
-        "convert": convert,
-        "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain, "data": benchmark_data},
-    }
-    return auto_cli(tools, args=argv, prog="sslam")
+    module, name = TOOLS[argv[0]]
+    return auto_cli({argv[0]: getattr(import_module(module), name)}, args=argv, prog="sslam")

@@ -88,3 +88,6 @@ def benchmark_data(
     if manifest is None:
         raise ValueError("say what to measure on: --manifest, a manifest or a folder of shards")
     run_data_benchmark(manifest, workers, clips, repeats, batch_size, num_frames, masks_per_clip, recipe, step_seconds, out)
+
+
+BENCHMARKS = {"_help": "Measure speed.", "pretrain": benchmark_pretrain, "data": benchmark_data}
