@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sslam_lightning.checkpoints import load_classifier, load_encoder
     from sslam_lightning.data import AudioSetDataModule, ESC50DataModule, SyntheticDataModule
     from sslam_lightning.models import Encoder, EncoderConfig
     from sslam_lightning.training import FinetuneModule, PretrainModule
@@ -21,6 +22,8 @@ _HOMES = {
     "EncoderConfig": "sslam_lightning.models",
     "FinetuneModule": "sslam_lightning.training",
     "PretrainModule": "sslam_lightning.training",
+    "load_classifier": "sslam_lightning.checkpoints",
+    "load_encoder": "sslam_lightning.checkpoints",
 }
 
 __all__ = [
@@ -31,6 +34,8 @@ __all__ = [
     "FinetuneModule",
     "PretrainModule",
     "SyntheticDataModule",
+    "load_classifier",
+    "load_encoder",
 ]
 
 

@@ -34,6 +34,11 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str) -> Weights:
         _part(state, "reconstruction_head."),
         _part(state, "head."),
         tuple(key for key in state if not key.startswith(taken)),
+        settings.get("features"),
+        tuple(settings.get("class_names") or ()),
+        settings.get("multi_label", True),
+        settings.get("pooling", "clip_token"),
+        settings.get("resampler", "torchaudio"),
     )
 
 

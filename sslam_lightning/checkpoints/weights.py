@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models.heads import Pooling
 
 State = dict[str, Tensor]
 
@@ -15,6 +17,8 @@ class Weights(NamedTuple):
     """The parts of a checkpoint; None where the file has none.
 
     ``teacher`` has the encoder's names, as ``student`` has. ``unused`` lists keys of the file that no part took.
+    ``features`` are the keyword arguments of :class:`sslam_lightning.features.LogMels` that the model was trained with,
+    None where the file does not say. ``multi_label`` and ``pooling`` are about the head, ``resampler`` about the data.
     """
 
     source: str
@@ -26,6 +30,22 @@ class Weights(NamedTuple):
     reconstruction: State | None = None
     head: State | None = None
     unused: tuple[str, ...] = ()
+    features: Mapping[str, Any] | None = None
+    class_names: tuple[str, ...] = ()
+    multi_label: bool = True
+    pooling: Pooling = "clip_token"
+    resampler: str = "torchaudio"
+
+    def part(self, name: Literal["student", "teacher"]) -> State:
+        """One of the encoders.
+
+        Raises:
+            ValueError: if the file has no teacher.
+        """
+        state = self.student if name == "student" else self.teacher
+        if state is None:
+            raise ValueError(f"{self.source} holds no teacher: ask for its student")
+        return state
 
     def check_architecture(self, config: EncoderConfig) -> None:
         """Refuse what no shape tells: weights of one architecture load into another and mean nothing there.

@@ -1,5 +1,6 @@
 """Encoders, decoders, heads and the teacher: plain PyTorch, usable without Lightning."""
 
+from sslam_lightning.models.classifier import Classifier
 from sslam_lightning.models.config import DecoderConfig, EncoderConfig
 from sslam_lightning.models.conv_decoder import ConvDecoder
 from sslam_lightning.models.encoder import Encoder
@@ -9,6 +10,7 @@ from sslam_lightning.models.teacher import Teacher
 
 __all__ = [
     "ClassificationHead",
+    "Classifier",
     "ConvDecoder",
     "DecoderConfig",
     "Encoder",
