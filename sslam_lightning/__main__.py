@@ -14,7 +14,11 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test --config FILE --ckpt_path CKPT
   sslam predict --config FILE --ckpt_path CKPT --trainer.callbacks+=sslam_lightning.training.callbacks.PredictionWriter
+  sslam tag FILE|FOLDER|- --model MODEL                  what is heard in recordings of any length
+  sslam embed FILE|FOLDER --model MODEL --out X.npz      embeddings by clip, frame or patch
+  sslam export X.onnx --model MODEL                      for other programs
   sslam benchmark pretrain         speed of a training step, part by part
+  sslam benchmark inference        speed of embedding, files included
 
 Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
 What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)
@@ -47,7 +51,7 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning import __version__
 
         print(__version__)
-    elif argv[0] in ("demo", "benchmark"):
+    elif argv[0] in ("demo", "benchmark", "tag", "embed", "export"):
         from sslam_lightning.cli import run_tool
 
         run_tool(argv)

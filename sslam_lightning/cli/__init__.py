@@ -27,10 +27,21 @@ def run_trainer(argv: list[str]) -> None:
 
 
 def run_tool(argv: list[str]) -> Any:
-    """``demo`` and ``benchmark``; torch is not imported before their arguments are understood."""
+    """Commands that are not about one Lightning trainer; torch is not imported before their arguments are understood."""
     from jsonargparse import auto_cli
 
+    from sslam_lightning.cli.benchmark_inference import benchmark_inference
+    from sslam_lightning.cli.embed import embed
+    from sslam_lightning.cli.export import export
+    from sslam_lightning.cli.recordings import run_on_recordings
+    from sslam_lightning.cli.tag import tag
     from sslam_lightning.cli.tools import benchmark_pretrain, demo
 
-    tools: dict[str, Any] = {"demo": demo, "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain}}
+    if argv[0] in ("tag", "embed"):
+        return run_on_recordings(tag if argv[0] == "tag" else embed, argv)
+    tools: dict[str, Any] = {
+        "demo": demo,
+        "export": export,
+        "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain, "inference": benchmark_inference},
+    }
     return auto_cli(tools, args=argv, prog="sslam")

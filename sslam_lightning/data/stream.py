@@ -19,7 +19,7 @@ from sslam_lightning.data.audio import MissingResampler, ResamplerName, Unreadab
 
 _BLOCK_SECONDS = 20.0
 # What libsndfile does not know, and FFmpeg (through torchcodec) does.
-_CONTAINERS = frozenset((".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".3gp", ".mka"))
+CONTAINERS = frozenset((".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".3gp", ".mka"))
 _WIDTH = 6  # zero crossings of the sinc on each side, and
 _ROLLOFF = 0.99  # its cutoff in units of the lower Nyquist frequency: torchaudio's defaults
 _MAX_DENSE_KERNEL = 1 << 22  # elements; rates without a large common divisor would need gigabytes
@@ -149,17 +149,21 @@ class _SincResampler:
 
 
 def _filters(distance: Tensor, down: int, up: int) -> Tensor:
-    """The windowed sinc at distances, in input samples, from the output's own place."""
-    cutoff = min(down, up) * _ROLLOFF / down
+    """The windowed sinc at distances from the output's own place, in units of a group's ``down`` samples."""
+    cutoff = min(down, up) * _ROLLOFF
     t = (distance * cutoff).clamp(-_WIDTH, _WIDTH)
-    return (torch.sinc(t) * (t * (math.pi / _WIDTH / 2)).cos().square() * cutoff).float()
+    window = (t * math.pi / _WIDTH / 2).cos().square()
+    return (torch.sinc(t) * window * (cutoff / down)).float()
 
 
 @lru_cache(maxsize=32)
 def _dense_kernel(down: int, up: int, width: int) -> Float[Tensor, "up 1 taps"]:
-    """All filters over everything that their group sees, most of it zero: one convolution, and the fastest form."""
-    place = torch.arange(up, dtype=torch.float64)[:, None] * down / up
-    return _filters(torch.arange(-width, width + down, dtype=torch.float64) - place, down, up)[:, None]
+    """All filters over everything that their group sees, most of it zero: one convolution, and the fastest form.
+
+    In float32 and in torchaudio's order, whose rounding (1e-4 of the signal at 11025 Hz) is part of what models heard.
+    """
+    place = torch.arange(0, -up, -1, dtype=torch.float32)[:, None] / up
+    return _filters(place + torch.arange(-width, width + down, dtype=torch.float32) / down, down, up)[:, None]
 
 
 @lru_cache(maxsize=4)
@@ -168,7 +172,7 @@ def _banded_kernel(down: int, up: int, width: int) -> tuple[Tensor, Float[Tensor
     place = torch.arange(up, dtype=torch.float64) * down / up
     first = place.floor().long() - width + 1
     samples = first[:, None] + torch.arange(2 * width)
-    return first + width, _filters(samples - place[:, None], down, up)
+    return first + width, _filters((samples - place[:, None]) / down, down, up)
 
 
 class _SoxrResampler:
@@ -177,7 +181,8 @@ class _SoxrResampler:
             import soxr
         except (ImportError, OSError) as error:
             raise MissingResampler(
-                f"soxr cannot be imported ({error}), and the model's data was resampled with it: pip install sslam-lightning[soxr]"
+                f"soxr cannot be imported ({error}), but the model's data was resampled with it: "
+                "pip install sslam-lightning[soxr]"
             ) from error
         self._open = lambda rows: soxr.ResampleStream(from_hz, to_hz, rows, dtype="float32", quality="HQ")
         self._stream: Any = None
@@ -201,7 +206,7 @@ def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]
     """Blocks (samples, channels) and their rate."""
     if not path.is_file():
         raise UnreadableAudio(f"{path}: " + ("is a folder, not a file" if path.is_dir() else "no such file"))
-    if path.suffix.lower() in _CONTAINERS:
+    if path.suffix.lower() in CONTAINERS:
         yield from _decode_container(path, block_seconds)
         return
     try:
@@ -219,7 +224,7 @@ def _decode_container(path: Path, block_seconds: float) -> Iterator[tuple[np.nda
         from torchcodec.decoders import AudioDecoder
     except (ImportError, OSError, RuntimeError) as error:  # the last: FFmpeg's libraries are missing
         raise UnreadableAudio(
-            f"{path}: {path.suffix} needs FFmpeg and torchcodec: pip install sslam-lightning[m4a], or convert it to wav or flac"
+            f"{path}: {path.suffix} needs FFmpeg and torchcodec: pip install sslam-lightning[m4a], or convert it to flac"
         ) from error
     try:
         decoder = AudioDecoder(str(path))

@@ -41,7 +41,9 @@ class Encodings(NamedTuple):
 class Analysis(NamedTuple):
     """What the model makes of sound; without ``rows`` where one waveform was given. ``[layers]`` for layer "all" only."""
 
-    tags: Float[Tensor, "rows classes"] | None  # probabilities, where there is a head; of long sounds, the mean over windows
+    tags: (
+        Float[Tensor, "rows classes"] | None
+    )  # probabilities, where there is a head; of long sounds, the mean over windows
     clip: Float[Tensor, "rows *layers dim"]  # the clip token; of long sounds, the mean over windows by their length
     frames: Float[Tensor, "rows time *layers dim"]  # the mean of the patches above each other
     patches: Float[Tensor, "rows time mel *layers dim"]
@@ -53,11 +55,11 @@ class AudioModel(nn.Module):
 
     ``padding`` says what happens to sound shorter than what the model was trained on:
 
-    - ``"trained"``: padded with zeros to the trained length *before* normalisation, and the padding is seen, as in training
-      (all released weights) and in the recorded pipeline. Longer sound is cut into windows of that length. Default where
+    - ``"trained"``: padded with zeros to the trained length *before* normalisation, and the padding is seen, as in the
+      training of all released weights. Longer sound is cut into windows of that length. Default where
       there is a head, because its probabilities are only those of the published models under this condition.
-    - ``"masked"``: every sound has its own length, padding is masked out of attention and pooling, so that a result does not
-      depend on what a sound is batched with. Up to two minutes are one pass. Default without a head.
+    - ``"masked"``: every sound has its own length, padding is masked out of attention and pooling, so that a result does
+      not depend on what a sound is batched with. Up to two minutes are one pass. Default without a head.
 
     Args:
         encoder: the encoder.
@@ -115,6 +117,11 @@ class AudioModel(nn.Module):
         return self.features.sample_rate_hz
 
     @property
+    def any_length_features(self) -> LogMels:
+        """The log-mels without a length of their own."""
+        return replace(self.features, num_frames=None)
+
+    @property
     def frame_seconds(self) -> float:
         """From one embedded frame to the next."""
         return self.features.patch_frames * hop_samples(self.sample_rate_hz) / self.sample_rate_hz
@@ -129,7 +136,7 @@ class AudioModel(nn.Module):
         windows = Windows.of(window_seconds, overlap_seconds, self.features.patch_frames)
         if self._fixed_frames and windows.window_frames > self._fixed_frames:
             raise ValueError(
-                f"with padding as trained a window has at most the trained {self._fixed_frames / 100:g} s, got {window_seconds:g} s"
+                f"with padding as trained a window has at most {self._fixed_frames / 100:g} s, got {window_seconds:g} s"
             )
         return windows
 
@@ -144,8 +151,8 @@ class AudioModel(nn.Module):
         """Tags and embeddings of one sound, or of several of the same length.
 
         Args:
-            waveform: (samples,) mono; (rows, samples) mono sounds; or (rows, channels, samples), whose channels are averaged.
-                Full scale is 1. Any length: what is shorter than one patch (0.175 s) gets silence behind its end.
+            waveform: (samples,) mono; (rows, samples) mono sounds; or (rows, channels, samples), whose channels are
+                averaged. Full scale is 1. What is shorter than one patch (0.175 s) gets silence behind its end.
             sample_rate_hz: of the waveform; any.
 
         Raises:
@@ -169,13 +176,16 @@ class AudioModel(nn.Module):
         for piece in self.windows().cut(iter([rows]), self.features):
             num_samples = torch.full((len(rows),), piece.waveforms.shape[1])
             found = self.encode(piece.waveforms, num_samples, levels=("clip", "patch"))
+            assert found.patches is not None
+            assert found.clip is not None
             parts.append(joiner.push(piece.start_frame // self.features.patch_frames, found.patches.transpose(0, 1)))
-            tags.append(found.tags)
+            if found.tags is not None:
+                tags.append(found.tags)
             clips.append(found.clip)
             weights.append(float(found.num_frames[0]))
         patches = torch.cat([*parts, joiner.finish()]).transpose(0, 1)
         times = self.times_seconds(0, patches.shape[1])
-        mean_tags = None if tags[0] is None else weighted_mean(tags, weights)
+        mean_tags = weighted_mean(tags, weights) if tags else None
         return Analysis(mean_tags, weighted_mean(clips, weights), patches.mean(dim=2), patches, times)
 
     @torch.inference_mode()
@@ -194,7 +204,7 @@ class AudioModel(nn.Module):
             levels: which embeddings to return.
             tags: whether to apply the head, where there is one.
         """
-        features = self.features if self.padding == "trained" else replace(self.features, num_frames=None)
+        features = self.features if self.padding == "trained" else self.any_length_features
         features.check(num_samples, waveforms.shape[1])
         log_mels = features(waveforms.to(self.device), num_samples)
         size = self.features.patch_frames

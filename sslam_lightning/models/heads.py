@@ -34,7 +34,9 @@ class ClassificationHead(nn.Module):
         nn.init.trunc_normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, encoded: Encoded, padding: Bool[Tensor, "rows tokens"] | None = None) -> Float[Tensor, "rows classes"]:
+    def forward(
+        self, encoded: Encoded, padding: Bool[Tensor, "rows tokens"] | None = None
+    ) -> Float[Tensor, "rows classes"]:
         """Class logits of every row; tokens where ``padding`` is True do not count."""
         if self.pooling == "clip_token":
             return self.linear(self.norm(encoded.clip))
@@ -46,7 +48,9 @@ class ClassificationHead(nn.Module):
         return linear_softmax(logits)
 
 
-def _mean(tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None) -> Float[Tensor, "rows dim"]:
+def _mean(
+    tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None
+) -> Float[Tensor, "rows dim"]:
     if padding is None:
         return tokens.mean(dim=1)
     kept = (~padding).unsqueeze(-1)

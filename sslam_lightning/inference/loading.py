@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.data.audio import ResamplerName
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.classes import class_names_of
 from sslam_lightning.inference.model import AudioModel, Layer, Padding
@@ -34,23 +35,21 @@ def load(
         ValueError, OSError: in one line, if it cannot be opened.
     """
     weights = read_weights(path)
-    state = weights.student if part == "student" else weights.teacher
-    if state is None:
-        raise ValueError(f"{path} holds no {part}")
     encoder = Encoder(weights.encoder)
-    load_strictly(encoder, state, part, weights.source)
+    load_strictly(encoder, weights.part(part), part, weights.source)
     head = None
     if weights.head and part == "student":
         num_classes, dim = weights.head["linear.weight"].shape
-        head = ClassificationHead(dim, num_classes, weights.pooling)  # type: ignore[arg-type]
+        head = ClassificationHead(dim, num_classes, weights.pooling)
         load_strictly(head, weights.head, "head", weights.source)
     settings: dict[str, Any] = {"num_mels": encoder.config.num_mels, "patch_frames": encoder.config.patch_size}
     settings |= {**(weights.features or {}), **(features or {})}
     try:
         log_mels = LogMels(**settings)
     except TypeError as error:
-        raise ValueError(f"features: {str(error).split('()')[-1].strip()}; known are {', '.join(vars(LogMels()))}") from None
+        raise ValueError(
+            f"features: {str(error).split('()')[-1].strip()}; known are {', '.join(vars(LogMels()))}"
+        ) from None
     names = class_names_of(head.linear.out_features, weights.class_names) if head else ()
-    return AudioModel(
-        encoder, head, log_mels, names, weights.multi_label, weights.resampler, padding, layer, bf16  # type: ignore[arg-type]
-    )
+    resampler: ResamplerName = weights.resampler  # type: ignore[assignment]  # checked where it is used
+    return AudioModel(encoder, head, log_mels, names, weights.multi_label, resampler, padding, layer, bf16)
