@@ -47,7 +47,7 @@ def embed(
         bf16: compute in bfloat16.
     """
     if out is None:
-        raise ValueError("--out is missing: name a file that ends in .npz, .parquet or .h5")
+        raise ValueError("no file to write is named: set --out to one that ends in .npz, .parquet or .h5")
     from sslam_lightning.inference.embed import embed_recordings
     from sslam_lightning.inference.sources import find_sources
     from sslam_lightning.inference.tables import check_format

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,17 +18,27 @@ _INPUTS = "files, folders (searched with their subfolders), or - for one recordi
 
 def run_on_recordings(command: Callable[..., Any], argv: list[str]) -> Any:
     """Call ``command(inputs, **options)``: inputs are positional, switches (``bool = False``) need no value."""
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentError, ArgumentParser
 
     parameters = inspect.signature(command).parameters.values()
     switches = [parameter.name for parameter in parameters if parameter.default is False]
     description = (inspect.getdoc(command) or "").split("\n\nArgs:")[0]
-    parser = ArgumentParser(prog=f"sslam {argv[0]}", description=description, allow_abbrev=False)
+    parser = ArgumentParser(prog=f"sslam {argv[0]}", description=description, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("inputs", nargs="+", type=str, help=_INPUTS)
     parser.add_function_arguments(command, skip={"inputs", *switches}, as_group=False)
     for name in switches:
         parser.add_argument(f"--{name}", action="store_true", help=_told(command, name))
-    return command(**parser.parse_args(argv[1:]).as_dict())
+    try:
+        options = parser.parse_args(argv[1:]).as_dict()
+    except ArgumentError as error:
+        value = re.search(r'Parser key "(.+?)":.*Given value: (.*)', str(error), re.DOTALL)
+        reason = f"{value[1]} cannot be {value[2]}" if value else error
+        raise ValueError(f"{reason} (see {parser.prog} --help)") from None
+    try:
+        return command(**options)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def open_model(
@@ -38,7 +50,7 @@ def open_model(
         ValueError: if no model is named.
     """
     if model is None:
-        raise ValueError("--model is missing: name a checkpoint file, a folder or a Hugging Face Hub id")
+        raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
     import torch
 
     from sslam_lightning.inference import load

@@ -48,9 +48,9 @@ def tag(
         bf16: compute in bfloat16.
     """
     if json and csv:
-        raise ValueError("--json and --csv: one of them at a time")
+        raise ValueError("choose one of --json and --csv")
     if top < 1:
-        raise ValueError(f"--top must be at least 1, got {top}")
+        raise ValueError(f"top must be at least 1, got {top}")
     from sslam_lightning.cli.tag_formats import CSV, JSONLines, Table
     from sslam_lightning.inference.sources import find_sources
     from sslam_lightning.inference.tag import Unreadable, tag_recordings
@@ -86,7 +86,7 @@ def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:
     target = Path(plot)
     if target.suffix.lower() == ".png":
         if len(names) > 1:
-            raise ValueError(f"--plot {plot}: {len(names)} recordings do not fit into one picture, name a folder")
+            raise ValueError(f"{len(names)} recordings do not fit into the one picture {plot}: set --plot to a folder")
         pictures = {names[0]: target}
     else:
         flat = [name.strip("./\\").replace("/", "_").replace("\\", "_") for name in names]

@@ -99,7 +99,7 @@ class AudioModel(nn.Module):
         self.padding: Padding = padding or ("trained" if head is not None and features.num_frames else "masked")
         self.layer = check_layer(layer, encoder.config.depth)
         self.bf16 = bf16
-        self.eval().requires_grad_(False)
+        self.eval()
 
     @property
     def device(self) -> torch.device:
@@ -146,7 +146,7 @@ class AudioModel(nn.Module):
         middle = ((size - 1) * hop + window_samples(self.sample_rate_hz)) / 2
         return (torch.arange(start, stop, dtype=torch.float64) * (size * hop) + middle) / self.sample_rate_hz
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, waveform: Float[Tensor, "*shape samples"], sample_rate_hz: int) -> Analysis:
         """Tags and embeddings of one sound, or of several of the same length.
 
@@ -188,7 +188,7 @@ class AudioModel(nn.Module):
         mean_tags = weighted_mean(tags, weights) if tags else None
         return Analysis(mean_tags, weighted_mean(clips, weights), patches.mean(dim=2), patches, times)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(
         self,
         waveforms: Float[Tensor, "rows samples"],

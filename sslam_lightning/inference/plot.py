@@ -51,7 +51,7 @@ def draw_timeline(tagged: Tagged, path: Path, model: AudioModel, target: Path, t
     extent = (0.0, tagged.seconds, 0.0, float(features.num_mels))
     loudest = float(spectrogram.max())
     image = above.imshow(
-        spectrogram.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=loudest - 80, vmax=loudest
+        spectrogram.T.numpy(), origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=loudest - 80, vmax=loudest
     )
     figure.colorbar(image, ax=above, label="energy (dB)")
     ticks = [hertz for hertz in _TICKS_HZ if hertz <= features.sample_rate_hz / 2]

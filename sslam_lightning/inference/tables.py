@@ -96,7 +96,7 @@ def check_format(target: Path) -> None:
         MissingLibrary: what writes that format is not installed.
     """
     if target.suffix not in _FORMATS:
-        raise ValueError(f"--out must end in {', '.join(_FORMATS)}, got {target}")
+        raise ValueError(f"the file to write must end in {', '.join(_FORMATS)}, got {target}")
     _, library = _FORMATS[target.suffix]
     try:
         __import__(library)
