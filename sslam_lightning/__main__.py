@@ -14,6 +14,7 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test --config FILE --ckpt_path CKPT
   sslam predict --config FILE --ckpt_path CKPT --trainer.callbacks+=sslam_lightning.training.callbacks.PredictionWriter
+  sslam convert SOURCE TARGET      any checkpoint (fairseq, Hugging Face, ours) to safetensors, Hugging Face or fairseq
   sslam tag FILE|FOLDER|- --model MODEL                  what is heard in recordings of any length
   sslam embed FILE|FOLDER --model MODEL --out X.npz      embeddings by clip, frame or patch
   sslam export X.onnx --model MODEL                      for other programs
@@ -51,7 +52,7 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning import __version__
 
         print(__version__)
-    elif argv[0] in ("demo", "benchmark", "tag", "embed", "export"):
+    elif argv[0] in ("demo", "convert", "tag", "embed", "export", "benchmark"):
         from sslam_lightning.cli import run_tool
 
         run_tool(argv)

@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
+from sslam_lightning.checkpoints.own_section import Description
+from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_dataclass, read_features, read_state
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models.heads import Pooling
+
+_PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "head.")
+_NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "centre")  # what training keeps beside them
 
 
-def from_lightning(checkpoint: Mapping[str, Any], source: str) -> Weights:
+def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
     """Weights and configuration of a ``PretrainModule`` or ``FinetuneModule`` checkpoint.
 
     Raises:
         ValueError: if the file is another project's.
     """
-    state: State = checkpoint.get("state_dict") or {}
+    state = read_state(checkpoint.get("state_dict") or {}, f"{source}: state_dict", max_bytes)
     settings = checkpoint.get("hyper_parameters") or {}
     student = _part(state, "student.") or _part(state, "encoder.") or {}
-    known = isinstance(settings, Mapping) and isinstance(settings.get("encoder"), (Mapping, EncoderConfig))
-    if "clip_token" not in student or not known:
+    if "clip_token" not in student or not isinstance(settings, Mapping) or not isinstance(settings.get("encoder"), Mapping):
         raise ValueError(f"{source} is a Lightning checkpoint, but not of this project: it holds no encoder")
     decoder = _part(state, "decoder.")
-    taken = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "head.")
-    return Weights(
+    where = f"{source}: hyper_parameters"
+    weights = Weights(
         source,
-        _config(EncoderConfig, settings["encoder"]),
+        read_dataclass(EncoderConfig, settings["encoder"], f"{where}.encoder"),
         student,
         _part(state, "teacher.encoder."),
-        _config(DecoderConfig, settings.get("decoder") or {}) if decoder else None,
+        read_dataclass(DecoderConfig, settings.get("decoder") or {}, f"{where}.decoder") if decoder else None,
         decoder,
         _part(state, "reconstruction_head."),
         _part(state, "head."),
-        tuple(key for key in state if not key.startswith(taken)),
-        settings.get("features"),
-        tuple(settings.get("class_names") or ()),
-        settings.get("multi_label", True),
-        settings.get("pooling", "clip_token"),
-        settings.get("resampler", "torchaudio"),
+        tuple(key for key in state if not key.startswith((*_PREFIXES, *_NO_WEIGHTS))),
     )
+    return Description(
+        read_features(settings.get("features"), f"{where}.features"),
+        read_class_names(settings.get("class_names"), f"{where}.class_names") if weights.head else (),
+        as_kind(settings.get("multi_label", True), bool, f"{where}.multi_label"),
+        as_kind(settings.get("pooling", "clip_token"), Pooling, f"{where}.pooling"),
+        as_kind(settings.get("resampler", "torchaudio"), str, f"{where}.resampler"),
+    ).applied_to(weights)
 
 
 def _part(state: State, prefix: str) -> State | None:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)} or None
-
-
-def _config(kind: type, settings: Any) -> Any:
-    if isinstance(settings, kind):
-        return settings
-    return kind(**{f.name: settings[f.name] for f in fields(kind) if f.name in settings})

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from sslam_lightning.checkpoints.read import load_strictly, read_weights
+import torch
+
+from sslam_lightning.checkpoints.read import read_weights
+from sslam_lightning.checkpoints.strictly import load_strictly
+from sslam_lightning.checkpoints.verify import num_classes
+from sslam_lightning.checkpoints.weights import Part, Weights
 from sslam_lightning.models import ClassificationHead, Classifier, Encoder
 
 
-def load_encoder(source: str | Path, part: Literal["student", "teacher"] = "student") -> Encoder:
+def load_encoder(source: str | Path, part: Part = "student") -> Encoder:
     """The encoder of a checkpoint, in evaluation mode; its sizes are in ``.config``.
 
     Args:
@@ -21,10 +25,7 @@ def load_encoder(source: str | Path, part: Literal["student", "teacher"] = "stud
         ValueError: if it cannot be used, or holds no teacher where one is asked for.
     """
     weights = read_weights(source)
-    state = weights.part(part)
-    encoder = Encoder(weights.encoder)
-    load_strictly(encoder, state, part, weights.source)
-    return encoder.eval()
+    return _encoder(weights, part).eval()
 
 
 def load_classifier(source: str | Path) -> Classifier:
@@ -38,11 +39,15 @@ def load_classifier(source: str | Path) -> Classifier:
         ValueError: if it cannot be used, or holds no head.
     """
     weights = read_weights(source)
-    if weights.head is None:
-        raise ValueError(f"{weights.source} holds no classification head: it is a pre-trained model, not a fine-tuned one")
-    num_classes = len(weights.head["linear.weight"])
-    encoder = Encoder(weights.encoder)
-    head = ClassificationHead(weights.encoder.dim, num_classes, weights.pooling)
-    load_strictly(encoder, weights.student, "student", weights.source)
-    load_strictly(head, weights.head, "head", weights.source)
-    return Classifier(encoder, head).eval()
+    head = ClassificationHead(weights.encoder.dim, num_classes(weights), weights.pooling)
+    load_strictly(head, weights.head or {}, "head", weights.source)
+    return Classifier(_encoder(weights, "student"), head).eval()
+
+
+def _encoder(weights: Weights, part: Part) -> Encoder:
+    state = weights.part(part)
+    with torch.device("meta"):  # initial weights would be drawn only to be overwritten
+        encoder = Encoder(weights.encoder)
+    encoder = encoder.to_empty(device="cpu")
+    load_strictly(encoder, state, part, weights.source)
+    return encoder

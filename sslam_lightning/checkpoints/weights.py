@@ -11,6 +11,20 @@ from sslam_lightning.models import DecoderConfig, EncoderConfig
 from sslam_lightning.models.heads import Pooling
 
 State = dict[str, Tensor]
+Part = Literal["student", "teacher"]
+
+_ARCHITECTURE = (
+    "in_channels",
+    "num_mels",
+    "patch_size",
+    "dim",
+    "depth",
+    "prenet_depth",
+    "num_heads",
+    "mlp_ratio",
+    "norm_order",
+    "norm_eps",
+)
 
 
 class Weights(NamedTuple):
@@ -36,7 +50,7 @@ class Weights(NamedTuple):
     pooling: Pooling = "clip_token"
     resampler: str = "torchaudio"
 
-    def part(self, name: Literal["student", "teacher"]) -> State:
+    def part(self, name: Part) -> State:
         """One of the encoders.
 
         Raises:
@@ -44,16 +58,16 @@ class Weights(NamedTuple):
         """
         state = self.student if name == "student" else self.teacher
         if state is None:
-            raise ValueError(f"{self.source} holds no teacher: ask for its student")
+            raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")
         return state
 
-    def check_architecture(self, config: EncoderConfig) -> None:
-        """Refuse what no shape tells: weights of one architecture load into another and mean nothing there.
+    def check_architecture(self, config: EncoderConfig, whose: str = "the configured one") -> None:
+        """Refuse a configured encoder whose weights these are not. Switches of training, such as dropout, may differ.
 
         Raises:
             ValueError: naming the first setting that differs.
         """
-        for name in ("num_heads", "norm_order", "norm_eps"):
+        for name in _ARCHITECTURE:
             theirs, ours = getattr(self.encoder, name), getattr(config, name)
             if theirs != ours:
-                raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, the configured one is {ours}")
+                raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, {whose} is {ours}")

@@ -31,6 +31,7 @@ def run_tool(argv: list[str]) -> Any:
     from jsonargparse import auto_cli
 
     from sslam_lightning.cli.benchmark_inference import benchmark_inference
+    from sslam_lightning.cli.convert import convert
     from sslam_lightning.cli.embed import embed
     from sslam_lightning.cli.export import export
     from sslam_lightning.cli.recordings import run_on_recordings
@@ -41,6 +42,7 @@ def run_tool(argv: list[str]) -> Any:
         return run_on_recordings(tag if argv[0] == "tag" else embed, argv)
     tools: dict[str, Any] = {
         "demo": demo,
+        "convert": convert,
         "export": export,
         "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain, "inference": benchmark_inference},
     }

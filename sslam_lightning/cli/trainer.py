@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
+from sslam_lightning.checkpoints import check_resumable
 from sslam_lightning.cli import one_line
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, Throughput
@@ -110,7 +110,7 @@ class SSLAMCLI(LightningCLI):
         """For ``fit`` the command line has the last word: Lightning would let the checkpoint's settings win."""
         subcommand = self.config.get("subcommand")
         if path := subcommand and self.config[subcommand].get("ckpt_path"):
-            _check_checkpoint(Path(path))
+            check_resumable(Path(path))
         if subcommand != "fit":
             super()._parse_ckpt_path()
 
@@ -150,21 +150,6 @@ class SSLAMCLI(LightningCLI):
             # Every refresh fetches the loss from the device, which then waits: not at every step.
             configured = [TQDMProgressBar(refresh_rate=10), *configured]
         return [LossGuard(), Throughput(), *configured]
-
-
-def _check_checkpoint(path: Path) -> None:
-    """Say what is wrong with a checkpoint in one line, before anything is built; words such as "last" are Lightning's."""
-    if not path.is_file():
-        if path.suffix or len(path.parts) > 1:
-            raise FileNotFoundError(f"no checkpoint at {path}")
-        return
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged file fails in many ways
-        reason = str(error).strip().splitlines()
-        raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[0] if reason else error!r}") from None
-    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-        raise ValueError(f"{path} is no run of this project to go on with; to start from its weights set model.init_from")
 
 
 def _seed(seed_everything: int | bool | None) -> int:

@@ -54,6 +54,9 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if self.depth < 1:
             raise ValueError(f"an encoder needs at least one block, got depth {self.depth}")
+        for name in ("dim", "num_heads", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.in_channels != 1:
             raise ValueError(f"a spectrogram has one channel, got in_channels {self.in_channels}")
         if self.num_mels % self.patch_size:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.features import LogMels
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.hparams import plain
@@ -149,13 +150,4 @@ class AudioModule(pl.LightningModule):
             ValueError: if the checkpoint is that of a module of another size or with other parts.
         """
         self._has_weights = True
-        own, saved = self.state_dict(), checkpoint["state_dict"]
-        for name in [*own, *saved]:
-            if name not in saved or name not in own:
-                holder, other = ("model", "checkpoint") if name in own else ("checkpoint", "model")
-                raise ValueError(f"the {holder} has {name}, which the {other} lacks: they are configured differently")
-            if own[name].shape != saved[name].shape:
-                raise ValueError(
-                    f"the checkpoint's {name} has shape {tuple(saved[name].shape)}, the model expects "
-                    f"{tuple(own[name].shape)}: the configured size is not the checkpoint's"
-                )
+        check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")

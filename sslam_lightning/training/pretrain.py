@@ -47,8 +47,9 @@ class PretrainModule(AudioModule):
         ema: how the teacher follows.
         guard: when to stop a run that collapses.
         optimizer: AdamW and its schedule.
-        init_from: a checkpoint to start from (ours or fairseq's): student, teacher and decoder, as far as it has them.
-            Optimizer, schedule and the teacher's annealing start anew, as in the public stage 2.
+        init_from: a checkpoint to start from, as far as it has student, teacher and decoder: a file or folder (ours,
+            fairseq's or in the Hugging Face layout) or a Hub id such as ``ta012/SSLAM_pretrain``. Optimizer, schedule and
+            the teacher's annealing start anew, as in the public stage 2.
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile blocks and decoder with ``torch.compile``.

@@ -199,22 +199,22 @@ def test_checkpoints_that_are_none(option, complaint, tmp_path, run_folder):
     assert not (run_folder / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("option", ["--model.init_from", "--ckpt_path"])
-def test_a_checkpoint_of_another_size_names_the_first_mismatch(option, complaint, recipe, tmp_path, run_folder):
+def test_a_checkpoint_of_another_size_names_the_first_mismatch(complaint, recipe, tmp_path):
     kept = tmp_path / "small" / "checkpoints" / "last.ckpt"
     _fit(recipe, tmp_path / "small")
-    line = complaint(option, kept, "--model.encoder.dim", 32)
-    assert "clip_token" in line
-    assert re.search(r"1, 1, 16\D.*1, 1, 32\D", line)
+    line = complaint("--ckpt_path", kept, "--model.encoder.dim", 32)
+    assert re.search(r"student.clip_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)", line)
+    line = complaint("--model.init_from", kept, "--model.encoder.dim", 32)
+    assert line.endswith("its encoder.dim is 16, the configured one is 32")
 
 
 def test_finetuning_from_a_checkpoint_of_another_size(complaint, recipe, finetune_recipe, tmp_path):
     _fit(recipe, tmp_path / "small")
     kept = tmp_path / "small" / "checkpoints" / "last.ckpt"
     line = complaint("--model.init_from", kept, "--model.encoder.depth", 3, config=finetune_recipe)
-    assert "blocks.2." in line
+    assert line.endswith("its encoder.depth is 2, the configured one is 3")
     line = complaint("--model.init_from", kept, "--model.encoder.dim", 32, config=finetune_recipe)
-    assert re.search(r"student.clip_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)", line)
+    assert line.endswith("its encoder.dim is 16, the configured one is 32")
 
 
 def test_a_checkpoint_without_a_teacher(complaint, finetune_recipe, tmp_path):
