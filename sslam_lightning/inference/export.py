@@ -84,8 +84,8 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
     for comparison in comparisons:
         if not comparison.largest_difference <= TOLERANCE:  # nor if it is NaN
             raise ValueError(
-                f"the exported model differs by {comparison.largest_difference:.2g} from the original on {comparison.batch} "
-                f"x {comparison.seconds:g} s, more than {TOLERANCE:g}: nothing is written"
+                f"the exported model differs by {comparison.largest_difference:.2g} from the original on "
+                f"{comparison.batch} x {comparison.seconds:g} s, more than {TOLERANCE:g}: nothing is written"
             )
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as file:
