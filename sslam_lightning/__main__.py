@@ -13,7 +13,7 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam demo                       the whole method in three minutes on synthetic sounds, without any data
   sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test --config FILE --ckpt_path CKPT
-  sslam predict --config FILE --ckpt_path CKPT --trainer.callbacks+=sslam_lightning.training.callbacks.PredictionWriter
+  sslam predict --config FILE --ckpt_path CKPT         predictions as CSV into the run's folder
   sslam convert SOURCE TARGET      any checkpoint (fairseq, Hugging Face, ours) to safetensors, Hugging Face or fairseq
   sslam tag FILE|FOLDER|- --model MODEL                  what is heard in recordings of any length
   sslam embed FILE|FOLDER --model MODEL --out X.npz      embeddings by clip, frame or patch
@@ -66,7 +66,7 @@ def _complain(error: Exception) -> NoReturn:
     if os.environ.get("SSLAM_DEBUG"):
         raise error
     # An error in a loader's worker comes wrapped in the worker's traceback, with its own line last.
-    from sslam_lightning.cli import one_line
+    from sslam_lightning.cli.errors import one_line
 
     message = str(error) or repr(error)
     if message.startswith("Caught "):

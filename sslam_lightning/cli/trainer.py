@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,14 +15,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 
 from sslam_lightning.checkpoints import check_resumable
-from sslam_lightning.cli import one_line
+from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training.callbacks import LossGuard, Throughput
+from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, Throughput
 from sslam_lightning.training.module import AudioModule
 
 # Lightning's advice to itself, and hints that do not apply here.
 _NOISE = (
-    "args. parameter is intended to run from within Python",
+    "args.? parameter is intended to run from within Python",
     "is smaller than the logging interval",
     "checkpoints exists and is not empty",
     "LeafSpec",
@@ -38,9 +39,11 @@ _LINKS = ("num_classes", "multi_label", "class_names", "resampler")
 class Parser(LightningArgumentParser):
     """Says what is wrong in one line; the usage of this parser would fill the screen."""
 
+    argv: Sequence[str] = ()  # what is being parsed, for messages
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Name what came, point to the help, leave with code 2."""
-        print(f"sslam: error: {one_line(message)} (see sslam fit --help)", file=sys.stderr)
+        print(f"sslam: error: {explain(message, self.argv)} (see sslam fit --help)", file=sys.stderr)
         sys.exit(2)
 
 
@@ -77,6 +80,7 @@ class SSLAMCLI(LightningCLI):
         for noise in _NOISE:
             warnings.filterwarnings("ignore", message=f".*{noise}")
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in str(record.msg))
+        Parser.argv = sys.argv[1:] if args is None else args
         super().__init__(
             AudioModule,
             AudioDataModule,
@@ -133,12 +137,26 @@ class SSLAMCLI(LightningCLI):
         ):
             raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
         kwargs["callbacks"] = self._callbacks(settings)
+        if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in kwargs["callbacks"]):
+            kwargs["callbacks"].append(PredictionWriter(root / "predictions.csv"))
         trainer = super().instantiate_trainer(**kwargs)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(root / "checkpoints")
                 callback.save_last = True if callback.save_last is None else callback.save_last
         return trainer
+
+    def before_fit(self) -> None:
+        """What is wrong with the data is said once, before processes are started for several devices."""
+        self.datamodule.read_ahead(self.subcommand)
+
+    before_validate = before_test = before_predict = before_fit
+
+    def after_predict(self) -> None:
+        """Say where the predictions are."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PredictionWriter):
+                print(f"predictions: {callback.path}")
 
     @staticmethod
     def _callbacks(settings: Any) -> list[Any]:

@@ -97,6 +97,11 @@ class AudioDataModule(LightningDataModule, ABC):
         """Name and reason of every clip that this process could not read so far."""
         return self.broken.reasons
 
+    def read_ahead(self, stage: str) -> None:
+        """Read the manifests of a stage where that needs no preparation, for their errors; `setup` has them then."""
+        for split in _SPLITS.get(stage, ()):
+            self.dataset(split)
+
     def setup(self, stage: str) -> None:
         """Read the manifests of a stage, so that their errors come before the training."""
         sizes = [len(found) for split in _SPLITS.get(stage, ()) if (found := self.dataset(split)) is not None]

@@ -115,10 +115,10 @@ class FinetuneModule(AudioModule):
         log_mels, labels = self.log_mels(batch), batch.labels
         if self.noise_and_roll:
             log_mels = noise_and_roll(log_mels, keys)
-        if self.spec_augment:
-            log_mels = self.spec_augment(log_mels, keys)
         if self.mixup:
             log_mels, labels, _ = self.mixup(log_mels, labels, keys)
+        if self.spec_augment:  # behind mixup, as in the public code: stripes stay blank
+            log_mels = self.spec_augment(log_mels, keys)
         return log_mels, labels
 
     def forward(self, log_mels: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch classes"]:
@@ -157,7 +157,7 @@ class FinetuneModule(AudioModule):
     def on_validation_epoch_end(self) -> None:
         """Score the epoch; the best is logged beside the last, and neither is hidden."""
         score = self._score("val")
-        if not self.trainer.sanity_checking:
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.best_score.update(score)
             self.log(f"val/best_{self.score_name}", self.best_score.compute())
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.features import LogMels
+from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
@@ -35,6 +36,7 @@ class AudioModule(pl.LightningModule):
         self.seed = seed
         self.compile_blocks = compile
         self.init_from: str | None = None
+        self._updated = False  # the optimizer has stepped since the schedule did
         self._has_weights = False  # a fit or a checkpoint has set them: nothing else may
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
@@ -85,6 +87,8 @@ class AudioModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Start from ``init_from``, unless a run is being resumed."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._start()
 
     def on_validation_start(self) -> None:
@@ -120,7 +124,17 @@ class AudioModule(pl.LightningModule):
         fused = self.trainer.precision != "16-mixed"
         optimizer = build_optimizer(self.learning_parts(), config, num_blocks, fused)
         scheduler = ScheduledLR(optimizer, config, int(max_updates))
+        optimizer.register_step_post_hook(self._note_update)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Advance with every real update; fp16's loss scaler skips those whose gradients are not finite."""
+        if self._updated:
+            scheduler.step()
+        self._updated = False
+
+    def _note_update(self, *_: Any) -> None:
+        self._updated = True
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -12,6 +12,8 @@ from sslam_lightning.layers import keep_visible
 from sslam_lightning.training.pretrain import PretrainModule
 from sslam_lightning.types import Batch, Grid
 
+FRAME_SHIFT_SECONDS = 0.01
+
 
 @torch.no_grad()
 def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0) -> None:
@@ -48,20 +50,26 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
     size = module.student.config.patch_size
     cover = hidden.view(*grid).repeat_interleave(size, 0).repeat_interleave(size, 1)
 
+    error = (keep_visible(target[None], mask.hidden_index[row][None]) - guesses.patches[row].float()).square().mean()
     panels = [
         (f"clip: {batch.names[clip]}", clean[clip].T),
         ("its mixture" if module.mixing else "the same (no mixing)", mixture.log_mels[shown].T),
-        ("what the student sees", mixture.log_mels[shown].masked_fill(cover, float("nan")).T),
-        ("target at hidden patches", _colours(target, channels, low, high, hidden, grid)),
-        ("guess at hidden patches", _colours(guess, channels, low, high, hidden, grid)),
+        ("what the student sees (white is hidden)", mixture.log_mels[shown].masked_fill(cover, float("nan")).T),
+        ("teacher's target at hidden patches", _colours(target, channels, low, high, hidden, grid)),
+        (
+            f"student's guess there: mean squared error {float(error):.2f}, where guessing the mean gives about 1",
+            _colours(guess, channels, low, high, hidden, grid),
+        ),
     ]
-    figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2 * len(panels)), layout="constrained")
+    seconds = clean.shape[1] * FRAME_SHIFT_SECONDS
+    figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2 * len(panels)), layout="constrained", sharex=True)
     for axis, (title, image) in zip(axes, panels, strict=True):
-        axis.imshow(image.cpu().numpy(), origin="lower", aspect="auto", interpolation="nearest")
+        extent = (0, seconds, 0, module.features.num_mels)
+        axis.imshow(image.cpu().numpy(), origin="lower", aspect="auto", interpolation="nearest", extent=extent)
         axis.set_title(title, fontsize=9)
-        axis.set_ylabel("mel")
-    error = (keep_visible(target[None], mask.hidden_index[row][None]) - guesses.patches[row].float()).square().mean()
-    axes[-1].set_xlabel(f"time (patches of {size} frames); mean squared error {float(error):.3f}, target variance about 1")
+        axis.set_ylabel("mel bin")
+    axes[-1].set_xlabel(f"seconds; a patch is {size} mel bins x {size} frames of 10 ms")
+    figure.supxlabel("Colours: the three channels in which the target varies most, as red, green and blue", fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from sslam_lightning.checkpoints import load_strictly, read_weights
 from sslam_lightning.features import LogMels
@@ -103,6 +104,9 @@ class PretrainModule(AudioModule):
         self.teacher = Teacher(self.student)
         self.centre: Tensor | None
         self.register_buffer("centre", torch.zeros(1, encoder.dim) if dino else None)
+        objectives = ("regression", "utterance", "dino", "reconstruction", "source_retention")
+        configured = [name for name in objectives if getattr(self, name)]
+        self.mean_losses = nn.ModuleDict({name: MeanMetric() for name in configured})  # of a validation
 
     # The method ------------------------------------------------------------------------------------------------------
 
@@ -203,12 +207,15 @@ class PretrainModule(AudioModule):
     ) -> Float[Tensor, ""]:
         """The total loss; every loss by name goes to the log and, when it is time, the two signs of collapse."""
         total = torch.stack(list(losses.values())).sum()
-        stage = "train" if self.training else "val"
         rows = len(guesses.clip)
-        self.log(f"{stage}/loss", total, prog_bar=True, batch_size=rows, sync_dist=not self.training)
+        if not self.training:
+            for name, loss in losses.items():
+                self._mean_of(name).update(loss.detach(), weight=rows)
+            return total
+        self.log("train/loss", total, prog_bar=True, batch_size=rows)
         for name, loss in losses.items():
-            self.log(f"{stage}/loss_{name}", loss, batch_size=rows, sync_dist=not self.training)
-        if self.training and self.is_time_to_log():
+            self.log(f"train/loss_{name}", loss, batch_size=rows)
+        if self.is_time_to_log():
             self.log("prediction_variance", variance_indicator(guesses.patches.flatten(0, 1)))
             self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
         return total
@@ -230,6 +237,20 @@ class PretrainModule(AudioModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""] | None:
         """The same losses on held-out clips, with the same masks at every epoch."""
         return None if self.is_unusable(batch) else self.training_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Every loss as its mean over all clips of all ranks."""
+        # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.
+        means = {name: self._mean_of(name).compute() for name in self.mean_losses}
+        for name, mean in means.items():
+            self.log(f"val/loss_{name}", mean)
+            self._mean_of(name).reset()
+        self.log("val/loss", torch.stack(list(means.values())).sum(), prog_bar=True)
+
+    def _mean_of(self, name: str) -> MeanMetric:
+        metric = self.mean_losses[name]
+        assert isinstance(metric, MeanMetric)
+        return metric
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names and clip tokens of whole clips."""

@@ -117,12 +117,15 @@ def _content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--model.masks_per_clipp", "3"], "masks_per_clipp"),
-        (["--trainer.max_stepz", "3"], "max_stepz"),
-        (["--data.num_trains", "3"], "num_trains"),
-        (["--model.encoder.dimm", "16"], "dimm"),
+        (["--model.masks_per_clipp", "3"], "there is no setting model.masks_per_clipp: did you mean masks_per_clip?"),
+        (["--trainer.max_stepz", "3"], "there is no setting trainer.max_stepz: did you mean max_steps?"),
+        (["--data.num_trains", "3"], "there is no setting data.num_trains: did you mean num_train?"),
+        (["--model.encoder.dimm", "16"], "there is no setting model.encoder.dimm: did you mean dim?"),
+        (["--model.utterance.wieght", "2"], "there is no setting model.utterance.wieght: did you mean weight?"),
+        (["--trainer.xyzzy", "2"], "there is no setting trainer.xyzzy (see"),
         (["--data", "sslam_lightning.data.NoSuchData"], "NoSuchData"),
         (["--model", "sslam_lightning.PretrainModul"], "PretrainModul"),
+        (["--model.masking", "UniformMsk"], "there is no class UniformMsk: did you mean UniformMask?"),
         (["--model.masks_per_clip", "many"], "many"),
         (["--model.masks_per_clip", "0"], "masks_per_clip must be at least 1, got 0"),
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
@@ -147,17 +150,20 @@ def test_keys_and_values(options, told, complaint, run_folder):
 def test_a_misspelt_key_in_a_file(complaint, tmp_path):
     path = tmp_path / "misspelt.yaml"
     path.write_text(RECIPE.replace("masks_per_clip", "mask_per_clip"))
-    assert "mask_per_clip" in complaint(config=path)
+    assert "there is no setting mask_per_clip: did you mean masks_per_clip?" in complaint(config=path)
 
 
 def test_a_missing_config(complaint, tmp_path):
-    assert "absent.yaml" in complaint(config=tmp_path / "absent.yaml")
+    path = tmp_path / "absent.yaml"
+    assert f"there is no configuration file '{path}'" in complaint(config=path)
 
 
 def test_a_file_that_is_not_yaml(complaint, tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("model: [1, 2\ntrainer: }")
-    assert re.search(r"did not find expected ',' or '\]' in .*line 2, column 8", complaint(config=path))
+    told = complaint(config=path)
+    assert told.startswith(f"{path}: ")
+    assert re.search(r"did not find expected ',' or '\]' in .*line 2, column 8", told)
 
 
 def test_an_unknown_command(capsys):
@@ -325,11 +331,10 @@ def test_the_worker_that_met_a_bad_clip_is_not_seen(audioset, complaint, finetun
     assert re.match(r"(none of the 2 clips of this batch can be read|\d+ of \d+ clips cannot be read)", line)
 
 
-def test_a_file_that_is_not_audio_is_left_out_with_its_label(audioset, finetune_recipe, run_folder, tmp_path, caplog):
+def test_a_file_that_is_not_audio_is_left_out_with_its_label(audioset, finetune_recipe, run_folder, caplog, capsys):
     """Class b is the broken clip alone: were its label kept for another clip, the class would be scored."""
     (audioset / "wav" / "3.wav").write_text("no sound")
     (audioset / "train.lbl").write_text("".join(f"{n}.wav\t/m/{'b' if n == 3 else 'a'}\n" for n in range(8)))
-    predictions = tmp_path / "predictions.csv"
     options = _from(audioset, "--data.val_manifest", audioset / "train.tsv", "--data.batch_size", 4)
     with caplog.at_level(logging.WARNING, "sslam_lightning"):
         _fit(finetune_recipe, run_folder, *options)
@@ -338,18 +343,22 @@ def test_a_file_that_is_not_audio_is_left_out_with_its_label(audioset, finetune_
     with (run_folder / "logs" / "version_0" / "metrics.csv").open() as file:
         (scored,) = (row["val/scored_classes"] for row in csv.DictReader(file) if row["val/scored_classes"])
     assert float(scored) == 1
-    writer = ["--trainer.callbacks+=sslam_lightning.training.callbacks.PredictionWriter"]
     kept = run_folder / "checkpoints" / "last.ckpt"
-    main(
-        [
-            *("predict", "--config", str(finetune_recipe), "--ckpt_path", str(kept), *map(str, options)),
-            *(*writer, "--trainer.callbacks.path", str(predictions), "--trainer.logger", "false"),
-        ]
-    )
+    folder = ["--trainer.default_root_dir", str(run_folder), "--trainer.logger", "false"]
+    main(["predict", "--config", str(finetune_recipe), "--ckpt_path", str(kept), *map(str, options), *folder])
+    predictions = run_folder / "predictions.csv"
+    assert f"predictions: {predictions}" in capsys.readouterr().out
     with predictions.open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["name", "Ape", "Bee"]
     assert [row[0] for row in rows[1:]] == [f"{n}.wav" for n in range(8) if n != 3]
+
+
+def test_what_is_wrong_with_the_data_is_said_before_processes_are_started(complaint, tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    options = ["--data", "sslam_lightning.data.AudioSetDataModule", "--data.train_manifest", tmp_path / "absent.tsv"]
+    told = complaint(*options, "--trainer.devices", 2, "--trainer.strategy", "ddp")
+    assert told == f"manifest {tmp_path / 'absent.tsv'} does not exist"
 
 
 # Training ------------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def encoder(**switches: Any) -> EncoderConfig:
 
 def pretrain(stage: str = "stage 1", dropping: bool = False, noise_std: float = 0.01, **settings: Any) -> PretrainModule:
     drops = {"drop_path_end": 0.2, "dropout": 0.1, "attention_dropout": 0.1} if dropping else {}
+    drops = {**drops, **settings.pop("encoder_switches", {})}
     settings = {
         "masks_per_clip": 2,
         "ema": FAST_EMA,

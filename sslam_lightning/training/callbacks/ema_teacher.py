@@ -36,7 +36,7 @@ class EMATeacher(pl.Callback):
     def __init__(self, config: EMAConfig = EMAConfig()) -> None:
         self.config = config
         self.updates = 0
-        self._seen_step = 0
+        self._student_moved = False
 
     @property
     def decay(self) -> float:
@@ -44,17 +44,27 @@ class EMATeacher(pl.Callback):
         return linear_anneal(self.updates, self.config.decay, self.config.end_decay, self.config.anneal_updates)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start counting at the trainer's step, which is not 0 in a resumed run."""
-        self._seen_step = trainer.global_step
+        """Listen to the optimizer itself: the trainer also counts updates that fp16's loss scaler skips."""
+
+        def note(*_: Any) -> None:
+            self._student_moved = True
+
+        self._student_moved = False
+        self._listening = [optimizer.register_step_post_hook(note) for optimizer in trainer.optimizers]
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Follow the student if this batch ended in an update."""
-        if trainer.global_step == self._seen_step:
+        if not self._student_moved:
             return
-        self._seen_step = trainer.global_step
+        self._student_moved = False
         self.updates += 1
         pl_module.teacher.follow(pl_module.student, self.decay)
         pl_module.log("ema_decay", self.decay)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop listening."""
+        for handle in self._listening:
+            handle.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """The update count, and the schedule that it counts in."""

@@ -18,7 +18,7 @@ class PredictionWriter(BasePredictionWriter):
         path: the CSV file, which must not exist yet; with several ranks, each writes its own, named by its rank.
     """
 
-    def __init__(self, path: str = "predictions.csv") -> None:
+    def __init__(self, path: str | Path = "predictions.csv") -> None:
         super().__init__("batch")
         self.path = Path(path)
 

@@ -53,9 +53,15 @@ class FakeModule:
 
 def test_the_teacher_moves_once_an_update_with_a_rising_decay() -> None:
     callback, module = EMATeacher(EMAConfig(0.5, 0.9, 4)), FakeModule()
-    callback.on_train_start(fake_trainer(step=100), module)  # type: ignore[arg-type]
-    for batch, step in enumerate([100, 101, 101, 102, 103, 104, 105]):  # some batches end in no update
-        callback.on_train_batch_end(fake_trainer(step), module, None, None, batch)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    trainer = fake_trainer(optimizers=[optimizer])
+    callback.on_train_start(trainer, module)  # type: ignore[arg-type]
+    for batch, updates in enumerate([False, True, False, True, True, True, True]):
+        if updates:
+            optimizer.step()
+        callback.on_train_batch_end(trainer, module, None, None, batch)
+    callback.on_train_end(trainer, module)  # type: ignore[arg-type]
+    assert not optimizer._optimizer_step_post_hooks
     assert [decay for _, decay in module.followed] == pytest.approx([0.6, 0.7, 0.8, 0.9, 0.9])
     assert {student for student, _ in module.followed} == {module.student}
     assert module.logged["ema_decay"] == [decay for _, decay in module.followed]
