@@ -31,6 +31,24 @@ class Report(ABC):
     def write(self, tagged: Tagged) -> None:
         """Add one recording."""
 
+    def told(self, tagged: Tagged) -> dict[str, Any]:
+        """A recording as plain data."""
+        told: dict[str, Any] = {
+            "file": tagged.name,
+            "seconds": round(tagged.seconds, 4),
+            "tags": self._tags(tagged.probabilities),
+        }
+        if len(tagged.timeline) > 1:
+            spans = zip(tagged.starts_seconds, tagged.stops_seconds, tagged.timeline, strict=True)
+            told["timeline"] = [
+                {"start_seconds": round(start, 4), "stop_seconds": round(stop, 4), "tags": self._tags(row)}
+                for start, stop, row in spans
+            ]
+        return told
+
+    def _tags(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
+        return [{"class": name, "probability": round(p, 6)} for _, name, p in self.best(probabilities)]
+
     def best(self, probabilities: np.ndarray, top: int | None = None) -> list[tuple[int, str, float]]:
         """Number, name and probability of the most probable classes; of equal ones, the first."""
         order = np.argsort(-probabilities, kind="stable")[: top or self.top]
@@ -62,21 +80,7 @@ class JSONLines(Report):
 
     def write(self, tagged: Tagged) -> None:
         """One line."""
-        told: dict[str, Any] = {
-            "file": tagged.name,
-            "seconds": round(tagged.seconds, 4),
-            "tags": self._tags(tagged.probabilities),
-        }
-        if len(tagged.timeline) > 1:
-            spans = zip(tagged.starts_seconds, tagged.stops_seconds, tagged.timeline, strict=True)
-            told["timeline"] = [
-                {"start_seconds": round(start, 4), "stop_seconds": round(stop, 4), "tags": self._tags(row)}
-                for start, stop, row in spans
-            ]
-        print(json.dumps(told, ensure_ascii=False), file=self.stream, flush=True)
-
-    def _tags(self, probabilities: np.ndarray) -> list[dict[str, Any]]:
-        return [{"class": name, "probability": round(p, 6)} for _, name, p in self.best(probabilities)]
+        print(json.dumps(self.told(tagged), ensure_ascii=False), file=self.stream, flush=True)
 
 
 class CSV(Report):
@@ -89,15 +93,17 @@ class CSV(Report):
 
     def write(self, tagged: Tagged) -> None:
         """The rows of one recording."""
-        self._write(tagged.name, "recording", 0.0, tagged.seconds, tagged.probabilities)
-        if len(tagged.timeline) > 1:
-            for start, stop, row in zip(tagged.starts_seconds, tagged.stops_seconds, tagged.timeline, strict=True):
-                self._write(tagged.name, "window", start, stop, row)
-        self.stream.flush()
+        self.write_told(self.told(tagged))
 
-    def _write(self, name: str, part: str, start: float, stop: float, probabilities: np.ndarray) -> None:
-        for rank, (_, class_name, probability) in enumerate(self.best(probabilities), start=1):
-            self._rows.writerow([name, part, f"{start:.4f}", f"{stop:.4f}", rank, class_name, f"{probability:.6f}"])
+    def write_told(self, told: dict[str, Any]) -> None:
+        """The same of plain data."""
+        whole = {"start_seconds": 0.0, "stop_seconds": told["seconds"], "tags": told["tags"]}
+        for part, spans in (("recording", [whole]), ("window", told.get("timeline", []))):
+            for span in spans:
+                place = [told["file"], part, f"{span['start_seconds']:.4f}", f"{span['stop_seconds']:.4f}"]
+                for rank, tag in enumerate(span["tags"], start=1):
+                    self._rows.writerow([*place, rank, tag["class"], f"{tag['probability']:.6f}"])
+        self.stream.flush()
 
 
 def _clock(seconds: float) -> str:

@@ -63,7 +63,7 @@ def embed_recordings(
     windows = windows or model.windows()
     settings = {
         "model": model_name,
-        "weights": _digest_of_weights(model),
+        "weights": digest_of_weights(model),
         "level": level,
         "layer": model.layer,
         "padding": model.padding,
@@ -73,7 +73,7 @@ def embed_recordings(
         "features": vars(model.features),
         "resampler": model.resampler,
         "frame_seconds": model.frame_seconds,
-        "recordings": _digest_of_files(sources),
+        "recordings": digest_of_files(sources),
     }
     parts = Parts(target, settings)
     progress(parts.num_finished)
@@ -153,7 +153,7 @@ class _ClipRow:
         return 0, weighted_mean(self._clips, self._weights)[None]
 
 
-def _digest_of_weights(model: AudioModel) -> str:
+def digest_of_weights(model: AudioModel) -> str:
     """So that a resumed run does not mix two models of one name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -163,7 +163,7 @@ def _digest_of_weights(model: AudioModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _digest_of_files(sources: Sequence[Source]) -> str:
+def digest_of_files(sources: Sequence[Source]) -> str:
     """Names, sizes and times: the same recordings, unchanged, in the same order."""
     digest = hashlib.sha256()
     for source in sources:

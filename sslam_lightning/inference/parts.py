@@ -52,13 +52,7 @@ class Parts:
         settings = json.loads(json.dumps(settings))
         told = self.folder / "settings.json"
         if told.is_file():
-            before = json.loads(told.read_text())
-            for name in settings:
-                if before.get(name) != settings[name]:
-                    raise ValueError(
-                        f"{self.folder} is of a run with another {name} ({before.get(name)}, now {settings[name]}): run it "
-                        "again as it was, remove the folder, or name another file with --out"
-                    )
+            check_same_run(self.folder, json.loads(told.read_text()), settings)
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(told, json.dumps(settings, indent=1).encode())
@@ -144,6 +138,20 @@ class Parts:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.npz"))
+
+
+def check_same_run(place: Path, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that was begun with other settings.
+
+    Raises:
+        ValueError: naming the first that differs.
+    """
+    for name in settings:
+        if before.get(name) != settings[name]:
+            raise ValueError(
+                f"{place} is of a run with another {name} ({before.get(name)}, now {settings[name]}): run it again as it "
+                "was, remove it, or name another file with --out"
+            )
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -35,7 +35,12 @@ class Unreadable(NamedTuple):
 
 
 def tag_recordings(
-    model: AudioModel, sources: Sequence[Source], windows: Windows | None = None, batch_size: int = 8, workers: int = 2
+    model: AudioModel,
+    sources: Sequence[Source],
+    windows: Windows | None = None,
+    batch_size: int = 8,
+    workers: int = 2,
+    first: int = 0,
 ) -> Iterator[Tagged | Unreadable]:
     """Tags of one recording after the other; of each, only the probabilities of its windows are held.
 
@@ -44,6 +49,7 @@ def tag_recordings(
         sources: the recordings.
         windows: how long recordings are cut; None: as the model says.
         batch_size, workers: see :class:`~sslam_lightning.inference.recordings.Work`.
+        first: the recording to begin with.
 
     Raises:
         ValueError: the model has no head.
@@ -58,7 +64,7 @@ def tag_recordings(
     starts: list[float] = []
     weights: list[int] = []
     rows: list[np.ndarray] = []
-    for item in Work(model, windows, tags=True, batch_size=batch_size, workers=workers).run(sources):
+    for item in Work(model, windows, tags=True, batch_size=batch_size, workers=workers).run(sources, first):
         if isinstance(item, (End, Broken)):
             source = sources[item.source]
             if isinstance(item, Broken):

@@ -89,6 +89,33 @@ def test_tag_goes_on_over_what_cannot_be_read(models: dict[str, str], audio: Pat
     assert "none of 1 recordings can be read, for example" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_tag_goes_on_where_it_stopped(models, audio, tmp_path, capsys, monkeypatch, ending) -> None:
+    """Cut off in the middle of writing the second recording's line."""
+    (audio / "c.mp3").write_text("no sound")
+    command = ["tag", audio, "--model", models["finetuned"], "--out"]
+    sslam(*command, tmp_path / f"whole.{ending}", code=1)
+    out, partial = tmp_path / f"x.{ending}", tmp_path / f"x.{ending}.unfinished"
+    with monkeypatch.context() as patch:
+        patch.setattr("sslam_lightning.cli.tag_file.TagFile.finish", lambda file: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main([str(word) for word in [*command, out]])
+    settings, first, second, _ = partial.read_bytes().splitlines(keepends=True)
+    partial.write_bytes(settings + first + second[:20])
+    capsys.readouterr()
+    sslam(*command, out, "--top", 2, code=2)
+    assert f"{partial} is of a run with another top (5, now 2)" in capsys.readouterr().err
+    sslam(*command, out, code=1)
+    told = capsys.readouterr()
+    assert told.out == f"{out}: 2 recordings, 1 of them by an earlier run\n"
+    assert f"{audio / 'c.mp3'}: not readable as audio" in told.err
+    assert out.read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
+    assert len(out.read_text().splitlines()) == (2 if ending == "jsonl" else 1 + 4 * (1 + 1 + 4))
+    assert not partial.exists()
+    sslam(*command, out, code=2)
+    assert f"x.{ending} exists already: move it" in capsys.readouterr().err
+
+
 def test_tag_reads_standard_input_and_prints_a_table(models: dict[str, str], audio: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sslam_lightning", "tag", "-", "--model", models["finetuned"], "--device", "cpu"],
@@ -131,7 +158,7 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
         (["tag", "AUDIO", "--model", "none.pt"], "no checkpoint at none.pt"),
         (["tag", "none.wav", "--model", "FINETUNED"], "none.wav: no such file or folder"),
         (["tag", "AUDIO", "--model", "PRETRAINED"], "the model has no classification head, so it cannot tell classes"),
-        (["tag", "AUDIO", "--model", "FINETUNED", "--json", "--csv"], "choose one of --json and --csv"),
+        (["tag", "AUDIO", "--model", "FINETUNED", "--json", "--csv"], "choose one of --json, --csv and --out"),
         (["tag", "AUDIO", "--model", "FINETUNED", "--top", "0"], "top must be at least 1, got 0"),
         (["tag", "AUDIO", "--model", "FINETUNED", "--batch_size", "0"], "batch_size must be at least 1, got 0"),
         (["tag", "AUDIO", "--model", "FINETUNED", "--plot", "x.png"], "3 recordings do not fit into the one picture x.png"),
