@@ -10,15 +10,18 @@ from typing import NoReturn
 _HELP = """\
 sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
 
-  sslam demo                       the whole method in three minutes on synthetic sounds, without any data
-  sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
-  sslam validate|test --config FILE --ckpt_path CKPT
-  sslam predict --config FILE --ckpt_path CKPT         predictions as CSV into the run's folder
-  sslam convert SOURCE TARGET      any checkpoint (fairseq, Hugging Face, ours) to safetensors, Hugging Face or fairseq
-  sslam data scan|check|import     a manifest of your recordings; the broken ones listed with their reasons
-  sslam data stats|pack            mean and std for the recipe, class weights; fast shards
-  sslam benchmark pretrain         speed of a training step, part by part
-  sslam benchmark data             clips per second of the loading, stage by stage
+  sslam demo                                     the whole method in three minutes on synthetic sounds, without any data
+
+  sslam data scan|check|import                   a manifest of your recordings; the broken ones listed with their reasons
+  sslam data stats|pack                          mean and std for the recipe, class weights; fast shards
+  sslam fit --config FILE ...                    pre-train or fine-tune; several --config layer, later ones win
+  sslam validate|test|predict --config FILE --ckpt_path CKPT
+  sslam convert SOURCE TARGET                    checkpoints: fairseq, Hugging Face, ours; to safetensors and the others
+
+  sslam tag FILE|FOLDER|- --model MODEL          what is heard in recordings of any length
+  sslam embed FILE|FOLDER --model MODEL --out X.npz       embeddings by clip, frame or patch
+  sslam export X.onnx --model MODEL              for other programs
+  sslam benchmark pretrain|data|inference        speed, part by part
 
 Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
 What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import platform
-import resource
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +14,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
 from sslam_lightning.benchmarks.operations import step_operations
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import EncoderConfig
 from sslam_lightning.models.sizes import SIZES
 from sslam_lightning.objectives import LayerTargets, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
@@ -86,33 +83,6 @@ class Stopwatch(pl.Callback):
         self._last_end = now()
 
 
-def now() -> float:
-    """Seconds, after everything asked of the device is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def matrix_rate(precision: str, shapes: list[tuple[int, int, int]], seconds: float = 1.5) -> float:
-    """Operations per second of plain matrix products of the step's own shapes (rows, inner, columns), at its best.
-
-    The best and not the mean, because whatever else the machine does makes products slower, never faster.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
-    at_once = 50 if device == "cuda" else 1  # a GPU works through a queue
-    best = 0.0
-    for rows, inner, columns in shapes:
-        a, b = torch.randn(rows, inner, device=device).to(dtype), torch.randn(inner, columns, device=device).to(dtype)
-        a @ b
-        end = now() + seconds
-        while (start := now()) < end:
-            for _ in range(at_once):
-                a @ b
-            best = max(best, 2 * rows * inner * columns * at_once / (now() - start))
-    return best
-
-
 def run_benchmark(
     size: str,
     batch_size: int,
@@ -152,7 +122,7 @@ def run_benchmark(
     )
     grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
     hidden = module.masking.num_hidden(grid)
-    shapes = _shapes(encoder, batch_size * masks_per_clip * (grid.num_patches - hidden + 1))
+    shapes = encoder_shapes(encoder, batch_size * masks_per_clip * (grid.num_patches - hidden + 1))
     rate = matrix_rate(precision, shapes)
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
@@ -176,9 +146,7 @@ def run_benchmark(
     seconds = sorted(watch.steps)[len(watch.steps) // 2]
     floor = operations.total / rate
     result = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
-        if not torch.cuda.is_available()
-        else torch.cuda.get_device_name(),
+        "machine": machine_name(),
         "torch": torch.__version__,
         "model": size,
         "stage": stage,
@@ -193,7 +161,7 @@ def run_benchmark(
         "floor seconds": floor,
         "times the floor": seconds / floor,
         "share of the matrix rate": floor / seconds,
-        "peak memory GiB": _peak_memory_gib(),
+        "peak memory GiB": peak_memory_gib(),
         "seconds by part": {part: sorted(times)[len(times) // 2] for part, times in watch.parts.items()},
     }
     print(_table(result))
@@ -211,17 +179,6 @@ def _instrument(module: PretrainModule, watch: Stopwatch) -> None:
     module.student.encode = watch.wrap("student", module.student.encode)  # type: ignore[method-assign]
     module.decoder.forward = watch.wrap("decoder", module.decoder.forward)  # type: ignore[method-assign]
     module.teacher.follow = watch.wrap("ema", module.teacher.follow)  # type: ignore[method-assign]
-
-
-def _shapes(encoder: EncoderConfig, tokens: int) -> list[tuple[int, int, int]]:
-    hidden = round(encoder.dim * encoder.mlp_ratio)
-    return [(tokens, encoder.dim, 3 * encoder.dim), (tokens, encoder.dim, hidden), (tokens, hidden, encoder.dim)]
-
-
-def _peak_memory_gib() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
 
 
 def _table(result: dict[str, Any]) -> str:

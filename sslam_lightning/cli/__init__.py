@@ -10,8 +10,12 @@ TOOLS = {
     "demo": ("sslam_lightning.cli.tools", "demo"),
     "data": ("sslam_lightning.cli.data", "DATA_COMMANDS"),
     "convert": ("sslam_lightning.cli.convert", "convert"),
+    "tag": ("sslam_lightning.cli.tag", "tag"),
+    "embed": ("sslam_lightning.cli.embed", "embed"),
+    "export": ("sslam_lightning.cli.export", "export"),
     "benchmark": ("sslam_lightning.cli.tools", "BENCHMARKS"),
 }
+_ON_RECORDINGS = ("tag", "embed")  # any number of files and folders, then options
 
 
 def run_trainer(argv: list[str]) -> None:
@@ -25,5 +29,10 @@ def run_tool(argv: list[str]) -> Any:
     """A command of `TOOLS`; torch is not imported before its arguments are understood."""
     from jsonargparse import auto_cli
 
+    from sslam_lightning.cli.recordings import run_on_recordings
+
     module, name = TOOLS[argv[0]]
-    return auto_cli({argv[0]: getattr(import_module(module), name)}, args=argv, prog="sslam")
+    command = getattr(import_module(module), name)
+    if argv[0] in _ON_RECORDINGS:
+        return run_on_recordings(command, argv)
+    return auto_cli({argv[0]: command}, args=argv, prog="sslam")

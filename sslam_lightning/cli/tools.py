@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from sslam_lightning.cli.benchmark_inference import benchmark_inference
+
 
 def demo(folder: str = "runs/demo", seed: int = 0) -> None:
     """The whole method on synthetic soundscapes, in about three minutes on two CPU cores.
@@ -90,4 +92,9 @@ def benchmark_data(
     run_data_benchmark(manifest, workers, clips, repeats, batch_size, num_frames, masks_per_clip, recipe, step_seconds, out)
 
 
-BENCHMARKS = {"_help": "Measure speed.", "pretrain": benchmark_pretrain, "data": benchmark_data}
+BENCHMARKS = {
+    "_help": "Measure speed.",
+    "pretrain": benchmark_pretrain,
+    "data": benchmark_data,
+    "inference": benchmark_inference,
+}

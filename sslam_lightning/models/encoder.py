@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -54,12 +55,7 @@ class Encoder(nn.Module):
             keep_layers: how many of the last blocks' results to return as ``layers``.
             layer_source: which result of a block that is, see :class:`sslam_lightning.objectives.LayerTargets`.
         """
-        x = torch.cat([self.clip_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
-        if padding is not None:
-            padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)
-        x = self.input_dropout(self.input_norm(x))
-        for block in self.prenet:
-            x = block(x, padding).tokens
+        x, padding = self._enter(tokens, padding)
         layers = []
         for number, block in enumerate(self.blocks, start=1):
             before = x
@@ -72,6 +68,29 @@ class Encoder(nn.Module):
                 layers.append((feed_forward if layer_source == "feed_forward" else x)[:, 1:])
         x = self.output_norm(x)
         return Encoded(x[:, 0], x[:, 1:], tuple(layers))
+
+    def block_outputs(
+        self, tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None = None
+    ) -> Iterator[Float[Tensor, "rows clip_and_tokens dim"]]:
+        """The output of one block after the other, clip token first; the last comes out of the output norm.
+
+        For inference: what is not asked for is not computed, and no block is ever dropped.
+        """
+        x, padding = self._enter(tokens, padding)
+        for block in self.blocks[:-1]:
+            x = block(x, padding).tokens
+            yield x
+        yield self.output_norm(self.blocks[-1](x, padding).tokens)
+
+    def _enter(self, tokens: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the first of the main blocks sees: the clip token in front, normalised, through the prenet."""
+        x = torch.cat([self.clip_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
+        if padding is not None:
+            padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)
+        x = self.input_dropout(self.input_norm(x))
+        for block in self.prenet:
+            x = block(x, padding).tokens
+        return x, padding
 
     def forward(self, log_mels: Float[Tensor, "batch frames mels"]) -> Encoded:
         """Encode whole clips."""

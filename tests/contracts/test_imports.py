@@ -50,13 +50,23 @@ def test_the_layers_hold():
         "from sslam_lightning.__main__ import main\nmain(['--version'])",
         "from sslam_lightning.__main__ import main\n"
         "try: main(['demo', '--help'])\nexcept SystemExit as left: assert left.code == 0",
+        "from sslam_lightning.__main__ import main\n"
+        "try: main(['tag', '--help'])\nexcept SystemExit as left: assert left.code == 0",
     ],
-    ids=["import", "help", "version", "demo --help"],
+    ids=["import", "help", "version", "demo --help", "tag --help"],
 )
 def test_what_needs_no_torch_does_not_import_it(code, tmp_path):
     heavy = ("torch", "lightning", "torchaudio", "matplotlib")
     out = _python(f"{code}\nimport sys\nprint('HEAVY', [name for name in {heavy} if name in sys.modules])", tmp_path)
     assert out.splitlines()[-1] == "HEAVY []"
+
+
+def test_inference_does_without_lightning(tmp_path):
+    code = "import sys, sslam_lightning.inference, sslam_lightning.hear, sslam_lightning.xares\n"
+    out = _python(
+        code + "print([name for name in ('lightning', 'torchmetrics', 'wandb') if name in sys.modules])", tmp_path
+    )
+    assert out.splitlines()[-1] == "[]"
 
 
 def test_torchaudio_and_wandb_are_imported_only_where_they_are_used(tmp_path):

@@ -51,3 +51,31 @@ def test_the_command_writes_its_figures(tmp_path, capsys):
     assert 0 < sum(parts.values()) < 3 * figures["seconds per step"]
     assert figures["times the floor"] == pytest.approx(figures["seconds per step"] / figures["floor seconds"])
     assert "clips per second" in capsys.readouterr().out
+
+
+def test_the_command_embeds_files_at_every_batch_size(tmp_path, capsys, monkeypatch):
+    # What a matrix product takes is measured elsewhere; here the rate is a number that the figures must follow.
+    monkeypatch.setattr("sslam_lightning.benchmarks.inference.matrix_rate", lambda precision, shapes: 2e9)
+    out = tmp_path / "figures.json"
+    options = {
+        "size": "tiny",
+        "clip_seconds": 1.0,
+        "num_clips": 3,
+        "batch_sizes": "[1,2]",
+        "repeats": 1,
+        "file_format": "wav",
+    }
+    main(["benchmark", "inference", *(f"--{key}={value}" for key, value in options.items()), f"--out={out}"])
+    figures = json.loads(out.read_text())
+    patches = 7 * 8  # 98 frames of 10 ms
+    config = EncoderConfig(dim=96, depth=4, num_heads=4)
+    assert figures["operations per clip"] == encoder_operations(config, patches) + 2 * patches * 256 * 96
+    assert [row["batch size"] for row in figures["by batch size"]] == [1, 2]
+    for row in figures["by batch size"]:
+        assert row["clips per second at that rate"] == pytest.approx(2e9 / figures["operations per clip"])
+        share = row["clips per second"] / row["clips per second at that rate"]
+        assert row["share of the matrix rate"] == pytest.approx(share)
+    assert "share of the matrix rate" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["benchmark", "inference", "--batch_sizes=[0]"])
+    assert "batch_sizes must be at least 1, got [0]" in capsys.readouterr().err
