@@ -52,8 +52,10 @@ def test_the_layers_hold():
         "try: main(['demo', '--help'])\nexcept SystemExit as left: assert left.code == 0",
         "from sslam_lightning.__main__ import main\n"
         "try: main(['tag', '--help'])\nexcept SystemExit as left: assert left.code == 0",
+        "from sslam_lightning.__main__ import main\n"
+        "try: main(['data', 'pack', '--help'])\nexcept SystemExit as left: assert left.code == 0",
     ],
-    ids=["import", "help", "version", "demo --help", "tag --help"],
+    ids=["import", "help", "version", "demo --help", "tag --help", "data pack --help"],
 )
 def test_what_needs_no_torch_does_not_import_it(code, tmp_path):
     heavy = ("torch", "lightning", "torchaudio", "matplotlib")
@@ -69,8 +71,8 @@ def test_inference_does_without_lightning(tmp_path):
     assert out.splitlines()[-1] == "[]"
 
 
-def test_torchaudio_and_wandb_are_imported_only_where_they_are_used(tmp_path):
-    """So that the package works where torchaudio cannot be imported."""
+def test_torchaudio_and_extras_are_imported_only_where_they_are_used(tmp_path):
+    """So that the package works where torchaudio cannot be imported, and extras are not installed."""
     modules = [
         module.name
         for module in pkgutil.walk_packages(sslam_lightning.__path__, "sslam_lightning.")
@@ -78,5 +80,8 @@ def test_torchaudio_and_wandb_are_imported_only_where_they_are_used(tmp_path):
     ]
     assert len(modules) > 40
     code = f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
-    out = _python(code + "print([name for name in ('torchaudio', 'wandb', 'soxr') if name in sys.modules])", tmp_path)
+    out = _python(
+        code + "print([name for name in ('torchaudio', 'wandb', 'soxr', 'pyarrow', 'h5py') if name in sys.modules])",
+        tmp_path,
+    )
     assert out.splitlines()[-1] == "[]"

@@ -64,7 +64,9 @@ def test_the_same_for_any_number_of_workers_for_shards_and_after_an_interruption
     recordings = read_labelled(noises)
     alone = measure(recordings, FrontEnd(), str(tmp_path / "j"))
     assert not (tmp_path / "j").exists()
-    assert measure(recordings, FrontEnd(), str(tmp_path / "j"), workers=2).log_mels == alone.log_mels
+    # Workers compute with one thread, this process with as many as there are, whose sums differ in their last bits.
+    by_two = measure(recordings, FrontEnd(), str(tmp_path / "j"), workers=2).log_mels
+    assert by_two == pytest.approx(alone.log_mels, rel=1e-8)
     pack(recordings, str(tmp_path / "shards"), Packing())
     assert (
         measure(read_labelled_shards(str(tmp_path / "shards")), FrontEnd(), str(tmp_path / "j")).log_mels == alone.log_mels
