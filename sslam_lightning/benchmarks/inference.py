@@ -13,7 +13,6 @@ import torch
 
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
 from sslam_lightning.benchmarks.operations import encoder_operations
-from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.inference import AudioModel
 from sslam_lightning.inference.recordings import EncodedWindow, Work
 from sslam_lightning.inference.sources import Source
@@ -37,7 +36,6 @@ def run_inference_benchmark(
     if not batch_sizes or min(batch_sizes) < 1:
         raise ValueError(f"batch_sizes must be at least 1, got {list(batch_sizes)}")
     torch.manual_seed(0)
-    keep_freed_memory()
     model = AudioModel(Encoder(SIZES[size][0]), bf16=bf16).to("cuda" if torch.cuda.is_available() else "cpu")
     config = model.encoder.config
     num_mel = config.num_mels // config.patch_size

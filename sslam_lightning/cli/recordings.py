@@ -53,13 +53,10 @@ def open_model(
         raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
     import torch
 
-    from sslam_lightning.host_memory import keep_freed_memory
     from sslam_lightning.inference import load
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        keep_freed_memory()
     return load(model, features=features, **options).to(device)
 
 

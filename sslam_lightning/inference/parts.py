@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_PART_BYTES = 64 << 20
+_PART_BYTES = 16 << 20
 _PART_SECONDS = 60.0  # what an interruption loses at most, besides the recording under way
 _PART_STRETCHES = 4096
 
@@ -99,7 +99,9 @@ class Parts:
             counts = np.array([number + place not in left_out for place in range(len(told))])
             number += len(told)
             kept = [stretch for stretch, count in zip(told, counts, strict=True) if count]
-            if kept:
+            if len(kept) == len(told):
+                yield kept, rows
+            elif kept:
                 yield kept, rows[np.repeat(counts, [stretch.num_rows for stretch in told])]
 
     def broken(self) -> Iterator[tuple[int, str]]:
