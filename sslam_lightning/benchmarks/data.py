@@ -6,7 +6,8 @@ import json
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,17 +45,17 @@ class Clips(NamedTuple):
 
 
 class Clock:
-    """Seconds by (part, stage), the fastest of several passes over the same batch."""
+    """Seconds by stage, the fastest of several passes over the same batch or clip."""
 
     def __init__(self) -> None:
-        self._best: dict[tuple[str, int], float] = {}
+        self._best: dict[tuple[str, Hashable], float] = {}
 
-    def __call__(self, stage: str, batch: int, work: Callable[[], Result]) -> Result:
-        """Do the work of a stage on a batch, and measure it."""
+    def __call__(self, stage: str, what: Hashable, work: Callable[[], Result]) -> Result:
+        """Do the work of a stage on a batch or a clip, and measure it."""
         start = time.perf_counter()
         result = work()
         seconds = time.perf_counter() - start
-        self._best[stage, batch] = min(seconds, self._best.get((stage, batch), seconds))
+        self._best[stage, what] = min(seconds, self._best.get((stage, what), seconds))
         return result
 
     def seconds(self) -> dict[str, float]:
@@ -151,7 +152,8 @@ def _measure_ours(
     decoded = clock("decode", batch, lambda: [decode_audio(file, "clip") for file in files])
     waveforms = clock("resample", batch, lambda: [resample(w, rate_hz, _RATE_HZ) for w, rate_hz in decoded])
     dataset = RecordingDataset(recordings, _RATE_HZ)
-    clock(_WHOLE, batch, lambda: [dataset[row] for row in rows])
+    for number, row in enumerate(rows):
+        clock(_WHOLE, (batch, number), partial(dataset.__getitem__, row))
     num_samples = torch.tensor([len(waveform) for waveform in waveforms])
     padded = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
     log_mels = LogMels(num_frames=num_frames)
@@ -174,10 +176,12 @@ def _masks(rows: Tensor, num_frames: int, masks_per_clip: int) -> Tensor:
 def _measure_public(clock: Clock, batch: int, paths: list[str], num_frames: int, masks_per_clip: int) -> None:
     rng = np.random.default_rng(batch)
     grid = Grid(num_frames // _PATCH, 128 // _PATCH)
-    decoded = clock("read and decode", batch, lambda: [public_pipeline.read_clip(path) for path in paths])
-    waveforms = clock("resample", batch, lambda: [public_pipeline.resample_clip(*clip) for clip in decoded])
-    clock("log-mels", batch, lambda: [public_pipeline.log_mels_of_clip(clip, num_frames) for clip in waveforms])
-    clock("masks", batch, lambda: [public_pipeline.masks_of_clip(grid, masks_per_clip, rng) for _ in paths])
+    for number, path in enumerate(paths):  # one clip through all stages, then the next, as its workers do
+        key = (batch, number)
+        decoded = clock("read and decode", key, partial(public_pipeline.read_clip, path))
+        waveform = clock("resample", key, partial(public_pipeline.resample_clip, *decoded))
+        clock("log-mels", key, partial(public_pipeline.log_mels_of_clip, waveform, num_frames))
+        clock("masks", key, partial(public_pipeline.masks_of_clip, grid, masks_per_clip, rng))
 
 
 def _loader_rate(found: Clips, workers: int, batch_size: int) -> float:

@@ -48,8 +48,11 @@ class SincResampler:
         outputs, inputs = self._ratio
         num_resampled = -(-len(waveform) * outputs // inputs)
         periods = -(-num_resampled // self._period_out)
-        padded = torch.zeros((periods - 1) * self._period_in + self._reach + self._width)
-        padded[self._width : self._width + len(waveform)] = waveform[: len(padded) - self._width]
+        padded = torch.empty((periods - 1) * self._period_in + self._reach + self._width)
+        end = self._width + len(waveform)
+        padded[: self._width] = 0.0
+        padded[self._width : end] = waveform[: len(padded) - self._width]
+        padded[end:] = 0.0
         resampled = torch.empty(periods, self._period_out)
         column = 0
         for first, taps in self._groups:
