@@ -146,6 +146,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--data.num_trains", "3"], "there is no setting data.num_trains: did you mean num_train?"),
         (["--model.encoder.dimm", "16"], "there is no setting model.encoder.dimm: did you mean dim?"),
         (["--model.utterance.wieght", "2"], "there is no setting model.utterance.wieght: did you mean weight?"),
+        (["--model.num_train", "2"], "there is no setting model.num_train in this place"),
         (["--trainer.xyzzy", "2"], "there is no setting trainer.xyzzy (see"),
         (["--data", "sslam_lightning.data.NoSuchData"], "NoSuchData"),
         (["--model", "sslam_lightning.PretrainModul"], "PretrainModul"),
