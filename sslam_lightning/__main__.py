@@ -14,12 +14,13 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test --config FILE --ckpt_path CKPT
   sslam predict --config FILE --ckpt_path CKPT         predictions as CSV into the run's folder
+  sslam plan --config FILE ...     what a run will be: memory, epochs, time, differences from the published recipe
   sslam benchmark pretrain         speed of a training step, part by part
 
 Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
 What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)
 What a class in a recipe knows:           sslam fit --model.help sslam_lightning.PretrainModule
-What a run will be, without running it:   sslam fit --config FILE --print_config
+All settings of a run, without running it: sslam fit --config FILE --print_config
 Resume a run:                             sslam fit --config FILE --ckpt_path RUN/checkpoints/last.ckpt
 Set SSLAM_DEBUG=1 to see where in the code an error comes from.
 """
@@ -51,6 +52,10 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning.cli import run_tool
 
         run_tool(argv)
+    elif argv[0] == "plan":
+        from sslam_lightning.cli.plan import run_plan
+
+        run_plan(argv[1:])
     else:
         from sslam_lightning.cli import run_trainer
 

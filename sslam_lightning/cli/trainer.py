@@ -22,13 +22,14 @@ from sslam_lightning.training.module import AudioModule
 
 # Lightning's advice to itself, and hints that do not apply here.
 _NOISE = (
-    "args. parameter is intended to run from within Python",
+    "args parameter is intended to run from within Python",
     "is smaller than the logging interval",
     "checkpoints exists and is not empty",
     "LeafSpec",
     "transfer_batch_to_device",
     "module.s. in eval mode at the start",
     "does not have many workers",
+    "returned a view tensor",
 )
 
 
