@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
 from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
@@ -156,6 +158,11 @@ class AudioModule(pl.LightningModule):
         optimizer.register_step_post_hook(self._note_update)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Make the update, unless the guard refuses it: then neither schedule nor teacher hear of one."""
+        with contextlib.suppress(UpdateSkipped):
+            super().optimizer_step(*args, **kwargs)
+
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Advance with every real update; fp16's loss scaler skips those whose gradients are not finite."""
         if self._updated:
@@ -173,6 +180,9 @@ class AudioModule(pl.LightningModule):
         by_norm = gradient_clip_algorithm in (None, "norm")
         limit = gradient_clip_val if gradient_clip_val and by_norm else math.inf
         norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        guard = next((c for c in self.trainer.callbacks if isinstance(c, LossGuard)), None)  # type: ignore[attr-defined]
+        if guard and not guard.allows(self.trainer, norm):
+            raise UpdateSkipped
         if math.isfinite(limit):
             torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         if gradient_clip_val and not by_norm:

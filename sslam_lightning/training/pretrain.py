@@ -200,7 +200,8 @@ class PretrainModule(AudioModule):
     def follow_centre(self, targets: Float[Tensor, "clips dim"]) -> None:
         """DINO's centre follows the targets, after the step that used it."""
         if self.dino and self.centre is not None and self.training:
-            self.centre = self.dino.moved_centre(self.centre, targets)
+            moved = self.dino.moved_centre(self.centre, targets)
+            self.centre = torch.where(moved.isfinite().all(), moved, self.centre)  # a lost step must not lose it for good
 
     def sum_and_log(
         self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"]
