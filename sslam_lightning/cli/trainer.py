@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, Throughput
+from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, Throughput
 from sslam_lightning.training.module import AudioModule
 
 # Lightning's advice to itself, and hints that do not apply here.
@@ -147,6 +147,17 @@ class SSLAMCLI(LightningCLI):
                 callback.save_last = True if callback.save_last is None else callback.save_last
         return trainer
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """What the machine does to a run is said in one line."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            from sslam_lightning.cli.trouble import MachineTrouble, explain_trouble
+
+            if line := explain_trouble(error, self.trainer, self.model, self.datamodule):
+                raise MachineTrouble(line) from error
+            raise
+
     def before_fit(self) -> None:
         """What is wrong with the data is said once, before processes are started for several devices."""
         self.datamodule.read_ahead(self.subcommand)
@@ -168,7 +179,8 @@ class SSLAMCLI(LightningCLI):
         if wants_bar and not any(isinstance(callback, ProgressBar) for callback in configured):
             # Every refresh fetches the loss from the device, which then waits: not at every step.
             configured = [TQDMProgressBar(refresh_rate=10), *configured]
-        return [LossGuard(), Throughput(), *configured]
+        guards = [guard for guard in (LossGuard, PeerWatch) if not any(isinstance(c, guard) for c in configured)]
+        return [*(guard() for guard in guards), Throughput(), *configured]
 
 
 def _check_checkpoint(path: Path) -> None:

@@ -49,6 +49,11 @@ def wait_for(jobs: Sequence[subprocess.Popen[str]], seconds: float = 240) -> lis
             job.kill()
 
 
+def run_alone(script: str, *arguments: object) -> None:
+    """One process that starts others by itself."""
+    run_together(script, *arguments, ranks=1)
+
+
 def run_together(script: str, *arguments: object, ranks: int = 2) -> None:
     """Start, wait, and expect that all end well."""
     jobs = start(script, *arguments, ranks=ranks)

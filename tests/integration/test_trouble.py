@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from processes import run_alone
 from tiny import copy_of, ema_callback, pretrain, soundscapes, trainer
 
 from sslam_lightning.schedules import warmup_cosine
@@ -47,8 +51,7 @@ def test_a_lost_update_is_skipped_and_counts_for_nothing(tmp_path):
     config = module.optimizer_config
     assert runner.optimizers[0].param_groups[0]["lr"] == warmup_cosine(6, config.lr, 0.0, config.warmup_updates, 8)
     assert int(next(iter(runner.optimizers[0].state.values()))["step"]) == 6
-    with (tmp_path / "not_finite_clips.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(tmp_path / "not_finite_clips.csv")
     assert [row["update"] for row in rows] == ["2"] * 8 + ["3"] * 8
     assert all(row["clip"].startswith("synthetic/train/") for row in rows)
 
@@ -57,7 +60,65 @@ def test_too_many_lost_updates_end_the_run(tmp_path):
     runner = trainer(tmp_path, Lossy({4, 5, 6, 7}, 2), max_epochs=2)
     with (
         pytest.warns(UserWarning, match="is skipped"),
-        pytest.raises(NotFinite, match="in update 7 and the 2 before it; the clips are listed in .*not_finite_clips.csv"),
+        pytest.raises(NotFinite, match=r"in update 7 and the 2 before it; the clips are listed in .*not_finite_clips\.csv"),
     ):
         runner.fit(pretrain(), soundscapes(24, batch_size=4))
     assert ema_callback(runner).updates == 4
+
+
+# Several processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Two processes for every kind of trouble, all at the same time: their exit codes and what they printed."""
+    folder = tmp_path_factory.mktemp("trouble")
+    run_alone("trouble_job.py", folder)
+    codes = json.loads((folder / "codes.json").read_text())
+    assert len(codes) == 5
+    return {
+        kind: {
+            "codes": pair,
+            "outputs": [(folder / kind / f"output{rank}.txt").read_text() for rank in (0, 1)],
+            "folder": folder / kind,
+        }
+        for kind, pair in codes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("hangs", "nothing has moved for 9 s: rank 1 stands still in batch 3 (forward), and the others wait"),
+        ("is stopped", "rank 1 has given no sign of life for"),
+        ("fails", "sslam: rank 0 ends; rank 1 failed: the disk of rank 1 is on fire"),
+    ],
+)
+def test_all_end_and_say_which_rank(kind, told, jobs):
+    job = jobs[kind]
+    assert all(code not in (0, None) for code in job["codes"]), job
+    assert told in job["outputs"][0], job["outputs"][0][-2000:]
+    assert "rank 1" in job["outputs"][0]
+
+
+def test_a_killed_rank_ends_the_others(jobs):
+    codes = jobs["is killed"]["codes"]
+    assert codes[1] == -9
+    assert codes[0] not in (0, None)
+
+
+def test_an_update_that_one_rank_loses_is_skipped_by_all(jobs):
+    job = jobs["loses a loss"]
+    assert job["codes"] == [0, 0], job["outputs"]
+    ranks = [torch.load(job["folder"] / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert [(rank["updates"], rank["step"]) for rank in ranks] == [(5, 6), (5, 6)]
+    assert all(torch.equal(ranks[1]["state"][name], value) for name, value in ranks[0]["state"].items())
+    assert all(value.isfinite().all() for value in ranks[0]["state"].values())
+    listed = [_rows(job["folder"] / f"not_finite_clips{rank}.csv") for rank in ("", "_rank1")]
+    assert [[row["update"] for row in rows] for rows in listed] == [["3", "3"], ["3", "3"]]
+    assert not {row["clip"] for row in listed[0]} & {row["clip"] for row in listed[1]}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))

@@ -3,7 +3,17 @@
 from sslam_lightning.training.callbacks.collapse_guard import CollapseGuard, GuardConfig
 from sslam_lightning.training.callbacks.ema_teacher import EMAConfig, EMATeacher
 from sslam_lightning.training.callbacks.loss_guard import LossGuard
+from sslam_lightning.training.callbacks.peer_watch import PeerWatch
 from sslam_lightning.training.callbacks.prediction_writer import PredictionWriter
 from sslam_lightning.training.callbacks.throughput import Throughput
 
-__all__ = ["CollapseGuard", "EMAConfig", "EMATeacher", "GuardConfig", "LossGuard", "PredictionWriter", "Throughput"]
+__all__ = [
+    "CollapseGuard",
+    "EMAConfig",
+    "EMATeacher",
+    "GuardConfig",
+    "LossGuard",
+    "PeerWatch",
+    "PredictionWriter",
+    "Throughput",
+]

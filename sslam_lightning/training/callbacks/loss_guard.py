@@ -99,8 +99,8 @@ class LossGuard(pl.Callback):
         self._check(trainer)
         if self._in_a_row:
             raise NotFinite(
-                f"the loss or its gradients became NaN or infinite in update {self._step}, right before a checkpoint, which "
-                f"was not written, earlier ones are kept. {_ADVICE}"
+                f"the loss or its gradients became NaN or infinite in update {self._step}, right before a checkpoint, "
+                f"which was not written, earlier ones are kept. {_ADVICE}"
             )
         lost = next((name for name, weight in _floats(pl_module) if not torch.isfinite(weight).all()), None)
         if not trainer.strategy.reduce_boolean_decision(lost is None, all=True):

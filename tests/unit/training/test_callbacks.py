@@ -187,7 +187,8 @@ def test_all_batches_of_a_lost_update_are_listed(tmp_path) -> None:
     end_batch(guard, fake_trainer(0), torch.tensor(float("nan")), ("a",))  # accumulates, so nothing is said yet
     with pytest.raises(NotFinite, match="in update 1;"):
         end_batch(guard, fake_trainer(1, default_root_dir=tmp_path), torch.tensor(1.0), ("b",))
-    assert [row.split(",")[-1] for row in (tmp_path / "not_finite_clips.csv").read_text().splitlines()] == ["clip", "a", "b"]
+    rows = (tmp_path / "not_finite_clips.csv").read_text().splitlines()
+    assert [row.split(",")[-1] for row in rows] == ["clip", "a", "b"]
 
 
 def test_where_the_loss_scaler_skips_the_guard_only_counts() -> None:
