@@ -6,11 +6,13 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -18,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, Throughput
+from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
 
 # Lightning's advice to itself, and hints that do not apply here.
@@ -68,6 +71,9 @@ class KeepConfig(SaveConfigCallback):
             resumption += 1
             target = folder / f"config_resumed_{resumption}.yaml"
         self.parser.save(self.config, target, skip_none=False, overwrite=False, multifile=False)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_settings(yaml.safe_load(target.read_text()))
 
 
 class SSLAMCLI(LightningCLI):
@@ -118,6 +124,19 @@ class SSLAMCLI(LightningCLI):
             _check_checkpoint(Path(path))
         if subcommand != "fit":
             super()._parse_ckpt_path()
+
+    def before_instantiate_classes(self) -> None:
+        """Loggers keep what they write in the run's folder, and W&B goes on with a run that is resumed."""
+        trainer = self._get(self.config, "trainer")
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        for logger in loggers:
+            name = getattr(logger, "class_path", "")
+            if name.endswith("TensorBoardLogger") and find_spec("tensorboard") is None:
+                raise ValueError("TensorBoard is not installed: pip install 'sslam-lightning[tensorboard]', or log to CSV")
+            if name.endswith(("TensorBoardLogger", "WandbRun")) and not logger.init_args.save_dir:
+                logger.init_args.save_dir = trainer.default_root_dir
+            if name.endswith("WandbRun"):
+                logger.init_args.resume = bool(self._get(self.config, "ckpt_path", default=None))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add what every run needs: guards, throughput, a CSV log and checkpoints unless configured."""

@@ -22,6 +22,7 @@ from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training import FinetuneModule, PretrainModule
+from sslam_lightning.training.callbacks import OnlineKNN, Pictures
 
 CONFIGS = config_folder()
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -152,6 +153,9 @@ def test_overlays(path, somewhere):
         _assert_whole(cli)
         if path.stem == "wandb":
             assert isinstance(cli.trainer.logger, WandbLogger)
+        if path.stem == "watch_pretrain":  # beside the recipe's own
+            kinds = [type(callback) for callback in cli.trainer.callbacks]
+            assert [kinds.count(kind) for kind in (ModelCheckpoint, Pictures, OnlineKNN)] == [1, 1, 1]
         elif path.parent.name != "trainer":  # overridden by HERE, as there may be no GPU
             assert cli.config.as_dict() != _settings(recipe)
 

@@ -28,8 +28,8 @@ class Sign(NamedTuple):
     @classmethod
     def read(cls, text: str) -> Sign:
         """The inverse of ``str``."""
-        *counts, phase = text.split(" ", 3)
-        return cls(*map(int, counts), phase)
+        beat, batches, collectives, phase = text.split(" ", 3)
+        return cls(int(beat), int(batches), int(collectives), phase)
 
     def __str__(self) -> str:
         return f"{self.beat} {self.batches} {self.collectives} {self.phase}"
@@ -61,7 +61,7 @@ class Judge:
                 self._heard[rank] = now
             if sign[1:] != last[1:]:
                 self._moved[rank] = now
-            self._last[rank] = sign
+        self._last = list(signs)
         running = [rank for rank, sign in enumerate(signs) if sign.phase != _DONE]
         for rank in running:
             sign = signs[rank]
@@ -74,9 +74,9 @@ class Judge:
                 )
         if not running or now - max(self._moved[rank] for rank in running) <= self.hung_after_seconds:
             return None
-        last = min(signs[rank].place for rank in running)
-        behind = [rank for rank in running if signs[rank].place == last]
-        where = f"batch {last[0] + 1} ({PHASES[last[2]]})"
+        furthest_back = min(signs[rank].place for rank in running)
+        behind = [rank for rank in running if signs[rank].place == furthest_back]
+        where = f"batch {furthest_back[0] + 1} ({PHASES[furthest_back[2]]})"
         who = f"rank {behind[0]} stands" if len(behind) == 1 else f"ranks {', '.join(map(str, behind))} stand"
         others = "" if len(behind) == len(running) else ", and the others wait"
         return f"nothing has moved for {self.hung_after_seconds:.0f} s: {who} still in {where}{others}"
@@ -137,7 +137,7 @@ class PeerWatch(pl.Callback):
         """Next."""
         self._sign = self._sign._replace(batches=self._sign.batches + 1, phase="data")
 
-    on_validation_batch_end = on_train_batch_end
+    on_validation_batch_end = on_train_batch_end  # type: ignore[assignment]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The others may go on without this process."""
