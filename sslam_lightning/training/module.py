@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float, Int
+from lightning.fabric.utilities.data import AttributeDict
 from torch import Tensor, nn
 
 from sslam_lightning.features import LogMels
@@ -41,6 +42,11 @@ class AudioModule(pl.LightningModule):
         self._updated = False  # the optimizer has stepped since the schedule did
         self._has_weights = False  # a fit or a checkpoint has set them: nothing else may
         self._shared_out = False  # among devices
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """The settings as plain data: a logger writes them to a file, and objects would stop it."""
+        return AttributeDict(plain(dict(super().hparams_initial)))
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
         """Normalised log-mels of a batch, in float32 on the batch's device."""
