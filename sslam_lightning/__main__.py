@@ -14,6 +14,7 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
 
   sslam data scan|check|import                   a manifest of your recordings; the broken ones listed with their reasons
   sslam data stats|pack                          mean and std for the recipe, class weights; fast shards
+  sslam plan --config FILE ...                   what a run will be: memory, epochs, time, differences from the published recipe
   sslam fit --config FILE ...                    pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test|predict --config FILE --ckpt_path CKPT
   sslam convert SOURCE TARGET                    checkpoints: fairseq, Hugging Face, ours; to safetensors and the others
@@ -26,7 +27,7 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
 Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
 What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)
 What a class in a recipe knows:           sslam fit --model.help sslam_lightning.PretrainModule
-What a run will be, without running it:   sslam fit --config FILE --print_config
+All settings of a run, without running it: sslam fit --config FILE --print_config
 Resume a run:                             sslam fit --config RUN/config.yaml --ckpt_path last
 Set SSLAM_DEBUG=1 to see where in the code an error comes from.
 """
@@ -54,6 +55,10 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning import __version__
 
         print(__version__)
+    elif argv[0] == "plan":
+        from sslam_lightning.cli.plan import run_plan
+
+        run_plan(argv[1:])
     else:
         from sslam_lightning.cli import TOOLS, run_tool, run_trainer
 

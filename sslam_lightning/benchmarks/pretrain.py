@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
 from sslam_lightning.benchmarks.operations import step_operations
@@ -22,8 +23,20 @@ from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models.sizes import SIZES
 from sslam_lightning.objectives import LayerTargets, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
+from sslam_lightning.training.callbacks import LossGuard, PeerWatch, Throughput
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.types import Grid
+
+_WATCHING = "logging and callbacks"
+_STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+    "allows",  # of the loss guard, whom the module asks
+)
 
 
 class Stopwatch(pl.Callback):
@@ -35,13 +48,21 @@ class Stopwatch(pl.Callback):
         self.steps: list[float] = []
         self._step: dict[str, float] = defaultdict(float)
         self._begin = self._last_end = 0.0
+        self._inner: list[float] = []  # seconds of the parts within each part that is being measured
+        self._measured = 0.0  # seconds of all parts so far
 
     @contextlib.contextmanager
     def measuring(self, part: str) -> Iterator[None]:
-        """Add the time inside to a part of the current step."""
+        """Add the time inside to a part of the current step, without that of other parts within."""
         start = now()
+        self._inner.append(0.0)
         yield
-        self._step[part] += now() - start
+        seconds, inner = now() - start, self._inner.pop()
+        self._step[part] += seconds - inner
+        if self._inner:
+            self._inner[-1] += seconds
+        else:
+            self._measured += seconds
 
     def wrap(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, measured."""
@@ -54,13 +75,21 @@ class Stopwatch(pl.Callback):
         return measured
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of the first step's data."""
-        self._last_end = now()
+        """Measure what watches the run: the other callbacks and all logging. Start the clock of the first step's data."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            for name in _STEP_HOOKS:
+                overridden = getattr(type(callback), name, None) is not getattr(pl.Callback, name, None)
+                if callback is not self and overridden:
+                    setattr(callback, name, self.wrap(_WATCHING, getattr(callback, name)))
+        connector = trainer._logger_connector
+        for holder, name in ((pl_module, "log"), (pl_module, "sum_and_log"), (connector, "update_train_step_metrics")):
+            setattr(holder, name, self.wrap(_WATCHING, getattr(holder, name)))
+        self._last_end, self._measured = now(), 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """What passed since the last step was waiting for data, and Lightning."""
         self._begin = now()
-        self._step["data and loop"] += self._begin - self._last_end
+        self._step["data and loop"] += self._begin - self._last_end - self._measured
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
         """Backward begins."""
@@ -69,18 +98,18 @@ class Stopwatch(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Backward ends, the optimizer (with clipping) begins."""
         self._step["backward"] += now() - self._mark
-        self._mark = now()
+        self._mark, self._measured = now(), 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Close the books of a step. This callback stands behind the others, so their time is in the step."""
         end = now()
-        self._step["optimizer"] += end - self._mark - self._step.get("ema", 0.0)
+        self._step["optimizer"] += end - self._mark - self._measured
         if batch_idx >= self.warmup_steps:
             self.steps.append(end - self._last_end)
             for part, seconds in self._step.items():
                 self.parts[part].append(seconds)
         self._step.clear()
-        self._last_end = now()
+        self._last_end, self._measured = now(), 0.0
 
 
 def run_benchmark(
@@ -132,15 +161,17 @@ def run_benchmark(
             devices=1,
             gradient_clip_val=4.0,
             limit_val_batches=0,
-            logger=False,
+            logger=CSVLogger(folder),
+            log_every_n_steps=1,  # the most that logging can cost
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[watch],
+            callbacks=[LossGuard(), PeerWatch(), Throughput(), watch],
             default_root_dir=folder,
         )
         trainer.fit(module, data)
 
     shared = module.mixing.num_shared(grid.time) * grid.mel if module.mixing else 0
+    watching = [sum(pair) for pair in zip(watch.parts[_WATCHING], watch.parts["ema"], strict=True)]
     operations = step_operations(encoder, decoder, batch_size, masks_per_clip, grid.num_patches, hidden, shared)
     rate = max(rate, matrix_rate(precision, shapes))  # before and after: rates drift on shared machines
     seconds = sorted(watch.steps)[len(watch.steps) // 2]
@@ -161,6 +192,7 @@ def run_benchmark(
         "floor seconds": floor,
         "times the floor": seconds / floor,
         "share of the matrix rate": floor / seconds,
+        "logging, callbacks and EMA, share of a step": sorted(watching)[len(watching) // 2] / seconds,
         "peak memory GiB": peak_memory_gib(),
         "seconds by part": {part: sorted(times)[len(times) // 2] for part, times in watch.parts.items()},
     }
@@ -184,10 +216,10 @@ def _instrument(module: PretrainModule, watch: Stopwatch) -> None:
 def _table(result: dict[str, Any]) -> str:
     total, parts = result["seconds per step"], result["seconds by part"]
     lines = [
-        f"{name:<26}{value:.4g}" if isinstance(value, float) else f"{name:<26}{value}"
+        f"{name:<44}{value:.4g}" if isinstance(value, float) else f"{name:<44}{value}"
         for name, value in result.items()
         if value is not parts
     ]
     lines.append("seconds by part")
-    lines += [f"  {part:<24}{seconds:8.3f}  {seconds / total:6.1%}" for part, seconds in parts.items()]
+    lines += [f"  {part:<42}{seconds:8.3f}  {seconds / total:6.1%}" for part, seconds in parts.items()]
     return "\n".join(lines)

@@ -6,10 +6,12 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -18,7 +20,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from sslam_lightning.checkpoints import check_resumable, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, Throughput
+from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, Throughput
+from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
 
 # Lightning's advice to itself, and hints that do not apply here.
@@ -30,6 +33,7 @@ _NOISE = (
     "transfer_batch_to_device",
     "module.s. in eval mode at the start",
     "does not have many workers",
+    "returned a view tensor",
 )
 
 
@@ -68,6 +72,9 @@ class KeepConfig(SaveConfigCallback):
             resumption += 1
             target = folder / f"config_resumed_{resumption}.yaml"
         self.parser.save(self.config, target, skip_none=False, overwrite=False, multifile=False)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_settings(yaml.safe_load(target.read_text()))
 
 
 class SSLAMCLI(LightningCLI):
@@ -123,6 +130,19 @@ class SSLAMCLI(LightningCLI):
         if subcommand != "fit":
             super()._parse_ckpt_path()
 
+    def before_instantiate_classes(self) -> None:
+        """Loggers keep what they write in the run's folder, and W&B goes on with a run that is resumed."""
+        trainer = self._get(self.config, "trainer")
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        for logger in loggers:
+            name = getattr(logger, "class_path", "")
+            if name.endswith("TensorBoardLogger") and find_spec("tensorboard") is None:
+                raise ValueError("TensorBoard is not installed: pip install 'sslam-lightning[tensorboard]', or log to CSV")
+            if name.endswith(("TensorBoardLogger", "WandbRun")) and not logger.init_args.save_dir:
+                logger.init_args.save_dir = trainer.default_root_dir
+            if name.endswith("WandbRun"):
+                logger.init_args.resume = bool(self._get(self.config, "ckpt_path", default=None))
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add what every run needs: guards, throughput, a CSV log and checkpoints unless configured."""
         settings = self._get(self.config_init, "trainer", default={})
@@ -151,6 +171,17 @@ class SSLAMCLI(LightningCLI):
                 callback.save_last = True if callback.save_last is None else callback.save_last
         return trainer
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """What the machine does to a run is said in one line."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            from sslam_lightning.cli.trouble import MachineTrouble, explain_trouble
+
+            if line := explain_trouble(error, self.trainer, self.model, self.datamodule):
+                raise MachineTrouble(line) from error
+            raise
+
     def before_fit(self) -> None:
         """What is wrong with the data is said once, before processes are started for several devices."""
         self.datamodule.read_ahead(self.subcommand)
@@ -172,7 +203,8 @@ class SSLAMCLI(LightningCLI):
         if wants_bar and not any(isinstance(callback, ProgressBar) for callback in configured):
             # Every refresh fetches the loss from the device, which then waits: not at every step.
             configured = [TQDMProgressBar(refresh_rate=10), *configured]
-        return [LossGuard(), Throughput(), *configured]
+        guards = [guard for guard in (LossGuard, PeerWatch) if not any(isinstance(c, guard) for c in configured)]
+        return [*(guard() for guard in guards), Throughput(), *configured]
 
 
 def _last_checkpoint(settings: Any) -> str | None:

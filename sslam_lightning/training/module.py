@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float, Int
+from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
@@ -19,10 +21,12 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch
+from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
 from sslam_lightning.training.checkpoint_io import save_atomically
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
 from sslam_lightning.training.resume import find_place, gradients_in_flight, keep_place, restore_gradients
+from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
 from sslam_lightning.types import Batch
 
 
@@ -44,6 +48,12 @@ class AudioModule(pl.LightningModule):
         self._updated = False  # the optimizer has stepped since the schedule did
         self._has_weights = False  # a fit or a checkpoint has set them: nothing else may
         self._resumed: dict[str, Any] | None = None  # what a checkpoint says of the place where it was saved
+        self._shared_out = False  # among devices
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """The settings as plain data: a logger writes them to a file, and objects would stop it."""
+        return AttributeDict(plain(dict(super().hparams_initial)))
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
         """Normalised log-mels of a batch, in float32 on the batch's device."""
@@ -65,7 +75,16 @@ class AudioModule(pl.LightningModule):
         return (self.trainer.global_step + 1) % max(1, self.trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
 
     def no_loss(self) -> Float[Tensor, ""]:
-        """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for."""
+        """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for.
+
+        Raises:
+            ValueError: if weights are shared out: the other ranks wait for this one to gather them block by block.
+        """
+        if self.is_sharded:
+            raise ValueError(
+                f"rank {self.global_rank} can read too few clips of its batch for a step, which FSDP does not take: "
+                "leave out the broken files, or train with --trainer.strategy=ddp"
+            )
         parameters = (p for part in self.learning_parts() for p in part.parameters() if p.requires_grad)
         return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
@@ -96,6 +115,21 @@ class AudioModule(pl.LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         """Broken clips are watched, however the trainer is built."""
         return [BrokenClipWatch()]
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether every device holds only its share of the weights."""
+        return self._trainer is not None and isinstance(self.trainer.strategy, ShardedStrategy)
+
+    def configure_model(self) -> None:
+        """Share out the weights if the trainer's strategy asks for it; they have to be whole to start from others."""
+        if not self.is_sharded or self._shared_out:
+            return
+        if self.trainer.precision == "16-mixed":
+            raise ValueError("FSDP is not tested with the loss scaler of fp16: set trainer.precision to bf16-mixed")
+        self._shared_out = True
+        self._start()
+        shard(self.sharded_parts(), self.device_mesh["data_parallel"])  # type: ignore[index]
 
     def on_fit_start(self) -> None:
         """Start from ``init_from``, unless a run is being resumed; whatever is saved is saved atomically."""
@@ -134,6 +168,10 @@ class AudioModule(pl.LightningModule):
         """The modules that ``compile`` compiles, each by itself."""
         raise NotImplementedError
 
+    def sharded_parts(self) -> Sequence[nn.Module]:
+        """The modules that FSDP shares out."""
+        return self.learning_parts()
+
     def build_optimizers(self, num_blocks: int) -> Any:
         """AdamW and its schedule; the cosine ends where the trainer ends unless configured otherwise."""
         config = self.optimizer_config
@@ -146,6 +184,11 @@ class AudioModule(pl.LightningModule):
         scheduler = ScheduledLR(optimizer, config, int(max_updates))
         optimizer.register_step_post_hook(self._note_update)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Make the update, unless the guard refuses it: then neither schedule nor teacher hear of one."""
+        with contextlib.suppress(UpdateSkipped):
+            super().optimizer_step(*args, **kwargs)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Advance with every real update; fp16's loss scaler skips those whose gradients are not finite."""
@@ -163,10 +206,12 @@ class AudioModule(pl.LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         by_norm = gradient_clip_algorithm in (None, "norm")
         limit = gradient_clip_val if gradient_clip_val and by_norm else math.inf
+        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        guard = next((c for c in self.trainer.callbacks if isinstance(c, LossGuard)), None)  # type: ignore[attr-defined]
+        if guard and not guard.allows(self.trainer, norm):
+            raise UpdateSkipped
         if math.isfinite(limit):
-            norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        else:
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         if gradient_clip_val and not by_norm:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         self.log("gradient_norm", norm)

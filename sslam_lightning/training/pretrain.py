@@ -165,12 +165,13 @@ class PretrainModule(AudioModule):
 
     def sit_out(self) -> Float[Tensor, ""]:
         """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
+        no_loss = self.no_loss()
         nothing = torch.zeros(0, self.student.config.dim, device=self.device)
         self.follow_centre(nothing)
         if torch.distributed.is_initialized() and self.is_time_to_log():
             for _ in ("prediction_variance", "target_variance"):
                 variance_indicator(nothing)
-        return self.no_loss()
+        return no_loss
 
     def losses(
         self,
@@ -200,7 +201,8 @@ class PretrainModule(AudioModule):
     def follow_centre(self, targets: Float[Tensor, "clips dim"]) -> None:
         """DINO's centre follows the targets, after the step that used it."""
         if self.dino and self.centre is not None and self.training:
-            self.centre = self.dino.moved_centre(self.centre, targets)
+            moved = self.dino.moved_centre(self.centre, targets)
+            self.centre = torch.where(moved.isfinite().all(), moved, self.centre)  # a lost step must not lose it for good
 
     def sum_and_log(
         self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"]
@@ -278,6 +280,10 @@ class PretrainModule(AudioModule):
     def learning_parts(self) -> Sequence[nn.Module]:
         """Student, decoder and, where there is one, the reconstruction head."""
         return [part for part in (self.student, self.decoder, self.reconstruction_head) if part is not None]
+
+    def sharded_parts(self) -> Sequence[nn.Module]:
+        """What learns, and the teacher, in the same shares as the student that it follows."""
+        return [*self.learning_parts(), self.teacher.encoder]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
         """All blocks and the decoder."""

@@ -17,6 +17,7 @@ from lightning.pytorch.loops.loop import _Loop
 from torch import Tensor, distributed, nn
 
 from sslam_lightning.data.loader import ClipLoader
+from sslam_lightning.training.sharding import share_of, whole
 
 
 def keep_place(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
@@ -82,7 +83,7 @@ def gradients_in_flight(trainer: pl.Trainer, module: nn.Module) -> dict[str, Ten
     accumulating = _counting(trainer)._should_accumulate() and trainer.fit_loop.epoch_loop.batch_idx >= 0
     if not accumulating or _batch_is_broken_off(trainer):
         return None
-    return {name: _of_all_ranks(p.grad) for name, p in module.named_parameters() if p.grad is not None}
+    return {name: _of_all_ranks(whole(p.grad)) for name, p in module.named_parameters() if p.grad is not None}
 
 
 def restore_gradients(trainer: pl.Trainer, module: nn.Module, gradients: dict[str, Tensor]) -> None:
@@ -91,7 +92,7 @@ def restore_gradients(trainer: pl.Trainer, module: nn.Module, gradients: dict[st
         if name in gradients:
             ranks = gradients[name]
             own = ranks[trainer.global_rank] if len(ranks) == trainer.world_size else ranks.mean(dim=0)
-            parameter.grad = own.to(parameter.device, copy=True)
+            parameter.grad = share_of(own.to(parameter.device, copy=True), parameter)
 
 
 def _of_all_ranks(gradient: Tensor) -> Tensor:
