@@ -14,7 +14,7 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
 
   sslam data scan|check|import                   a manifest of your recordings; the broken ones listed with their reasons
   sslam data stats|pack                          mean and std for the recipe, class weights; fast shards
-  sslam plan --config FILE ...                   what a run will be: memory, epochs, time, differences from the published recipe
+  sslam plan --config FILE ...                   what a run will be: memory, epochs, time, differences from its paper
   sslam fit --config FILE ...                    pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test|predict --config FILE --ckpt_path CKPT
   sslam convert SOURCE TARGET                    checkpoints: fairseq, Hugging Face, ours; to safetensors and the others
