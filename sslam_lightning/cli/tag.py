@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Literal
@@ -108,7 +109,7 @@ def tag(
 
 def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:
     """Which picture belongs to which recording; none may exist."""
-    if plot is None:
+    if plot is None or not names:
         return {}
     from sslam_lightning.inference.sources import STANDARD_INPUT
 
@@ -118,9 +119,12 @@ def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:
             raise ValueError(f"{len(names)} recordings do not fit into the one picture {plot}: set --plot to a folder")
         pictures = {names[0]: target}
     else:
-        flat = [name.strip("./\\").replace("/", "_").replace("\\", "_") for name in names]
-        flat = ["standard_input" if name == STANDARD_INPUT else file for name, file in zip(names, flat, strict=True)]
-        pictures = {name: target / f"{file}.png" for name, file in zip(names, flat, strict=True)}
+        paths = {name: os.path.abspath(name) for name in names if name != STANDARD_INPUT}
+        root = os.path.commonpath([os.path.dirname(path) for path in paths.values()]) if paths else ""
+        inside = {
+            name: os.path.relpath(path, root) for name, path in paths.items()
+        }  # with the folders that tell them apart
+        pictures = {name: target / f"{inside.get(name, 'standard_input')}.png" for name in names}
     for picture in pictures.values():
         if picture.exists():
             raise FileExistsError(f"{picture} exists already: move it, or name another place with --plot")

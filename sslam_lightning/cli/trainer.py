@@ -214,6 +214,8 @@ def _last_checkpoint(settings: Any) -> str | None:
     configured = [callback.get("init_args", {}).get("dirpath") for callback in callbacks]
     folder = next((folder for folder in configured if folder), Path(settings["default_root_dir"]) / "checkpoints")
     newest = newest_whole_checkpoint(folder)
+    if newest.path is None and newest.passed_over:
+        raise ValueError(f"none of the checkpoints in {folder} can be opened; {newest.passed_over[0]}")
     told = f"resuming from {newest.path}" if newest.path else f"no checkpoint in {folder} yet, starting from the beginning"
     if getattr(rank_zero_only, "rank", 0) == 0:
         print(*(f"sslam: {line}" for line in (*newest.passed_over, told)), sep="\n", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sslam_lightning.types import Batch
@@ -90,9 +91,10 @@ class BrokenClips:
         other._num_reported = self._num_reported
         return other
 
-    def state_dict(self) -> dict[str, Any]:
-        """As plain data, for a checkpoint."""
-        return {"epoch": self._epoch, "counts": list(self.counts), "reasons": dict(self.reasons)}
+    def state_dict(self, most_reasons: int | None = None) -> dict[str, Any]:
+        """As plain data; for a checkpoint with the first reasons alone, which would fill it."""
+        reasons = dict(islice(self.reasons.items(), most_reasons))
+        return {"epoch": self._epoch, "counts": list(self.counts), "reasons": reasons}
 
     def add(self, state: Mapping[str, Any]) -> None:
         """Take over what another process met: an earlier run, or another rank."""

@@ -34,6 +34,10 @@ class ClipDataset(Dataset[Clip | BrokenClip], ABC):
         """What messages call a clip, without reading it: its file, where it has one."""
         return f"clip {index}"
 
+    def fingerprint(self) -> str:
+        """What clips there are, in their order, where the data set can tell."""
+        return ""
+
 
 class RecordingDataset(ClipDataset):
     """Map-style data set of mono clips at one sample rate, each as long as its file.
@@ -67,6 +71,10 @@ class RecordingDataset(ClipDataset):
 
     def __len__(self) -> int:
         return len(self.recordings)
+
+    def fingerprint(self) -> str:
+        """A digest of the names."""
+        return self.recordings.names.fingerprint()
 
     def name(self, index: int) -> str:
         """The file."""

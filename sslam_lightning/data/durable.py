@@ -30,20 +30,28 @@ def only_one_run(path: str) -> Iterator[None]:
     Raises:
         OSError: another run holds it.
     """
-    if fcntl is None:  # no such locks on this system
-        yield
-        return
     with open(path, "rb") as file:
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise OSError(f"another run is working on {path}: wait for it, or end it") from None
-                time.sleep(0.05)
+        hold(file, path)
         yield
+
+
+def hold(file: IO[bytes], path: str) -> None:
+    """Keep every other run from this file until it is closed.
+
+    Raises:
+        OSError: another run holds it.
+    """
+    if fcntl is None:  # no such locks on this system
+        return
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise OSError(f"another run is working on {path}: wait for it, or end it") from None
+            time.sleep(0.05)
 
 
 @contextmanager

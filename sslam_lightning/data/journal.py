@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sslam_lightning.data.durable import cannot_write
+from sslam_lightning.data.durable import cannot_write, hold
 
 
 class Journal:
@@ -21,7 +21,7 @@ class Journal:
 
     Raises:
         FileExistsError: the journal is of other work.
-        OSError: the disk is full, the folder read-only.
+        OSError: the disk is full, the folder read-only, another run is writing it.
     """
 
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
@@ -29,21 +29,20 @@ class Journal:
         self.num_done = 0  # results that are there already
         first = json.dumps(settings) + "\n"
         try:
-            if not os.path.exists(path):
-                os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-                with open(path, "xb") as file:
-                    file.write(first.encode("ascii"))
-            else:
-                self._resume(first)
-            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by remove
-        except FileExistsError:
-            raise
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by close and remove
         except OSError as error:
             raise cannot_write(path, error) from error
+        hold(self._file, path)  # before a look inside: another run may be writing
+        self._resume(first.encode("ascii"))
 
-    def _resume(self, first: str) -> None:
+    def _resume(self, first: bytes) -> None:
+        if os.fstat(self._file.fileno()).st_size == 0:
+            self._write(first)
+            return
         with open(self.path, "r+b") as file:
-            if file.readline() != first.encode("ascii"):
+            if file.readline() != first:
+                self._file.close()
                 raise FileExistsError(
                     f"{self.path} is of other files or settings: give the same, or delete it to start anew"
                 )
@@ -56,7 +55,9 @@ class Journal:
 
     def append(self, result: Any) -> None:
         """Add the next result; it survives the end of this process."""
-        line = json.dumps(result).encode("ascii") + b"\n"
+        self._write(json.dumps(result).encode("ascii") + b"\n")
+
+    def _write(self, line: bytes) -> None:
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -75,8 +76,8 @@ class Journal:
 
     def remove(self) -> None:
         """The work is done."""
-        self._file.close()
         os.unlink(self.path)
+        self._file.close()
 
 
 def fingerprint(*parts: Iterable[str]) -> str:

@@ -75,6 +75,7 @@ class ClipLoader(DataLoader[Any]):
         self.worker_timeout_seconds = worker_timeout_seconds
         self._handed_out = _Place(0, 0, 0)
         self._resumed = (0, 0)  # epoch, clips
+        self._names: str | None = None  # the fingerprint of the data set's
         options.setdefault("collate_fn", collate)
         if options.get("num_workers"):
             options["timeout"] = min(_LOOK_SECONDS, worker_timeout_seconds or _LOOK_SECONDS)
@@ -109,7 +110,7 @@ class ClipLoader(DataLoader[Any]):
         if self._handed_out.epoch == sampler.epoch:
             clips = self._handed_out.before_last if broken_off else self._handed_out.clips
         over = sampler.num_batches(clips) == 0
-        return {"epoch": sampler.epoch, "clips": clips, "over": over, "order": _order_settings(sampler)}
+        return {"epoch": sampler.epoch, "clips": clips, "over": over, "order": self._order_settings(sampler)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there.
@@ -120,7 +121,7 @@ class ClipLoader(DataLoader[Any]):
         sampler = self.sampler
         if not isinstance(sampler, EpochSampler) or not state:
             return
-        now = _order_settings(sampler)
+        now = self._order_settings(sampler)
         changed = [name for name in now if now[name] != state["order"][name]]
         clips = sampler.num_samples if state["over"] else state["clips"]
         if clips and changed and not state["over"]:
@@ -167,6 +168,19 @@ class ClipLoader(DataLoader[Any]):
         file = f"while reading {' or '.join(names)}" if names else "between two files"
         return f"a data worker {what} {file}; data.num_workers: 0 reads in the main process"
 
+    def _order_settings(self, sampler: EpochSampler) -> dict[str, Any]:
+        """What the order of an epoch depends on."""
+        if self._names is None:
+            self._names = self.dataset.clips.fingerprint()  # type: ignore[attr-defined]
+        weights: Tensor | None = sampler.weights
+        return {
+            "clips": sampler.num_clips,
+            "names": self._names,
+            "seed": sampler.seed,
+            "samples_per_epoch": sampler.samples_per_epoch,
+            "sum_of_weights": None if weights is None else float(weights.sum()),
+        }
+
     def _naming_files(self) -> Iterator[Batch]:
         batches = super().__iter__()
         waited = 0.0
@@ -185,16 +199,6 @@ class ClipLoader(DataLoader[Any]):
                 raise
             waited = 0.0
             yield batch
-
-
-def _order_settings(sampler: EpochSampler) -> dict[str, Any]:
-    weights: Tensor | None = sampler.weights
-    return {
-        "clips": sampler.num_clips,
-        "seed": sampler.seed,
-        "samples_per_epoch": sampler.samples_per_epoch,
-        "sum_of_weights": None if weights is None else float(weights.sum()),
-    }
 
 
 def _exit(code: int | None) -> str:

@@ -25,6 +25,7 @@ Split = Literal["train", "val", "test"]
 
 _SPLITS: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 _JUDGE_AFTER_CLIPS = 50
+_MOST_REASONS_KEPT = 10_000  # in a checkpoint
 
 
 class AudioDataModule(LightningDataModule, ABC):
@@ -145,7 +146,7 @@ class AudioDataModule(LightningDataModule, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """The broken clips so far, of all ranks."""
-        return {"broken": self._broken_on_all_ranks().state_dict()}
+        return {"broken": self._broken_on_all_ranks().state_dict(_MOST_REASONS_KEPT)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting, on one rank, where training goes on."""

@@ -6,6 +6,7 @@ about 100 MB, and worker processes share them (reference counts of objects would
 
 from __future__ import annotations
 
+import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,6 +49,12 @@ class PackedStrings(Sequence[str]):
             for end in self._ends[first : first + 4096].tolist():
                 yield str(data[start:end], "utf-8", "surrogateescape")
                 start = end
+
+    def fingerprint(self) -> str:
+        """A digest of the strings and their order."""
+        digest = hashlib.blake2b((self._ends - self._ends[0]).tobytes(), digest_size=8)
+        digest.update(self._bytes[self._ends[0] : self._ends[-1]].tobytes())
+        return digest.hexdigest()
 
     @overload
     def __getitem__(self, index: int) -> str: ...

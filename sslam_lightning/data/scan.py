@@ -14,7 +14,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
-from sslam_lightning.data.durable import only_one_run, refuse_existing
+from sslam_lightning.data.durable import refuse_existing
 from sslam_lightning.data.inspection import Found, Standards, inspect, relative_name
 from sslam_lightning.data.journal import Journal, fingerprint
 from sslam_lightning.data.labels import LABEL_SEPARATOR
@@ -116,14 +116,13 @@ def write_manifest(listing: Listing, manifest: str, standards: Standards, worker
     rows = range(journal.num_done, len(listing.names))
     with (
         closing(journal),
-        only_one_run(journal.path),
         progress(len(listing.names), what, unit="file", done=journal.num_done) as bar,
     ):
         for result in ordered_map(_look, _Work(listing, standards), rows, workers, _crashed):
             journal.append(result)
             bar.update()
-    scanned = _write(listing, manifest, rejected, journal)
-    journal.remove()
+        scanned = _write(listing, manifest, rejected, journal)
+        journal.remove()
     if not scanned.num_good:
         raise ValueError(f"none of the {len(listing.names)} files is good, so there is no manifest; {rejected} says why")
     return scanned

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, resample
-from sslam_lightning.data.durable import new_file, only_one_run, refuse_existing
+from sslam_lightning.data.durable import new_file, refuse_existing
 from sslam_lightning.data.journal import Journal, fingerprint
 from sslam_lightning.data.parallel import ordered_map, progress
 from sslam_lightning.data.recordings import Recordings, make_recordings
@@ -93,7 +93,7 @@ def measure(recordings: Recordings, front_end: FrontEnd, journal_path: str, work
     journal = Journal(journal_path, settings)
     chunks = range(journal.num_done, -(-len(recordings) // _CHUNK_CLIPS))
     done = min(journal.num_done * _CHUNK_CLIPS, len(recordings))
-    with closing(journal), only_one_run(journal.path), progress(len(recordings), "stats", done=done) as bar:
+    with closing(journal), progress(len(recordings), "stats", done=done) as bar:
         for number, result in enumerate(ordered_map(_measure_chunk, _Work(recordings, front_end), chunks, workers)):
             journal.append(result)
             bar.update(len(_rows(chunks[number], recordings)))

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torchmetrics import MaxMetric, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -207,15 +206,12 @@ class FinetuneModule(AudioModule):
         weights = read_weights(path)
         weights.check_architecture(self.encoder.config)
         load_strictly(self.encoder, weights.part(self.init_part), self.init_part, weights.source)
-        if weights.head is None:
-            return
-        if len(weights.head["linear.bias"]) == self.num_classes:
+        if weights.head and len(weights.head["linear.bias"]) == self.num_classes:
             load_strictly(self.head, weights.head, "head", weights.source)
-        else:
-            rank_zero_info(
-                f"{weights.source} has a head for {len(weights.head['linear.bias'])} classes, this model one for "
-                f"{self.num_classes}: the head starts fresh"
-            )
+            self.tell_start(weights, [self.init_part, "head"])
+            return
+        theirs = f" (the file's is for {len(weights.head['linear.bias'])} classes)" if weights.head else ""
+        self.tell_start(weights, [self.init_part], [f"head for {self.num_classes} classes{theirs}"])
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """Encoder and head; parameters of a frozen encoder do not learn."""

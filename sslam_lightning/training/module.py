@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from sslam_lightning.checkpoints import check_names_and_shapes
+from sslam_lightning.checkpoints import Weights, check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
@@ -159,6 +160,16 @@ class AudioModule(pl.LightningModule):
     def start_from(self, path: str) -> None:
         """Take over the weights of a checkpoint."""
         raise NotImplementedError
+
+    @staticmethod
+    def tell_start(weights: Weights, taken: Sequence[str], fresh: Sequence[str] = ()) -> None:
+        """Say once what a start took from a checkpoint, what it did not, and what begins anew."""
+        holds = [name for name in ("student", "teacher", "decoder", "reconstruction", "head") if getattr(weights, name)]
+        left = [*(name for name in holds if name not in taken), *weights.unused]
+        told = {"took": taken, "left": left, "starts fresh": fresh}
+        rank_zero_info(
+            f"{weights.source}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in told.items() if names)
+        )
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """The modules that the optimizer trains, those of the encoder by the encoder's own names."""

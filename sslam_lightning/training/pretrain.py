@@ -266,12 +266,21 @@ class PretrainModule(AudioModule):
         """
         weights = read_weights(path)
         weights.check_architecture(self.student.config)
-        load_strictly(self.student, weights.student, "student", weights.source)
-        load_strictly(self.teacher.encoder, weights.teacher or weights.student, "teacher", weights.source)
-        if weights.decoder:
-            load_strictly(self.decoder, weights.decoder, "decoder", weights.source)
-        if weights.reconstruction and self.reconstruction_head:
-            load_strictly(self.reconstruction_head, weights.reconstruction, "reconstruction head", weights.source)
+        parts = {
+            "student": (self.student, weights.student),
+            "teacher": (self.teacher.encoder, weights.teacher or weights.student),
+            "decoder": (self.decoder, weights.decoder),
+            "reconstruction": (self.reconstruction_head, weights.reconstruction),
+        }
+        taken: list[str] = []
+        fresh: list[str] = []
+        for name, (module, state) in parts.items():
+            if module is None:
+                continue
+            if state:
+                load_strictly(module, state, name, weights.source)
+            (taken if state else fresh).append(name)
+        self.tell_start(weights, taken, fresh)
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""

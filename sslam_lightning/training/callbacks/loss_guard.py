@@ -94,10 +94,11 @@ class LossGuard(pl.Callback):
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Never write lost weights over whole ones: a gradient may be NaN where the loss is not.
 
-        Weights behind which no update is finite may be lost without being NaN, so they end the run as well.
+        Weights behind which no update is finite may be lost without being NaN, so they end the run as well; but fp16's loss
+        scaler skips an update now and then by intention, and a checkpoint may fall there.
         """
         self._check(trainer)
-        if self._in_a_row:
+        if self._in_a_row and trainer.precision != "16-mixed":
             raise NotFinite(
                 f"the loss or its gradients became NaN or infinite in update {self._step}, right before a checkpoint, "
                 f"which was not written, earlier ones are kept. {_ADVICE}"

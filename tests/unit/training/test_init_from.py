@@ -108,13 +108,16 @@ def test_another_number_of_classes_starts_a_fresh_head(tmp_path, caplog, form: A
     fresh = {name: value.clone() for name, value in other.head.state_dict().items()}
     with caplog.at_level(logging.INFO, "lightning.pytorch.utilities.rank_zero"):
         same.start_from(str(tmp_path / "model"))
-        assert caplog.messages == []
+        assert caplog.messages == [f"{tmp_path / 'model'}: took student, head"]
+        caplog.clear()
         other.start_from(str(tmp_path / "model"))
     assert_same(same.head, weights.head)
     assert_same(other.head, fresh)
     assert_same(other.encoder, weights.student)
     path = tmp_path / "model"
-    assert caplog.messages == [f"{path} has a head for 3 classes, this model one for 5: the head starts fresh"]
+    assert caplog.messages == [
+        f"{path}: took student; left head; starts fresh head for 5 classes (the file's is for 3 classes)"
+    ]
 
 
 @pytest.mark.parametrize(
