@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+_OF_THE_TRAINER = ("fit", "validate", "test", "predict")
 _HELP = """\
 sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
 
@@ -62,6 +63,8 @@ def _dispatch(argv: list[str]) -> None:
     else:
         from sslam_lightning.cli import TOOLS, run_tool, run_trainer
 
+        if not argv[0].startswith("-") and argv[0] not in (commands := [*_OF_THE_TRAINER, *TOOLS, "plan"]):
+            raise ValueError(f"there is no command {argv[0]}, only {', '.join(commands)}")
         (run_tool if argv[0] in TOOLS else run_trainer)(argv)
 
 

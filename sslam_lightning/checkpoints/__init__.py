@@ -5,7 +5,7 @@ from sslam_lightning.checkpoints.fairseq import from_fairseq
 from sslam_lightning.checkpoints.hub import push_to_hub
 from sslam_lightning.checkpoints.load import load_classifier, load_encoder
 from sslam_lightning.checkpoints.newest import Newest, newest_whole_checkpoint
-from sslam_lightning.checkpoints.read import read_weights
+from sslam_lightning.checkpoints.read import check_source, read_weights
 from sslam_lightning.checkpoints.resume import check_resumable
 from sslam_lightning.checkpoints.strictly import check_names_and_shapes, load_strictly
 from sslam_lightning.checkpoints.weights import Weights
@@ -16,6 +16,7 @@ __all__ = [
     "Weights",
     "check_names_and_shapes",
     "check_resumable",
+    "check_source",
     "convert",
     "from_fairseq",
     "load_classifier",

@@ -43,6 +43,12 @@ def read_weights(source: str | Path) -> Weights:
     raise FileNotFoundError(f"no checkpoint at {source}")
 
 
+def check_source(source: str | Path) -> None:
+    """Raise FileNotFoundError unless there is such a path, or the name may be one of the Hub's."""
+    if not Path(source).exists() and not is_hub_id(str(source)):
+        raise FileNotFoundError(f"no checkpoint at {source}")
+
+
 def _from_file(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         raise ValueError(f"{path} holds weights without their configuration: name the folder that holds both")

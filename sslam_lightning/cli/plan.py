@@ -75,6 +75,8 @@ class PlanCLI(SSLAMCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What only a plan asks for."""
         super().add_arguments_to_parser(parser)
+        for name in ("ckpt_path", "weights_only"):  # a run's own config.yaml has them, a plan needs none
+            parser.add_argument(f"--{name}", default=None, help="Of `sslam fit`; makes no difference here.")
         parser.add_argument(
             "--clips_per_second", type=float | None, default=None, help="Speed of all devices together, for the time."
         )

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sslam_lightning.checkpoints import check_resumable, newest_whole_checkpoint
+from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, Throughput
@@ -104,7 +104,7 @@ class SSLAMCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser with short errors."""
-        parser = Parser(**kwargs)
+        parser = Parser(**{**kwargs, "allow_abbrev": False})  # or a misspelt --trainer.max_step would be max_steps
         parser.add_argument(
             "-c", "--config", action=_config_action(), help="Path to a configuration file; several layer, later ones win."
         )
@@ -183,7 +183,9 @@ class SSLAMCLI(LightningCLI):
             raise
 
     def before_fit(self) -> None:
-        """What is wrong with the data is said once, before processes are started for several devices."""
+        """What is wrong with data and checkpoint is said once, before processes are started for several devices."""
+        if self.model.init_from:
+            check_source(self.model.init_from)
         self.datamodule.read_ahead(self.subcommand)
 
     before_validate = before_test = before_predict = before_fit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -233,7 +234,11 @@ class AudioModule(pl.LightningModule):
         if self._trainer is not None:
             keep_place(self.trainer, checkpoint)
             checkpoint["gradients_in_flight"] = gradients_in_flight(self.trainer, self)
-        checkpoint["hyper_parameters"] = plain(dict(checkpoint.get("hyper_parameters", {})))
+        known = inspect.signature(type(self)).parameters  # the command line also hands on what another module takes
+        given = {
+            name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name[0] == "_" or name in known
+        }
+        checkpoint["hyper_parameters"] = plain(given)
         checkpoint["hyper_parameters"].setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

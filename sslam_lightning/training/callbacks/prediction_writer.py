@@ -27,7 +27,7 @@ class PredictionWriter(BasePredictionWriter):
         if trainer.world_size > 1:
             self.path = self.path.with_stem(f"{self.path.stem}_rank{trainer.global_rank}")
         if stage == "predict" and self.path.exists():
-            raise FileExistsError(f"{self.path} exists already: move it, or name another file with path")
+            raise FileExistsError(f"{self.path} exists already: move it away")
 
     def write_on_batch_end(
         self,
