@@ -9,6 +9,7 @@ from torch import nn
 
 from sslam_lightning.checkpoints.fairseq import from_fairseq, model_section
 from sslam_lightning.checkpoints.lightning import from_lightning
+from sslam_lightning.checkpoints.mae_ast import from_mae_ast
 from sslam_lightning.checkpoints.weights import State, Weights
 
 
@@ -30,6 +31,8 @@ def read_weights(path: str | Path) -> Weights:
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
         return from_lightning(content, str(path))
     if isinstance(content, dict) and isinstance(content.get("model"), dict) and isinstance(content.get("cfg"), dict):
+        if "decoder_mask_emb" in content["model"]:
+            return from_mae_ast(content["model"], content["cfg"].get("model") or {}, str(path))
         return from_fairseq(content["model"], model_section(content["cfg"], str(path)), str(path))
     raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg) nor one of this project")
 

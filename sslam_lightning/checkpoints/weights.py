@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import DecoderConfig, EncoderConfig, TransformerDecoderConfig
 
 State = dict[str, Tensor]
 
@@ -21,11 +21,12 @@ class Weights(NamedTuple):
     encoder: EncoderConfig
     student: State
     teacher: State | None = None
-    decoder_config: DecoderConfig | None = None
+    decoder_config: DecoderConfig | TransformerDecoderConfig | None = None
     decoder: State | None = None
     reconstruction: State | None = None
     head: State | None = None
     unused: tuple[str, ...] = ()
+    contrast: State | None = None  # MAE-AST's second read-out of the decoder
 
     def check_architecture(self, config: EncoderConfig) -> None:
         """Refuse what no shape tells: weights of one architecture load into another and mean nothing there.

@@ -17,7 +17,7 @@ from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
-from sslam_lightning.types import Batch
+from sslam_lightning.types import AnyBatch, Batch
 
 
 class AudioModule(pl.LightningModule):
@@ -28,7 +28,7 @@ class AudioModule(pl.LightningModule):
     never stopped.
     """
 
-    def __init__(self, features: LogMels, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
+    def __init__(self, features: LogMels | None, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
         super().__init__()
         self.features = features
         self.optimizer_config = optimizer
@@ -40,9 +40,10 @@ class AudioModule(pl.LightningModule):
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
         """Normalised log-mels of a batch, in float32 on the batch's device."""
+        assert self.features is not None, "a front-end that reads the batch itself has no log-mels"
         return self.features(batch.waveforms, batch.num_samples)
 
-    def clip_keys(self, batch: Batch) -> Int[Tensor, "batch"]:
+    def clip_keys(self, batch: AnyBatch) -> Int[Tensor, "batch"]:
         """The key of every clip's random draws in this epoch. Evaluation draws the same at every epoch."""
         return clip_keys(batch.index, self.seed, self.current_epoch if self.training else -1)
 
@@ -66,23 +67,29 @@ class AudioModule(pl.LightningModule):
         """Check that the data fits; compile if asked to."""
         data = getattr(self.trainer, "datamodule", None)
         rate = getattr(data, "sample_rate_hz", None)
-        if rate is not None and rate != self.features.sample_rate_hz:
+        if self.features and rate is not None and rate != self.features.sample_rate_hz:
             raise ValueError(f"the model expects audio at {self.features.sample_rate_hz} Hz, the data comes at {rate} Hz")
         if self.compile_blocks:
             for part in self.compiled_parts():
                 part.compile()
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
         """Refuse clips that are too short by name while their lengths are still at hand, then move the batch."""
-        too_short = batch.num_samples < self.features.min_samples
+        if self.features and isinstance(batch, Batch):
+            what = f"one patch of {self.features.patch_frames} frames"
+            self.refuse_short(batch, self.features.min_samples, f"{what} takes", f" at {self.features.sample_rate_hz} Hz")
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    @staticmethod
+    def refuse_short(batch: Batch, min_samples: int, what: str, where: str = "") -> None:
+        """Name the first clip that has fewer samples than the smallest that the model can take."""
+        too_short = batch.num_samples < min_samples
         if too_short.any():
             row = int(too_short.int().argmax())
             raise ValueError(
-                f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but one patch of "
-                f"{self.features.patch_frames} frames takes {self.features.min_samples} at "
-                f"{self.features.sample_rate_hz} Hz: leave out shorter clips"
+                f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but {what} {min_samples}{where}: "
+                "leave out shorter clips"
             )
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_fit_start(self) -> None:
         """Start from ``init_from``, unless a run is being resumed."""

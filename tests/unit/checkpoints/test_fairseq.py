@@ -105,7 +105,7 @@ def test_unknown_keys_are_listed(config: EncoderConfig, decoder_config: DecoderC
 def test_other_models_are_refused(config: EncoderConfig, decoder_config: DecoderConfig, missing: str, named: str) -> None:
     _, state = pretrained(config, decoder_config)
     del state[missing]
-    with pytest.raises(ValueError, match=rf"a file is not an EAT or SSLAM checkpoint: .*{named}"):
+    with pytest.raises(ValueError, match=rf"a file is not an EAT, SSLAM or data2vec 2.0 checkpoint: .*{named}"):
         from_fairseq(state, MODEL_CFG, "a file")
 
 

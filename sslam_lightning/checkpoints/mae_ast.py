@@ -1,0 +1,113 @@
+"""The names of MAE-AST's public checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslam_lightning.checkpoints.weights import State, Weights
+from sslam_lightning.layers.block import NormOrder
+from sslam_lightning.models import EncoderConfig, SpectrogramTokensConfig, TransformerDecoderConfig
+
+_BLOCK = {
+    "self_attn.out_proj": "attn.proj",
+    "self_attn_layer_norm": "norm1",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+    "final_layer_norm": "norm2",
+}
+# (their name, our part, our name): the first pattern that matches the whole key wins. {norm}: of the input or the output.
+_RENAMES = [
+    (r"post_extract_proj\.(.*)", "encoder", r"front_end.proj.\1"),
+    (r"batch_norm\.(.*)", "encoder", r"front_end.norm.\1"),
+    (r"post_enc_proj\.(.*)", "decoder", r"input_proj.\1"),
+    (r"decoder_mask_emb", "decoder", "mask_token"),
+    (r"final_proj_reconstruction\.(.*)", "reconstruction", r"\1"),
+    (r"final_proj_classification\.(.*)", "contrast", r"\1"),
+    # Tables that are formulas, and parameters that the public model holds but never uses.
+    (r"(?:enc|dec)_sine_pos_embed\.pe|encoder_mask_emb|layer_norm\..*", "nothing", "nothing"),
+]
+
+
+def rename(state: Mapping[str, Tensor], pre_norm: bool) -> tuple[dict[str, State], tuple[str, ...]]:
+    """Sort a state with MAE-AST's names into our parts; also the keys that no rule knows."""
+    norm = "output_norm" if pre_norm else "input_norm"
+    parts: dict[str, State] = defaultdict(dict)
+    unknown = []
+    for key, value in state.items():
+        if match := re.fullmatch(r"(encoder|decoder)\.layer_norm\.(.*)", key):
+            parts[match[1]][f"{norm}.{match[2]}"] = value
+        elif match := re.fullmatch(r"(encoder|decoder)\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(.*)", key):
+            parts[match[1]].setdefault(f"blocks.{match[2]}.attn.qkv.{match[4]}", torch.empty(0))  # see below
+        elif match := re.fullmatch(r"(encoder|decoder)\.layers\.(\d+)\.(.*)\.(weight|bias)", key):
+            parts[match[1]][f"blocks.{match[2]}.{_BLOCK.get(match[3], match[3])}.{match[4]}"] = value
+        else:
+            for pattern, part, ours in _RENAMES:
+                if match := re.fullmatch(pattern, key):
+                    parts[part][match.expand(ours)] = value
+                    break
+            else:
+                unknown.append(key)
+    for part in ("encoder", "decoder"):  # queries, keys and values are one layer of ours
+        for name in [name for name in parts[part] if ".attn.qkv." in name]:
+            _, block, _, _, kind = name.split(".")
+            theirs = (f"{part}.layers.{block}.self_attn.{each}_proj.{kind}" for each in "qkv")
+            parts[part][name] = torch.cat([state[each] for each in theirs])
+    return parts, tuple(unknown)
+
+
+def from_mae_ast(state: Mapping[str, Tensor], cfg: Mapping[str, Any], source: str) -> Weights:
+    """Weights and configuration of a MAE-AST model.
+
+    Args:
+        state: the model's state.
+        cfg: the model's configuration in its own words.
+        source: what to call this checkpoint in messages.
+
+    Raises:
+        ValueError: if a part of the model is missing.
+    """
+    order: NormOrder = "pre" if cfg.get("layer_norm_first") else "post"
+    try:
+        parts, unknown = rename(state, order == "pre")
+        encoder, decoder = parts["encoder"], parts["decoder"]
+        dim, decoder_dim = len(encoder["front_end.proj.bias"]), len(decoder["mask_token"])
+        hidden_dim = len(encoder["blocks.0.mlp.fc1.bias"])
+        front_end = SpectrogramTokensConfig(cfg["ast_kernel_size_time"], cfg["ast_kernel_size_chan"])
+        num_heads = cfg["encoder_attention_heads"]
+    except KeyError as error:
+        raise ValueError(f"{source} is not a MAE-AST checkpoint: {error} is missing") from None
+    return Weights(
+        source,
+        EncoderConfig(
+            dim=dim,
+            depth=_count(encoder),
+            num_heads=num_heads,
+            mlp_ratio=hidden_dim / dim,
+            norm_order=order,
+            norm_eps=1e-5,
+            front_end=front_end,
+            clip_token=False,
+        ),
+        encoder,
+        decoder_config=TransformerDecoderConfig(
+            dim=decoder_dim,
+            depth=_count(decoder),
+            num_heads=num_heads,
+            mlp_ratio=hidden_dim / decoder_dim,
+            norm_order=order,
+        ),
+        decoder=decoder,
+        reconstruction=parts.get("reconstruction"),
+        contrast=parts.get("contrast"),
+        unused=unknown,
+    )
+
+
+def _count(state: State) -> int:
+    return len({name.split(".")[1] for name in state if name.startswith("blocks.")})
