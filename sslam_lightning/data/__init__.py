@@ -1,27 +1,33 @@
-"""Recordings on disk, or made up, as batches of waveforms with labels."""
+"""Recordings on disk, or made up, as batches of waveforms with labels; and folders of images and text."""
 
 from sslam_lightning.data.audio import UnreadableAudio, read_audio, resample
+from sslam_lightning.data.audio_folder import AudioFolderDataModule
 from sslam_lightning.data.audioset import AudioSetDataModule
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, RecordingDataset
 from sslam_lightning.data.esc50 import ESC50DataModule
+from sslam_lightning.data.images import ImageFolderDataModule
 from sslam_lightning.data.manifest import read_manifest
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.data.recordings import Recordings, class_balanced_weights, make_recordings
 from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
+from sslam_lightning.data.text import TextDataModule
 
 __all__ = [
     "AudioDataModule",
+    "AudioFolderDataModule",
     "AudioSetDataModule",
     "BrokenClip",
     "ClipDataset",
     "ESC50DataModule",
     "EpochSampler",
+    "ImageFolderDataModule",
     "RecordingDataset",
     "Recordings",
     "SyntheticDataModule",
     "SyntheticDataset",
+    "TextDataModule",
     "UnreadableAudio",
     "class_balanced_weights",
     "collate",

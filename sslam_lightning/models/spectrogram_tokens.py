@@ -21,11 +21,13 @@ class SpectrogramTokensConfig(FrontEndConfig):
         token_frames: frames of a token.
         token_mels: mels of a token.
         num_mels: mels of the input.
+        dropout: on the embedded tokens, before positions are added.
     """
 
     token_frames: int = 16
     token_mels: int = 16
     num_mels: int = 128
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.token_frames < 1 or self.token_mels < 1 or self.num_mels % self.token_mels:
@@ -52,6 +54,7 @@ class SpectrogramTokens(FrontEnd):
         self.num_values = config.token_frames * config.token_mels
         self.norm = nn.BatchNorm2d(1, affine=False)
         self.proj = nn.Linear(self.num_values, dim)
+        self.dropout = nn.Dropout(config.dropout)
         self._positions = torch.empty(0, dim)
 
     def grid(self, clips: Float[Tensor, "batch frames mels"]) -> Grid:
@@ -77,7 +80,7 @@ class SpectrogramTokens(FrontEnd):
 
     def embed_patches(self, patches: Float[Tensor, "batch tokens values"]) -> Float[Tensor, "batch tokens dim"]:
         """Tokens of what :meth:`patchify` returns, positions added."""
-        tokens = self.proj(patches)
+        tokens = self.dropout(self.proj(patches))
         if self._positions.shape[0] < tokens.shape[1] or self._positions.device != tokens.device:
             with torch.inference_mode(False):
                 self._positions = sinusoidal_positions(tokens.shape[1], tokens.shape[2]).to(tokens.device)

@@ -17,7 +17,17 @@ from sslam_lightning.layers import keep_visible, repeat_rows
 from sslam_lightning.masking import InverseBlockMask, MaskSampler
 from sslam_lightning.metrics import variance_indicator
 from sslam_lightning.mixing import Mixer
-from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig, Readings, Teacher
+from sslam_lightning.models import (
+    ConvDecoder,
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    Readings,
+    Teacher,
+    TextConfig,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+)
 from sslam_lightning.models.teacher import TeacherParts
 from sslam_lightning.objectives import Dino, LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
 from sslam_lightning.objectives.source_retention import retain_sources
@@ -35,7 +45,7 @@ class PretrainModule(AudioModule):
 
     Args:
         encoder: size and switches of student and teacher.
-        decoder: size of the decoder.
+        decoder: size of the convolutional decoder.
         features: log-mels and their normalisation; None for front-ends that read waveforms, images or text themselves.
         masking: which patches are hidden.
         masks_per_clip: masked copies of every clip in a step.
@@ -48,6 +58,7 @@ class PretrainModule(AudioModule):
         source_retention: mixtures against both of their sources; needs ``mixing``.
         ema: how the teacher follows.
         teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
+        transformer_decoder: a decoder of transformer blocks in place of the convolutional one (BAT); None is the latter.
         guard: when to stop a run that collapses.
         optimizer: AdamW and its schedule.
         init_from: a checkpoint to start from (ours or fairseq's): student, teacher and decoder, as far as it has them.
@@ -73,6 +84,7 @@ class PretrainModule(AudioModule):
         source_retention: SourceRetention | None = None,
         ema: EMAConfig = EMAConfig(),
         teacher_parts: TeacherParts = "encoder",
+        transformer_decoder: TransformerDecoderConfig | None = None,
         guard: GuardConfig = GuardConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
         init_from: str | None = None,
@@ -101,7 +113,11 @@ class PretrainModule(AudioModule):
         self.ema, self.guard, self.init_from = ema, guard, init_from
 
         self.student = Encoder(encoder)
-        self.decoder = ConvDecoder(decoder, encoder.dim)
+        self.decoder = (
+            TransformerDecoder(transformer_decoder, encoder.dim, encoder.dim)
+            if transformer_decoder
+            else ConvDecoder(decoder, encoder.dim)
+        )
         num_values = self.student.front_end.num_values
         self.reconstruction_head = nn.Linear(encoder.dim, num_values) if reconstruction else None
         self.teacher = Teacher(self.student, teacher_parts)
@@ -301,6 +317,15 @@ class PretrainModule(AudioModule):
             load_strictly(self.decoder, weights.decoder, "decoder", weights.source)
         if weights.reconstruction and self.reconstruction_head:
             load_strictly(self.reconstruction_head, weights.reconstruction, "reconstruction head", weights.source)
+
+    def setup(self, stage: str) -> None:
+        """Check that the model knows every token of a text data module."""
+        super().setup(stage)
+        given, front_end = getattr(self.trainer, "datamodule", None), self.student.config.front_end
+        if isinstance(front_end, TextConfig) and getattr(given, "vocabulary", 0) > front_end.vocabulary:
+            raise ValueError(
+                f"the tokenizer has {given.vocabulary} tokens, but encoder.front_end.vocabulary is {front_end.vocabulary}"  # type: ignore[union-attr]
+            )
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""
