@@ -62,7 +62,7 @@ def _decoder_config(
 def _config(kind: type, settings: Any, source: str) -> Any:
     if isinstance(settings, kind):
         return settings
-    given = {f.name: settings[f.name] for f in fields(kind) if f.name in settings}
+    given = {f.name: _frozen(settings[f.name]) for f in fields(kind) if f.name in settings}
     if isinstance(positions := given.get("conv_positions"), Mapping):
         given["conv_positions"] = _config(ConvPositionsConfig, positions, source)
     if isinstance(front_end := given.get("front_end"), Mapping):
@@ -77,3 +77,8 @@ def _front_end(settings: Mapping[str, Any], source: str) -> FrontEndConfig:
     if name not in known:
         raise ValueError(f"{source}: its front-end {name} is not among {', '.join(sorted(known))}")
     return _config(known[name], settings.get("init_args") or {}, source)
+
+
+def _frozen(value: Any) -> Any:
+    """Plain data has no tuples: they come back as lists."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -30,7 +30,11 @@ class Passage(NamedTuple):
 
 
 class TextDataset(ClipDataset):
-    """All texts one after the other, an end token behind each, in pieces of ``max_tokens``; the last may be shorter."""
+    """All texts one after the other, an end token behind each, in pieces of ``max_tokens``.
+
+    The last piece reaches back into the one before it, so that it is as long: of a batch's texts the shortest says how
+    many tokens the masks of all of them hide.
+    """
 
     def __init__(self, texts: Iterator[str], tokenizer: Any, max_tokens: int) -> None:
         end = tokenizer.token_to_id(END)
@@ -48,7 +52,7 @@ class TextDataset(ClipDataset):
     def __getitem__(self, key: Key) -> Passage:  # type: ignore[override]
         """The piece of ``index``, or of ``(epoch, index)``; it is the same in every epoch."""
         index = key if isinstance(key, int) else key[1]
-        start = index * self.max_tokens
+        start = max(0, min(index * self.max_tokens, len(self.tokens) - self.max_tokens))
         return Passage(self.tokens[start : start + self.max_tokens].long(), index, self.name(index))
 
 
