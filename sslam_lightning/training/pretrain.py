@@ -119,6 +119,11 @@ class PretrainModule(AudioModule):
             else ConvDecoder(decoder, encoder.dim)
         )
         num_values = self.student.front_end.num_values
+        if mixing and encoder.front_end:
+            raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
+        if reconstruction and not num_values:
+            kind = type(self.student.front_end).__name__
+            raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set reconstruction to null")
         self.reconstruction_head = nn.Linear(encoder.dim, num_values) if reconstruction else None
         self.teacher = Teacher(self.student, teacher_parts)
         self.centre: Tensor | None
