@@ -70,6 +70,7 @@ class TransformerDecoder(nn.Module):
         if config.positions == "learned":
             self.positions = nn.Parameter(torch.zeros(config.max_tokens, config.dim))
             nn.init.trunc_normal_(self.positions, std=0.02)
+        self._table = torch.empty(0, config.dim)  # of sinusoidal positions; grows with the longest clip
         post, norm = config.norm_order == "post", nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.input_norm = norm if post else nn.Identity()
         self.input_dropout = nn.Dropout(config.dropout)
@@ -110,7 +111,10 @@ class TransformerDecoder(nn.Module):
     def _positions_for(self, tokens: Tensor) -> Tensor:
         num_tokens = tokens.shape[1]
         if self.positions is None:
-            return sinusoidal_positions(num_tokens, self.config.dim).to(tokens)
+            if self._table.shape[0] < num_tokens or self._table.device != tokens.device:
+                with torch.inference_mode(False):
+                    self._table = sinusoidal_positions(num_tokens, self.config.dim).to(tokens.device)
+            return self._table[:num_tokens]
         if num_tokens > len(self.positions):
             raise ValueError(f"decoder.max_tokens is {len(self.positions)}, the clips have {num_tokens} tokens")
         return self.positions[:num_tokens]

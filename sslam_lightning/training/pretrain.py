@@ -29,7 +29,15 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
 )
 from sslam_lightning.models.teacher import TeacherParts
-from sslam_lightning.objectives import Dino, LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
+from sslam_lightning.objectives import (
+    Dino,
+    LayerTargets,
+    Objective,
+    Reconstruction,
+    Regression,
+    SourceRetention,
+    Utterance,
+)
 from sslam_lightning.objectives.source_retention import retain_sources
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
@@ -57,6 +65,7 @@ class PretrainModule(AudioModule):
         mixing: partners and regions of stage 2's mixtures; None is stage 1.
         source_retention: mixtures against both of their sources; needs ``mixing``.
         ema: how the teacher follows.
+        objective: a loss of your own beside these, see :class:`sslam_lightning.objectives.Objective`; None for none.
         teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
         transformer_decoder: a decoder of transformer blocks in place of the convolutional one (BAT); None is the latter.
         guard: when to stop a run that collapses.
@@ -83,6 +92,7 @@ class PretrainModule(AudioModule):
         mixing: Mixer | None = None,
         source_retention: SourceRetention | None = None,
         ema: EMAConfig = EMAConfig(),
+        objective: Objective | None = None,
         teacher_parts: TeacherParts = "encoder",
         transformer_decoder: TransformerDecoderConfig | None = None,
         guard: GuardConfig = GuardConfig(),
@@ -110,6 +120,7 @@ class PretrainModule(AudioModule):
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
         self.targets, self.regression, self.utterance = targets, regression, utterance
         self.reconstruction, self.dino, self.source_retention = reconstruction, dino, source_retention
+        self.objective = objective
         self.ema, self.guard, self.init_from = ema, guard, init_from
 
         self.student = Encoder(encoder)
@@ -128,7 +139,7 @@ class PretrainModule(AudioModule):
         self.teacher = Teacher(self.student, teacher_parts)
         self.centre: Tensor | None
         self.register_buffer("centre", torch.zeros(1, encoder.dim) if dino else None)
-        objectives = ("regression", "utterance", "dino", "reconstruction", "source_retention")
+        objectives = ("regression", "utterance", "dino", "reconstruction", "source_retention", "objective")
         configured = [name for name in objectives if getattr(self, name)]
         self.mean_losses = nn.ModuleDict({name: MeanMetric() for name in configured})  # of a validation
 
@@ -232,6 +243,8 @@ class PretrainModule(AudioModule):
             mixed = slice(len(guesses.patches) // 2, None)
             sources = keep_visible(targets.retained, mask.hidden_index[mixed])
             losses["source_retention"] = self.source_retention(guesses.patches[mixed], sources)
+        if self.objective:
+            losses["objective"] = self.objective(guesses, wanted, targets, mask)
         return losses
 
     def follow_centre(self, targets: Float[Tensor, "clips dim"]) -> None:
