@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
+from sslam_lightning.models import FrontEnd, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
@@ -43,6 +44,17 @@ class AudioModule(pl.LightningModule):
         assert self.features is not None, "a front-end that reads the batch itself has no log-mels"
         return self.features(batch.waveforms, batch.num_samples)
 
+    @property
+    def front_end(self) -> FrontEnd:
+        """That of the encoder that learns."""
+        raise NotImplementedError
+
+    def read(self, batch: AnyBatch) -> Readings:
+        """What the front-end takes: log-mels, or what it reads out of the batch itself."""
+        if self.features and isinstance(batch, Batch):
+            return Readings(self.log_mels(batch))
+        return self.front_end.read(batch)
+
     def clip_keys(self, batch: AnyBatch) -> Int[Tensor, "batch"]:
         """The key of every clip's random draws in this epoch. Evaluation draws the same at every epoch."""
         return clip_keys(batch.index, self.seed, self.current_epoch if self.training else -1)
@@ -69,26 +81,32 @@ class AudioModule(pl.LightningModule):
         rate = getattr(data, "sample_rate_hz", None)
         if self.features and rate is not None and rate != self.features.sample_rate_hz:
             raise ValueError(f"the model expects audio at {self.features.sample_rate_hz} Hz, the data comes at {rate} Hz")
+        given, front_end = getattr(data, "vocabulary", 0), self.front_end
+        if isinstance(front_end, TokenEmbeddings) and given > front_end.config.vocabulary:
+            raise ValueError(
+                f"the tokenizer has {given} tokens, but encoder.front_end.vocabulary is {front_end.config.vocabulary}"
+            )
         if self.compile_blocks:
             for part in self.compiled_parts():
                 part.compile()
 
     def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
         """Refuse clips that are too short by name while their lengths are still at hand, then move the batch."""
-        if self.features and isinstance(batch, Batch):
-            what = f"one patch of {self.features.patch_frames} frames"
-            self.refuse_short(batch, self.features.min_samples, f"{what} takes", f" at {self.features.sample_rate_hz} Hz")
+        if isinstance(batch, Batch):
+            self._refuse_short(batch)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    @staticmethod
-    def refuse_short(batch: Batch, min_samples: int, what: str, where: str = "") -> None:
-        """Name the first clip that has fewer samples than the smallest that the model can take."""
-        too_short = batch.num_samples < min_samples
+    def _refuse_short(self, batch: Batch) -> None:
+        features = self.features
+        least = features.min_samples if features else self.front_end.min_samples
+        too_short = batch.num_samples < least
         if too_short.any():
             row = int(too_short.int().argmax())
+            takes = f"one token takes {least}"
+            if features:
+                takes = f"one patch of {features.patch_frames} frames takes {least} at {features.sample_rate_hz} Hz"
             raise ValueError(
-                f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but {what} {min_samples}{where}: "
-                "leave out shorter clips"
+                f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but {takes}: leave out shorter clips"
             )
 
     def on_fit_start(self) -> None:

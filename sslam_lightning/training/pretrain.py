@@ -22,9 +22,8 @@ from sslam_lightning.models import (
     DecoderConfig,
     Encoder,
     EncoderConfig,
-    Readings,
+    FrontEnd,
     Teacher,
-    TextConfig,
     TransformerDecoder,
     TransformerDecoderConfig,
 )
@@ -43,7 +42,7 @@ from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.types import AnyBatch, Batch, Grid, Guesses, Mask, Mixture, Targets
+from sslam_lightning.types import AnyBatch, Grid, Guesses, Mask, Mixture, Targets
 
 _MASKS = int.from_bytes(b"masks", "big")  # this stream of a clip's key; mixing and augmentation have others
 
@@ -64,10 +63,10 @@ class PretrainModule(AudioModule):
         dino: a cross entropy instead of the utterance loss; None leaves it out.
         mixing: partners and regions of stage 2's mixtures; None is stage 1.
         source_retention: mixtures against both of their sources; needs ``mixing``.
-        ema: how the teacher follows.
         objective: a loss of your own beside these, see :class:`sslam_lightning.objectives.Objective`; None for none.
-        teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
         transformer_decoder: a decoder of transformer blocks in place of the convolutional one (BAT); None is the latter.
+        ema: how the teacher follows.
+        teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
         guard: when to stop a run that collapses.
         optimizer: AdamW and its schedule.
         init_from: a checkpoint to start from (ours or fairseq's): student, teacher and decoder, as far as it has them.
@@ -91,10 +90,10 @@ class PretrainModule(AudioModule):
         dino: Dino | None = None,
         mixing: Mixer | None = None,
         source_retention: SourceRetention | None = None,
-        ema: EMAConfig = EMAConfig(),
         objective: Objective | None = None,
-        teacher_parts: TeacherParts = "encoder",
         transformer_decoder: TransformerDecoderConfig | None = None,
+        ema: EMAConfig = EMAConfig(),
+        teacher_parts: TeacherParts = "encoder",
         guard: GuardConfig = GuardConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
         init_from: str | None = None,
@@ -129,11 +128,11 @@ class PretrainModule(AudioModule):
             if transformer_decoder
             else ConvDecoder(decoder, encoder.dim)
         )
-        num_values = self.student.front_end.num_values
+        num_values = self.front_end.num_values
         if mixing and encoder.front_end:
             raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
         if reconstruction and not num_values:
-            kind = type(self.student.front_end).__name__
+            kind = type(self.front_end).__name__
             raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set reconstruction to null")
         self.reconstruction_head = nn.Linear(encoder.dim, num_values) if reconstruction else None
         self.teacher = Teacher(self.student, teacher_parts)
@@ -152,7 +151,7 @@ class PretrainModule(AudioModule):
         keys = self.clip_keys(batch)
         clips, padding = self.read(batch)
         mixture = self.mix(clips, keys, padding)
-        grid = self.student.front_end.grid(mixture.clips)
+        grid = self.front_end.grid(mixture.clips)
         mask = self.draw_masks(keys, grid, mixture.padding)
         embedded = self.student.embed(mixture.clips)
         targets = self.teacher_targets(embedded, mixture, grid)
@@ -236,7 +235,7 @@ class PretrainModule(AudioModule):
         if self.dino and self.centre is not None:
             losses["dino"] = self.dino(guesses.clip, clip_targets, self.centre)
         if self.reconstruction and self.reconstruction_head:
-            values = self.student.front_end.patchify(mixture.clips)
+            values = self.front_end.patchify(mixture.clips)
             read_out = self.reconstruction_head(guesses.patches)
             losses["reconstruction"] = self.reconstruction(read_out, keep_visible(values, mask.hidden_index))
         if self.source_retention and targets.retained is not None:
@@ -283,6 +282,11 @@ class PretrainModule(AudioModule):
         mels = torch.arange(grid.mel, device=columns.device)
         return (columns.unsqueeze(-1) * grid.mel + mels).flatten(1)
 
+    @property
+    def front_end(self) -> FrontEnd:
+        """The student's."""
+        return self.student.front_end
+
     # Around it -------------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""] | None:
@@ -307,18 +311,6 @@ class PretrainModule(AudioModule):
         """Names and clip tokens of whole clips."""
         return batch.names, self.student(*self.read(batch)).clip
 
-    def read(self, batch: AnyBatch) -> Readings:
-        """What the front-end takes: log-mels, or what it reads out of the batch itself."""
-        if self.features and isinstance(batch, Batch):
-            return Readings(self.log_mels(batch))
-        return self.student.front_end.read(batch)
-
-    def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
-        """Refuse waveforms that are too short for a token by name."""
-        if self.features is None and isinstance(batch, Batch):
-            self.refuse_short(batch, self.student.front_end.min_samples, "one token takes")
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def start_from(self, path: str) -> None:
         """Take over student, teacher and decoder; a file without a teacher gives it the student's weights.
 
@@ -335,15 +327,6 @@ class PretrainModule(AudioModule):
             load_strictly(self.decoder, weights.decoder, "decoder", weights.source)
         if weights.reconstruction and self.reconstruction_head:
             load_strictly(self.reconstruction_head, weights.reconstruction, "reconstruction head", weights.source)
-
-    def setup(self, stage: str) -> None:
-        """Check that the model knows every token of a text data module."""
-        super().setup(stage)
-        given, front_end = getattr(self.trainer, "datamodule", None), self.student.config.front_end
-        if isinstance(front_end, TextConfig) and getattr(given, "vocabulary", 0) > front_end.vocabulary:
-            raise ValueError(
-                f"the tokenizer has {given.vocabulary} tokens, but encoder.front_end.vocabulary is {front_end.vocabulary}"  # type: ignore[union-attr]
-            )
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""
