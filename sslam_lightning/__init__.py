@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sslam_lightning.checkpoints import load_classifier, load_encoder
     from sslam_lightning.data import AudioSetDataModule, ESC50DataModule, SyntheticDataModule
+    from sslam_lightning.inference import AudioModel, load
     from sslam_lightning.models import Encoder, EncoderConfig
     from sslam_lightning.training import FinetuneModule, PretrainModule
 
@@ -14,6 +16,7 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that `sslam --help` need not wait for torch.
 _HOMES = {
+    "AudioModel": "sslam_lightning.inference",
     "AudioSetDataModule": "sslam_lightning.data",
     "ESC50DataModule": "sslam_lightning.data",
     "SyntheticDataModule": "sslam_lightning.data",
@@ -21,9 +24,13 @@ _HOMES = {
     "EncoderConfig": "sslam_lightning.models",
     "FinetuneModule": "sslam_lightning.training",
     "PretrainModule": "sslam_lightning.training",
+    "load": "sslam_lightning.inference",
+    "load_classifier": "sslam_lightning.checkpoints",
+    "load_encoder": "sslam_lightning.checkpoints",
 }
 
 __all__ = [
+    "AudioModel",
     "AudioSetDataModule",
     "ESC50DataModule",
     "Encoder",
@@ -31,6 +38,9 @@ __all__ = [
     "FinetuneModule",
     "PretrainModule",
     "SyntheticDataModule",
+    "load",
+    "load_classifier",
+    "load_encoder",
 ]
 
 

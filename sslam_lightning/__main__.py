@@ -10,17 +10,25 @@ from typing import NoReturn
 _HELP = """\
 sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
 
-  sslam demo                       the whole method in three minutes on synthetic sounds, without any data
-  sslam fit --config FILE ...      pre-train or fine-tune; several --config layer, later ones win
-  sslam validate|test --config FILE --ckpt_path CKPT
-  sslam predict --config FILE --ckpt_path CKPT         predictions as CSV into the run's folder
-  sslam benchmark pretrain         speed of a training step, part by part
+  sslam demo                                     the whole method in three minutes on synthetic sounds, without any data
+
+  sslam data scan|check|import                   a manifest of your recordings; the broken ones listed with their reasons
+  sslam data stats|pack                          mean and std for the recipe, class weights; fast shards
+  sslam plan --config FILE ...                   what a run will be: memory, epochs, time, differences from its paper
+  sslam fit --config FILE ...                    pre-train or fine-tune; several --config layer, later ones win
+  sslam validate|test|predict --config FILE --ckpt_path CKPT
+  sslam convert SOURCE TARGET                    checkpoints: fairseq, Hugging Face, ours; to safetensors and the others
+
+  sslam tag FILE|FOLDER|- --model MODEL          what is heard in recordings of any length
+  sslam embed FILE|FOLDER --model MODEL --out X.npz       embeddings by clip, frame or patch
+  sslam export X.onnx --model MODEL              for other programs
+  sslam benchmark pretrain|data|inference        speed, part by part
 
 Any key of a recipe can be set behind it: sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
 What a command knows:                     sslam COMMAND --help        (sslam demo --help, sslam fit --help)
 What a class in a recipe knows:           sslam fit --model.help sslam_lightning.PretrainModule
-What a run will be, without running it:   sslam fit --config FILE --print_config
-Resume a run:                             sslam fit --config FILE --ckpt_path RUN/checkpoints/last.ckpt
+All settings of a run, without running it: sslam fit --config FILE --print_config
+Resume a run:                             sslam fit --config RUN/config.yaml --ckpt_path last
 Set SSLAM_DEBUG=1 to see where in the code an error comes from.
 """
 
@@ -47,14 +55,14 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning import __version__
 
         print(__version__)
-    elif argv[0] in ("demo", "benchmark"):
-        from sslam_lightning.cli import run_tool
+    elif argv[0] == "plan":
+        from sslam_lightning.cli.plan import run_plan
 
-        run_tool(argv)
+        run_plan(argv[1:])
     else:
-        from sslam_lightning.cli import run_trainer
+        from sslam_lightning.cli import TOOLS, run_tool, run_trainer
 
-        run_trainer(argv)
+        (run_tool if argv[0] in TOOLS else run_trainer)(argv)
 
 
 def _complain(error: Exception) -> NoReturn:

@@ -43,12 +43,12 @@ class SpecAugment:
     ) -> Float[Tensor, "batch frames mels"]:
         """The same clips with stripes; every clip has its own."""
         frames, mels = log_mels.shape[1:]
-        in_time = _stripe(fold_in(keys, _TIME_STRIPE), frames, int(self.time_share * frames))
-        in_mel = _stripe(fold_in(keys, _MEL_STRIPE), mels, int(self.mel_share * mels))
+        in_time = _stripe(fold_in(keys, _TIME_STRIPE), frames, self.time_share * frames)
+        in_mel = _stripe(fold_in(keys, _MEL_STRIPE), mels, self.mel_share * mels)
         return log_mels.masked_fill(in_time.unsqueeze(2) | in_mel.unsqueeze(1), 0.0)
 
 
-def _stripe(keys: Int[Tensor, "batch"], size: int, widest: int) -> Bool[Tensor, "batch size"]:
+def _stripe(keys: Int[Tensor, "batch"], size: int, widest: float) -> Bool[Tensor, "batch size"]:
     """True in one stripe per key: width uniform in [0, widest) and rounded down, start uniform where it fits."""
     draws = uniform(keys, 2)
     width = draws[:, :1] * widest

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import platform
-import resource
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,17 +13,30 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
+from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
 from sslam_lightning.benchmarks.operations import step_operations
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import EncoderConfig
 from sslam_lightning.models.sizes import SIZES
 from sslam_lightning.objectives import LayerTargets, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
+from sslam_lightning.training.callbacks import LossGuard, PeerWatch, Throughput
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.types import Grid
+
+_WATCHING = "logging and callbacks"
+_STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+    "allows",  # of the loss guard, whom the module asks
+)
 
 
 class Stopwatch(pl.Callback):
@@ -38,13 +48,21 @@ class Stopwatch(pl.Callback):
         self.steps: list[float] = []
         self._step: dict[str, float] = defaultdict(float)
         self._begin = self._last_end = 0.0
+        self._inner: list[float] = []  # seconds of the parts within each part that is being measured
+        self._measured = 0.0  # seconds of all parts so far
 
     @contextlib.contextmanager
     def measuring(self, part: str) -> Iterator[None]:
-        """Add the time inside to a part of the current step."""
+        """Add the time inside to a part of the current step, without that of other parts within."""
         start = now()
+        self._inner.append(0.0)
         yield
-        self._step[part] += now() - start
+        seconds, inner = now() - start, self._inner.pop()
+        self._step[part] += seconds - inner
+        if self._inner:
+            self._inner[-1] += seconds
+        else:
+            self._measured += seconds
 
     def wrap(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, measured."""
@@ -57,13 +75,21 @@ class Stopwatch(pl.Callback):
         return measured
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of the first step's data."""
-        self._last_end = now()
+        """Measure what watches the run: the other callbacks and all logging. Start the clock of the first step's data."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            for name in _STEP_HOOKS:
+                overridden = getattr(type(callback), name, None) is not getattr(pl.Callback, name, None)
+                if callback is not self and overridden:
+                    setattr(callback, name, self.wrap(_WATCHING, getattr(callback, name)))
+        connector = trainer._logger_connector
+        for holder, name in ((pl_module, "log"), (pl_module, "sum_and_log"), (connector, "update_train_step_metrics")):
+            setattr(holder, name, self.wrap(_WATCHING, getattr(holder, name)))
+        self._last_end, self._measured = now(), 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """What passed since the last step was waiting for data, and Lightning."""
         self._begin = now()
-        self._step["data and loop"] += self._begin - self._last_end
+        self._step["data and loop"] += self._begin - self._last_end - self._measured
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
         """Backward begins."""
@@ -72,45 +98,18 @@ class Stopwatch(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Backward ends, the optimizer (with clipping) begins."""
         self._step["backward"] += now() - self._mark
-        self._mark = now()
+        self._mark, self._measured = now(), 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Close the books of a step. This callback stands behind the others, so their time is in the step."""
         end = now()
-        self._step["optimizer"] += end - self._mark - self._step.get("ema", 0.0)
+        self._step["optimizer"] += end - self._mark - self._measured
         if batch_idx >= self.warmup_steps:
             self.steps.append(end - self._last_end)
             for part, seconds in self._step.items():
                 self.parts[part].append(seconds)
         self._step.clear()
-        self._last_end = now()
-
-
-def now() -> float:
-    """Seconds, after everything asked of the device is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def matrix_rate(precision: str, shapes: list[tuple[int, int, int]], seconds: float = 1.5) -> float:
-    """Operations per second of plain matrix products of the step's own shapes (rows, inner, columns), at its best.
-
-    The best and not the mean, because whatever else the machine does makes products slower, never faster.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
-    at_once = 50 if device == "cuda" else 1  # a GPU works through a queue
-    best = 0.0
-    for rows, inner, columns in shapes:
-        a, b = torch.randn(rows, inner, device=device).to(dtype), torch.randn(inner, columns, device=device).to(dtype)
-        a @ b
-        end = now() + seconds
-        while (start := now()) < end:
-            for _ in range(at_once):
-                a @ b
-            best = max(best, 2 * rows * inner * columns * at_once / (now() - start))
-    return best
+        self._last_end, self._measured = now(), 0.0
 
 
 def run_benchmark(
@@ -152,7 +151,7 @@ def run_benchmark(
     )
     grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
     hidden = module.masking.num_hidden(grid)
-    shapes = _shapes(encoder, batch_size * masks_per_clip * (grid.num_patches - hidden + 1))
+    shapes = encoder_shapes(encoder, batch_size * masks_per_clip * (grid.num_patches - hidden + 1))
     rate = matrix_rate(precision, shapes)
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
@@ -162,23 +161,23 @@ def run_benchmark(
             devices=1,
             gradient_clip_val=4.0,
             limit_val_batches=0,
-            logger=False,
+            logger=CSVLogger(folder),
+            log_every_n_steps=1,  # the most that logging can cost
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[watch],
+            callbacks=[LossGuard(), PeerWatch(), Throughput(), watch],
             default_root_dir=folder,
         )
         trainer.fit(module, data)
 
     shared = module.mixing.num_shared(grid.time) * grid.mel if module.mixing else 0
+    watching = [sum(pair) for pair in zip(watch.parts[_WATCHING], watch.parts["ema"], strict=True)]
     operations = step_operations(encoder, decoder, batch_size, masks_per_clip, grid.num_patches, hidden, shared)
     rate = max(rate, matrix_rate(precision, shapes))  # before and after: rates drift on shared machines
     seconds = sorted(watch.steps)[len(watch.steps) // 2]
     floor = operations.total / rate
     result = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
-        if not torch.cuda.is_available()
-        else torch.cuda.get_device_name(),
+        "machine": machine_name(),
         "torch": torch.__version__,
         "model": size,
         "stage": stage,
@@ -193,7 +192,8 @@ def run_benchmark(
         "floor seconds": floor,
         "times the floor": seconds / floor,
         "share of the matrix rate": floor / seconds,
-        "peak memory GiB": _peak_memory_gib(),
+        "logging, callbacks and EMA, share of a step": sorted(watching)[len(watching) // 2] / seconds,
+        "peak memory GiB": peak_memory_gib(),
         "seconds by part": {part: sorted(times)[len(times) // 2] for part, times in watch.parts.items()},
     }
     print(_table(result))
@@ -213,24 +213,13 @@ def _instrument(module: PretrainModule, watch: Stopwatch) -> None:
     module.teacher.follow = watch.wrap("ema", module.teacher.follow)  # type: ignore[method-assign]
 
 
-def _shapes(encoder: EncoderConfig, tokens: int) -> list[tuple[int, int, int]]:
-    hidden = int(encoder.dim * encoder.mlp_ratio)
-    return [(tokens, encoder.dim, 3 * encoder.dim), (tokens, encoder.dim, hidden), (tokens, hidden, encoder.dim)]
-
-
-def _peak_memory_gib() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30
-
-
 def _table(result: dict[str, Any]) -> str:
     total, parts = result["seconds per step"], result["seconds by part"]
     lines = [
-        f"{name:<26}{value:.4g}" if isinstance(value, float) else f"{name:<26}{value}"
+        f"{name:<44}{value:.4g}" if isinstance(value, float) else f"{name:<44}{value}"
         for name, value in result.items()
         if value is not parts
     ]
     lines.append("seconds by part")
-    lines += [f"  {part:<24}{seconds:8.3f}  {seconds / total:6.1%}" for part, seconds in parts.items()]
+    lines += [f"  {part:<42}{seconds:8.3f}  {seconds / total:6.1%}" for part, seconds in parts.items()]
     return "\n".join(lines)

@@ -1,8 +1,29 @@
-"""Other people's names for our weights: rename tables and nothing else. No pickle is ever executed."""
+"""Checkpoints of any kind, opened, converted and shared as data. No pickle is ever executed."""
 
+from sslam_lightning.checkpoints.convert import Converted, convert
 from sslam_lightning.checkpoints.fairseq import from_fairseq
+from sslam_lightning.checkpoints.hub import push_to_hub
+from sslam_lightning.checkpoints.load import load_classifier, load_encoder
 from sslam_lightning.checkpoints.mae_ast import from_mae_ast
-from sslam_lightning.checkpoints.read import load_strictly, read_weights
+from sslam_lightning.checkpoints.newest import Newest, newest_whole_checkpoint
+from sslam_lightning.checkpoints.read import read_weights
+from sslam_lightning.checkpoints.resume import check_resumable
+from sslam_lightning.checkpoints.strictly import check_names_and_shapes, load_strictly
 from sslam_lightning.checkpoints.weights import Weights
 
-__all__ = ["Weights", "from_fairseq", "from_mae_ast", "load_strictly", "read_weights"]
+__all__ = [
+    "Converted",
+    "Newest",
+    "Weights",
+    "check_names_and_shapes",
+    "check_resumable",
+    "convert",
+    "from_fairseq",
+    "from_mae_ast",
+    "load_classifier",
+    "load_encoder",
+    "load_strictly",
+    "newest_whole_checkpoint",
+    "push_to_hub",
+    "read_weights",
+]

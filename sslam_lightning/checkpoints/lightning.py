@@ -3,82 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
-from sslam_lightning.checkpoints.weights import State, Weights
-from sslam_lightning.models import (
-    ConvPositionsConfig,
-    DecoderConfig,
-    EncoderConfig,
-    FrontEndConfig,
-    TransformerDecoderConfig,
+from sslam_lightning.checkpoints.own_section import Description
+from sslam_lightning.checkpoints.pickle_scan import printable
+from sslam_lightning.checkpoints.settings import (
+    as_kind,
+    read_class_names,
+    read_dataclass,
+    read_decoder,
+    read_features,
+    read_state,
 )
+from sslam_lightning.checkpoints.weights import State, Weights
+from sslam_lightning.models import DecoderConfig, EncoderConfig, TransformerDecoderConfig
+from sslam_lightning.models.heads import Pooling
+
+_PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "contrast_head.", "head.")
+_TRAINING = {
+    "pytorch-lightning_version",
+    "epoch",
+    "global_step",
+    "loops",
+    "place",
+    "gradients_in_flight",
+    "callbacks",
+    "optimizer_states",
+    "lr_schedulers",
+    "MixedPrecision",
+    "hparams_name",
+    "hparams_type",
+    "hyper_parameters",
+    "state_dict",
+}
+_NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "centre")  # what training keeps beside them
 
 
-def from_lightning(checkpoint: Mapping[str, Any], source: str) -> Weights:
+def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
     """Weights and configuration of a ``PretrainModule`` or ``FinetuneModule`` checkpoint.
 
     Raises:
         ValueError: if the file is another project's.
     """
-    state: State = checkpoint.get("state_dict") or {}
+    state = read_state(checkpoint.get("state_dict") or {}, f"{source}: state_dict", max_bytes)
     settings = checkpoint.get("hyper_parameters") or {}
     student = _part(state, "student.") or _part(state, "encoder.") or {}
-    known = isinstance(settings, Mapping) and isinstance(settings.get("encoder"), (Mapping, EncoderConfig))
+    known = isinstance(settings, Mapping) and isinstance(settings.get("encoder"), Mapping)
     if "blocks.0.mlp.fc1.weight" not in student or not known:
         raise ValueError(f"{source} is a Lightning checkpoint, but not of this project: it holds no encoder")
     decoder = _part(state, "decoder.")
-    of_transformer = "decoder.mask_token" in state
-    taken = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "contrast_head.", "head.")
-    return Weights(
+    where = f"{source}: hyper_parameters"
+    weights = Weights(
         source,
-        _config(EncoderConfig, settings["encoder"], source),
+        read_dataclass(EncoderConfig, settings["encoder"], f"{where}.encoder"),
         student,
         _part(state, "teacher.encoder."),
-        _decoder_config(settings, of_transformer, source) if decoder else None,
+        _decoder_config(decoder, settings, where) if decoder else None,
         decoder,
         _part(state, "reconstruction_head."),
         _part(state, "head."),
-        tuple(key for key in state if not key.startswith(taken)),
-        _part(state, "contrast_head."),
+        (
+            *(key for key in state if not key.startswith((*_PREFIXES, *_NO_WEIGHTS))),
+            *(printable(str(key)) for key in checkpoint if key not in _TRAINING and not str(key).endswith("DataModule")),
+        ),
+        contrast=_part(state, "contrast_head."),
     )
+    return Description(
+        read_features(settings.get("features"), f"{where}.features"),
+        read_class_names(settings.get("class_names"), f"{where}.class_names") if weights.head else (),
+        as_kind(settings.get("multi_label", True), bool, f"{where}.multi_label"),
+        as_kind(settings.get("pooling", "clip_token"), Pooling, f"{where}.pooling"),
+        as_kind(settings.get("resampler", "torchaudio"), str, f"{where}.resampler"),
+    ).applied_to(weights)
 
 
 def _part(state: State, prefix: str) -> State | None:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)} or None
 
 
-def _decoder_config(
-    settings: Mapping[str, Any], of_transformer: bool, source: str
-) -> DecoderConfig | TransformerDecoderConfig:
-    if not of_transformer:
-        return _config(DecoderConfig, settings.get("decoder") or {}, source)
-    # MAE-AST has no other decoder; for data2vec's modules it takes the convolutional one's place.
-    theirs = settings.get("transformer_decoder") or settings.get("decoder") or {}
-    return _config(TransformerDecoderConfig, theirs, source)
-
-
-def _config(kind: type, settings: Any, source: str) -> Any:
-    if isinstance(settings, kind):
-        return settings
-    given = {f.name: _frozen(settings[f.name]) for f in fields(kind) if f.name in settings}
-    if isinstance(positions := given.get("conv_positions"), Mapping):
-        given["conv_positions"] = _config(ConvPositionsConfig, positions, source)
-    if isinstance(front_end := given.get("front_end"), Mapping):
-        given["front_end"] = _front_end(front_end, source)
-    return kind(**given)
-
-
-def _front_end(settings: Mapping[str, Any], source: str) -> FrontEndConfig:
-    """A file names the class of its front-end; only classes that are loaded already are taken, none is imported for it."""
-    name = str(settings.get("class_path")).rpartition(".")[2]
-    known = {kind.__name__: kind for kind in FrontEndConfig.__subclasses__()}
-    if name not in known:
-        raise ValueError(f"{source}: its front-end {name} is not among {', '.join(sorted(known))}")
-    return _config(known[name], settings.get("init_args") or {}, source)
-
-
-def _frozen(value: Any) -> Any:
-    """Plain data has no tuples: they come back as lists."""
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+def _decoder_config(state: State, settings: Mapping[str, Any], where: str) -> DecoderConfig | TransformerDecoderConfig:
+    """MAE-AST has no other decoder than of blocks; for data2vec's module it takes the convolutional one's place."""
+    name = "transformer_decoder" if "mask_token" in state and settings.get("transformer_decoder") else "decoder"
+    return read_decoder(state, settings.get(name) or {}, f"{where}.{name}")

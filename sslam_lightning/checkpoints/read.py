@@ -1,59 +1,66 @@
-"""Opening checkpoint files as data: nothing in them is executed."""
+"""Opening checkpoints as data, wherever they come from: nothing in them is executed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from sslam_lightning.checkpoints.fairseq import from_fairseq, model_section
+from sslam_lightning.checkpoints.archive import open_archive
+from sslam_lightning.checkpoints.fairseq import from_fairseq_file
+from sslam_lightning.checkpoints.hub import download, is_hub_id
+from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE, from_hugging_face
+from sslam_lightning.checkpoints.json_file import read_json
 from sslam_lightning.checkpoints.lightning import from_lightning
-from sslam_lightning.checkpoints.mae_ast import from_mae_ast
-from sslam_lightning.checkpoints.weights import State, Weights
+from sslam_lightning.checkpoints.mae_ast import MAE_AST_MARK, from_mae_ast_file
+from sslam_lightning.checkpoints.safetensors_file import inside, read_folder
+from sslam_lightning.checkpoints.shared import FORMAT, from_shared
+from sslam_lightning.checkpoints.stand_ins import opened
+from sslam_lightning.checkpoints.verify import verify
+from sslam_lightning.checkpoints.weights import Weights
+
+LIGHTNING_MARK = "pytorch-lightning_version"
 
 
-def read_weights(path: str | Path) -> Weights:
-    """The weights of a fairseq ``.pt`` file or of one of our own Lightning ``.ckpt`` files.
+def read_weights(source: str | Path) -> Weights:
+    """The weights of a checkpoint of the EAT family, complete, of the size that it says, and finite.
+
+    Args:
+        source: a fairseq ``.pt`` file (MAE-AST's too), one of our Lightning ``.ckpt`` files, a folder in the Hugging Face
+            layout or in our own (``config.json`` and ``model.safetensors``), or, where no such path exists, a Hub id:
+            ``owner/name`` or ``owner/name@revision``.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, unsafe, or of another project.
+        OSError: if the Hub cannot be asked.
+        ValueError: if the checkpoint is damaged, unsafe, or of another project.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=None)
-    except Exception as error:  # a damaged file fails in many ways
-        reason = str(error).strip().splitlines()
-        raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[0] if reason else error!r}") from None
-    if isinstance(content, dict) and "pytorch-lightning_version" in content:
-        return from_lightning(content, str(path))
-    if isinstance(content, dict) and isinstance(content.get("model"), dict) and isinstance(content.get("cfg"), dict):
-        if "decoder_mask_emb" in content["model"]:
-            return from_mae_ast(content["model"], content["cfg"].get("model") or {}, str(path))
-        return from_fairseq(content["model"], model_section(content["cfg"], str(path)), str(path))
+    path = Path(source)
+    if path.is_dir():
+        return verify(_from_folder(path, str(source)))
+    if path.is_file():
+        return verify(_from_file(path))
+    if not path.exists() and isinstance(source, str) and is_hub_id(source):
+        return verify(_from_folder(download(source), source))
+    raise FileNotFoundError(f"no checkpoint at {source}")
+
+
+def _from_file(path: Path) -> Weights:
+    if path.suffix == ".safetensors":
+        raise ValueError(f"{path} holds weights without their configuration: name the folder that holds both")
+    content, size, source = open_archive(path), path.stat().st_size, str(path)
+    if isinstance(content, Mapping) and LIGHTNING_MARK in content:
+        return from_lightning(content, source, size)
+    has_model = isinstance(content, Mapping) and isinstance(opened(content.get("model")), Mapping)
+    if has_model and any(isinstance(opened(content.get(name)), Mapping) for name in ("cfg", "args")):
+        reader = from_mae_ast_file if MAE_AST_MARK in opened(content["model"]) else from_fairseq_file
+        return reader(content, source, size)
     raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg) nor one of this project")
 
 
-def load_strictly(module: nn.Module, state: State, part: str, source: str) -> None:
-    """Copy ``state`` into ``module``, all of it or nothing.
-
-    Raises:
-        ValueError: naming the first parameter that is missing, unknown, of another shape, or not a finite number.
-    """
-    own = module.state_dict()
-    for name, tensor in own.items():
-        if name not in state:
-            raise ValueError(f"{source}: its {part} has no {name}")
-        if state[name].shape != tensor.shape:
-            raise ValueError(
-                f"{source}: {part}.{name} has shape {tuple(state[name].shape)}, the model expects {tuple(tensor.shape)}: "
-                "the configured size is not the checkpoint's"
-            )
-        if not torch.isfinite(state[name]).all():
-            raise ValueError(f"{source}: {part}.{name} holds values that are not finite")
-    if unknown := [name for name in state if name not in own]:
-        raise ValueError(f"{source}: its {part} has {unknown[0]}, which the model lacks")
-    module.load_state_dict(state)
+def _from_folder(folder: Path, source: str) -> Weights:
+    config = read_json(inside(folder, "config.json"))
+    if config.get("format") == FORMAT:
+        return from_shared(config, read_folder(folder), source)
+    if config.get("model_type") == MODEL_TYPE:
+        return from_hugging_face(config, read_folder(folder), source)
+    raise ValueError(f"{source}: its config.json is neither of model_type {MODEL_TYPE!r} nor of this project")

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from sslam_lightning.models import DecoderConfig, EncoderConfig, TransformerDecoderConfig
+from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
+from sslam_lightning.models.heads import Pooling
 
 State = dict[str, Tensor]
+Part = Literal["student", "teacher"]
+
+_ARCHITECTURE = (
+    "dim",
+    "depth",
+    "prenet_depth",
+    "num_heads",
+    "mlp_ratio",
+    "norm_order",
+    "norm_eps",
+    "clip_token",
+    "input_norm",
+    "conv_positions",
+    "alibi",
+    "gated_attention",
+)
+_OF_PATCHES = ("in_channels", "num_mels", "patch_size")  # of the front-end that an encoder has if it has no other
 
 
 class Weights(NamedTuple):
     """The parts of a checkpoint; None where the file has none.
 
-    ``teacher`` has the encoder's names, as ``student`` has. ``unused`` lists keys of the file that no part took.
+    ``teacher`` has the encoder's names, as ``student`` has, but may lack parts that it takes from the student, see
+    :class:`sslam_lightning.models.Teacher`. ``contrast`` is MAE-AST's second read-out of the decoder.
+    ``unused`` lists keys of the file that no part took.
+    ``features`` are the keyword arguments of :class:`sslam_lightning.features.LogMels` that the model was trained with,
+    None where the file does not say. ``multi_label`` and ``pooling`` are about the head, ``resampler`` about the data.
     """
 
     source: str
@@ -26,15 +50,39 @@ class Weights(NamedTuple):
     reconstruction: State | None = None
     head: State | None = None
     unused: tuple[str, ...] = ()
-    contrast: State | None = None  # MAE-AST's second read-out of the decoder
+    features: Mapping[str, Any] | None = None
+    class_names: tuple[str, ...] = ()
+    multi_label: bool = True
+    pooling: Pooling = "clip_token"
+    resampler: str = "torchaudio"
+    contrast: State | None = None
 
-    def check_architecture(self, config: EncoderConfig) -> None:
-        """Refuse what no shape tells: weights of one architecture load into another and mean nothing there.
+    def part(self, name: Part) -> State:
+        """One of the encoders, whole: a teacher with the student's parts where it has none of its own.
+
+        Raises:
+            ValueError: if the file has no teacher.
+        """
+        state = self.student if name == "student" else self.teacher
+        if state is None:
+            raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")
+        return {**self.student, **state}
+
+    def check_architecture(self, config: EncoderConfig, whose: str = "the configured one") -> None:
+        """Refuse a configured encoder whose weights these are not. Switches of training, such as dropout, may differ.
 
         Raises:
             ValueError: naming the first setting that differs.
         """
-        for name in ("num_heads", "norm_order", "norm_eps"):
-            theirs, ours = getattr(self.encoder, name), getattr(config, name)
+        patches = _OF_PATCHES if config.front_end is None else ()
+        for name in ("front_end", *patches, *_ARCHITECTURE):
+            theirs, ours = _without_dropout(getattr(self.encoder, name)), _without_dropout(getattr(config, name))
             if theirs != ours:
-                raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, the configured one is {ours}")
+                raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, {whose} is {ours}")
+
+
+def _without_dropout(setting: Any) -> Any:
+    """The settings of a front-end but for its dropout, anything else as it is."""
+    if isinstance(setting, FrontEndConfig) and any(field.name == "dropout" for field in fields(setting)):  # type: ignore[arg-type]
+        return replace(setting, dropout=0.0)  # type: ignore[type-var]
+    return setting

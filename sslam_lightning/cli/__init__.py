@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
+
+# Command -> where it is: a function, or a dictionary of functions for commands that have some below them.
+TOOLS = {
+    "demo": ("sslam_lightning.cli.tools", "demo"),
+    "data": ("sslam_lightning.cli.data", "DATA_COMMANDS"),
+    "convert": ("sslam_lightning.cli.convert", "convert"),
+    "tag": ("sslam_lightning.cli.tag", "tag"),
+    "embed": ("sslam_lightning.cli.embed", "embed"),
+    "export": ("sslam_lightning.cli.export", "export"),
+    "benchmark": ("sslam_lightning.cli.tools", "BENCHMARKS"),
+}
+_ON_RECORDINGS = ("tag", "embed")  # any number of files and folders, then options
 
 
 def run_trainer(argv: list[str]) -> None:
@@ -13,10 +26,13 @@ def run_trainer(argv: list[str]) -> None:
 
 
 def run_tool(argv: list[str]) -> Any:
-    """``demo`` and ``benchmark``; torch is not imported before their arguments are understood."""
+    """A command of `TOOLS`; torch is not imported before its arguments are understood."""
     from jsonargparse import auto_cli
 
-    from sslam_lightning.cli.tools import benchmark_pretrain, demo
+    from sslam_lightning.cli.recordings import run_on_recordings
 
-    tools: dict[str, Any] = {"demo": demo, "benchmark": {"_help": "Measure speed.", "pretrain": benchmark_pretrain}}
-    return auto_cli(tools, args=argv, prog="sslam")
+    module, name = TOOLS[argv[0]]
+    command = getattr(import_module(module), name)
+    if argv[0] in _ON_RECORDINGS:
+        return run_on_recordings(command, argv)
+    return auto_cli({argv[0]: command}, args=argv, prog="sslam")

@@ -43,7 +43,9 @@ def explain(message: str, argv: Sequence[str]) -> str:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    found = get_close_matches(name, sorted(set(known)), n=1)
+    if name in (known := set(known)):
+        return " in this place"  # it is another class's
+    found = get_close_matches(name, sorted(known), n=1)
     return f": did you mean {found[0]}?" if found else ""
 
 

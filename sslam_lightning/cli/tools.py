@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from sslam_lightning.cli.benchmark_inference import benchmark_inference
+
 
 def demo(folder: str = "runs/demo", seed: int = 0) -> None:
     """The whole method on synthetic soundscapes, in about three minutes on two CPU cores.
@@ -52,3 +54,47 @@ def benchmark_pretrain(
     from sslam_lightning.benchmarks.pretrain import run_benchmark
 
     run_benchmark(size, batch_size, masks_per_clip, num_frames, stage, precision, steps, warmup_steps, compile, out)
+
+
+def benchmark_data(
+    manifest: str | None = None,
+    workers: int = 0,
+    clips: int = 200,
+    repeats: int = 3,
+    batch_size: int = 12,
+    num_frames: int = 1024,
+    masks_per_clip: int = 16,
+    recipe: str | None = None,
+    step_seconds: float | None = None,
+    out: str | None = None,
+) -> None:
+    """Clips per second of reading, decoding, resampling and log-mels, beside the public pipeline on the same clips.
+
+    Everything is measured on one core, alternating with the public pipeline (soundfile, torchaudio's resampler with its
+    kernel built for every clip, Kaldi log-mels clip by clip, masks row by row); then the loader with its workers.
+
+    Args:
+        manifest: a manifest, or a folder of shards.
+        workers: of the loader; 0: leave that part out.
+        clips: how many to measure on.
+        repeats: how often; the fastest counts, as whatever else the machine does only makes things slower.
+        batch_size: clips that the log-mels are computed of together.
+        num_frames: length of the log-mels in frames of 10 ms.
+        masks_per_clip: masked copies of every clip.
+        recipe: a recipe, to say how many clips its devices take.
+        step_seconds: that a step of this recipe lasts, as sslam benchmark pretrain measures it.
+        out: a JSON file for the figures.
+    """
+    from sslam_lightning.benchmarks.data import run_data_benchmark
+
+    if manifest is None:
+        raise ValueError("say what to measure on: --manifest, a manifest or a folder of shards")
+    run_data_benchmark(manifest, workers, clips, repeats, batch_size, num_frames, masks_per_clip, recipe, step_seconds, out)
+
+
+BENCHMARKS = {
+    "_help": "Measure speed.",
+    "pretrain": benchmark_pretrain,
+    "data": benchmark_data,
+    "inference": benchmark_inference,
+}

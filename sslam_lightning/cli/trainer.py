@@ -6,29 +6,34 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
-import torch
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 
+from sslam_lightning.checkpoints import check_resumable, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, Throughput
+from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, Throughput
+from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
 
 # Lightning's advice to itself, and hints that do not apply here.
 _NOISE = (
-    "args. parameter is intended to run from within Python",
+    "args.? parameter is intended to run from within Python",
     "is smaller than the logging interval",
     "checkpoints exists and is not empty",
     "LeafSpec",
     "transfer_batch_to_device",
     "module.s. in eval mode at the start",
     "does not have many workers",
+    "returned a view tensor",
 )
 
 
@@ -67,6 +72,9 @@ class KeepConfig(SaveConfigCallback):
             resumption += 1
             target = folder / f"config_resumed_{resumption}.yaml"
         self.parser.save(self.config, target, skip_none=False, overwrite=False, multifile=False)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbRun):
+                logger.log_settings(yaml.safe_load(target.read_text()))
 
 
 class SSLAMCLI(LightningCLI):
@@ -113,19 +121,36 @@ class SSLAMCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """For ``fit`` the command line has the last word: Lightning would let the checkpoint's settings win."""
         subcommand = self.config.get("subcommand")
+        self._resumes_from_last = False
+        if subcommand and self.config[subcommand].get("ckpt_path") == "last":
+            self._resumes_from_last = True
+            self.config[subcommand]["ckpt_path"] = _last_checkpoint(self.config[subcommand]["trainer"])
         if path := subcommand and self.config[subcommand].get("ckpt_path"):
-            _check_checkpoint(Path(path))
+            check_resumable(Path(path))
         if subcommand != "fit":
             super()._parse_ckpt_path()
+
+    def before_instantiate_classes(self) -> None:
+        """Loggers keep what they write in the run's folder, and W&B goes on with a run that is resumed."""
+        trainer = self._get(self.config, "trainer")
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        for logger in loggers:
+            name = getattr(logger, "class_path", "")
+            if name.endswith("TensorBoardLogger") and find_spec("tensorboard") is None:
+                raise ValueError("TensorBoard is not installed: pip install 'sslam-lightning[tensorboard]', or log to CSV")
+            if name.endswith(("TensorBoardLogger", "WandbRun")) and not logger.init_args.save_dir:
+                logger.init_args.save_dir = trainer.default_root_dir
+            if name.endswith("WandbRun"):
+                logger.init_args.resume = bool(self._get(self.config, "ckpt_path", default=None))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add what every run needs: guards, throughput, a CSV log and checkpoints unless configured."""
         settings = self._get(self.config_init, "trainer", default={})
         root = Path(settings["default_root_dir"])
-        resumes = bool(self._get(self.config_init, "ckpt_path", default=None))
+        resumes = bool(self._get(self.config_init, "ckpt_path", default=None)) or self._resumes_from_last
         if self.subcommand == "fit" and (root / "config.yaml").exists() and not resumes:
             raise FileExistsError(
-                f"{root} already holds a run. Resume it with --ckpt_path {root}/checkpoints/last.ckpt, "
+                f"{root} already holds a run. Resume it with --ckpt_path last, "
                 "or name another folder with --trainer.default_root_dir"
             )
         if settings["logger"] in (None, True):
@@ -145,6 +170,17 @@ class SSLAMCLI(LightningCLI):
                 callback.dirpath = str(root / "checkpoints")
                 callback.save_last = True if callback.save_last is None else callback.save_last
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """What the machine does to a run is said in one line."""
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            from sslam_lightning.cli.trouble import MachineTrouble, explain_trouble
+
+            if line := explain_trouble(error, self.trainer, self.model, self.datamodule):
+                raise MachineTrouble(line) from error
+            raise
 
     def before_fit(self) -> None:
         """What is wrong with the data is said once, before processes are started for several devices."""
@@ -167,22 +203,21 @@ class SSLAMCLI(LightningCLI):
         if wants_bar and not any(isinstance(callback, ProgressBar) for callback in configured):
             # Every refresh fetches the loss from the device, which then waits: not at every step.
             configured = [TQDMProgressBar(refresh_rate=10), *configured]
-        return [LossGuard(), Throughput(), *configured]
+        guards = [guard for guard in (LossGuard, PeerWatch) if not any(isinstance(c, guard) for c in configured)]
+        return [*(guard() for guard in guards), Throughput(), *configured]
 
 
-def _check_checkpoint(path: Path) -> None:
-    """Say what is wrong with a checkpoint in one line, before anything is built; words such as "last" are Lightning's."""
-    if not path.is_file():
-        if path.suffix or len(path.parts) > 1:
-            raise FileNotFoundError(f"no checkpoint at {path}")
-        return
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged file fails in many ways
-        reason = str(error).strip().splitlines()
-        raise ValueError(f"{path} cannot be opened as a checkpoint: {reason[0] if reason else error!r}") from None
-    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-        raise ValueError(f"{path} is no run of this project to go on with; to start from its weights set model.init_from")
+def _last_checkpoint(settings: Any) -> str | None:
+    """The newest whole checkpoint of a run; None where it has none yet, so that the same command starts and resumes."""
+    callbacks = settings["callbacks"] or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    configured = [callback.get("init_args", {}).get("dirpath") for callback in callbacks]
+    folder = next((folder for folder in configured if folder), Path(settings["default_root_dir"]) / "checkpoints")
+    newest = newest_whole_checkpoint(folder)
+    told = f"resuming from {newest.path}" if newest.path else f"no checkpoint in {folder} yet, starting from the beginning"
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        print(*(f"sslam: {line}" for line in (*newest.passed_over, told)), sep="\n", file=sys.stderr)
+    return str(newest.path) if newest.path else None
 
 
 def _seed(seed_everything: int | bool | None) -> int:

@@ -1,4 +1,4 @@
-"""AudioSet, and any other data set that comes as fairseq manifests."""
+"""AudioSet, and any other data set that comes as manifests or shards."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.descriptors import read_class_table
 from sslam_lightning.data.manifest import MissingFiles, read_manifest
 from sslam_lightning.data.module import AudioDataModule, Split
+from sslam_lightning.data.recordings import Recordings
+from sslam_lightning.data.sampling_weights import with_weights
+from sslam_lightning.data.shards import ORIGINAL, is_shard_folder, read_shards
 
 
 class AudioSetDataModule(AudioDataModule):
-    """Recordings of ``.tsv`` manifests with multi-label ``.lbl`` files (see `sslam_lightning.data.manifest`).
+    """Recordings of manifests or shards, with several labels each; local, or wherever fsspec reads.
+
+    What a manifest is, `sslam_lightning.data.manifest` says; a folder of shards (`sslam_lightning.data.shards`) may stand
+    in the place of each.
 
     Args:
-        train_manifest: ``.tsv`` of the training clips.
-        val_manifest: ``.tsv`` of the validation clips; None: no validation.
-        test_manifest: ``.tsv`` of the test clips; None: the validation clips.
+        train_manifest: the training clips.
+        val_manifest: the validation clips; None: no validation.
+        test_manifest: the test clips; None: the validation clips.
         label_descriptors: table of classes; None: recordings without labels, for pre-training.
-        train_labels: ``.lbl`` of the training clips; None: beside its manifest, of the same stem. Likewise below.
+        train_labels: ``.lbl`` of the training clips; None: labels that stand in the manifest or the shards, or the
+            ``.lbl`` beside the manifest, of the same stem. Likewise below.
         val_labels: ``.lbl`` of the validation clips.
         test_labels: ``.lbl`` of the test clips.
         missing_files: "error", or "skip" to leave out rows without a file together with their labels.
+        sampling_weights: table of ``sslam data stats`` with a weight for every training clip, for ``weighted_sampling``;
+            None: counted from the labels.
         options: settings of `AudioDataModule`.
 
     Raises:
@@ -40,12 +49,14 @@ class AudioSetDataModule(AudioDataModule):
         val_labels: str | Path | None = None,
         test_labels: str | Path | None = None,
         missing_files: MissingFiles = "error",
+        sampling_weights: str | Path | None = None,
         **options: Any,
     ) -> None:
         table = None if label_descriptors is None else read_class_table(label_descriptors)
         super().__init__(class_names=table.names if table else (), multi_label=True, **options)
         self.table = table
         self.missing_files: MissingFiles = missing_files
+        self.sampling_weights = sampling_weights
         self.files: dict[Split, tuple[str | Path | None, str | Path | None]] = {
             "train": (train_manifest, train_labels),
             "val": (val_manifest, val_labels),
@@ -53,9 +64,22 @@ class AudioSetDataModule(AudioDataModule):
         }
 
     def make_dataset(self, split: Split) -> RecordingDataset | None:
-        """Read the manifest of a split."""
+        """Read the manifest, or open the shards, of a split."""
         manifest, labels = self.files[split]
         if manifest is None:
             return None
-        recordings = read_manifest(manifest, labels, self.table, self.missing_files)
+        recordings = self._packed(str(manifest), labels) if is_shard_folder(str(manifest)) else None
+        if recordings is None:
+            recordings = read_manifest(manifest, labels, self.table, self.missing_files)
+        if split == "train" and self.sampling_weights is not None:
+            recordings = with_weights(recordings, str(self.sampling_weights))
         return RecordingDataset(recordings, self.sample_rate_hz, self.resampler, self.max_clip_seconds)
+
+    def _packed(self, folder: str, labels: str | Path | None) -> Recordings:
+        if labels is not None:
+            raise ValueError(f"{folder} holds shards, whose labels are inside; give no label file ({labels})")
+        recordings = read_shards(folder, self.table)
+        packed_with = recordings.about["resampler"]
+        if recordings.about["codec"] != ORIGINAL and packed_with != self.resampler:
+            raise ValueError(f"{folder} was resampled by {packed_with}: set data.resampler to {packed_with}, or pack again")
+        return recordings

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from sslam_lightning.types import Batch
+from sslam_lightning.types import AnyBatch
 
 _log = logging.getLogger(__name__)
+
+
+class Counts(NamedTuple):
+    """Clips asked for; those among them that were broken; and those that were broken in this training epoch."""
+
+    met: int = 0
+    broken: int = 0
+    broken_in_epoch: int = 0
 
 
 class BrokenClips:
     """What one process met. A few broken files are normal in AudioSet; many mean a wrong mount or codec.
 
     Args:
-        max_share: of the clips met so far; above it `record` stops the run.
+        max_share: of the clips met so far; above it `judge` stops the run.
         judge_after: number of clips before the share means anything.
     """
 
@@ -23,24 +33,47 @@ class BrokenClips:
         self.max_share = max_share
         self.judge_after = judge_after
         self.reasons: dict[str, str] = {}  # name -> reason
-        self.num_met = 0  # clips asked for, a broken one again in every epoch
-        self.num_broken = 0
+        self.counts = Counts()  # a broken clip counts again in every epoch
+        self._epoch = 0
         self._num_reported = 0
 
-    def record(self, batch: Batch) -> None:
-        """Count a batch.
+    def record(self, batch: AnyBatch, training: bool = False) -> None:
+        """Count a batch."""
+        met, broken, in_epoch = self.counts
+        new = len(batch.broken)
+        self.counts = Counts(met + len(batch.names) + new, broken + new, in_epoch + new * training)
+        self.reasons.update(batch.broken)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Count the epoch's from zero, unless it goes on where an earlier run left it."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.counts = self.counts._replace(broken_in_epoch=0)
+
+    def too_many(self, counts: Counts) -> bool:
+        """Whether more than ``max_share`` of these clips were broken, and they are enough to tell."""
+        return counts.met >= self.judge_after and counts.broken > self.max_share * counts.met
+
+    def complaint(self, counts: Counts, example: str | None) -> ValueError:
+        """The error that stops a run with too many."""
+        return ValueError(
+            f"{counts.broken} of {counts.met} clips cannot be read, more than max_broken_share {self.max_share:g} allows"
+            + (f"; for example {example}" if example else "")
+        )
+
+    @property
+    def example(self) -> str | None:
+        """The reason that came last."""
+        return next(reversed(self.reasons.values()), None)
+
+    def judge(self) -> None:
+        """Stop the run of a single process.
 
         Raises:
             ValueError: more than ``max_share`` of the clips so far were broken.
         """
-        self.num_met += len(batch.names) + len(batch.broken)
-        self.num_broken += len(batch.broken)
-        self.reasons.update(batch.broken)
-        if self.num_met >= self.judge_after and self.num_broken > self.max_share * self.num_met:
-            raise ValueError(
-                f"{self.num_broken} of {self.num_met} clips cannot be read, more than max_broken_share "
-                f"{self.max_share:g} allows; for example {next(reversed(self.reasons.values()))}"
-            )
+        if self.too_many(self.counts):
+            raise self.complaint(self.counts, self.example)
 
     def report(self) -> None:
         """Log one line per clip that is broken, and their number; nothing twice."""
@@ -50,3 +83,19 @@ class BrokenClips:
             _log.warning("%s: %s", name, reason)
         if new:
             _log.warning("%d clips could not be read and were left out together with their labels", len(self.reasons))
+
+    def like(self) -> BrokenClips:
+        """An empty account with these bounds, that has reported what this one has."""
+        other = BrokenClips(self.max_share, self.judge_after)
+        other._num_reported = self._num_reported
+        return other
+
+    def state_dict(self) -> dict[str, Any]:
+        """As plain data, for a checkpoint."""
+        return {"epoch": self._epoch, "counts": list(self.counts), "reasons": dict(self.reasons)}
+
+    def add(self, state: Mapping[str, Any]) -> None:
+        """Take over what another process met: an earlier run, or another rank."""
+        self._epoch = state["epoch"]
+        self.counts = Counts(*(ours + theirs for ours, theirs in zip(self.counts, state["counts"], strict=True)))
+        self.reasons.update(state["reasons"])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
-from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, read_audio, resample
+from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, resample
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.types import Clip
 
@@ -29,6 +29,10 @@ class ClipDataset(Dataset[Clip | BrokenClip], ABC):
 
     @abstractmethod
     def __getitem__(self, key: Key) -> Clip | BrokenClip: ...
+
+    def name(self, index: int) -> str:
+        """What messages call a clip, without reading it: its file, where it has one."""
+        return f"clip {index}"
 
 
 class RecordingDataset(ClipDataset):
@@ -64,12 +68,16 @@ class RecordingDataset(ClipDataset):
     def __len__(self) -> int:
         return len(self.recordings)
 
+    def name(self, index: int) -> str:
+        """The file."""
+        return self.recordings.path(index)
+
     def __getitem__(self, key: Key) -> Clip | BrokenClip:
         """The clip of ``index`` or of ``(epoch, index)``; a file sounds the same in every epoch."""
         index = key if isinstance(key, int) else key[1]
         name = self.recordings.names[index]
         try:
-            waveform, rate_hz = read_audio(self.recordings.path(index), self.max_clip_seconds)
+            waveform, rate_hz = self.recordings.read(index, self.max_clip_seconds)
         except UnreadableAudio as error:
             return BrokenClip(name, str(error))
         waveform = resample(waveform, rate_hz, self.sample_rate_hz, self.resampler)

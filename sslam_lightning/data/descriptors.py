@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from sslam_lightning.data.storage import exists, local_path, open_binary
 
 
 class ClassTable(NamedTuple):
@@ -12,6 +16,12 @@ class ClassTable(NamedTuple):
 
     names: tuple[str, ...]  # for people, in the order of the model's outputs
     class_of: dict[str, int]  # by label and by name
+
+
+def table_of_words(words: Iterable[str]) -> ClassTable:
+    """The table of labels that nobody has numbered: in alphabetical order."""
+    names = tuple(sorted({word for word in words if word}))
+    return ClassTable(names, {name: number for number, name in enumerate(names)})
 
 
 def read_class_table(path: str | Path) -> ClassTable:
@@ -24,8 +34,8 @@ def read_class_table(path: str | Path) -> ClassTable:
         FileNotFoundError: no such file.
         ValueError: a row of another form (with its line), a number or a label that comes twice, a gap in the numbers.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = local_path(path)
+    if not exists(path):
         raise FileNotFoundError(f"label descriptors {path} do not exist")
     rows = _read_rows(path)
     if rows and not any(_is_number(cell) for cell in rows[0][1][:2]):
@@ -51,8 +61,8 @@ def read_class_table(path: str | Path) -> ClassTable:
     return ClassTable(tuple(names[i] for i in range(len(names))), class_of)
 
 
-def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+def _read_rows(path: str) -> list[tuple[int, list[str]]]:
+    with io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         file.seek(0)
         # AudioSet puts spaces behind its commas in some of its tables
@@ -60,7 +70,7 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
         return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
 
 
-def _number_column(path: Path, rows: list[tuple[int, list[str]]]) -> int:
+def _number_column(path: str, rows: list[tuple[int, list[str]]]) -> int:
     if any(len(row) > 2 for _, row in rows):
         return 0
     numeric = [all(len(row) > column and _is_number(row[column]) for _, row in rows) for column in (0, 1)]

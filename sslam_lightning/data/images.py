@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
 from sslam_lightning.data.files import find_files
+from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.random_streams import clip_keys, uniform
@@ -111,7 +111,7 @@ class ImageFolderDataModule(AudioDataModule):
         folder = self.folders[split]
         return folder and ImageDataset(folder, self.size, self.smallest_crop, split == "train", self.seed)  # type: ignore[return-value]
 
-    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Any]:
+    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
         loader = super()._loader(dataset, sampler)
         loader.collate_fn = collate_images
         return loader

@@ -7,15 +7,18 @@ eleven-character YouTube id). Whatever stays unclear is an error: a label on the
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from sslam_lightning.data.descriptors import ClassTable
+import numpy as np
 
-_AUDIO_EXTENSIONS = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".webm", ".mkv")
-)
+from sslam_lightning.data.audio import AUDIO_EXTENSIONS
+from sslam_lightning.data.descriptors import ClassTable, table_of_words
+from sslam_lightning.data.storage import exists, local_path, open_binary
+
+LABEL_SEPARATOR = ";"  # in manifests; names of classes hold commas
 _YOUTUBE_ID_LENGTH = 11
 
 
@@ -32,9 +35,12 @@ def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> li
         ValueError: a malformed line or a label that is not in the table (with the line), a recording without an
             entry, or one that several entries could mean.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = local_path(path)
+    if not exists(path):
         raise FileNotFoundError(f"label file {path} does not exist")
+    aligned = _read_aligned(path, names, table)
+    if aligned is not None:
+        return aligned
     entries = _LabelFile(path)
     classes = []
     taken: dict[int, str] = {}
@@ -47,7 +53,51 @@ def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> li
     return classes
 
 
-def _classes_of(labels: str, name: str, path: Path, line: int, table: ClassTable) -> list[int]:
+def labels_as_written(path: str | Path, names: Sequence[str]) -> list[str]:
+    """The labels of every recording, separated by semicolons as in a manifest."""
+    table = table_of_words(words_of(local_path(path)))
+    return [LABEL_SEPARATOR.join(table.names[i] for i in classes) for classes in read_labels(path, names, table)]
+
+
+def words_of(path: str) -> set[str]:
+    """Every label that comes in a label file."""
+    words: set[str] = set()
+    if not exists(path):
+        raise FileNotFoundError(f"label file {path} does not exist")
+    with _open(path) as file:
+        for text in file:
+            _, tab, labels = text.rstrip("\r\n").partition("\t")
+            words.update(labels.split(",") if tab else text.strip().partition(" ")[2].split(","))
+    return {word.strip() for word in words if word.strip()}
+
+
+def _read_aligned(path: str, names: Sequence[str], table: ClassTable) -> list[list[int]] | None:
+    """The labels of a file that has the manifest's own names in its order, as most have; None: it has not.
+
+    The general search needs all names of a file in memory: for two million, more than half a gigabyte.
+    """
+    known: dict[str, list[int]] = {}
+    classes: list[list[int]] = []
+    if len(np.unique(np.fromiter(map(hash, names), dtype=np.int64, count=len(names)))) < len(names):
+        return None  # a name that comes twice needs a second look
+    with _open(path) as file:
+        for name, (line, text) in zip(names, enumerate(file, start=1), strict=False):
+            entry, tab, labels = text.rstrip("\r\n").partition("\t")
+            if not tab or entry != name:
+                return None
+            if labels not in known:
+                known[labels] = _classes_of(labels, name, path, line, table)
+            classes.append(known[labels])
+        if len(classes) != len(names) or file.readline():
+            return None
+    return classes
+
+
+def _open(path: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", errors="surrogateescape")
+
+
+def _classes_of(labels: str, name: str, path: str, line: int, table: ClassTable) -> list[int]:
     try:
         return sorted({table.class_of[label.strip()] for label in labels.split(",") if label.strip()})
     except KeyError as error:
@@ -57,12 +107,12 @@ def _classes_of(labels: str, name: str, path: Path, line: int, table: ClassTable
 class _LabelFile:
     """The lines of a label file and the ways to find them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.labels: dict[int, str] = {}  # line number -> labels as they are written
         self._line_of_name: dict[str, int] = {}
         self._entries_of_stem: dict[str, list[tuple[int, str]]] | None = None  # line and name without extension
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        with _open(path) as file:
             for line, text in enumerate(file, start=1):
                 if text.strip():
                     self._add(line, text.rstrip("\r\n"))
@@ -106,7 +156,7 @@ def _without_extension(name: str) -> str:
     """Ids may hold dots, so only known extensions count as one."""
     name = name.replace("\\", "/").lstrip("/")
     rest, dot, extension = name.rpartition(".")
-    return rest if dot + extension.lower() in _AUDIO_EXTENSIONS else name
+    return rest if dot + extension.lower() in AUDIO_EXTENSIONS else name
 
 
 def _stem(bare: str) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import distributed
 
 from sslam_lightning.data.audio import ResamplerName, check_resampler
 from sslam_lightning.data.broken import BrokenClips
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
+from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.recordings import class_balanced_weights
-from sslam_lightning.data.sampler import EpochSampler
-from sslam_lightning.types import Batch
+from sslam_lightning.data.sampler import EpochSampler, LastBatch
+from sslam_lightning.types import AnyBatch
 
 Split = Literal["train", "val", "test"]
 
@@ -28,7 +31,9 @@ class AudioDataModule(LightningDataModule, ABC):
     """Loaders of `Batch` for training, validation, test and prediction.
 
     A subclass says its classes to this constructor and makes its data sets in `make_dataset`. Training batches are
-    shuffled and whole; all others come in order, every clip once over all devices.
+    shuffled and whole, and every clip comes once in an epoch, but for those that fill up its last batch (see
+    ``last_batch``); all others come in order, every clip once over all devices. A clip that cannot be read, or is too short
+    for the model, is left out with its label, counted, and named at the end.
 
     Args:
         class_names: in the order of the labels; empty: no labels.
@@ -41,7 +46,10 @@ class AudioDataModule(LightningDataModule, ABC):
         seed: of the order of the clips.
         weighted_sampling: draw clips of rare classes more often; needs samples_per_epoch.
         samples_per_epoch: train on this many clips, drawn anew for every epoch without replacement; None: on all.
+        last_batch: what becomes of the clips that do not fill an epoch's last batch over all devices: "pad" fills it with
+            the first clips of the epoch, which so come twice; "drop" leaves them out of this epoch.
         max_broken_share: stop when a larger share of the clips than this cannot be read.
+        worker_timeout_seconds: stop when the workers give nothing for so long, and name the file; 0: wait for ever.
 
     Raises:
         ValueError: a setting out of its range.
@@ -59,13 +67,19 @@ class AudioDataModule(LightningDataModule, ABC):
         seed: int = 0,
         weighted_sampling: bool = False,
         samples_per_epoch: int | None = None,
+        last_batch: Literal["pad", "drop"] = "pad",
         max_broken_share: float = 0.2,
+        worker_timeout_seconds: float = 600.0,
     ) -> None:
         super().__init__()
         check_resampler(resampler)
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        least = {"batch_size": 1, "num_workers": 0, "seed": 0, "worker_timeout_seconds": 0}
+        given = (batch_size, num_workers, seed, worker_timeout_seconds)
+        for (name, bound), value in zip(least.items(), given, strict=True):
+            if value < bound:
+                raise ValueError(f"{name} must be at least {bound}, got {value}")
+        if last_batch not in ("pad", "drop"):
+            raise ValueError(f"last_batch must be pad or drop in training, got {last_batch!r}")
         # Known before setup: the command line hands these on to the model when it builds it.
         self.class_names = tuple(class_names)
         self.num_classes = len(self.class_names)
@@ -78,7 +92,9 @@ class AudioDataModule(LightningDataModule, ABC):
         self.seed = seed
         self.weighted_sampling = weighted_sampling
         self.samples_per_epoch = samples_per_epoch
-        self._first_epoch = 0
+        self.last_batch: LastBatch = last_batch
+        self.worker_timeout_seconds = worker_timeout_seconds
+        self.min_samples = 1  # of a clip; the model asks for more when it is set up
         self.broken = BrokenClips(max_broken_share, _JUDGE_AFTER_CLIPS)
         self._datasets: dict[Split, ClipDataset | None] = {}
 
@@ -94,7 +110,7 @@ class AudioDataModule(LightningDataModule, ABC):
 
     @property
     def broken_clips(self) -> dict[str, str]:
-        """Name and reason of every clip that this process could not read so far."""
+        """Name and reason of every clip that this process could not read so far; when a run is over, rank 0 has all."""
         return self.broken.reasons
 
     def read_ahead(self, stage: str) -> None:
@@ -105,11 +121,9 @@ class AudioDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         """Read the manifests of a stage, so that their errors come before the training."""
         sizes = [len(found) for split in _SPLITS.get(stage, ()) if (found := self.dataset(split)) is not None]
-        # a small data set is judged after one pass
-        devices = self.trainer.world_size if self.trainer is not None else 1
-        self.broken.judge_after = max(1, min([_JUDGE_AFTER_CLIPS, *(size // devices for size in sizes)]))
+        self.broken.judge_after = min([_JUDGE_AFTER_CLIPS, *sizes])  # a small data set is judged after one pass
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> ClipLoader:
         """Shuffled, whole batches."""
         dataset = self.dataset("train")
         if dataset is None:
@@ -120,62 +134,92 @@ class AudioDataModule(LightningDataModule, ABC):
                 raise ValueError(f"{type(self).__name__} has no recordings to weigh: set weighted_sampling: false")
             weights = class_balanced_weights(dataset.recordings)
         sampler = EpochSampler(
-            len(dataset), self.batch_size, self.seed, weights=weights, samples_per_epoch=self.samples_per_epoch
+            len(dataset),
+            self.batch_size,
+            self.seed,
+            last_batch=self.last_batch,
+            weights=weights,
+            samples_per_epoch=self.samples_per_epoch,
         )
-        sampler.set_epoch(self._first_epoch)
         return self._loader(dataset, sampler)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch that a resumed run starts with."""
-        return {"epoch": self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0}  # type: ignore[attr-defined]
+        """The broken clips so far, of all ranks."""
+        return {"broken": self._broken_on_all_ranks().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loaders with workers ask for their first clips before Lightning tells them the epoch of a resumed run."""
-        self._first_epoch = state_dict["epoch"]
+        """Go on counting, on one rank, where training goes on."""
+        training = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        if training and self._is_first_rank and "broken" in state_dict:
+            self.broken.add(state_dict["broken"])
 
-    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+    def val_dataloader(self) -> ClipLoader | list[Any]:
         """In order, every clip once; an empty list where there is nothing to validate on."""
         return self._ordered_loader(self.dataset("val"))
 
-    def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
+    def test_dataloader(self) -> ClipLoader | list[Any]:
         """In order, every clip once; an empty list where there is nothing to test on."""
         return self._ordered_loader(self.dataset("test"))
 
-    def predict_dataloader(self) -> DataLoader[Batch] | list[Any]:
+    def predict_dataloader(self) -> ClipLoader | list[Any]:
         """The test clips, or else those of validation, or else those of training; in order, every clip once."""
         splits: tuple[Split, ...] = ("test", "val", "train")
         return self._ordered_loader(next((found for s in splits if (found := self.dataset(s)) is not None), None))
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Take note of broken clips, in the main process."""
-        if not isinstance(batch, Batch):
+        if not isinstance(batch, AnyBatch):
             return batch
         # pinning memory turns inner tuples into lists
         batch = batch._replace(names=tuple(batch.names), broken=tuple((name, why) for name, why in batch.broken))
-        self.broken.record(batch)
+        trainer = self.trainer
+        self.broken.record(batch, training=trainer is not None and trainer.training)
+        if trainer is None or trainer.world_size == 1:  # ranks judge together, see `BrokenClipWatch`
+            self.broken.judge()
         return batch
 
     def on_exception(self, exception: BaseException) -> None:
-        """An interrupted run names its broken clips too."""
+        """An interrupted run names its broken clips too, and the file that a worker died on."""
+        for loaders in ("train_dataloader", "val_dataloaders", "test_dataloaders", "predict_dataloaders"):
+            loader = getattr(self.trainer, loaders, None)
+            if isinstance(loader, ClipLoader):
+                loader.explain(exception)
         self.broken.report()
 
     def teardown(self, stage: str) -> None:
-        """Log the clips that could not be read."""
+        """Log the clips that could not be read, on one rank for all."""
+        everywhere = self._broken_on_all_ranks()
+        self.broken = everywhere if self._is_first_rank else self.broken.like()
         self.broken.report()
 
-    def _ordered_loader(self, dataset: ClipDataset | None) -> DataLoader[Batch] | list[Any]:
+    @property
+    def _is_first_rank(self) -> bool:
+        return self.trainer is None or self.trainer.is_global_zero
+
+    def _broken_on_all_ranks(self) -> BrokenClips:
+        if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+            return self.broken
+        everywhere = self.broken.like()
+        states: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(states, self.broken.state_dict())
+        for state in states:
+            everywhere.add(state)
+        return everywhere
+
+    def _ordered_loader(self, dataset: ClipDataset | None) -> ClipLoader | list[Any]:
         if dataset is None:
             return []
-        return self._loader(dataset, EpochSampler(len(dataset), self.batch_size, shuffle=False, drop_last=False))
+        return self._loader(dataset, EpochSampler(len(dataset), self.batch_size, shuffle=False, last_batch="keep"))
 
-    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Any]:
-        return DataLoader(
+    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
+        return ClipLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, min_samples=self.min_samples),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            worker_timeout_seconds=self.worker_timeout_seconds,
             generator=torch.Generator().manual_seed(self.seed),  # else the loader draws from the global one
         )

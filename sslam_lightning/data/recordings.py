@@ -7,7 +7,8 @@ about 100 MB, and worker processes share them (reference counts of objects would
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -16,17 +17,37 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sslam_lightning.data.audio import AUDIO_EXTENSIONS, UnreadableAudio, read_audio
+from sslam_lightning.data.storage import join, open_binary
+
 
 class PackedStrings(Sequence[str]):
     """A read-only list of strings in one buffer of UTF-8 bytes."""
 
     def __init__(self, strings: Iterable[str]) -> None:
-        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]  # file names may be any bytes
-        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        data, ends = bytearray(), array("q", [0])
+        for string in strings:  # one after the other: millions of them never exist together
+            data += string.encode("utf-8", "surrogateescape")  # file names may be any bytes
+            ends.append(len(data))
+        self._bytes = np.frombuffer(bytes(data), dtype=np.uint8)
+        self._ends = np.frombuffer(ends.tobytes(), dtype=np.int64)
+
+    @classmethod
+    def of_buffers(cls, data: Int[np.ndarray, "bytes"], ends: Int[np.ndarray, "strings_and_one"]) -> PackedStrings:
+        """Strings that lie in memory (or in a mapped file) already: string i is ``data[ends[i]:ends[i + 1]]``."""
+        packed = cls(())
+        packed._bytes, packed._ends = data, ends
+        return packed
 
     def __len__(self) -> int:
         return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        data, start = self._bytes.data, 0
+        for first in range(1, len(self._ends), 4096):  # not all ends as Python's numbers at once
+            for end in self._ends[first : first + 4096].tolist():
+                yield str(data[start:end], "utf-8", "surrogateescape")
+                start = end
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -46,18 +67,39 @@ class Recordings:
     ``label_index[label_start[i]:label_start[i + 1]]`` are the class indices of recording i.
     """
 
-    root: str  # folder that the names are relative to
+    root: str  # folder (or URL of one) that the names are relative to
     names: PackedStrings  # as they stand in the manifest; also what messages call the recording
     label_start: Int[np.ndarray, "recordings_and_one"]
     label_index: Int[np.ndarray, "labels"]
     class_names: tuple[str, ...]  # empty: no labels
+    weights: Float[np.ndarray, "recordings"] | None = None  # how often to draw each, where a file says so
 
     def __len__(self) -> int:
         return len(self.names)
 
     def path(self, index: int) -> str:
         """Where the file of a recording lies."""
-        return os.path.join(self.root, self.names[index])
+        return join(self.root, self.names[index])
+
+    def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
+        """The mono waveform of a recording and its sample rate in Hz; see `read_audio`."""
+        return read_audio(self.path(index), max_seconds)
+
+    def file(self, index: int) -> tuple[bytes, str]:
+        """The file of a recording as it is, and the extension that tells its format.
+
+        Raises:
+            UnreadableAudio: it cannot be read, or its name does not tell its format.
+        """
+        path = self.path(index)
+        extension = os.path.splitext(path)[1].lower()
+        if extension not in AUDIO_EXTENSIONS:
+            raise UnreadableAudio(f"{path}: {extension!r} is no extension of audio")
+        try:
+            with open_binary(path) as file:
+                return file.read(), extension
+        except OSError as error:
+            raise UnreadableAudio(f"{path}: cannot be read ({error})") from error
 
     def classes(self, index: int) -> list[int]:
         """Class indices of a recording, as they stand in the manifest."""
@@ -94,11 +136,14 @@ def class_balanced_weights(recordings: Recordings) -> Float[Tensor, "recordings"
     """How much more often a recording of rare classes should be drawn: the sum over its classes of 1000 / (n + 0.01).
 
     n is the number of recordings of the class, counted over these recordings alone, so that skipped files count for
-    nothing. A recording without labels weighs 0. Source: SSAST (Gong et al., AAAI 2022) and EAT.
+    nothing. A recording without labels weighs 0. Source: SSAST (Gong et al., AAAI 2022) and EAT. Weights that came with the
+    recordings (see `sslam_lightning.data.statistics`) are returned as they are.
 
     Raises:
         ValueError: the recordings have no labels.
     """
+    if recordings.weights is not None:
+        return torch.from_numpy(recordings.weights)
     if len(recordings.label_index) == 0:
         raise ValueError(f"class-balanced weights need labels, and the {len(recordings)} recordings have none")
     count = np.bincount(recordings.label_index, minlength=len(recordings.class_names))

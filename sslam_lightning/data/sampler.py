@@ -2,12 +2,13 @@
 
 All clips get one global order, which is cut into global batches; each rank takes its contiguous part of every global
 batch. So the global batches are the same on one device with batch 48 and on four with batch 12, and a resumed run
-needs nothing but the epoch.
+needs nothing but the epoch and the number of clips of its order that lie behind, on however many ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +17,10 @@ from torch.utils.data import DistributedSampler
 
 from sslam_lightning.random_streams import fold_in
 
+LastBatch = Literal["pad", "drop", "keep"]
+
 _ORDER, _CHOICE = (int.from_bytes(name, "big") for name in (b"order", b"choice"))  # beyond any index of a clip
+_CHUNK = 4096  # clips whose places are Python numbers at the same time
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):
@@ -27,8 +31,10 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         batch_size: clips per device and step; the same as the loader's.
         seed: of the order.
         shuffle: a new order every epoch; otherwise the order of the data set.
-        drop_last: for training: every rank gets the same number of whole batches, the rest is left out. Less than one
-            global batch is kept as one ragged batch. Without it every clip comes exactly once over all ranks.
+        last_batch: what becomes of the clips that do not fill the last global batch. "pad" fills it with the first clips
+            of the epoch's order, which so come twice; "drop" leaves them out. Then all ranks get the same number of
+            whole batches, as training needs; only an epoch of less than one global batch is one ragged batch. "keep" is
+            for evaluation: every clip exactly once over all ranks, which may get different numbers of them.
         weights: how much sooner a clip is chosen than others; clips of weight 0 never are. Needs ``samples_per_epoch``.
         samples_per_epoch: choose this many clips anew for every epoch, without replacement; None: all.
         world: number of ranks; None: asked of torch.distributed when it is needed.
@@ -44,7 +50,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
-        drop_last: bool = True,
+        last_batch: LastBatch = "pad",
         weights: Float[Tensor, "clips"] | None = None,
         samples_per_epoch: int | None = None,
         world: int | None = None,
@@ -57,23 +63,46 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
             raise ValueError(f"give both world and rank or neither, got world {world} and rank {rank}")
         if world is not None and rank is not None and not 0 <= rank < world:
             raise ValueError(f"rank must lie in 0..{world - 1}, got {rank}")
+        if last_batch not in get_args(LastBatch):
+            raise ValueError(f"last_batch must be one of {', '.join(get_args(LastBatch))}, got {last_batch!r}")
         _check_choice(num_clips, shuffle, weights, samples_per_epoch)
         self.num_clips = num_clips
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
-        self.drop_last = drop_last
+        self.last_batch = last_batch
         self.weights = weights
         self.samples_per_epoch = samples_per_epoch
         self.epoch = 0  # set by Lightning through set_epoch
+        self.start = 0  # clips of the epoch's order, over all ranks, that an earlier run has had
         self._given_place = None if world is None or rank is None else (world, rank)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        return ((epoch, index) for index in self._mine(self.order(epoch)).tolist())
+        for chunk in self._mine(self.order(epoch)).split(_CHUNK):
+            for index in chunk.tolist():
+                yield epoch, index
 
     def __len__(self) -> int:
-        return len(self._mine(torch.arange(self.samples_per_epoch or self.num_clips)))
+        """Samples of this rank in a whole epoch, wherever this one starts."""
+        world, rank = self._place()
+        whole, ragged = self._batches(self.num_samples, world)
+        return whole * self.batch_size + ragged * (rank + 1) // world - ragged * rank // world
+
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]
+        """Clips of an epoch over all ranks, padding left out."""
+        return self.samples_per_epoch or self.num_clips
+
+    @property
+    def global_batch_size(self) -> int:
+        """Clips per step over all ranks."""
+        return self.batch_size * self._place()[0]
+
+    def num_batches(self, start: int = 0) -> int:
+        """Steps of an epoch once ``start`` clips of its order lie behind."""
+        whole, ragged = self._batches(self.num_samples - start, self._place()[0])
+        return whole + (ragged > 0)
 
     def order(self, epoch: int) -> Int[Tensor, "samples"]:
         """Indices of the clips of an epoch, over all ranks."""
@@ -88,16 +117,26 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         # In shuffled order: the draw itself would put the heavy clips first, and so into the same batches.
         return shuffled[torch.zeros(self.num_clips, dtype=torch.bool).index_fill_(0, chosen, True)[shuffled]]
 
+    def _batches(self, left: int, world: int) -> tuple[int, int]:
+        """Whole global batches that ``left`` clips of the order make, and clips of a ragged one behind them."""
+        whole, rest = divmod(max(0, left), self.batch_size * world)
+        if self.last_batch == "keep":
+            return whole, rest
+        if self.num_samples < self.batch_size * world:
+            if 0 < rest < world:
+                raise ValueError(f"{rest} clips are too few for {world} devices: each needs at least one")
+            return whole, rest
+        return whole + (rest > 0 and self.last_batch == "pad"), 0
+
     def _mine(self, order: Int[Tensor, "samples"]) -> Int[Tensor, "mine"]:
         world, rank = self._place()
-        whole = len(order) // (self.batch_size * world)
-        ragged = order[whole * self.batch_size * world :]
-        mine = order[: len(order) - len(ragged)].view(whole, world, self.batch_size)[:, rank].flatten()
-        if self.drop_last and whole:
-            return mine
-        if self.drop_last and len(ragged) < world:
-            raise ValueError(f"{len(ragged)} clips are too few for {world} devices: each needs at least one")
-        return torch.cat([mine, ragged[len(ragged) * rank // world : len(ragged) * (rank + 1) // world]])
+        left = order[self.start :]
+        whole, ragged = self._batches(len(left), world)
+        in_whole = whole * self.batch_size * world
+        padded = torch.cat([left, order[: max(0, in_whole - len(left))]])
+        mine = padded[:in_whole].view(whole, world, self.batch_size)[:, rank].flatten()
+        rest = left[in_whole : in_whole + ragged]
+        return torch.cat([mine, rest[ragged * rank // world : ragged * (rank + 1) // world]])
 
     def _place(self) -> tuple[int, int]:
         if self._given_place is not None:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
 from sslam_lightning.data.files import find_files
+from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.types import TextBatch
@@ -123,7 +123,7 @@ class TextDataModule(AudioDataModule):
         names = find_files(folder, self.extensions)
         return (Path(folder, name).read_text(encoding="utf-8", errors="replace") for name in names)
 
-    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> DataLoader[Any]:
+    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
         loader = super()._loader(dataset, sampler)
         loader.collate_fn = collate_texts
         return loader

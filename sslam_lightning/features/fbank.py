@@ -64,7 +64,7 @@ def kaldi_fbank(
     if num_mels < 4:
         raise ValueError(f"num_mels must be at least 4, got {num_mels}")
     with torch.autocast(waveforms.device.type, enabled=False):
-        tables = _tables(sample_rate_hz, num_mels, waveforms.device)
+        tables = fbank_tables(sample_rate_hz, num_mels, waveforms.device)
         frames = waveforms.float().unfold(1, window, hop_samples(sample_rate_hz))
         chunk = _CPU_FRAMES if waveforms.device.type == "cpu" else _DEVICE_FRAMES
         log_mels = [_log_mels(part, *tables) for part in frames.flatten(0, 1).split(chunk)]
@@ -88,7 +88,7 @@ def _log_mels(
 
 
 @lru_cache(maxsize=16)
-def _tables(
+def fbank_tables(
     sample_rate_hz: int, num_mels: int, device: torch.device
 ) -> tuple[Float[Tensor, "window"], Float[Tensor, "bins mels"]]:
     """The window and the mel bands, computed on the CPU, so that every device has the same numbers."""

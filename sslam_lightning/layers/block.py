@@ -74,7 +74,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, attention_dropout, dropout, gated)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = FeedForward(dim, int(dim * mlp_ratio), activation_dropout, dropout)
+        self.mlp = FeedForward(dim, round(dim * mlp_ratio), activation_dropout, dropout)
         self.post_mlp_dropout = nn.Dropout(post_mlp_dropout)
         self.drop_path = DropPath(drop_path)
 

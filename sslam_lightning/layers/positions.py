@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,13 +20,12 @@ def sincos_positions(num_time: int, num_mel: int, dim: int) -> Float[Tensor, "pa
     """
     if dim % 4:
         raise ValueError(f"2-D sine-cosine positions need a width that is a multiple of 4, got {dim}")
-    # In float64, as the released tables were made.
-    frequencies = 10000.0 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
-    time = torch.outer(torch.arange(num_time, dtype=torch.float64), frequencies)
-    mel = torch.outer(torch.arange(num_mel, dtype=torch.float64), frequencies)
-    time = torch.cat([time.sin(), time.cos()], dim=1)[:, None].expand(-1, num_mel, -1)
-    mel = torch.cat([mel.sin(), mel.cos()], dim=1)[None].expand(num_time, -1, -1)
-    return torch.cat([mel, time], dim=2).reshape(num_time * num_mel, dim).float()
+    # In float32 and by NumPy, as the released tables were made: bit for bit theirs.
+    frequencies = 1.0 / 10000 ** (np.arange(dim // 4, dtype=np.float32) / np.float32(dim / 4))
+    time, mel = (np.outer(np.arange(count, dtype=np.float32), frequencies) for count in (num_time, num_mel))
+    time = np.concatenate([np.sin(time), np.cos(time)], axis=1)[:, None].repeat(num_mel, axis=1)
+    mel = np.concatenate([np.sin(mel), np.cos(mel)], axis=1)[None].repeat(num_time, axis=0)
+    return torch.from_numpy(np.concatenate([mel, time], axis=2).reshape(num_time * num_mel, dim))
 
 
 def sinusoidal_positions(num_tokens: int, dim: int) -> Float[Tensor, "tokens dim"]:

@@ -1,5 +1,6 @@
 """Encoders, decoders, heads and the teacher: plain PyTorch, usable without Lightning."""
 
+from sslam_lightning.models.classifier import Classifier
 from sslam_lightning.models.config import ConvPositionsConfig, DecoderConfig, EncoderConfig
 from sslam_lightning.models.conv_decoder import ConvDecoder
 from sslam_lightning.models.encoder import Encoder
@@ -15,6 +16,7 @@ from sslam_lightning.models.waveform import WaveformConfig, WaveformFrames
 
 __all__ = [
     "ClassificationHead",
+    "Classifier",
     "ConvDecoder",
     "ConvPositionsConfig",
     "DecoderConfig",

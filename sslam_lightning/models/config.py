@@ -23,6 +23,10 @@ class ConvPositionsConfig:
     width: int = 95
     groups: int = 16
 
+    def __post_init__(self) -> None:
+        if self.depth < 1 or self.width < 1 or self.groups < 1:
+            raise ValueError(f"depth, width and groups must be positive, got {self.depth}, {self.width} and {self.groups}")
+
 
 @dataclass
 class EncoderConfig:
@@ -83,6 +87,9 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if self.depth < 1:
             raise ValueError(f"an encoder needs at least one block, got depth {self.depth}")
+        for name in ("dim", "num_heads", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.in_channels != 1:
             raise ValueError(f"a spectrogram has one channel, got in_channels {self.in_channels}")
         if self.num_mels % self.patch_size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -125,6 +126,19 @@ class Encoder(nn.Module):
                 layers.append((feed_forward if layer_source == "feed_forward" else x)[:, first:])
         x = self.output_norm(x)
         return Encoded(x[:, 0] if first else _mean(x, padding), x[:, first:], tuple(layers))
+
+    def block_outputs(
+        self, tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None = None
+    ) -> Iterator[Float[Tensor, "rows clip_and_tokens dim"]]:
+        """The output of one block after the other, clip token first; the last comes out of the output norm.
+
+        For inference: what is not asked for is not computed, and no block is ever dropped.
+        """
+        x, padding, _ = self.enter(tokens, padding)
+        for block in self.blocks[:-1]:
+            x = block(x, padding).tokens
+            yield x
+        yield self.output_norm(self.blocks[-1](x, padding).tokens)
 
     def forward(
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sslam_lightning.types import Encoded
@@ -34,13 +34,27 @@ class ClassificationHead(nn.Module):
         nn.init.trunc_normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, encoded: Encoded) -> Float[Tensor, "rows classes"]:
-        """Class logits of every row."""
+    def forward(
+        self, encoded: Encoded, padding: Bool[Tensor, "rows tokens"] | None = None
+    ) -> Float[Tensor, "rows classes"]:
+        """Class logits of every row; tokens where ``padding`` is True do not count."""
         if self.pooling == "clip_token":
             return self.linear(self.norm(encoded.clip))
         if self.pooling == "mean":
-            return self.linear(self.norm(encoded.tokens.mean(dim=1)))
-        return linear_softmax(self.linear(self.norm(encoded.tokens)).float())
+            return self.linear(self.norm(_mean(encoded.tokens, padding)))
+        logits = self.linear(self.norm(encoded.tokens)).float()
+        if padding is not None:
+            logits = logits.masked_fill(padding.unsqueeze(-1), -torch.inf)  # a probability of 0 is in neither sum
+        return linear_softmax(logits)
+
+
+def _mean(
+    tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None
+) -> Float[Tensor, "rows dim"]:
+    if padding is None:
+        return tokens.mean(dim=1)
+    kept = (~padding).unsqueeze(-1)
+    return (tokens * kept).sum(dim=1) / kept.sum(dim=1)
 
 
 def linear_softmax(logits: Float[Tensor, "rows tokens classes"]) -> Float[Tensor, "rows classes"]:

@@ -26,6 +26,10 @@ class ImageConfig(FrontEndConfig):
     patch_size: int = 16
     in_channels: int = 3
 
+    def __post_init__(self) -> None:
+        if self.patch_size < 1 or self.in_channels < 1:
+            raise ValueError(f"patches need a size and channels, got {self.patch_size} and {self.in_channels}")
+
     def build(self, dim: int) -> ImagePatches:
         """The front-end for an encoder of this width."""
         return ImagePatches(self, dim)

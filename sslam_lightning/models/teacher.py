@@ -59,8 +59,10 @@ class Teacher(nn.Module):
         layer_source: Literal["feed_forward", "block"] = "feed_forward",
     ) -> Sequence[Float[Tensor, "rows tokens dim"]]:
         """What the last ``keep_layers`` blocks make of the tokens at ``index``, of all where it is None."""
-        context = student if self.parts == "blocks" else self.encoder
-        entered = context.enter(*context.choose(embedded, grid, index, padding))
+        if self.parts != "blocks":
+            seen = self.encoder.choose(embedded, grid, index, padding)
+            return self.encoder.encode(*seen, keep_layers, layer_source).layers
+        entered = student.enter(*student.choose(embedded, grid, index, padding))
         return self.encoder.run(*entered, keep_layers, layer_source).layers
 
     @torch.no_grad()

@@ -27,6 +27,13 @@ class TextConfig(FrontEndConfig):
     padding_token: int = 1
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or not 0 <= self.padding_token < self.vocabulary:
+            raise ValueError(
+                "expected max_tokens > 0 and a padding_token of the vocabulary, got "
+                f"{self.max_tokens}, {self.padding_token} and {self.vocabulary}"
+            )
+
     def build(self, dim: int) -> TokenEmbeddings:
         """The front-end for an encoder of this width."""
         return TokenEmbeddings(self, dim)

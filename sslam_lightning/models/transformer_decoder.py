@@ -49,6 +49,10 @@ class TransformerDecoderConfig:
     def __post_init__(self) -> None:
         if self.depth < 1:
             raise ValueError(f"a decoder needs at least one block, got depth {self.depth}")
+        if self.dim < 1 or self.num_heads < 1 or self.max_tokens < 1:
+            raise ValueError(
+                f"dim, num_heads and max_tokens must be positive, got {self.dim}, {self.num_heads} and {self.max_tokens}"
+            )
 
 
 class TransformerDecoder(nn.Module):

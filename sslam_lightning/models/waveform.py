@@ -28,6 +28,10 @@ class WaveformConfig(FrontEndConfig):
     layers: tuple[Layer, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
     normalise: bool = True
 
+    def __post_init__(self) -> None:
+        if not self.layers or any(number < 1 for layer in self.layers for number in layer):
+            raise ValueError("a waveform needs layers of channels, kernel and stride above 0")
+
     def build(self, dim: int) -> WaveformFrames:
         """The front-end for an encoder of this width."""
         return WaveformFrames(self, dim)

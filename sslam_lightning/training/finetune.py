@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torchmetrics import MaxMetric, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -43,7 +44,8 @@ class FinetuneModule(AudioModule):
         frozen_encoder: train the head alone (linear evaluation).
         frozen_drop_path: leave drop path on in a frozen encoder, as in the public code's linear evaluation.
         optimizer: AdamW, its schedule and layer decay.
-        init_from: a checkpoint (ours or fairseq's) to take the encoder from, and the head where it fits.
+        init_from: a checkpoint to take the encoder from, and the head where it fits: a file or folder (ours, fairseq's or
+            in the Hugging Face layout) or a Hub id such as ``ta012/SSLAM_pretrain``.
         init_part: the checkpoint's ``student`` or its ``teacher``.
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
@@ -118,10 +120,10 @@ class FinetuneModule(AudioModule):
         log_mels, labels = self.log_mels(batch), batch.labels
         if self.noise_and_roll:
             log_mels = noise_and_roll(log_mels, keys)
-        if self.spec_augment:
-            log_mels = self.spec_augment(log_mels, keys)
         if self.mixup:
             log_mels, labels, _ = self.mixup(log_mels, labels, keys)
+        if self.spec_augment:  # behind mixup, as in the public code: stripes stay blank
+            log_mels = self.spec_augment(log_mels, keys)
         return log_mels, labels
 
     def forward(self, log_mels: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch classes"]:
@@ -209,12 +211,16 @@ class FinetuneModule(AudioModule):
         """
         weights = read_weights(path)
         weights.check_architecture(self.encoder.config)
-        state = weights.student if self.init_part == "student" else weights.teacher
-        if state is None:
-            raise ValueError(f"{path} holds no {self.init_part}: set model.init_part to student")
-        load_strictly(self.encoder, state, self.init_part, weights.source)
-        if weights.head and weights.head["linear.weight"].shape == self.head.linear.weight.shape:
+        load_strictly(self.encoder, weights.part(self.init_part), self.init_part, weights.source)
+        if weights.head is None:
+            return
+        if len(weights.head["linear.bias"]) == self.num_classes:
             load_strictly(self.head, weights.head, "head", weights.source)
+        else:
+            rank_zero_info(
+                f"{weights.source} has a head for {len(weights.head['linear.bias'])} classes, this model one for "
+                f"{self.num_classes}: the head starts fresh"
+            )
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """Encoder and head; parameters of a frozen encoder do not learn."""

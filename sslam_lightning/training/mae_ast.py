@@ -138,6 +138,15 @@ class MAEASTModule(AudioModule):
             if module is not None and state:
                 load_strictly(module, state, part, weights.source)
 
+    def configure_model(self) -> None:
+        """Refuse to share out weights: patches are cut and embedded in two steps, of which FSDP sees none.
+
+        Raises:
+            ValueError: if the trainer's strategy asks for it.
+        """
+        if self.is_sharded:
+            raise ValueError("MAE-AST does not train with FSDP: train with --trainer.strategy=ddp")
+
     def learning_parts(self) -> Sequence[nn.Module]:
         """Encoder, decoder and heads."""
         parts = (self.student, self.decoder, self.reconstruction_head, self.contrast_head)

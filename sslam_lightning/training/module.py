@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -10,14 +11,23 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float, Int
+from lightning.fabric.utilities.data import AttributeDict
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from sslam_lightning.checkpoints import check_names_and_shapes
+from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.models import FrontEnd, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.training.callbacks import BrokenClipWatch
+from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
+from sslam_lightning.training.checkpoint_io import save_atomically
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
+from sslam_lightning.training.resume import find_place, gradients_in_flight, keep_place, restore_gradients
+from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
 from sslam_lightning.types import AnyBatch, Batch
 
 
@@ -25,8 +35,8 @@ class AudioModule(pl.LightningModule):
     """Base of the two modules.
 
     Everything random is a function of the seed and of where training stands: draws for a clip depend on (seed, epoch,
-    clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a run resumed between epochs equals one that was
-    never stopped.
+    clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a run resumed between any two batches equals one
+    that was never stopped.
     """
 
     def __init__(self, features: LogMels | None, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
@@ -38,6 +48,13 @@ class AudioModule(pl.LightningModule):
         self.init_from: str | None = None
         self._updated = False  # the optimizer has stepped since the schedule did
         self._has_weights = False  # a fit or a checkpoint has set them: nothing else may
+        self._resumed: dict[str, Any] | None = None  # what a checkpoint says of the place where it was saved
+        self._shared_out = False  # among devices
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """The settings as plain data: a logger writes them to a file, and objects would stop it."""
+        return AttributeDict(plain(dict(super().hparams_initial)))
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
         """Normalised log-mels of a batch, in float32 on the batch's device."""
@@ -48,6 +65,11 @@ class AudioModule(pl.LightningModule):
     def front_end(self) -> FrontEnd:
         """That of the encoder that learns."""
         raise NotImplementedError
+
+    @property
+    def min_samples(self) -> int:
+        """Of the shortest clip that makes one token."""
+        return self.features.min_samples if self.features else self.front_end.min_samples
 
     def read(self, batch: AnyBatch) -> Readings:
         """What the front-end takes: log-mels, or what it reads out of the batch itself."""
@@ -71,13 +93,24 @@ class AudioModule(pl.LightningModule):
         return (self.trainer.global_step + 1) % max(1, self.trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
 
     def no_loss(self) -> Float[Tensor, ""]:
-        """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for."""
+        """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for.
+
+        Raises:
+            ValueError: if weights are shared out: the other ranks wait for this one to gather them block by block.
+        """
+        if self.is_sharded:
+            raise ValueError(
+                f"rank {self.global_rank} can read too few clips of its batch for a step, which FSDP does not take: "
+                "leave out the broken files, or train with --trainer.strategy=ddp"
+            )
         parameters = (p for part in self.learning_parts() for p in part.parameters() if p.requires_grad)
         return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
     def setup(self, stage: str) -> None:
         """Check that the data fits; compile if asked to."""
         data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, AudioDataModule):
+            data.min_samples = self.min_samples
         rate = getattr(data, "sample_rate_hz", None)
         if self.features and rate is not None and rate != self.features.sample_rate_hz:
             raise ValueError(f"the model expects audio at {self.features.sample_rate_hz} Hz, the data comes at {rate} Hz")
@@ -97,8 +130,7 @@ class AudioModule(pl.LightningModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _refuse_short(self, batch: Batch) -> None:
-        features = self.features
-        least = features.min_samples if features else self.front_end.min_samples
+        features, least = self.features, self.min_samples
         too_short = batch.num_samples < least
         if too_short.any():
             row = int(too_short.int().argmax())
@@ -109,11 +141,38 @@ class AudioModule(pl.LightningModule):
                 f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but {takes}: leave out shorter clips"
             )
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Broken clips are watched, however the trainer is built."""
+        return [BrokenClipWatch()]
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether every device holds only its share of the weights."""
+        return self._trainer is not None and isinstance(self.trainer.strategy, ShardedStrategy)
+
+    def configure_model(self) -> None:
+        """Share out the weights if the trainer's strategy asks for it; they have to be whole to start from others."""
+        if not self.is_sharded or self._shared_out:
+            return
+        if self.trainer.precision == "16-mixed":
+            raise ValueError("FSDP is not tested with the loss scaler of fp16: set trainer.precision to bf16-mixed")
+        self._shared_out = True
+        self._start()
+        shard(self.sharded_parts(), self.device_mesh["data_parallel"])  # type: ignore[index]
+
     def on_fit_start(self) -> None:
-        """Start from ``init_from``, unless a run is being resumed."""
+        """Start from ``init_from``, unless a run is being resumed; whatever is saved is saved atomically."""
         if self.device.type == "cpu":
             keep_freed_memory()
+        save_atomically(self.trainer)
         self._start()
+
+    def on_train_start(self) -> None:
+        """Go on where the checkpoint was saved, between any two batches."""
+        if self._resumed is not None:
+            find_place(self.trainer, self._resumed["place"])
+            restore_gradients(self.trainer, self, self._resumed["gradients"] or {})
+            self._resumed = None
 
     def on_validation_start(self) -> None:
         """Start from ``init_from``, unless there are weights already; likewise before testing and predicting."""
@@ -138,6 +197,10 @@ class AudioModule(pl.LightningModule):
         """The modules that ``compile`` compiles, each by itself."""
         raise NotImplementedError
 
+    def sharded_parts(self) -> Sequence[nn.Module]:
+        """The modules that FSDP shares out."""
+        return self.learning_parts()
+
     def build_optimizers(self, num_blocks: int) -> Any:
         """AdamW and its schedule; the cosine ends where the trainer ends unless configured otherwise."""
         config = self.optimizer_config
@@ -150,6 +213,11 @@ class AudioModule(pl.LightningModule):
         scheduler = ScheduledLR(optimizer, config, int(max_updates))
         optimizer.register_step_post_hook(self._note_update)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Make the update, unless the guard refuses it: then neither schedule nor teacher hear of one."""
+        with contextlib.suppress(UpdateSkipped):
+            super().optimizer_step(*args, **kwargs)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Advance with every real update; fp16's loss scaler skips those whose gradients are not finite."""
@@ -167,17 +235,22 @@ class AudioModule(pl.LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         by_norm = gradient_clip_algorithm in (None, "norm")
         limit = gradient_clip_val if gradient_clip_val and by_norm else math.inf
+        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        guard = next((c for c in self.trainer.callbacks if isinstance(c, LossGuard)), None)  # type: ignore[attr-defined]
+        if guard and not guard.allows(self.trainer, norm):
+            raise UpdateSkipped
         if math.isfinite(limit):
-            norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        else:
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         if gradient_clip_val and not by_norm:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         self.log("gradient_norm", norm)
         self.log("learning_rate", max(group["lr"] for group in optimizer.param_groups))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep settings as plain data, whoever built the module."""
+        """Keep settings as plain data, whoever built the module, and the place where a resumed run goes on."""
+        if self._trainer is not None:
+            keep_place(self.trainer, checkpoint)
+            checkpoint["gradients_in_flight"] = gradients_in_flight(self.trainer, self)
         checkpoint["hyper_parameters"] = plain(dict(checkpoint.get("hyper_parameters", {})))
         checkpoint["hyper_parameters"].setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
 
@@ -188,13 +261,6 @@ class AudioModule(pl.LightningModule):
             ValueError: if the checkpoint is that of a module of another size or with other parts.
         """
         self._has_weights = True
-        own, saved = self.state_dict(), checkpoint["state_dict"]
-        for name in [*own, *saved]:
-            if name not in saved or name not in own:
-                holder, other = ("model", "checkpoint") if name in own else ("checkpoint", "model")
-                raise ValueError(f"the {holder} has {name}, which the {other} lacks: they are configured differently")
-            if own[name].shape != saved[name].shape:
-                raise ValueError(
-                    f"the checkpoint's {name} has shape {tuple(saved[name].shape)}, the model expects "
-                    f"{tuple(own[name].shape)}: the configured size is not the checkpoint's"
-                )
+        if "place" in checkpoint:
+            self._resumed = {"place": checkpoint["place"], "gradients": checkpoint["gradients_in_flight"]}
+        check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.layers import keep_visible
+from sslam_lightning.layers import Block, keep_visible
+from sslam_lightning.models import Encoder
 from sslam_lightning.training.pretrain import PretrainModule
 from sslam_lightning.types import Batch, Grid
 
@@ -17,7 +18,8 @@ FRAME_SHIFT_SECONDS = 0.01
 
 @torch.no_grad()
 def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0) -> None:
-    """A clip, its mixture, what the student saw of it, and the decoder's guess beside the teacher's target, as PNG.
+    """A clip, its mixture, what the student saw of it, the decoder's guess beside the teacher's target, and what the clip
+    token attends to, as PNG.
 
     Targets have many channels; the three in which this clip's target varies most are shown as red, green and blue.
 
@@ -65,6 +67,8 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
             _colours(guess, channels, low, high, hidden, grid),
         ),
     ]
+    attention = clip_token_attention(module.student, clean[clip : clip + 1])[0]
+    panels.append(("what the clip token of the whole clip attends to (last block, mean of heads)", attention.view(*grid).T))
     seconds = clean.shape[1] * FRAME_SHIFT_SECONDS
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2 * len(panels)), layout="constrained", sharex=True)
     for axis, (title, image) in zip(axes, panels, strict=True):
@@ -76,6 +80,24 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
     figure.supxlabel("Colours: the three channels in which the target varies most, as red, green and blue", fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+@torch.no_grad()
+def clip_token_attention(encoder: Encoder, log_mels: Float[Tensor, "clips frames mels"]) -> Float[Tensor, "clips patches"]:
+    """The clip token's attention to all patches in the last block, averaged over heads; with itself a row sums to 1."""
+    seen: list[Tensor] = []
+    block = encoder.blocks[-1]
+    assert isinstance(block, Block)
+    attention = block.attn
+    hook = attention.qkv.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    try:
+        encoder(log_mels)
+    finally:
+        hook.remove()
+    clips, tokens, _ = seen[0].shape
+    q, k, _ = seen[0].float().view(clips, tokens, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    weights = (q[:, :, :1] @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    return weights.mean(dim=1)[:, 0, 1:]
 
 
 def _palette(target: Float[Tensor, "patches dim"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -69,8 +69,9 @@ class PretrainModule(AudioModule):
         teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
         guard: when to stop a run that collapses.
         optimizer: AdamW and its schedule.
-        init_from: a checkpoint to start from (ours or fairseq's): student, teacher and decoder, as far as it has them.
-            Optimizer, schedule and the teacher's annealing start anew, as in the public stage 2.
+        init_from: a checkpoint to start from, as far as it has student, teacher and decoder: a file or folder (ours,
+            fairseq's or in the Hugging Face layout) or a Hub id such as ``ta012/SSLAM_pretrain``. Optimizer, schedule and
+            the teacher's annealing start anew, as in the public stage 2.
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile blocks and decoder with ``torch.compile``.
@@ -212,12 +213,13 @@ class PretrainModule(AudioModule):
 
     def sit_out(self) -> Float[Tensor, ""]:
         """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
+        no_loss = self.no_loss()
         nothing = torch.zeros(0, self.student.config.dim, device=self.device)
         self.follow_centre(nothing)
         if torch.distributed.is_initialized() and self.is_time_to_log():
             for _ in ("prediction_variance", "target_variance"):
                 variance_indicator(nothing)
-        return self.no_loss()
+        return no_loss
 
     def losses(
         self,
@@ -249,7 +251,8 @@ class PretrainModule(AudioModule):
     def follow_centre(self, targets: Float[Tensor, "clips dim"]) -> None:
         """DINO's centre follows the targets, after the step that used it."""
         if self.dino and self.centre is not None and self.training:
-            self.centre = self.dino.moved_centre(self.centre, targets)
+            moved = self.dino.moved_centre(self.centre, targets)
+            self.centre = torch.where(moved.isfinite().all(), moved, self.centre)  # a lost step must not lose it for good
 
     def sum_and_log(
         self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"]
@@ -320,7 +323,7 @@ class PretrainModule(AudioModule):
         weights = read_weights(path)
         weights.check_architecture(self.student.config)
         load_strictly(self.student, weights.student, "student", weights.source)
-        teacher, own = weights.teacher or weights.student, self.teacher.encoder.state_dict()
+        teacher, own = weights.part("teacher" if weights.teacher else "student"), self.teacher.encoder.state_dict()
         teacher = {name: weight for name, weight in teacher.items() if name in own}
         load_strictly(self.teacher.encoder, teacher, "teacher", weights.source)
         if weights.decoder:
@@ -330,11 +333,25 @@ class PretrainModule(AudioModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""
-        return [EMATeacher(self.ema), CollapseGuard(self.guard)]
+        return [*super().configure_callbacks(), EMATeacher(self.ema), CollapseGuard(self.guard)]
+
+    def configure_model(self) -> None:
+        """Share out the weights if the trainer's strategy asks for it.
+
+        Raises:
+            ValueError: if the teacher then runs its blocks behind the student's weights, which no device holds.
+        """
+        if self.is_sharded and self.teacher.parts == "blocks":
+            raise ValueError("FSDP does not take teacher_parts blocks: train with --trainer.strategy=ddp")
+        super().configure_model()
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """Student, decoder and, where there is one, the reconstruction head."""
         return [part for part in (self.student, self.decoder, self.reconstruction_head) if part is not None]
+
+    def sharded_parts(self) -> Sequence[nn.Module]:
+        """What learns, and the teacher, in the same shares as the student that it follows."""
+        return [*self.learning_parts(), self.teacher.encoder]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
         """All blocks and the decoder."""

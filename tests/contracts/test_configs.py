@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,22 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import Strategy
 
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
+from sslam_lightning.training.callbacks import OnlineKNN, Pictures
 
 CONFIGS = config_folder()
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 RECIPES = [path for path in FILES if "seed_everything" in yaml.safe_load(path.read_text())]
 OVERLAYS = [path for path in FILES if path not in RECIPES]
+SHARDED = "sslam_lightning.training.sharding.ShardedStrategy"
 HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
 HERE += ["--trainer.precision", "32-true"]
 
@@ -39,7 +45,9 @@ def _recipes_under(overlay: Path) -> list[str]:
         return [f"pretrain/{path.name}" for path in sorted((CONFIGS / "pretrain").glob(pattern))]
     if "stage2" in name:
         return ["pretrain/sslam_base_corrected.yaml"]
-    if "stage1" in name or "pretrain" in name:
+    if name == "trainer/fsdp.yaml":
+        return ["pretrain/eat_large_corrected.yaml"]
+    if "stage1" in name or "pretrain" in name or name == "trainer/multinode.yaml":
         return ["pretrain/eat_base_corrected.yaml"]
     if any(word in name for word in ("finetune", "linear", "probe")):
         return ["finetune/audioset_20k.yaml"]
@@ -153,8 +161,34 @@ def test_overlays(path, somewhere):
         _assert_whole(cli)
         if path.stem == "wandb":
             assert isinstance(cli.trainer.logger, WandbLogger)
+        if path.stem == "watch_pretrain":  # beside the recipe's own
+            kinds = [type(callback) for callback in cli.trainer.callbacks]
+            assert [kinds.count(kind) for kind in (ModelCheckpoint, Pictures, OnlineKNN)] == [1, 1, 1]
         elif path.parent.name != "trainer":  # overridden by HERE, as there may be no GPU
             assert cli.config.as_dict() != _settings(recipe)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "kind"), [("multinode", "lightning.pytorch.strategies.DDPStrategy"), ("fsdp", SHARDED)], ids=lambda v: v
+)
+def test_strategies(overlay, kind):
+    """Those that a machine without GPUs cannot start, which is why the tests above leave them out."""
+    settings = yaml.safe_load((CONFIGS / "trainer" / f"{overlay}.yaml").read_text())["trainer"]["strategy"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--strategy", type=Strategy)
+    strategy = parser.instantiate_classes(parser.parse_object({"strategy": settings})).strategy
+    assert f"{type(strategy).__module__}.{type(strategy).__name__}".endswith(kind.rsplit(".", 1)[1])
+    assert strategy._timeout == timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("overlay", ["gpu_pretrain", "multinode", "fsdp"])
+def test_checkpoints_are_kept_as_the_overlay_says(overlay):
+    callbacks = yaml.safe_load((CONFIGS / "trainer" / f"{overlay}.yaml").read_text())["trainer"]["callbacks"]
+    newest, every = (ModelCheckpoint(**callback["init_args"]) for callback in callbacks)
+    assert newest.save_last
+    assert newest.save_top_k in (2, 3)
+    assert newest._every_n_train_steps * 10 == every._every_n_train_steps
+    assert newest.state_key != every.state_key  # else one would take the other's state
 
 
 def test_the_commands_in_the_comments_name_files_that_exist():

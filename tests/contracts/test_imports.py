@@ -50,8 +50,12 @@ def test_the_layers_hold():
         "from sslam_lightning.__main__ import main\nmain(['--version'])",
         "from sslam_lightning.__main__ import main\n"
         "try: main(['demo', '--help'])\nexcept SystemExit as left: assert left.code == 0",
+        "from sslam_lightning.__main__ import main\n"
+        "try: main(['tag', '--help'])\nexcept SystemExit as left: assert left.code == 0",
+        "from sslam_lightning.__main__ import main\n"
+        "try: main(['data', 'pack', '--help'])\nexcept SystemExit as left: assert left.code == 0",
     ],
-    ids=["import", "help", "version", "demo --help"],
+    ids=["import", "help", "version", "demo --help", "tag --help", "data pack --help"],
 )
 def test_what_needs_no_torch_does_not_import_it(code, tmp_path):
     heavy = ("torch", "lightning", "torchaudio", "matplotlib")
@@ -59,8 +63,16 @@ def test_what_needs_no_torch_does_not_import_it(code, tmp_path):
     assert out.splitlines()[-1] == "HEAVY []"
 
 
-def test_torchaudio_and_wandb_are_imported_only_where_they_are_used(tmp_path):
-    """So that the package works where torchaudio cannot be imported."""
+def test_inference_does_without_lightning(tmp_path):
+    code = "import sys, sslam_lightning.inference, sslam_lightning.hear, sslam_lightning.xares\n"
+    out = _python(
+        code + "print([name for name in ('lightning', 'torchmetrics', 'wandb') if name in sys.modules])", tmp_path
+    )
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_torchaudio_and_extras_are_imported_only_where_they_are_used(tmp_path):
+    """So that the package works where torchaudio cannot be imported, and extras are not installed."""
     modules = [
         module.name
         for module in pkgutil.walk_packages(sslam_lightning.__path__, "sslam_lightning.")
@@ -68,5 +80,8 @@ def test_torchaudio_and_wandb_are_imported_only_where_they_are_used(tmp_path):
     ]
     assert len(modules) > 40
     code = f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
-    out = _python(code + "print([name for name in ('torchaudio', 'wandb', 'soxr') if name in sys.modules])", tmp_path)
+    out = _python(
+        code + "print([name for name in ('torchaudio', 'wandb', 'soxr', 'pyarrow', 'h5py') if name in sys.modules])",
+        tmp_path,
+    )
     assert out.splitlines()[-1] == "[]"

@@ -56,7 +56,11 @@ def run(commands: list[str], tmp_path: Path, **variables: str) -> str:
 def test_the_commands_and_the_python_of_readme_run(tmp_path):
     text = _README.read_text()
     (code,) = blocks(text, "python")
-    run([*blocks(text), f"python - <<'END'\n{code}\nprint(encoded.clip.shape)\nEND\n"], tmp_path)
+    printed = run([*blocks(text), f"python - <<'END'\n{code}\nprint(encoded.clip.shape)\nEND\n"], tmp_path)
+    outputs = re.findall(r"^prints\n\n```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert outputs, "README shows no output"
+    for output in outputs:
+        assert output.replace("runs/", f"{tmp_path}/runs/") in printed
 
 
 @pytest.mark.slow

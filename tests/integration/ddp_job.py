@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from tiny import Diary, finetune, pretrain, soundscapes, trainer
+from tiny import Clips, Diary, KeepEveryBatch, copy_of, finetune, pretrain, soundscapes, trainer
 
-from sslam_lightning.data.dataset import BrokenClip, ClipDataset
+from sslam_lightning.data import BrokenClip, ClipDataset, SyntheticDataModule, SyntheticDataset
 from sslam_lightning.objectives import Reconstruction
 from sslam_lightning.training.optimizers import OptimizerConfig
 
@@ -57,7 +58,7 @@ class FirstDraw(pl.Callback):
         self.seeds.append(torch.initial_seed())
 
 
-class Unreadable(ClipDataset):
+class NothingForRankOne(ClipDataset):
     """Clips of which rank 1 can read none in one of its batches."""
 
     def __init__(self, clips: ClipDataset) -> None:
@@ -83,9 +84,8 @@ def run(folder: Path, devices: int) -> dict[str, Any]:
         module = pretrain(**settings, noise_std=0.0, optimizer=OPTIMIZER)
         clips = soundscapes(**data)
         if "rank without clips" in name:
-            clips.broken.judge_after = 1000
-            clips.setup = lambda stage: None
-            clips._datasets["train"] = Unreadable(clips.make_dataset("train"))
+            clips.broken.max_share = 1.0
+            clips._datasets["train"] = NothingForRankOne(clips.make_dataset("train"))
         gradients, diary, draws = Gradients(), Diary(), FirstDraw()
         accumulate = ACCUMULATED if name == "accumulation" else 1
         settings = {"max_steps": STEPS, "gradient_clip_val": 4.0, "accumulate_grad_batches": accumulate, "max_epochs": 2}
@@ -122,6 +122,77 @@ def run(folder: Path, devices: int) -> dict[str, Any]:
     return results
 
 
+class Unreadable(SyntheticDataset):
+    """Some clips cannot be read, and one breaks the reader."""
+
+    broken: tuple[int, ...] = ()
+    fatal: int | None = None
+
+    def __getitem__(self, key):
+        index = key[1]
+        if index == self.fatal:
+            raise RuntimeError("the disk is gone")
+        return BrokenClip(f"clip {index}", f"clip {index} is broken") if index in self.broken else super().__getitem__(key)
+
+
+def unreadable(broken: tuple[int, ...] = (), fatal: int | None = None, **settings: Any) -> SyntheticDataModule:
+    data = soundscapes(**settings)
+    dataset = data.dataset("train")
+    assert isinstance(dataset, SyntheticDataset)
+    dataset.__class__, dataset.broken, dataset.fatal = Unreadable, broken, fatal
+    return data
+
+
+def resume(folder: Path, devices: int, checkpoint: Path | None, **settings: Any) -> dict[str, Any]:
+    """Two epochs of 15 clips, two clips per process and batch, from a checkpoint or from the start."""
+    pl.seed_everything(7 if checkpoint is None else 8, verbose=False)
+    module, diary, clips = pretrain("stage 2", dropping=True), Diary(), Clips()
+    parallel = {"devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
+    keep = [KeepEveryBatch(folder)] if checkpoint is None else []
+    runner = trainer(folder, diary, clips, *keep, max_epochs=2, accumulate_grad_batches=2, **parallel)
+    runner.fit(module, soundscapes(15, batch_size=2), ckpt_path=checkpoint, weights_only=True)
+    return {"losses": diary.losses, "clips": clips.seen, "state": copy_of(module), "epochs": runner.current_epoch}
+
+
+def interruptions(folder: Path, foreign: Path) -> dict[str, Any]:
+    """A run of two processes; the same from its third and fifth batch; and one that began on a single process."""
+    results = {"whole": resume(folder / "kept", 2, None)}
+    for batch in (3, 5):
+        results[f"from {batch}"] = resume(folder, 2, folder / "kept" / f"batch{batch}.ckpt")
+    return {**results, "from one": resume(folder, 2, foreign)}
+
+
+def broken_clips(folder: Path) -> dict[str, Any]:
+    """What both processes say of a few broken clips, and of many that only one of them meets."""
+    parallel = {"devices": 2, "strategy": "ddp", "max_epochs": 2}
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("sslam_lightning").addHandler(handler)
+    runner = trainer(folder, **parallel)
+    runner.fit(finetune(), unreadable((3, 8), num_train=CLIPS, batch_size=2))
+    few = {"counted": float(runner.callback_metrics["broken_clips"]), "said": list(said)}
+    data = unreadable(num_train=CLIPS, batch_size=2)
+    dataset, sampler = data.dataset("train"), data.train_dataloader().sampler
+    dataset.broken = tuple(sampler.order(0).view(-1, 2, 2)[:, 1].flatten().tolist())  # type: ignore[union-attr]
+    try:
+        trainer(folder, **parallel).fit(finetune(), data)
+    except ValueError as error:
+        return {**few, "stopped": str(error)}
+    return few
+
+
+def fail(folder: Path) -> None:
+    """One process cannot go on: neither may the other."""
+    data = unreadable(num_train=CLIPS, batch_size=2)
+    dataset, sampler = data.dataset("train"), data.train_dataloader().sampler
+    dataset.fatal = int(sampler.order(0)[6])  # type: ignore[union-attr]  # in the second batch of the second process
+    trainer(folder, devices=2, strategy="ddp", max_epochs=2).fit(finetune(), data)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.save(run(Path(sys.argv[1]), 2), Path(sys.argv[1]) / f"rank{os.environ['LOCAL_RANK']}.pt")
+    folder, foreign = Path(sys.argv[1]), Path(sys.argv[2])
+    results = {**run(folder, 2), **interruptions(folder, foreign), "broken": broken_clips(folder)}
+    torch.save(results, folder / f"rank{os.environ['LOCAL_RANK']}.pt")
+    fail(folder)

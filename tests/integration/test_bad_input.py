@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lightning.pytorch.callbacks import Callback
 
 import sslam_lightning
 from sslam_lightning.__main__ import main
+from sslam_lightning.data import read_audio
 
 _PACKAGE = Path(sslam_lightning.__file__).parents[1]
 
@@ -111,6 +113,28 @@ def _content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+# Going on -------------------------------------------------------------------------------------------------------------
+
+
+def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
+    """One command starts a run, and resumes it, whatever a crash left behind."""
+    command = ["--ckpt_path", "last", "--trainer.max_epochs"]
+    _fit(recipe, run_folder, *command, 1)
+    assert f"no checkpoint in {run_folder}/checkpoints yet, starting from the beginning" in capsys.readouterr().err
+    kept = run_folder / "checkpoints"
+    (first,) = kept.glob("epoch=0*.ckpt")
+    half = (kept / "last.ckpt").read_bytes()
+    (kept / "last.ckpt").write_bytes(half[: len(half) // 2])
+    torch.save({"a": 1}, kept / "mine.ckpt")
+    _fit(recipe, run_folder, *command, 2)
+    told = capsys.readouterr().err
+    assert f"sslam: passed over: {kept / 'last.ckpt'} cannot be opened as a checkpoint: " in told
+    assert f"sslam: passed over: {kept / 'mine.ckpt'} is no run to go on with" in told
+    assert f"sslam: resuming from {first}" in told
+    newest = max((path for path in kept.glob("*.ckpt") if path.name != "mine.ckpt"), key=lambda path: path.stat().st_mtime)
+    assert torch.load(newest, weights_only=True)["global_step"] == 4
+
+
 # Keys and values -----------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +146,7 @@ def _content(folder: Path) -> dict[str, bytes]:
         (["--data.num_trains", "3"], "there is no setting data.num_trains: did you mean num_train?"),
         (["--model.encoder.dimm", "16"], "there is no setting model.encoder.dimm: did you mean dim?"),
         (["--model.utterance.wieght", "2"], "there is no setting model.utterance.wieght: did you mean weight?"),
+        (["--model.num_train", "2"], "there is no setting model.num_train in this place"),
         (["--trainer.xyzzy", "2"], "there is no setting trainer.xyzzy (see"),
         (["--data", "sslam_lightning.data.NoSuchData"], "NoSuchData"),
         (["--model", "sslam_lightning.PretrainModul"], "PretrainModul"),
@@ -181,7 +206,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(complaint, recipe, run_folde
     assert {"config.yaml", "checkpoints/last.ckpt", "logs/version_0/metrics.csv"} <= before.keys()
     line = complaint()
     assert "already holds a run" in line
-    assert f"--ckpt_path {run_folder}/checkpoints/last.ckpt" in line
+    assert "Resume it with --ckpt_path last, or name another folder" in line
     assert _content(run_folder) == before
 
     # The advice works, and adds to the run.
@@ -205,22 +230,22 @@ def test_checkpoints_that_are_none(option, complaint, tmp_path, run_folder):
     assert not (run_folder / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("option", ["--model.init_from", "--ckpt_path"])
-def test_a_checkpoint_of_another_size_names_the_first_mismatch(option, complaint, recipe, tmp_path, run_folder):
+def test_a_checkpoint_of_another_size_names_the_first_mismatch(complaint, recipe, tmp_path):
     kept = tmp_path / "small" / "checkpoints" / "last.ckpt"
     _fit(recipe, tmp_path / "small")
-    line = complaint(option, kept, "--model.encoder.dim", 32)
-    assert "clip_token" in line
-    assert re.search(r"1, 1, 16\D.*1, 1, 32\D", line)
+    line = complaint("--ckpt_path", kept, "--model.encoder.dim", 32)
+    assert re.search(r"student.clip_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)", line)
+    line = complaint("--model.init_from", kept, "--model.encoder.dim", 32)
+    assert line.endswith("its encoder.dim is 16, the configured one is 32")
 
 
 def test_finetuning_from_a_checkpoint_of_another_size(complaint, recipe, finetune_recipe, tmp_path):
     _fit(recipe, tmp_path / "small")
     kept = tmp_path / "small" / "checkpoints" / "last.ckpt"
     line = complaint("--model.init_from", kept, "--model.encoder.depth", 3, config=finetune_recipe)
-    assert "blocks.2." in line
+    assert line.endswith("its encoder.depth is 2, the configured one is 3")
     line = complaint("--model.init_from", kept, "--model.encoder.dim", 32, config=finetune_recipe)
-    assert re.search(r"student.clip_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)", line)
+    assert line.endswith("its encoder.dim is 16, the configured one is 32")
 
 
 def test_a_checkpoint_without_a_teacher(complaint, finetune_recipe, tmp_path):
@@ -294,8 +319,9 @@ def _no_classes(folder: Path) -> None:
     (folder / "classes.csv").unlink()
 
 
-def _short_clip(folder: Path) -> None:
-    soundfile.write(folder / "wav" / "6.wav", np.zeros(1000), 16_000)
+def _short_clips(folder: Path) -> None:
+    for path in (folder / "wav").iterdir():
+        soundfile.write(path, np.zeros(1000), 16_000)
 
 
 def _all_broken(folder: Path) -> None:
@@ -315,7 +341,7 @@ def _all_broken(folder: Path) -> None:
         (_no_label_file, r"train\.lbl does not exist"),
         (_no_entry, r"train\.lbl: no entry for 1\.wav"),
         (_no_classes, r"classes\.csv do not exist"),
-        (_short_clip, r"6\.wav has 1000 samples, but one patch of 16 frames takes 2800"),
+        (_short_clips, r"clips cannot be read, more .* \d\.wav: too short, 1000 samples where the model needs 2800"),
         (_all_broken, r"can(not)? be read.*not readable as audio"),
     ],
 )
@@ -331,15 +357,33 @@ def test_the_worker_that_met_a_bad_clip_is_not_seen(audioset, complaint, finetun
     assert re.match(r"(none of the 2 clips of this batch can be read|\d+ of \d+ clips cannot be read)", line)
 
 
-def test_a_file_that_is_not_audio_is_left_out_with_its_label(audioset, finetune_recipe, run_folder, caplog, capsys):
+@pytest.mark.parametrize("trouble", ["dies", "hangs"])
+def test_a_lost_worker_is_named_with_its_file(trouble, audioset, complaint, finetune_recipe, monkeypatch):
+    def read(path, max_seconds=None):  # workers are forks, and so have it too
+        if path.endswith("5.wav"):
+            os._exit(9) if trouble == "dies" else time.sleep(3600)
+        return read_audio(path, max_seconds)
+
+    monkeypatch.setattr("sslam_lightning.data.recordings.read_audio", read)
+    options = ("--data.num_workers", 1, "--data.worker_timeout_seconds", 2)
+    line = complaint(*_from(audioset), *options, config=finetune_recipe)
+    what = {"dies": r"died \(exit code 9\)", "hangs": "gave nothing for 2 s"}[trouble]
+    assert re.match(rf"a data worker {what} while reading .*/5\.wav; data\.num_workers: 0 reads in the main", line)
+
+
+@pytest.mark.parametrize("why", ["not readable as audio", "too short, 1000 samples where the model needs 2800"])
+def test_a_clip_that_cannot_be_used_is_left_out_with_its_label(why, audioset, finetune_recipe, run_folder, caplog, capsys):
     """Class b is the broken clip alone: were its label kept for another clip, the class would be scored."""
-    (audioset / "wav" / "3.wav").write_text("no sound")
+    if why.startswith("too short"):
+        soundfile.write(audioset / "wav" / "3.wav", np.zeros(1000), 16_000)
+    else:
+        (audioset / "wav" / "3.wav").write_text("no sound")
     (audioset / "train.lbl").write_text("".join(f"{n}.wav\t/m/{'b' if n == 3 else 'a'}\n" for n in range(8)))
     options = _from(audioset, "--data.val_manifest", audioset / "train.tsv", "--data.batch_size", 4)
     with caplog.at_level(logging.WARNING, "sslam_lightning"):
         _fit(finetune_recipe, run_folder, *options)
     assert "1 clips could not be read and were left out together with their labels" in caplog.text
-    assert re.search(r"3\.wav: .*not readable as audio", caplog.text)
+    assert re.search(rf"3\.wav: .*{why}", caplog.text)
     with (run_folder / "logs" / "version_0" / "metrics.csv").open() as file:
         (scored,) = (row["val/scored_classes"] for row in csv.DictReader(file) if row["val/scored_classes"])
     assert float(scored) == 1
@@ -375,7 +419,7 @@ def test_a_batch_of_one_in_stage_2(complaint):
 )
 def test_a_loss_that_is_no_number_keeps_the_last_whole_checkpoint(spoil, complaint, recipe, run_folder, tmp_path):
     line = complaint(*spoil, "--trainer.max_epochs", 4)
-    assert "the loss became NaN or infinite between updates" in line
+    assert "the loss or its gradients became NaN or infinite in update" in line
     kept = sorted((run_folder / "checkpoints").glob("*.ckpt"))
     if "lr" in spoil[0]:
         assert not kept  # the first step had already spoilt it

@@ -9,7 +9,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslam_lightning.__main__ import main
+from sslam_lightning.benchmarks import pretrain as benchmark
 from sslam_lightning.benchmarks.operations import decoder_operations, encoder_operations
+from sslam_lightning.benchmarks.pretrain import Stopwatch
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
 from sslam_lightning.types import Grid
@@ -33,6 +35,22 @@ def test_operations_are_those_that_pytorch_counts():
     assert counted.get_total_flops() == pytest.approx(rows * decoder_operations(decoder, 32, grid.num_patches, hidden))
 
 
+def test_parts_within_parts_count_once(monkeypatch):
+    """A clock that is looked at: callbacks take 2 + 3 ticks around 5 of the teacher's move, the optimizer the other 4."""
+    clock = iter([0.0, 1.0, 11.0, 11.0, 12.0, 14.0, 19.0, 22.0, 25.0, 25.0])
+    monkeypatch.setattr(benchmark, "now", lambda: next(clock))
+    watch = Stopwatch(warmup_steps=0)
+    watch._last_end = benchmark.now()
+    watch.on_before_backward(None, None, None)
+    watch.on_after_backward(None, None)
+    with watch.measuring("callbacks"), watch.measuring("ema"):
+        pass
+    watch.on_train_batch_end(None, None, None, None, 0)
+    parts = {part: seconds for part, (seconds,) in watch.parts.items()}
+    assert parts == {"backward": 10.0, "callbacks": 5.0, "ema": 5.0, "optimizer": 4.0}
+    assert watch.steps == [25.0]
+
+
 def test_the_command_writes_its_figures(tmp_path, capsys):
     out = tmp_path / "figures.json"
     options = {
@@ -48,6 +66,36 @@ def test_the_command_writes_its_figures(tmp_path, capsys):
     figures = json.loads(out.read_text())
     parts = figures["seconds by part"]
     assert {"features", "teacher", "student", "decoder", "backward", "optimizer", "ema"} <= parts.keys()
+    assert parts["logging and callbacks"] > 0
     assert 0 < sum(parts.values()) < 3 * figures["seconds per step"]
+    assert 0 < figures["logging, callbacks and EMA, share of a step"] < 1
     assert figures["times the floor"] == pytest.approx(figures["seconds per step"] / figures["floor seconds"])
     assert "clips per second" in capsys.readouterr().out
+
+
+def test_the_command_embeds_files_at_every_batch_size(tmp_path, capsys, monkeypatch):
+    # What a matrix product takes is measured elsewhere; here the rate is a number that the figures must follow.
+    monkeypatch.setattr("sslam_lightning.benchmarks.inference.matrix_rate", lambda precision, shapes: 2e9)
+    out = tmp_path / "figures.json"
+    options = {
+        "size": "tiny",
+        "clip_seconds": 1.0,
+        "num_clips": 3,
+        "batch_sizes": "[1,2]",
+        "repeats": 1,
+        "file_format": "wav",
+    }
+    main(["benchmark", "inference", *(f"--{key}={value}" for key, value in options.items()), f"--out={out}"])
+    figures = json.loads(out.read_text())
+    patches = 7 * 8  # 98 frames of 10 ms
+    config = EncoderConfig(dim=96, depth=4, num_heads=4)
+    assert figures["operations per clip"] == encoder_operations(config, patches) + 2 * patches * 256 * 96
+    assert [row["batch size"] for row in figures["by batch size"]] == [1, 2]
+    for row in figures["by batch size"]:
+        assert row["clips per second at that rate"] == pytest.approx(2e9 / figures["operations per clip"])
+        share = row["clips per second"] / row["clips per second at that rate"]
+        assert row["share of the matrix rate"] == pytest.approx(share)
+    assert "share of the matrix rate" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["benchmark", "inference", "--batch_sizes=[0]"])
+    assert "batch_sizes must be at least 1, got [0]" in capsys.readouterr().err

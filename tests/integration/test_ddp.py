@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from ddp_job import BATCH, FINETUNED, ONLY_TOGETHER, PRETRAINED, STEPS, VAL_CLIPS, run
+from ddp_job import BATCH, FINETUNED, ONLY_TOGETHER, PRETRAINED, STEPS, VAL_CLIPS, resume, run
 
 import sslam_lightning
+from sslam_lightning.data import EpochSampler
 
 _HERE = Path(__file__).parent
 _PACKAGE = Path(sslam_lightning.__file__).parents[1]
@@ -23,9 +24,10 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory) -> list[dict[str, Any]]:
-    """What both processes kept; one launch for all tests, as it costs ten seconds."""
+def folder(tmp_path_factory) -> Path:
+    """Where two processes have kept their results; one launch for all tests, as it costs ten seconds."""
     folder = tmp_path_factory.mktemp("ddp")
+    resume(folder / "one", 1, None)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -39,7 +41,7 @@ def ranks(tmp_path_factory) -> list[dict[str, Any]]:
     }
     jobs = [
         subprocess.Popen(
-            [sys.executable, str(_HERE / "ddp_job.py"), str(folder)],
+            [sys.executable, str(_HERE / "ddp_job.py"), str(folder), str(folder / "one" / "batch3.ckpt")],
             env={**environment, "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -52,8 +54,14 @@ def ranks(tmp_path_factory) -> list[dict[str, Any]]:
     finally:
         for job in jobs:
             job.kill()
-    for job, output in zip(jobs, outputs, strict=True):
-        assert job.returncode == 0, output[-3000:]
+    for rank, (job, output) in enumerate(zip(jobs, outputs, strict=True)):
+        assert (folder / f"rank{rank}.pt").exists(), output[-3000:]
+        (folder / f"rank{rank}.txt").write_text(f"{job.returncode}\n{output}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder) -> list[dict[str, Any]]:
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -90,7 +98,7 @@ def test_both_ranks_hold_the_same_bits(kind, ranks):
 def test_a_rank_that_can_read_none_of_its_clips_takes_part_in_the_step(ranks):
     for kind in ONLY_TOGETHER:
         if "rank without clips" in kind:
-            assert [rank[kind]["broken"] for rank in ranks] == [0, BATCH // 2]
+            assert [rank[kind]["broken"] for rank in ranks] == [BATCH // 2, 0]  # the first tells of all
             assert all(value.isfinite().all() for value in ranks[0][kind]["state"].values())
             assert not torch.equal(
                 ranks[0][kind]["state"]["student.clip_token"], ranks[0]["stage 1"]["state"]["student.clip_token"]
@@ -123,3 +131,53 @@ def test_validation_scores_every_clip_once_whatever_the_number_of_processes(rank
             assert rank["validation"][name] == alone["validation"][name], name
         assert rank["validation"]["val/loss"] == pytest.approx(alone["validation"]["val/loss"], rel=1e-5)
     assert 0 < alone["validation"]["val/mAP"] < 1
+
+
+# Trouble -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [3, 5], ids=["between two updates", "in the second epoch"])
+def test_both_ranks_go_on_as_if_nothing_had_happened(batch, ranks):
+    for rank in ranks:
+        assert len(rank["whole"]["losses"]) == 8
+        assert rank[f"from {batch}"]["losses"] == dict(list(rank["whole"]["losses"].items())[batch:])
+        assert rank[f"from {batch}"]["clips"] == rank["whole"]["clips"][batch:]
+        own, other = rank[f"from {batch}"]["state"], rank["whole"]["state"]
+        assert [name for name in own if not torch.equal(own[name], other[name])] == []
+
+
+def test_another_number_of_ranks_repeats_and_drops_no_clip(ranks, folder):
+    order = EpochSampler(15, 2).order
+    first, second = (order(epoch).tolist() for epoch in (0, 1))
+    # From one process, which had 6 clips, to two: 9 are left, and 3 fill the last batch of four.
+    left, whole = [*first[6:], *first[:3]], [*second, second[0]]
+    expected = [batch[i : i + 4] for batch in (left, whole) for i in range(0, len(batch), 4)]
+    together = [[*one, *two] for one, two in zip(*(rank["from one"]["clips"] for rank in ranks), strict=True)]
+    assert together == expected
+    assert {rank["from one"]["epochs"] for rank in ranks} == {2}
+    # And from two, which had 12 clips, to one.
+    alone = resume(folder / "alone", 1, folder / "kept" / "batch3.ckpt")
+    left = [*first[12:], first[0]]
+    assert alone["clips"] == [batch[i : i + 2] for batch in (left, whole) for i in range(0, len(batch), 2)]
+    assert alone["epochs"] == 2
+
+
+def test_broken_clips_are_counted_over_all_ranks_and_named_once(ranks):
+    for rank in ranks:
+        assert rank["broken"]["counted"] == 2
+    *listed, summary = ranks[0]["broken"]["said"]
+    assert sorted(listed) == ["clip 3: clip 3 is broken", "clip 8: clip 8 is broken"]
+    assert summary == "2 clips could not be read and were left out together with their labels"
+    assert ranks[1]["broken"]["said"] == []
+
+
+def test_all_ranks_stop_together_when_one_of_them_meets_too_many(ranks):
+    told = [rank["broken"]["stopped"] for rank in ranks]
+    assert told[0] == told[1]  # by the first rank's data alone it would have gone on
+    assert told[0].startswith("6 of 12 clips cannot be read, more than max_broken_share 0.2 allows; for example clip ")
+
+
+def test_no_rank_waits_for_one_that_failed(folder, ranks):
+    texts = [(folder / f"rank{rank}.txt").read_text() for rank in range(2)]
+    assert [text.splitlines()[0] for text in texts] == ["1", "1"]
+    assert "the disk is gone" in texts[1]

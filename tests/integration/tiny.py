@@ -89,18 +89,39 @@ class Diary(pl.Callback):
                 self.students.append(copy_of(pl_module.student))
 
 
+class KeepEveryBatch(ModelCheckpoint):
+    """A checkpoint behind every batch, also while gradients accumulate; a ModelCheckpoint, so that it comes last."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, save_top_k=0)
+        self.count = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.count += 1
+        trainer.save_checkpoint(Path(self.dirpath) / f"batch{self.count}.ckpt")
+
+
+class Clips(pl.Callback):
+    """The clips of every batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.seen.append(batch.index.tolist())
+
+
 def copy_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
 def trainer(folder: Path, *callbacks: pl.Callback, keep_every_epoch: bool = False, **settings: Any) -> pl.Trainer:
     checkpoints = [ModelCheckpoint(folder, "{epoch}", save_top_k=-1, every_n_epochs=1)] if keep_every_epoch else []
-    settings = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, "log_every_n_steps": 1, **settings}
+    settings = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, "log_every_n_steps": 1, "logger": False, **settings}
     return pl.Trainer(
         default_root_dir=folder,
         callbacks=[*callbacks, *checkpoints],
-        logger=False,
-        enable_checkpointing=keep_every_epoch,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in (*callbacks, *checkpoints)),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -1,9 +1,25 @@
 """What happens around the steps: the teacher's move, guards, and measurements."""
 
+from sslam_lightning.training.callbacks.broken_clip_watch import BrokenClipWatch
 from sslam_lightning.training.callbacks.collapse_guard import CollapseGuard, GuardConfig
 from sslam_lightning.training.callbacks.ema_teacher import EMAConfig, EMATeacher
 from sslam_lightning.training.callbacks.loss_guard import LossGuard
+from sslam_lightning.training.callbacks.online_knn import OnlineKNN
+from sslam_lightning.training.callbacks.peer_watch import PeerWatch
+from sslam_lightning.training.callbacks.pictures import Pictures
 from sslam_lightning.training.callbacks.prediction_writer import PredictionWriter
 from sslam_lightning.training.callbacks.throughput import Throughput
 
-__all__ = ["CollapseGuard", "EMAConfig", "EMATeacher", "GuardConfig", "LossGuard", "PredictionWriter", "Throughput"]
+__all__ = [
+    "BrokenClipWatch",
+    "CollapseGuard",
+    "EMAConfig",
+    "EMATeacher",
+    "GuardConfig",
+    "LossGuard",
+    "OnlineKNN",
+    "PeerWatch",
+    "Pictures",
+    "PredictionWriter",
+    "Throughput",
+]

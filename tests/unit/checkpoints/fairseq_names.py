@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sslam_lightning.layers import sincos_positions
 from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder, EncoderConfig
 
 IMAGE = "modality_encoders.IMAGE"
@@ -68,11 +69,12 @@ def pretrained(encoder: EncoderConfig, decoder: DecoderConfig) -> tuple[dict[str
         "decoder": randomised(ConvDecoder(decoder, encoder.dim)),
         "reconstruction": randomised(nn.Linear(encoder.dim, encoder.patch_size**2)),
     }
+    positions = sincos_positions(8, encoder.num_mels // encoder.patch_size, encoder.dim)
     state: dict[str, Any] = {
         **encoder_state(modules["student"]),  # type: ignore[arg-type]
         **decoder_state(modules["decoder"]),  # type: ignore[arg-type]
         **{f"recon_proj.{name}": value for name, value in modules["reconstruction"].state_dict().items()},
-        f"{IMAGE}.fixed_positional_encoder.positions": torch.zeros(1, 64, encoder.dim),
+        f"{IMAGE}.fixed_positional_encoder.positions": positions[None],
         "_ema": encoder_state(modules["teacher"]),  # type: ignore[arg-type]
     }
     return modules, state

@@ -94,6 +94,23 @@ def test_unknown_keys_are_listed(config: EncoderConfig, decoder_config: DecoderC
     assert weights.unused == ("center", "model.extra.weight", "_ema.surplus")
 
 
+@pytest.mark.parametrize("hidden_dim", [61, 115])  # 28 * (61 / 28) is less than 61
+def test_odd_widths_survive_being_a_ratio(config: EncoderConfig, decoder_config: DecoderConfig, hidden_dim: int) -> None:
+    config = replace(config, dim=28, mlp_ratio=hidden_dim / 28)
+    modules, state = pretrained(config, replace(decoder_config, dim=28))
+    weights = from_fairseq(state, MODEL_CFG, "a file")
+    assert modules["student"].blocks[0].mlp.fc1.out_features == hidden_dim  # type: ignore[index,union-attr]
+    load_strictly(Encoder(weights.encoder), weights.student, "student", weights.source)
+
+
+def test_a_weight_that_is_there_twice_is_listed(config: EncoderConfig) -> None:
+    encoder = randomised(Encoder(config))
+    state = encoder_state(encoder)  # type: ignore[arg-type]
+    weights = from_fairseq({**state, "model.blocks.0.norm1.bias": torch.zeros(16)}, MODEL_CFG, "a file")
+    assert_same(weights.student, encoder)
+    assert weights.unused == ("model.blocks.0.norm1.bias",)
+
+
 @pytest.mark.parametrize(
     ("missing", "named"),
     [
@@ -136,43 +153,33 @@ def test_a_file_of_the_public_trainer(tmp_path, config: EncoderConfig, decoder_c
     assert_same(weights.decoder, decoder)
 
 
-UNTOLD = {"num_heads": 4, "norm_order": "pre", "norm_eps": 1e-5}  # what shapes do not tell
+OTHER: dict[str, Any] = {
+    "num_mels": 32,
+    "patch_size": 8,
+    "dim": 32,
+    "depth": 3,
+    "prenet_depth": 1,
+    "num_heads": 4,
+    "mlp_ratio": 4.0,
+    "norm_order": "pre",
+    "norm_eps": 1e-5,
+}
 
 
-@pytest.mark.parametrize("name", list(UNTOLD))
-def test_another_architecture_is_refused(encoder_config: EncoderConfig, name: str) -> None:
+@pytest.mark.parametrize("name", list(OTHER))
+def test_another_architecture_is_refused_by_name(encoder_config: EncoderConfig, name: str) -> None:
     weights = Weights("a file", encoder_config, {})
-    ours, theirs = replace(encoder_config, **{name: UNTOLD[name]}), getattr(encoder_config, name)
-    message = rf"a file: its encoder\.{name} is {theirs}, the configured one is {UNTOLD[name]}"
+    ours, theirs = replace(encoder_config, **{name: OTHER[name]}), getattr(encoder_config, name)
+    message = rf"^a file: its encoder\.{name} is {theirs}, the configured one is {OTHER[name]}$"
     with pytest.raises(ValueError, match=message):
         weights.check_architecture(ours)
 
 
 def test_the_first_difference_is_named(encoder_config: EncoderConfig) -> None:
-    with pytest.raises(ValueError, match=r"its encoder\.num_heads is 2, the configured one is 4"):
-        Weights("a file", encoder_config, {}).check_architecture(replace(encoder_config, **UNTOLD))
-
-
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        ({"dim": 32}, r"student\.clip_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)"),
-        ({"depth": 1}, r"its student has blocks\.1\.\S+, which the model lacks"),
-        ({"depth": 3}, r"its student has no blocks\.2\."),
-        ({"prenet_depth": 1}, r"its student has no prenet\.0\."),
-        ({"patch_size": 8}, r"front_end\.proj\.weight has shape \(16, 1, 4, 4\), the model expects \(16, 1, 8, 8\)"),
-        ({"mlp_ratio": 4.0}, r"blocks\.0\.mlp\.fc1\.weight has shape \(32, 16\), the model expects \(64, 16\)"),
-    ],
-    ids=str,
-)
-def test_every_other_difference_shows_in_the_weights(encoder_config: EncoderConfig, other: dict, message: str) -> None:
-    weights = Weights("a file", encoder_config, Encoder(encoder_config).state_dict())
-    model = Encoder(replace(encoder_config, **other))
-    weights.check_architecture(model.config)
-    with pytest.raises(ValueError, match=message):
-        load_strictly(model, weights.student, "student", weights.source)
+    with pytest.raises(ValueError, match=r"its encoder\.num_mels is 16, the configured one is 32"):
+        Weights("a file", encoder_config, {}).check_architecture(replace(encoder_config, **OTHER))
 
 
 def test_switches_of_training_may_differ(encoder_config: EncoderConfig) -> None:
     weights = Weights("a file", encoder_config, {})
-    weights.check_architecture(replace(encoder_config, drop_path_end=0.1, dropout=0.1, layer_drop=0.2, num_mels=64))
+    weights.check_architecture(replace(encoder_config, drop_path_end=0.1, dropout=0.1, layer_drop=0.2))

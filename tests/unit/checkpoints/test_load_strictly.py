@@ -42,7 +42,10 @@ LAST = "blocks.1.mlp.fc2.bias"  # all before it is whole
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without(LAST), r"a file: its student has no blocks\.1\.mlp\.fc2\.bias$"),
+        (
+            without(LAST),
+            r"a file: student\.blocks\.1\.mlp\.fc2\.bias is missing, which the model has: ",
+        ),
         (
             reshaped(LAST),
             r"a file: student\.blocks\.1\.mlp\.fc2\.bias has shape \(3, 5\), the model expects \(16,\): the configured",
@@ -50,7 +53,10 @@ LAST = "blocks.1.mlp.fc2.bias"  # all before it is whole
         (reshaped("blocks.1.norm1.bias", "clip_token", "blocks.0.norm1.bias"), r"student\.clip_token has shape \(3, 5\)"),
         (with_value(LAST, float("nan")), r"a file: student\.blocks\.1\.mlp\.fc2\.bias holds values that are not finite"),
         (with_value(LAST, float("-inf")), r"student\.blocks\.1\.mlp\.fc2\.bias holds values that are not finite"),
-        (lambda state: state.update(surplus=torch.zeros(1)), r"a file: its student has surplus, which the model lacks"),
+        (
+            lambda state: state.update(surplus=torch.zeros(1)),
+            r"a file: student\.surplus is not in the model: ",
+        ),
     ],
     ids=["missing", "shape", "first shape", "nan", "infinite", "unknown"],
 )

@@ -197,7 +197,21 @@ def test_the_parts_of_a_finetuned_checkpoint(finetuned: tuple[FinetuneModule, Pa
     assert weights.encoder == ENCODER
     assert_same(weights.student, module.encoder)
     assert_same(weights.head, module.head)
+    assert weights.unused == ()  # the best score, say, is no weight
+    assert weights.features is not None
+    assert LogMels(**weights.features) == FEATURES
+    assert (weights.class_names, weights.pooling) == (("a", "b", "c", "d"), "mean")
+    assert (weights.multi_label, weights.resampler) == (module.multi_label, "torchaudio")
     assert (weights.teacher, weights.decoder, weights.decoder_config, weights.reconstruction) == (None, None, None, None)
+
+
+def test_every_key_is_used_or_listed(tmp_path, finetuned: tuple[FinetuneModule, Path]) -> None:
+    content = torch.load(finetuned[1], weights_only=True)
+    assert any(key.startswith("best_score") for key in content["state_dict"])
+    content["state_dict"]["surplus.weight"] = torch.zeros(1)
+    content["mood\x1b[31m"] = "good"
+    torch.save(content, tmp_path / "more.ckpt")
+    assert read_weights(tmp_path / "more.ckpt").unused == ("surplus.weight", "mood?[31m")
 
 
 def test_a_module_is_rebuilt_from_its_checkpoint(pretrained: tuple[PretrainModule, Path]) -> None:

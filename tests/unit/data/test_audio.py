@@ -121,3 +121,22 @@ def test_reads_real_recordings(esc10: Path) -> None:
     assert rate_hz == 44100
     assert abs(len(waveform) - 5 * 44100) < 1024  # whole ogg blocks
     assert 0.0 < float(waveform.abs().max()) <= 1.5
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg"])
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"clip.{kind}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, 16000), 16000)
+    whole = path.read_bytes()
+    assert len(read_audio(path)[0]) == 16000
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnreadableAudio, match=r"clip\.\w+: (cut off, \d+ bytes of sound where|not readable as|holds no)"):
+        read_audio(path)
+
+
+def test_a_length_that_the_writer_could_not_know_is_no_cut(tmp_path: Path) -> None:
+    path = tmp_path / "stream.wav"
+    soundfile.write(path, np.zeros(1000), 16000)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + b"\xff\xff\xff\xff" + whole[8:40] + b"\xff\xff\xff\xff" + whole[44:])
+    assert len(read_audio(path)[0]) == 1000

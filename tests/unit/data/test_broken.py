@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -17,10 +18,15 @@ def batch(num_good: int, *broken: str) -> Batch:
 
 def test_few_are_listed_once(caplog: pytest.LogCaptureFixture) -> None:
     account = BrokenClips(max_share=0.5)
-    for _ in range(3):  # epochs
-        account.record(batch(9, "a"))
+    for epoch in range(3):
+        account.start_epoch(epoch)
+        account.record(batch(9, "a"), training=True)
+        account.record(batch(1, "a"))  # validation
+        account.judge()
     assert account.reasons == {"a": "a: why"}
-    assert (account.num_met, account.num_broken) == (30, 3)
+    assert account.counts == (36, 6, 1)
+    account.start_epoch(2)  # again, in a resumed run
+    assert account.counts.broken_in_epoch == 1
     with caplog.at_level(logging.WARNING):
         account.report()
         account.report()
@@ -34,12 +40,26 @@ def test_many_stop_the_run_after_a_while() -> None:
     account = BrokenClips(max_share=0.2, judge_after=50)
     for i in range(4):
         account.record(batch(6, f"a{i}", f"b{i}", f"c{i}", f"d{i}"))
+        account.judge()
+    account.record(batch(6, "a4", "b4", "c4", "d4"))
     with pytest.raises(ValueError, match=r"20 of 50 clips cannot be read, more than max_broken_share 0\.2 .* d4: why"):
-        account.record(batch(6, "a4", "b4", "c4", "d4"))
+        account.judge()
 
 
 def test_the_share_itself_is_allowed() -> None:
     account = BrokenClips(max_share=0.2, judge_after=5)
     account.record(batch(4, "a"))
+    account.judge()
     with pytest.raises(ValueError, match="max_broken_share must lie between 0 and 1, got 2"):
         BrokenClips(2.0)
+
+
+def test_the_accounts_of_ranks_add_up() -> None:
+    ranks = [BrokenClips(0.5), BrokenClips(0.5)]
+    ranks[0].record(batch(3, "a", "b"), training=True)
+    ranks[1].record(batch(4, "b"), training=True)
+    total = ranks[0].like()
+    for rank in ranks:
+        total.add(json.loads(json.dumps(rank.state_dict())))  # plain data
+    assert total.counts == (10, 3, 3)
+    assert list(total.reasons) == ["a", "b"]

@@ -70,9 +70,9 @@ def test_missing_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "empty manifest; its first line must be the root folder"),
-        ("audio\n", "empty manifest; no rows"),
-        ("a.wav\t100\n", "line 1: expected the root folder, got a row"),
+        ("", "empty manifest; its first line must be a header with a column 'path', or the root folder"),
+        ("audio\n", "empty manifest; no rows behind the first line"),
+        ("a.wav\t100\n", "line 1: expected the root folder or a header with a column 'path', got"),
         ("audio\nsounds/clip0.wav\t100\nclip1.wav 100\n", "line 3: expected 'path<TAB>samples', got 'clip1.wav 100'"),
         ("audio\nsounds/clip0.wav\tmany\n", "line 2: expected"),
     ],

@@ -57,7 +57,8 @@ def test_workers_change_nothing() -> None:
     alone = SyntheticDataModule(num_train=8, clip_seconds=0.2, batch_size=3, num_workers=0, seed=4)
     helped = SyntheticDataModule(num_train=8, clip_seconds=0.2, batch_size=3, num_workers=2, seed=4)
     batches = list(zip(alone.train_dataloader(), helped.train_dataloader(), strict=True))
-    assert len(batches) == 2  # the rest of 2 is dropped
+    assert len(batches) == 3  # the rest of 2 is filled up
+    assert batches[-1][0].names[-1] == batches[0][0].names[0]
     for ours, theirs in batches:
         assert ours.names == theirs.names
         assert torch.equal(ours.waveforms, theirs.waveforms)
@@ -136,9 +137,11 @@ def test_pinned_batches_get_their_tuples_back() -> None:
 
 
 def test_settings() -> None:
-    for name, value in (("batch_size", 0), ("num_workers", -1), ("seed", -1)):
+    for name, value in (("batch_size", 0), ("num_workers", -1), ("seed", -1), ("worker_timeout_seconds", -1)):
         with pytest.raises(ValueError, match=f"{name} must be at least .*, got {value}"):
             SyntheticDataModule(**{name: value})
+    with pytest.raises(ValueError, match="last_batch must be pad or drop in training, got 'keep'"):
+        SyntheticDataModule(last_batch="keep")
     with pytest.raises(ValueError, match="resampler must be one of"):
         SyntheticDataModule(resampler="ffmpeg")
     with pytest.raises(ValueError, match="SyntheticDataModule has no recordings to weigh"):

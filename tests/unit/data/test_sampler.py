@@ -1,37 +1,46 @@
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, zip_longest
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
-from sslam_lightning.data.sampler import EpochSampler
+from sslam_lightning.data.sampler import EpochSampler, LastBatch
 
 
 def indices(sampler: EpochSampler) -> list[int]:
     return [index for _, index in sampler]
 
 
-def global_batches(num_clips: int, world: int, total_batch: int, epoch: int) -> list[list[int]]:
+def global_batches(
+    num_clips: int, world: int, batch_size: int, epoch: int = 0, start: int = 0, **settings: Any
+) -> list[list[int]]:
     """The clips of each step over all ranks."""
     ranks = []
     for rank in range(world):
-        sampler = EpochSampler(num_clips, total_batch // world, seed=5, world=world, rank=rank)
+        sampler = EpochSampler(num_clips, batch_size, **{"seed": 5, **settings}, world=world, rank=rank)
         sampler.set_epoch(epoch)
+        sampler.start = start
         mine = indices(sampler)
-        assert len(mine) == len(sampler)
-        ranks.append([mine[i : i + total_batch // world] for i in range(0, len(mine), total_batch // world)])
-    return [list(chain.from_iterable(parts)) for parts in zip(*ranks, strict=True)]
+        if start == 0:
+            assert len(mine) == len(sampler)
+        ranks.append([mine[i : i + batch_size] for i in range(0, len(mine), batch_size)])
+        assert len(ranks[-1]) in (sampler.num_batches(start), sampler.num_batches(start) - (sampler.last_batch == "keep"))
+    return [list(chain.from_iterable(parts)) for parts in zip_longest(*ranks, fillvalue=())]
 
 
 @pytest.mark.parametrize("epoch", [0, 3])
-def test_ranks_share_the_same_global_batches(epoch: int) -> None:
-    alone = global_batches(100, 1, 12, epoch)
-    assert len(alone) == 8  # 4 clips are left out
-    assert len(set(chain.from_iterable(alone))) == 96
-    assert global_batches(100, 2, 12, epoch) == alone
-    assert global_batches(100, 3, 12, epoch) == alone
+@pytest.mark.parametrize(("last_batch", "count", "padded"), [("drop", 8, []), ("pad", 9, list(range(8)))])
+def test_ranks_share_the_same_global_batches(epoch: int, last_batch: LastBatch, count: int, padded: list[int]) -> None:
+    alone = global_batches(100, 1, 12, epoch, last_batch=last_batch)
+    order = EpochSampler(100, 12, seed=5).order(epoch).tolist()
+    assert list(chain.from_iterable(alone)) == [*order, *(order[place] for place in padded)][: 12 * count]
+    assert global_batches(100, 2, 6, epoch, last_batch=last_batch) == alone
+    assert global_batches(100, 3, 4, epoch, last_batch=last_batch) == alone
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
@@ -53,7 +62,7 @@ def test_every_place_is_equally_likely() -> None:
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("num_clips", [1, 7, 24, 31])
 def test_evaluation_sees_every_clip_once(num_clips: int, world: int) -> None:
-    samplers = [EpochSampler(num_clips, 4, shuffle=False, drop_last=False, world=world, rank=r) for r in range(world)]
+    samplers = [EpochSampler(num_clips, 4, shuffle=False, last_batch="keep", world=world, rank=r) for r in range(world)]
     parts = [indices(sampler) for sampler in samplers]
     assert sorted(chain.from_iterable(parts)) == list(range(num_clips))
     assert [len(part) for part in parts] == [len(sampler) for sampler in samplers]
@@ -125,10 +134,11 @@ def test_uniform_subset_of_an_epoch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("options", "message"),
     [
         ({"num_clips": 0}, "got 0 clips"),
         ({"batch_size": 0}, "batch size 0"),
+        ({"last_batch": "repeat"}, "last_batch must be one of pad, drop, keep, got 'repeat'"),
         ({"world": 2}, "both world and rank"),
         ({"world": 2, "rank": 2}, r"rank must lie in 0\.\.1, got 2"),
         ({"samples_per_epoch": 11}, r"samples_per_epoch must lie in 1\.\.10"),
@@ -139,6 +149,96 @@ def test_uniform_subset_of_an_epoch() -> None:
         ({"weights": torch.eye(10)[0], "samples_per_epoch": 5}, r"1\.\.1 \(clips that can be chosen\), got 5"),
     ],
 )
-def test_settings_that_do_not_fit(settings: dict, message: str) -> None:
+def test_settings_that_do_not_fit(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        EpochSampler(**{"num_clips": 10, "batch_size": 2, **settings})
+        EpochSampler(**{"num_clips": 10, "batch_size": 2, **options})
+
+
+# What holds for any number of clips, ranks and batches ----------------------------------------------------------------
+
+WHOLE = ("pad", "drop")
+sizes = {"num_clips": st.integers(1, 120), "world": st.integers(1, 5), "batch_size": st.integers(1, 9)}
+moments = {"seed": st.integers(0, 2**31), "epoch": st.integers(0, 1000)}
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@quick
+@given(**sizes, **moments)
+def test_evaluation_and_padded_training_lose_nothing(
+    num_clips: int, world: int, batch_size: int, seed: int, epoch: int
+) -> None:
+    kept = chain.from_iterable(global_batches(num_clips, world, batch_size, epoch, seed=seed, last_batch="keep"))
+    assert sorted(kept) == list(range(num_clips))
+    if num_clips < world:
+        return  # refused, see above
+    batches = global_batches(num_clips, world, batch_size, epoch, seed=seed)
+    seen = list(chain.from_iterable(batches))
+    order = EpochSampler(num_clips, 1, seed=seed).order(epoch).tolist()
+    if num_clips < world * batch_size:
+        assert sorted(seen) == sorted(order)
+        return
+    assert {len(batch) for batch in batches} == {world * batch_size}
+    assert seen[:num_clips] == order
+    assert seen[num_clips:] == order[: len(seen) - num_clips]  # fewer than a batch
+    assert len(seen) - num_clips < world * batch_size
+    assert all(len(set(batch)) == len(batch) for batch in batches)
+
+
+@quick
+@given(**sizes, **moments)
+def test_dropping_leaves_out_less_than_a_batch(num_clips: int, world: int, batch_size: int, seed: int, epoch: int) -> None:
+    if num_clips < world * batch_size:
+        return
+    seen = list(chain.from_iterable(global_batches(num_clips, world, batch_size, epoch, seed=seed, last_batch="drop")))
+    assert len(seen) == len(set(seen)) == num_clips - num_clips % (world * batch_size)
+
+
+@quick
+@given(**sizes, **moments, last_batch=st.sampled_from(WHOLE), place=st.integers(0, 10**6))
+def test_a_resumed_epoch_is_the_rest(
+    num_clips: int, world: int, batch_size: int, seed: int, epoch: int, last_batch: LastBatch, place: int
+) -> None:
+    if num_clips < world:
+        return
+    options: dict[str, Any] = {"seed": seed, "last_batch": last_batch}
+    whole = global_batches(num_clips, world, batch_size, epoch, **options)
+    behind = place % (len(whole) + 1)
+    start = min(behind * world * batch_size, num_clips)
+    assert global_batches(num_clips, world, batch_size, epoch, start, **options) == whole[behind:]
+
+
+@quick
+@given(**sizes, **moments, other=st.tuples(st.integers(1, 5), st.integers(1, 9)), place=st.integers(0, 10**6))
+def test_another_number_of_ranks_goes_on_with_the_clips_that_are_left(
+    num_clips: int, world: int, batch_size: int, seed: int, epoch: int, other: tuple[int, int], place: int
+) -> None:
+    if num_clips < max(world * batch_size, other[0] * other[1]):
+        return
+    whole = global_batches(num_clips, world, batch_size, epoch, seed=seed)
+    behind = place % (len(whole) + 1)
+    start = min(behind * world * batch_size, num_clips)
+    had = list(chain.from_iterable(whole[:behind]))[:start]
+    later = list(chain.from_iterable(global_batches(num_clips, *other, epoch, start, seed=seed)))
+    assert sorted([*had, *later[: num_clips - start]]) == list(range(num_clips))
+    assert len(later) - (num_clips - start) < other[0] * other[1]  # what fills the last batch
+
+
+@quick
+@given(**moments, num_clips=st.integers(20, 100), share=st.floats(0.05, 0.5), world=st.integers(1, 4))
+def test_a_weighted_choice_is_one_for_all_ranks(seed: int, epoch: int, num_clips: int, share: float, world: int) -> None:
+    weights = torch.rand(num_clips, generator=torch.Generator().manual_seed(seed)) + 0.01
+    count = max(8, int(share * num_clips))
+    options: dict[str, Any] = {"seed": seed, "weights": weights, "samples_per_epoch": count}
+    alone = list(chain.from_iterable(global_batches(num_clips, 1, 2 * world, epoch, **options)))
+    assert list(chain.from_iterable(global_batches(num_clips, world, 2, epoch, **options))) == alone
+    assert len(set(alone[:count])) == count  # without replacement
+
+
+@quick
+@given(**sizes, **moments)
+def test_order_is_determined_by_seed_and_epoch(num_clips: int, world: int, batch_size: int, seed: int, epoch: int) -> None:
+    order = EpochSampler(num_clips, batch_size, seed=seed).order
+    assert torch.equal(order(epoch), EpochSampler(num_clips, world, seed=seed).order(epoch))
+    if num_clips > 60:
+        assert not torch.equal(order(epoch), order(epoch + 1))
+        assert not torch.equal(order(epoch), EpochSampler(num_clips, batch_size, seed=seed + 1).order(epoch))

@@ -63,7 +63,7 @@ def test_data_module() -> None:
         num_train=7, num_val=3, clip_seconds=0.3, num_classes=4, max_sources=2, batch_size=2, num_workers=0
     )
     assert (data.num_classes, data.class_names[1], data.multi_label) == (4, "hum", True)
-    assert [batch.waveforms.shape for batch in data.train_dataloader()] == [(2, 4800)] * 3
+    assert [batch.waveforms.shape for batch in data.train_dataloader()] == [(2, 4800)] * 4
     assert [len(batch.names) for batch in data.val_dataloader()] == [2, 1]
     assert next(iter(data.test_dataloader())).names[0] == "synthetic/test/0"
     assert SyntheticDataModule(num_val=0).val_dataloader() == []

@@ -24,11 +24,14 @@ from sslam_lightning.training.callbacks import (
     Throughput,
 )
 from sslam_lightning.training.callbacks.collapse_guard import Collapse
-from sslam_lightning.training.callbacks.loss_guard import NotFinite
+from sslam_lightning.training.callbacks.loss_guard import NotFinite, Update
 
 
 def fake_trainer(step: int = 0, every: int = 1, **more: Any) -> Any:
-    strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
+    strategy = SimpleNamespace(
+        reduce_boolean_decision=lambda decision, all: decision, reduce=lambda tensor, reduce_op: tensor
+    )
+    more = {"precision": "32-true", "default_root_dir": "/nowhere", **more}
     return SimpleNamespace(global_step=step, log_every_n_steps=every, strategy=strategy, world_size=1, **more)
 
 
@@ -135,42 +138,98 @@ def test_no_collapse() -> None:
 # Losses that are no numbers ------------------------------------------------------------------------------------------
 
 
+def end_batch(guard: LossGuard, trainer: Any, loss: Any, names: tuple[str, ...] = ("a", "b")) -> None:
+    batch = SimpleNamespace(names=names)
+    guard.on_train_batch_end(trainer, nn.Linear(1, 1), loss, batch, 0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("as_dict", [True, False])
-def test_a_lost_loss_stops_the_run(loss: float, as_dict: bool) -> None:
-    guard, module = LossGuard(), nn.Linear(1, 1)
+def test_a_lost_loss_stops_the_run(loss: float, as_dict: bool, tmp_path) -> None:
+    guard = LossGuard(max_skips_in_a_row=0)
     for step, value in enumerate([1.0, 2.0, loss], start=1):
         outputs: Any = torch.tensor(value)
         outputs = {"loss": outputs} if as_dict else outputs
+        trainer = fake_trainer(step, default_root_dir=tmp_path)
         if step < 3:
-            guard.on_train_batch_end(fake_trainer(step), module, outputs, None, step - 1)  # type: ignore[arg-type]
+            end_batch(guard, trainer, outputs)
             continue
-        with pytest.raises(NotFinite, match=r"the loss became NaN or infinite between updates 2 and 3") as error:
-            guard.on_train_batch_end(fake_trainer(step), module, outputs, None, step - 1)  # type: ignore[arg-type]
+        message = r"became NaN or infinite in update 3; the clips are listed in \S+not_finite_clips.csv, checkpoints before"
+        with pytest.raises(NotFinite, match=message) as error:
+            end_batch(guard, trainer, outputs)
         assert error.value.for_users
+
+
+def test_so_many_lost_updates_in_a_row_are_skipped_and_their_clips_are_listed(tmp_path) -> None:
+    guard = LossGuard(max_skips_in_a_row=2)
+    nan, norms = torch.tensor(float("nan")), []
+    steps = [(1, 1.0), (2, nan), (3, nan), (4, 1.0), (5, nan), (6, nan), (7, nan)]
+    for step, loss in steps:
+        trainer = fake_trainer(step, default_root_dir=tmp_path, current_epoch=step // 4, global_rank=1)
+        norms.append(guard.allows(trainer, torch.as_tensor(loss)))
+        if step == 7:
+            with pytest.raises(NotFinite, match="in update 7 and the 2 before it"):
+                end_batch(guard, trainer, torch.tensor(0.5), (f"clip {step}",))
+        elif norms[-1]:
+            end_batch(guard, trainer, torch.tensor(0.5), (f"clip {step}",))
+        else:
+            with pytest.warns(UserWarning, match=rf"update {step} is skipped, it is not finite"):
+                end_batch(guard, trainer, torch.tensor(0.5), (f"clip {step}",))
+    assert norms == [True, False, False, True, False, False, False]
+    assert guard.skipped == 5
+    rows = (tmp_path / "not_finite_clips_rank1.csv").read_text().splitlines()
+    assert rows[0] == "update,epoch,rank,finite_on_this_rank,clip"
+    assert rows[1:] == [f"{step},{step // 4},1,False,clip {step}" for step in (2, 3, 5, 6, 7)]
+
+
+def test_all_batches_of_a_lost_update_are_listed(tmp_path) -> None:
+    guard = LossGuard(max_skips_in_a_row=0)
+    end_batch(guard, fake_trainer(0), torch.tensor(float("nan")), ("a",))  # accumulates, so nothing is said yet
+    with pytest.raises(NotFinite, match="in update 1;"):
+        end_batch(guard, fake_trainer(1, default_root_dir=tmp_path), torch.tensor(1.0), ("b",))
+    rows = (tmp_path / "not_finite_clips.csv").read_text().splitlines()
+    assert [row.split(",")[-1] for row in rows] == ["clip", "a", "b"]
+
+
+def test_where_the_loss_scaler_skips_the_guard_only_counts() -> None:
+    lost = torch.tensor(float("inf"))
+    assert LossGuard().allows(fake_trainer(1, precision="16-mixed"), lost)
+    assert LossGuard(0).allows(fake_trainer(1), lost)
+    assert not LossGuard(1).allows(fake_trainer(1), lost)
+    with pytest.raises(ValueError, match="max_skips_in_a_row must not be negative, got -1"):
+        LossGuard(-1)
 
 
 def test_a_batch_without_a_loss_is_none_of_its_business() -> None:
     guard, module = LossGuard(), nn.Linear(1, 1)
-    guard.on_train_batch_end(fake_trainer(1), module, None, None, 0)  # type: ignore[arg-type]
+    end_batch(guard, fake_trainer(1), None)
     guard.on_train_epoch_end(fake_trainer(1), module)  # type: ignore[arg-type]
     guard.on_save_checkpoint(fake_trainer(1), module, {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("save", [True, False])
-def test_losses_on_a_device_are_asked_before_anything_is_written(save: bool) -> None:
-    guard, module = LossGuard(), nn.Linear(1, 1)
-    guard._finite = torch.tensor(False)  # a device's loss, between two looks
+def test_losses_on_a_device_are_asked_before_anything_is_written(save: bool, tmp_path) -> None:
+    guard, module = LossGuard(0), nn.Linear(1, 1)
+    guard._recent = [Update(7, 0, ["a"], torch.tensor(False))]  # a device's loss, between two looks
     hook = partial(guard.on_save_checkpoint, checkpoint={}) if save else guard.on_train_epoch_end
-    with pytest.raises(NotFinite, match=r"between updates 0 and 7"):
-        hook(fake_trainer(7), module)  # type: ignore[arg-type]
+    with pytest.raises(NotFinite, match=r"in update 7;"):
+        hook(fake_trainer(7, default_root_dir=tmp_path), module)  # type: ignore[arg-type]
 
 
-def test_all_ranks_stop_together() -> None:
-    guard, module, trainer = LossGuard(), nn.Linear(1, 1), fake_trainer(4)
-    trainer.strategy.reduce_boolean_decision = lambda decision, all: decision and not all  # another rank says no
-    with pytest.raises(NotFinite, match=r"between updates 0 and 4"):
-        guard.on_train_batch_end(trainer, module, torch.tensor(1.0), None, 0)  # type: ignore[arg-type]
+def test_no_checkpoint_right_behind_a_skipped_update(tmp_path) -> None:
+    guard, trainer = LossGuard(), fake_trainer(3, default_root_dir=tmp_path)
+    with pytest.warns(UserWarning, match="update 3 is skipped"):
+        end_batch(guard, trainer, torch.tensor(float("nan")))
+    with pytest.raises(NotFinite, match="in update 3, right before a checkpoint, which was not written"):
+        guard.on_save_checkpoint(trainer, nn.Linear(1, 1), {})  # type: ignore[arg-type]
+
+
+def test_all_ranks_stop_together(tmp_path) -> None:
+    guard, trainer = LossGuard(0), fake_trainer(4, default_root_dir=tmp_path)
+    trainer.strategy.reduce = lambda tensor, reduce_op: tensor * 0  # another rank says no
+    with pytest.raises(NotFinite, match=r"in update 4;"):
+        end_batch(guard, trainer, torch.tensor(1.0))
+    assert "4,0,0,True,a" in (tmp_path / "not_finite_clips.csv").read_text()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -129,3 +129,16 @@ def test_a_schedule_without_an_end() -> None:
     module._trainer = SimpleNamespace(estimated_stepping_batches=math.inf, precision="32-true")  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"the learning rate's cosine needs an end: set trainer\.max_steps"):
         module.configure_optimizers()
+
+
+def test_stripes_stay_blank_under_mixup() -> None:
+    """SpecAugment comes behind mixup, as in the public code; before it, a partner would show through."""
+    stripes = SpecAugment(0.9, 0.9)
+    module = finetune(roll_and_gain=False, mixup=Mixup(alpha=0.8, prob=1.0), spec_augment=stripes)
+    batch = noise()
+    blank = stripes(torch.ones(4, 32, 16), module.clip_keys(batch)) == 0
+    mixed = finetune(roll_and_gain=False, mixup=Mixup(alpha=0.8, prob=1.0)).augmented(batch)[0]
+    augmented = module.augmented(batch)[0]
+    assert blank.any()
+    assert not augmented[blank].any()
+    torch.testing.assert_close(augmented[~blank], mixed[~blank])

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import torch
+import yaml
+from lightning.pytorch.loggers import CSVLogger
+from tiny_modules import pretrain
 
 from sslam_lightning.features import LogMels
 from sslam_lightning.masking import UniformMask
-from sslam_lightning.mixing import FullMixing
+from sslam_lightning.mixing import FullMixing, PartialMixing
 from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training.hparams import plain
 
@@ -41,3 +45,13 @@ def test_the_result_needs_no_pickle() -> None:
     torch.save(settings, saved)
     saved.seek(0)
     assert torch.load(saved, weights_only=True) == settings
+
+
+def test_a_logger_can_write_the_settings_of_a_module_built_in_python(tmp_path) -> None:
+    module = pretrain(mixing=PartialMixing("neighbour"))
+    logger = CSVLogger(tmp_path)
+    logger.log_hyperparams(module.hparams_initial)
+    logger.save()
+    written = yaml.safe_load((Path(logger.log_dir) / "hparams.yaml").read_text())
+    assert written["encoder"]["dim"] == 16
+    assert written["mixing"]["init_args"] == {"partner": "neighbour", "regions": "per_clip"}

@@ -254,12 +254,15 @@ def test_a_clip_that_is_too_short_is_named() -> None:
             {"encoder": replace(ENCODER, dim=32)},
             r"the checkpoint's student\.clip_token has shape \(1, 1, 32\), the model expects \(1, 1, 16\)",
         ),
-        ({"encoder": replace(ENCODER, depth=3)}, r"the checkpoint has student\.blocks\.2\.\S+, which the model lacks"),
+        (
+            {"encoder": replace(ENCODER, depth=3)},
+            r"the checkpoint's student\.blocks\.2\.\S+ is not in the model: ",
+        ),
         (
             {"encoder": replace(ENCODER, depth=1), "targets": LayerTargets(1)},
-            r"the model has student\.blocks\.1\.\S+, which",
+            r"the checkpoint's student\.blocks\.1\.\S+ is missing, which the model has",
         ),
-        ({"utterance": None, "dino": Dino()}, r"the checkpoint has centre, which the model lacks"),
+        ({"utterance": None, "dino": Dino()}, r"the checkpoint's centre is not in the model"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_parts(other: dict[str, Any], message: str) -> None:

@@ -1,0 +1,247 @@
+"""How many clips a core can feed, stage by stage, beside the public pipeline, and how many a recipe's devices take."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sslam_lightning.benchmarks import public_pipeline
+from sslam_lightning.data import RecordingDataset, collate
+from sslam_lightning.data.audio import decode_audio, resample
+from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.recordings import Recordings
+from sslam_lightning.data.shards import PackedRecordings, is_shard_folder, read_index, read_labelled_shards
+from sslam_lightning.data.storage import exists, open_binary
+from sslam_lightning.features import LogMels
+from sslam_lightning.masking import InverseBlockMask
+from sslam_lightning.random_streams import clip_keys, fold_in
+from sslam_lightning.types import Grid
+
+_RATE_HZ = 16000
+_PATCH = 16
+_WHOLE = "in a worker"  # reading, decoding and resampling as a worker does them, measured once more in one piece
+_BATCHED = ("log-mels", "masks")  # these run in batches on the device that trains
+Result = TypeVar("Result")
+
+
+class Clips(NamedTuple):
+    """What is measured on: recordings, and the files that they come from, for the public pipeline."""
+
+    recordings: Recordings
+    origins: list[str] | None  # None: they are not here any more
+    rows: list[int]
+
+
+class Clock:
+    """Seconds by stage, the fastest of several passes over the same batch or clip."""
+
+    def __init__(self) -> None:
+        self._best: dict[tuple[str, Hashable], float] = {}
+
+    def __call__(self, stage: str, what: Hashable, work: Callable[[], Result]) -> Result:
+        """Do the work of a stage on a batch or a clip, and measure it."""
+        start = time.perf_counter()
+        result = work()
+        seconds = time.perf_counter() - start
+        self._best[stage, what] = min(seconds, self._best.get((stage, what), seconds))
+        return result
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds over all batches by stage."""
+        total: dict[str, float] = defaultdict(float)
+        for (stage, _), seconds in self._best.items():
+            total[stage] += seconds
+        return dict(total)
+
+
+def run_data_benchmark(
+    manifest: str,
+    workers: int,
+    clips: int,
+    repeats: int,
+    batch_size: int,
+    num_frames: int,
+    masks_per_clip: int,
+    recipe: str | None,
+    step_seconds: float | None,
+    out: str | None,
+) -> dict[str, Any]:
+    """Measure and print; see ``sslam benchmark data --help``."""
+    if (recipe is None) != (step_seconds is None):
+        raise ValueError("what a recipe needs takes both --recipe and --step_seconds")
+    needed = None if recipe is None or step_seconds is None else clips_needed(recipe, step_seconds)
+    found = _find(manifest, clips)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ours, public = Clock(), Clock()
+        for _ in range(repeats):
+            for batch, rows in enumerate(_batches(found.rows, batch_size)):
+                if found.origins is not None:
+                    _measure_public(public, batch, [found.origins[row] for row in rows], num_frames, masks_per_clip)
+                _measure_ours(ours, batch, found.recordings, rows, num_frames, masks_per_clip)
+    finally:
+        torch.set_num_threads(threads)
+    result = _summary(manifest, len(found.rows), ours.seconds(), public.seconds())
+    if workers:
+        result["loader"] = {"workers": workers, "clips per second": _loader_rate(found, workers, batch_size)}
+    if needed is not None:
+        rate = result["ours"][_WHOLE]["clips per second"]
+        result["recipe"] = {**needed, "workers per device": needed["clips per second and device"] / rate}
+    print(_table(result))
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def clips_needed(recipe: str, step_seconds: float) -> dict[str, Any]:
+    """Clips per second that the devices of a recipe take when a step lasts so long."""
+    if step_seconds <= 0:
+        raise ValueError(f"step_seconds must be positive, got {step_seconds}")
+    with open(recipe, encoding="utf-8") as file:
+        settings = yaml.safe_load(file)
+    trainer = settings.get("trainer", {})
+    devices = trainer.get("devices", 1)
+    batch_size = settings.get("data", {}).get("init_args", {}).get("batch_size")
+    if not isinstance(devices, int) or not isinstance(batch_size, int):
+        raise ValueError(f"{recipe} must say trainer.devices and data.batch_size, got {devices} and {batch_size}")
+    per_device = batch_size * trainer.get("accumulate_grad_batches", 1) / step_seconds
+    return {
+        "name": recipe,
+        "step seconds": step_seconds,
+        "devices x clips": f"{devices} x {batch_size}",
+        "clips per second": per_device * devices,
+        "clips per second and device": per_device,
+    }
+
+
+def _find(manifest: str, clips: int) -> Clips:
+    if is_shard_folder(manifest):
+        recordings: Recordings = read_labelled_shards(manifest)
+        origins = [origin.as_py() for origin in read_index(manifest)[0]["origin"]]
+    else:
+        recordings = read_labelled(manifest)
+        origins = [recordings.path(row) for row in range(len(recordings))]
+    step = max(1, len(recordings) // clips)  # spread over all of them, as classes often stand together
+    rows = list(range(0, len(recordings), step))[:clips]
+    return Clips(recordings, origins if all(exists(origins[row]) for row in rows) else None, rows)
+
+
+def _batches(rows: list[int], batch_size: int) -> Iterator[list[int]]:
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]
+
+
+def _measure_ours(
+    clock: Clock, batch: int, recordings: Recordings, rows: list[int], num_frames: int, masks_per_clip: int
+) -> None:
+    files = clock("read", batch, lambda: [_file(recordings, row) for row in rows])
+    decoded = clock("decode", batch, lambda: [decode_audio(file, "clip") for file in files])
+    waveforms = clock("resample", batch, lambda: [resample(w, rate_hz, _RATE_HZ) for w, rate_hz in decoded])
+    dataset = RecordingDataset(recordings, _RATE_HZ)
+    for number, row in enumerate(rows):
+        clock(_WHOLE, (batch, number), partial(dataset.__getitem__, row))
+    num_samples = torch.tensor([len(waveform) for waveform in waveforms])
+    padded = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
+    log_mels = LogMels(num_frames=num_frames)
+    clock("log-mels", batch, lambda: log_mels(padded, num_samples))
+    clock("masks", batch, lambda: _masks(torch.tensor(rows), num_frames, masks_per_clip))
+
+
+def _file(recordings: Recordings, row: int) -> bytes:
+    if isinstance(recordings, PackedRecordings):
+        return recordings.packed_file(row)
+    with open_binary(recordings.path(row)) as file:
+        return file.read()
+
+
+def _masks(rows: Tensor, num_frames: int, masks_per_clip: int) -> Tensor:
+    keys = fold_in(clip_keys(rows, seed=0, epoch=0).unsqueeze(1), torch.arange(masks_per_clip)).flatten()
+    return InverseBlockMask().hidden(keys, Grid(num_frames // _PATCH, 128 // _PATCH))
+
+
+def _measure_public(clock: Clock, batch: int, paths: list[str], num_frames: int, masks_per_clip: int) -> None:
+    rng = np.random.default_rng(batch)
+    grid = Grid(num_frames // _PATCH, 128 // _PATCH)
+    for number, path in enumerate(paths):  # one clip through all stages, then the next, as its workers do
+        key = (batch, number)
+        decoded = clock("read and decode", key, partial(public_pipeline.read_clip, path))
+        waveform = clock("resample", key, partial(public_pipeline.resample_clip, *decoded))
+        clock("log-mels", key, partial(public_pipeline.log_mels_of_clip, waveform, num_frames))
+        clock("masks", key, partial(public_pipeline.masks_of_clip, grid, masks_per_clip, rng))
+
+
+def _loader_rate(found: Clips, workers: int, batch_size: int) -> float:
+    """Clips per second out of a loader, its start not counted."""
+    rows = found.rows * max(2, 4 * workers * batch_size // len(found.rows))
+    loader = DataLoader(
+        RecordingDataset(found.recordings, _RATE_HZ),
+        batch_size=batch_size,
+        sampler=rows,
+        num_workers=workers,
+        collate_fn=collate,
+    )
+    batches = iter(loader)
+    for _ in range(workers):  # each worker has begun
+        next(batches)
+    start, met = time.perf_counter(), 0
+    for batch in batches:
+        met += len(batch.names)
+    return met / (time.perf_counter() - start)
+
+
+def _summary(manifest: str, clips: int, ours: dict[str, float], public: dict[str, float]) -> dict[str, Any]:
+    def rates(seconds: float) -> dict[str, float]:
+        return {"milliseconds": 1000 * seconds / clips, "clips per second": clips / seconds}
+
+    in_worker = ours[_WHOLE]
+    everything = in_worker + sum(ours[stage] for stage in _BATCHED)
+    result: dict[str, Any] = {
+        "machine": f"{platform.machine()}, 1 thread",
+        "torch": torch.__version__,
+        "manifest": manifest,
+        "clips": clips,
+        "ours": {stage: rates(seconds) for stage, seconds in ours.items()},
+    }
+    result["ours"]["everything on this core"] = rates(everything)
+    if public:
+        total = sum(public.values())
+        result["public"] = {stage: rates(seconds) for stage, seconds in public.items()} | {_WHOLE: rates(total)}
+        result["times the public pipeline"] = {
+            _WHOLE: total / in_worker,
+            "everything on this core": total / everything,
+        }
+    return result
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = [f"{result['clips']} clips of {result['manifest']}; {result['machine']}, torch {result['torch']}"]
+    for title, name in (("ours", "ours"), ("public pipeline", "public")):
+        lines += [f"{title:<28}{'ms per clip':>12}{'clips per second':>20}"] if name in result else []
+        for stage, rate in result.get(name, {}).items():
+            lines.append(f"  {stage:<26}{rate['milliseconds']:>12.3f}{rate['clips per second']:>20.1f}")
+    for part, ratio in result.get("times the public pipeline", {}).items():
+        lines.append(f"{ratio:.2f} times the public pipeline, {part}")
+    if "public" not in result:
+        lines.append("the public pipeline was left out: the files that the shards were made of are not here")
+    if loader := result.get("loader"):
+        lines.append(f"loader with {loader['workers']} workers: {loader['clips per second']:.1f} clips per second")
+    if recipe := result.get("recipe"):
+        lines.append(
+            f"{recipe['name']}: {recipe['devices x clips']} clips in {recipe['step seconds']:g} s take "
+            f"{recipe['clips per second']:.1f} clips per second: {recipe['workers per device']:.2f} such cores per device"
+        )
+    return "\n".join(lines)

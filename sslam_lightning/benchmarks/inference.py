@@ -1,0 +1,117 @@
+"""Clips embedded per second, from files on disk to embeddings, against what the encoder's matrix products alone allow."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+
+from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
+from sslam_lightning.benchmarks.operations import encoder_operations
+from sslam_lightning.inference import AudioModel
+from sslam_lightning.inference.recordings import EncodedWindow, Work
+from sslam_lightning.inference.sources import Source
+from sslam_lightning.models import Encoder
+from sslam_lightning.models.sizes import SIZES
+
+
+def run_inference_benchmark(
+    size: str,
+    batch_sizes: Sequence[int],
+    clip_seconds: float,
+    num_clips: int,
+    file_rate_hz: int,
+    file_format: str,
+    workers: int,
+    bf16: bool,
+    repeats: int,
+    out: str | None,
+) -> dict[str, Any]:
+    """Embed files at every batch size and print a table; see ``sslam benchmark inference --help``."""
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise ValueError(f"batch_sizes must be at least 1, got {list(batch_sizes)}")
+    torch.manual_seed(0)
+    model = AudioModel(Encoder(SIZES[size][0]), bf16=bf16).to("cuda" if torch.cuda.is_available() else "cpu")
+    config = model.encoder.config
+    num_mel = config.num_mels // config.patch_size
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        sources = _write_clips(Path(folder), num_clips, clip_seconds, file_rate_hz, file_format)
+        for batch_size in batch_sizes:
+            patches = _num_frames(model, sources[:1]) * num_mel
+            operations = encoder_operations(config, patches) + 2 * patches * config.patch_size**2 * config.dim
+            shapes = encoder_shapes(config, batch_size * (patches + 1))
+            rate = matrix_rate("bf16-mixed" if bf16 else "32-true", shapes)
+            work = Work(model, levels=("clip",), batch_size=batch_size, workers=workers)
+            _embed(work, sources[:batch_size])  # first calls are slower
+            # The best and not the mean, as with the rate: other work on the machine slows down and never speeds up.
+            seconds = min(_embed(work, sources) for _ in range(repeats))
+            rate = max(rate, matrix_rate("bf16-mixed" if bf16 else "32-true", shapes))
+            rows.append(
+                {
+                    "batch size": batch_size,
+                    "clips per second": num_clips / seconds,
+                    "matrix rate": rate,
+                    "clips per second at that rate": rate / operations,
+                    "share of the matrix rate": num_clips / seconds * operations / rate,
+                }
+            )
+    result = {
+        "machine": machine_name(),
+        "torch": torch.__version__,
+        "model": size,
+        "clip": f"{clip_seconds:g} s, {file_format}, {file_rate_hz} Hz",
+        "clips": num_clips,
+        "workers": workers,
+        "precision": "bf16" if bf16 else "float32",
+        "operations per clip": operations,
+        "peak memory GiB": peak_memory_gib(),
+        "by batch size": rows,
+    }
+    print(_table(result, rows))
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _write_clips(folder: Path, num_clips: int, seconds: float, rate_hz: int, file_format: str) -> list[Source]:
+    sources = []
+    for number in range(num_clips):
+        path = folder / f"{number}.{file_format}"
+        soundfile.write(path, (0.1 * torch.randn(round(seconds * rate_hz))).numpy(), rate_hz)
+        sources.append(Source(path.name, path))
+    return sources
+
+
+def _embed(work: Work, sources: Sequence[Source]) -> float:
+    """Seconds from the first file's name to the last embedding."""
+    start = now()
+    found = sum(isinstance(item, EncodedWindow) for item in work.run(sources))
+    assert found == len(sources)
+    return now() - start
+
+
+def _num_frames(model: AudioModel, sources: Sequence[Source]) -> int:
+    (window,) = (item for item in Work(model, levels=("clip",), workers=0).run(sources) if isinstance(item, EncodedWindow))
+    return window.num_frames
+
+
+def _table(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    lines = [
+        f"{name:<22}{value:.4g}" if isinstance(value, float) else f"{name:<22}{value}"
+        for name, value in result.items()
+        if value is not rows
+    ]
+    lines.append("batch size  clips per second  matrix rate  share of the matrix rate")
+    lines += [
+        f"{row['batch size']:>10}  {row['clips per second']:>16.3g}  {row['matrix rate']:>11.3g}  "
+        f"{row['share of the matrix rate']:>24.1%}"
+        for row in rows
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""The model card that lies beside weights that are to be shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sslam_lightning.checkpoints.verify import num_classes
+from sslam_lightning.checkpoints.weights import Weights
+
+_LISTED_CLASSES = 20
+
+
+def model_card(weights: Weights, load_from: str) -> str:
+    """README.md of a model: what it is, how to use it (as ``load_from``), and what it was converted from."""
+    config = weights.encoder
+    kind = "classifier" if weights.head else "encoder"
+    parts = [name for name in ("teacher", "decoder", "reconstruction", "head") if getattr(weights, name)]
+    parameters = sum(tensor.numel() for tensor in weights.student.values())
+    pipeline = "audio-classification" if weights.head else "feature-extraction"
+    lines = [
+        "---",
+        "library_name: sslam-lightning",
+        f"pipeline_tag: {pipeline}",
+        "tags: [audio, self-supervised, sslam, eat]",
+        "---",
+        "",
+        f"# Audio {kind}",
+        "",
+        f"A vision transformer on log-mel patches, of the SSLAM and EAT family: {config.depth} blocks of "
+        f"width {config.dim}, {config.num_heads} heads, patches of {config.patch_size} x {config.patch_size}, "
+        f"{parameters / 1e6:.1f} million parameters.",
+        "",
+        "```python",
+        "import sslam_lightning",
+        "",
+        f'{kind} = sslam_lightning.load_{kind}("{load_from}")',
+        f"output = {kind}(log_mels)  # (batch, frames, {config.num_mels}), frames a multiple of {config.patch_size}",
+        "```",
+        "",
+        f"- Parts: {', '.join(['student', *parts])}",
+        f"- Log-mels: {_features(weights)}",
+    ]
+    if weights.head:
+        lines += [
+            f"- Classes: {num_classes(weights)}, {'any number' if weights.multi_label else 'exactly one'} of them in a clip"
+            + _names(weights.class_names),
+        ]
+    return "\n".join([*lines, f"- Converted from: {_origin(weights.source)}", ""])
+
+
+def _origin(source: str) -> str:
+    """The name of a file or folder without the way to it, which is nobody's business; a Hub id as it is."""
+    return Path(source).resolve().name if Path(source).exists() else source
+
+
+def _features(weights: Weights) -> str:
+    if weights.features is None:
+        return "its checkpoint does not say"
+    return ", ".join(f"{name} {value}" for name, value in weights.features.items()) + f", resampled by {weights.resampler}"
+
+
+def _names(names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    return f" ({', '.join(names[:_LISTED_CLASSES])}{', ...' if len(names) > _LISTED_CLASSES else ''})"

@@ -1,0 +1,173 @@
+"""Settings from files: of the type that a name says, or one line that says what came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor
+
+from sslam_lightning.checkpoints.weights import State
+from sslam_lightning.features import LogMels
+from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
+
+T = TypeVar("T")
+
+_MAX_NAME = 200
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def as_kind(value: Any, hint: Any, where: str) -> Any:
+    """``value``, if it is of the type ``hint``: a bool, int, float, str, Literal, a tuple or dataclass of these, the
+    settings of a front-end, or a union of one of them with None.
+
+    Raises:
+        ValueError: naming ``where`` it stands, what came and what was expected.
+    """
+    if get_origin(hint) in (Union, UnionType):
+        options = get_args(hint)
+        if value is None and NoneType in options:
+            return None
+        return as_kind(value, next(option for option in options if option is not NoneType), where)
+    if get_origin(hint) is Literal:
+        if not any(type(value) is type(option) and value == option for option in get_args(hint)):
+            raise ValueError(f"{where} must be one of {', '.join(map(repr, get_args(hint)))}, got {_shown(value)}")
+        return value
+    if get_origin(hint) is tuple:
+        return _as_tuple(value, get_args(hint), where)
+    if hint is FrontEndConfig:
+        return read_front_end(value, where)
+    if is_dataclass(hint):
+        return read_dataclass(hint, value, where)  # type: ignore[arg-type]
+    if hint not in _KINDS:
+        raise ValueError(f"{where} cannot be read from a file: {hint} is no plain data")
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint or (hint is float and not math.isfinite(value)):
+        raise ValueError(f"{where} must be {_KINDS[hint]}, got {_shown(value)}")
+    return value
+
+
+def _as_tuple(value: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    """Plain data has no tuples: they come back as lists."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{where} must be a list, got {_shown(value)}")
+    if hints[-1] is Ellipsis:
+        hints = (hints[0],) * len(value)
+    if len(value) != len(hints):
+        raise ValueError(f"{where} must be a list of {len(hints)}, got {len(value)}")
+    return tuple(as_kind(item, hint, where) for item, hint in zip(value, hints, strict=True))
+
+
+def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
+    """A dataclass from those of its fields that ``settings`` has; the others keep their defaults.
+
+    Raises:
+        ValueError: if a value is of another type, or the class refuses it.
+    """
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{where} must be a table of settings, got {_shown(settings)}")
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind) if field.name in settings]  # type: ignore[arg-type]
+    values = {name: as_kind(settings[name], hints[name], f"{where}.{name}") for name in names}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def read_front_end(settings: Any, where: str) -> FrontEndConfig:
+    """The settings of a front-end: ``class_path`` names one of those that are there already, none is imported for a file.
+
+    Raises:
+        ValueError: if there is none of this name, or its settings are not what they have to be.
+    """
+    name = settings.get("class_path") if isinstance(settings, Mapping) else settings
+    known = {kind.__name__: kind for kind in FrontEndConfig.__subclasses__() if is_dataclass(kind)}
+    kind = known.get(str(name).rpartition(".")[2])
+    if kind is None:
+        raise ValueError(f"{where}: {_shown(name)} is not among {', '.join(sorted(known))}")
+    return read_dataclass(kind, settings.get("init_args") or {}, where)
+
+
+def read_decoder(state: State, settings: Any, where: str) -> DecoderConfig | TransformerDecoderConfig:
+    """The settings of a decoder; its weights tell which it is: blocks have a token that stands for hidden patches."""
+    if "mask_token" in state:
+        return read_dataclass(TransformerDecoderConfig, settings, where)
+    return read_dataclass(DecoderConfig, settings, where)
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A configuration as plain data that `read_dataclass` reads; of a front-end also which it is."""
+    settings = asdict(config)
+    if (front_end := getattr(config, "front_end", None)) is not None:
+        kind = type(front_end)
+        settings["front_end"] = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": asdict(front_end)}
+    return settings
+
+
+def read_features(settings: Any, where: str) -> dict[str, Any] | None:
+    """The keyword arguments of :class:`LogMels` among ``settings``, once it has accepted them; None if there are none."""
+    if settings is None:
+        return None
+    features = read_dataclass(LogMels, settings, where)
+    return {name: getattr(features, name) for name in (field.name for field in fields(LogMels)) if name in settings}
+
+
+def front_end_of(num_frames: Any, encoder: EncoderConfig, where: str, **more: float) -> dict[str, Any]:
+    """The features of an encoder that other people trained on ``num_frames``; they cut what does not fill a patch."""
+    frames = as_kind(num_frames, int, where)
+    whole = frames - frames % encoder.patch_size
+    settings = {"num_frames": whole, **more, "num_mels": encoder.num_mels, "patch_frames": encoder.patch_size}
+    return read_features(settings, where) or {}
+
+
+def read_class_names(names: Any, where: str) -> tuple[str, ...]:
+    """A list of names, one a class.
+
+    Raises:
+        ValueError: if it holds anything but texts that can be printed.
+    """
+    if names is None:
+        return ()
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.isprintable() for name in names):
+        raise ValueError(f"{where} must be a list of names, got {_shown(names)}")
+    return tuple(names)
+
+
+def read_state(state: Any, where: str, max_bytes: int | None = None) -> State:
+    """A table of weights, if it is one: ordinary tensors of floating-point numbers, each with memory of its own.
+
+    Args:
+        state: what a file holds.
+        where: what to call it in messages.
+        max_bytes: more than the file can hold; a file may say the same bytes are many weights.
+
+    Raises:
+        ValueError: naming the first key that is not one of a weight.
+    """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{where} must be a table of weights, got {_shown(state)}")
+    total = 0
+    for key, value in state.items():
+        if not isinstance(key, str) or not key.isprintable() or not 0 < len(key) <= _MAX_NAME:
+            raise ValueError(f"{where} has a key that is no weight's name: {_shown(key)}")
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{where}: {key} must be a tensor, got {_shown(value)}")
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise ValueError(f"{where}: {key} is no ordinary tensor of numbers")
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f"{where}: {key} claims the shape {tuple(value.shape)} with the memory of a smaller one")
+        total += value.nbytes
+    if max_bytes is not None and total > max_bytes:
+        raise ValueError(f"{where} claims {total} bytes of weights, the file has {max_bytes}")
+    return dict(state)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, (bool, int, float, str, NoneType)) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."

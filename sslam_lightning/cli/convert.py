@@ -1,0 +1,36 @@
+"""``sslam convert``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+def convert(
+    source: str,
+    target: str,
+    to: Literal["shared", "hugging_face", "fairseq"] = "shared",
+    part: Literal["student", "teacher"] | None = None,
+    push: str | None = None,
+    private: bool = False,
+) -> None:
+    """Write a checkpoint in another form; its weights keep every bit, and nothing in it is executed.
+
+    Args:
+        source: fairseq's .pt file of an EAT or SSLAM, a .ckpt file of this project, a folder in the Hugging Face layout of
+            the released models or in the shared form (config.json and model.safetensors), or a Hub id
+            (ta012/SSLAM_pretrain, or owner/name@revision; needs sslam-lightning[hub]).
+        target: where to write: a folder, or with ``--to fairseq`` a file. Nothing may be there yet.
+        to: shared keeps everything in safetensors and JSON; hugging_face is the layout of the released models (an encoder
+            and a head on the clip token); fairseq is a .pt file under the public code's names.
+        part: keep only this encoder of a pre-trained model. By default both, or the student where a form holds one.
+        push: put the folder on the Hub as well, as owner/name (log in with ``hf auth login`` first).
+        private: make a new repository on the Hub private.
+    """
+    from sslam_lightning.checkpoints import convert as write
+
+    done = write(source, target, to, part, push, private)
+    print(f"wrote {done.target}" + (f" and {done.address}" if done.address else ""))
+    if done.left_out:
+        print(f"left out, the form {to} has no place for it: {', '.join(done.left_out)}")
+    if done.unused:
+        print(f"not used, no part of a model has such keys: {', '.join(done.unused)}")

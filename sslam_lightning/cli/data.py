@@ -1,0 +1,161 @@
+"""``sslam data``: prepare recordings once. Every command can be interrupted, and goes on when it is given again.
+
+Heavy imports wait until a command runs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from sslam_lightning.cli.data_import import IMPORT_COMMANDS
+
+
+def scan(
+    folder: str,
+    out: str | None = None,
+    labels: str | None = None,
+    min_seconds: float = 0.1,
+    silence_db: float = -90.0,
+    workers: int | None = None,
+) -> None:
+    """Look at every audio file under a folder and write a manifest of the good ones.
+
+    A manifest has the columns path, seconds, sample_rate_hz, channels, frames (and labels). Files that are broken, empty,
+    cut off, silent, too short or not finite are listed with their reason in OUT.rejected.tsv.
+
+    Args:
+        folder: where the recordings are.
+        out: the manifest, a new .tsv or .csv; paths in it are relative where the recordings lie beside or below it;
+            default: FOLDER.tsv, beside the folder.
+        labels: a .lbl with name<TAB>label,label rows.
+        min_seconds: shorter recordings are rejected.
+        silence_db: so are those whose highest peak is no louder than this, relative to full scale.
+        workers: processes; default: one per core.
+    """
+    from sslam_lightning.cli.data_steps import bare, inspect_listing
+    from sslam_lightning.data.labels import labels_as_written
+    from sslam_lightning.data.recordings import PackedStrings
+    from sslam_lightning.data.scan import list_folder
+
+    listing, others = list_folder(folder)
+    if others:
+        told = ", ".join(f"{count} {extension}" for extension, count in sorted(others.items()))
+        print(f"{others.total()} files are not audio and were not looked at: {told}")
+    if labels is not None:
+        listing = listing._replace(labels=PackedStrings(labels_as_written(labels, listing.names)))
+    inspect_listing(listing, out or f"{bare(folder)}.tsv", min_seconds, silence_db, workers, "scan")
+
+
+def check(
+    manifest: str,
+    out: str | None = None,
+    labels: str | None = None,
+    min_seconds: float = 0.1,
+    silence_db: float = -90.0,
+    workers: int | None = None,
+) -> None:
+    """Look at every recording of a manifest again, and write a new manifest of those that are good.
+
+    Args:
+        manifest: of either form: a table with a header, or fairseq's .tsv.
+        out: the new manifest; default: MANIFEST with .checked before its extension.
+        labels: a .lbl; default: the manifest's own labels, or the .lbl beside it.
+        min_seconds: shorter recordings are rejected.
+        silence_db: so are those whose highest peak is no louder than this, relative to full scale.
+        workers: processes; default: one per core.
+    """
+    from sslam_lightning.cli.data_steps import inspect_listing
+    from sslam_lightning.data.manifest import read_labelled
+    from sslam_lightning.data.scan import listing_of
+
+    stem, extension = os.path.splitext(manifest)
+    listing = listing_of(read_labelled(manifest, labels))
+    inspect_listing(listing, out or f"{stem}.checked{extension}", min_seconds, silence_db, workers, "check")
+
+
+def stats(
+    path: str,
+    out: str | None = None,
+    sample_rate_hz: int = 16000,
+    num_mels: int = 128,
+    resampler: Literal["torchaudio", "soxr"] = "torchaudio",
+    max_clip_seconds: float | None = None,
+    workers: int | None = None,
+) -> None:
+    """Mean and deviation of the log-mels, class counts and sampling weights, in files that recipes name.
+
+    OUT.yaml is an overlay: sslam fit --config RECIPE --config OUT.yaml sets the recipe's mean and std and names the
+    weights, which data.weighted_sampling draws by. OUT.classes.csv counts the classes and is a --data.label_descriptors.
+    OUT.weights.tsv holds 1000 / (count + 0.01), summed over its classes, for every clip.
+
+    Args:
+        path: a manifest, or a folder of shards.
+        out: where the files go; default: MANIFEST.stats beside the manifest.
+        sample_rate_hz: of the recipe.
+        num_mels: of the recipe.
+        resampler: of the recipe.
+        max_clip_seconds: measure only this much from the start of every clip.
+        workers: processes; default: one per core.
+    """
+    from sslam_lightning.cli.data_steps import bare, open_labelled, processes
+    from sslam_lightning.data.durable import refuse_existing
+    from sslam_lightning.data.statistics import FrontEnd, measure, output_paths, write_statistics
+
+    out = out or f"{bare(path)}.stats"
+    refuse_existing(*output_paths(out))
+    front_end = FrontEnd(sample_rate_hz, num_mels, resampler, max_clip_seconds)
+    found = measure(open_labelled(path), front_end, f"{out}.journal", processes(workers))
+    paths = write_statistics(found, path, out, front_end)
+    print(
+        f"mean {found.log_mels.mean:.3f}, std {found.log_mels.std:.3f} over {found.log_mels.num_values // num_mels} frames"
+    )
+    for rejected in found.rejected:
+        print(f"left out: {rejected.reason}")
+    print(f"wrote {', '.join(paths)}")
+
+
+def pack(
+    manifest: str,
+    out: str | None = None,
+    labels: str | None = None,
+    codec: Literal["lossless", "float32", "int16", "flac16", "flac24", "original"] = "lossless",
+    clips_per_shard: int = 1000,
+    sample_rate_hz: int = 16000,
+    resampler: Literal["torchaudio", "soxr"] = "torchaudio",
+    max_clip_seconds: float | None = None,
+    workers: int | None = None,
+) -> None:
+    """Write the recordings of a manifest as shards: tar files of 16 kHz mono with an index, for --data.train_manifest=OUT.
+
+    Training on the shards gives the same batches as training on the manifest, bit for bit, as long as every recording can
+    be read; those that cannot are listed in OUT/rejected.tsv.
+
+    Args:
+        manifest: of either form; labels are kept as they are written.
+        out: a new folder, or one whose packing was interrupted; default: beside the manifest, with .shards.
+        labels: a .lbl; default: the manifest's own labels, or the .lbl beside it.
+        codec: lossless keeps the resampled samples exactly (16-bit wav where it can, else float32 wav, 64 kB a second);
+            float32, int16, flac16, flac24 take that format; original keeps the files as they are.
+        clips_per_shard: size of a shard; 1000 clips of ten seconds are 640 MB in float32, about 150 MB as flac16.
+        sample_rate_hz: of the shards.
+        resampler: the one that the recipe names.
+        max_clip_seconds: keep only this much from the start of every clip.
+        workers: processes; default: one per core.
+    """
+    from sslam_lightning.cli.data_steps import bare, pack_recordings
+    from sslam_lightning.data.manifest import read_labelled
+
+    recordings = read_labelled(manifest, labels)
+    out = out or f"{bare(manifest)}.shards"
+    pack_recordings(recordings, out, codec, clips_per_shard, resampler, max_clip_seconds, workers, sample_rate_hz)
+
+
+DATA_COMMANDS: dict[str, Any] = {
+    "_help": "Prepare recordings: look at them, import them, measure them, pack them.",
+    "scan": scan,
+    "check": check,
+    "import": IMPORT_COMMANDS,
+    "stats": stats,
+    "pack": pack,
+}

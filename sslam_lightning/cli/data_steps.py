@@ -1,0 +1,82 @@
+"""What the commands of ``sslam data`` share: they run a step and say what came of it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sslam_lightning.data.descriptors import read_class_table
+from sslam_lightning.data.inspection import Standards
+from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.pack import Packing, pack
+from sslam_lightning.data.parallel import default_workers
+from sslam_lightning.data.recordings import Recordings
+from sslam_lightning.data.scan import Listing, listing_of, write_manifest
+from sslam_lightning.data.shards import is_shard_folder, read_labelled_shards
+from sslam_lightning.data.tables import write_table
+
+
+def bare(path: str) -> str:
+    """Without extension, and without a slash behind a folder."""
+    return os.path.splitext(path.rstrip("/"))[0] if not os.path.isdir(path) else path.rstrip("/")
+
+
+def processes(workers: int | None) -> int:
+    """How many to use: one per core unless told."""
+    return default_workers() if workers is None else workers
+
+
+def open_labelled(path: str) -> Recordings:
+    """A manifest, or a folder of shards."""
+    return read_labelled_shards(path) if is_shard_folder(path) else read_labelled(path)
+
+
+def import_listed(
+    recordings: Recordings, out: str, classes: str | None, min_seconds: float, silence_db: float, workers: int | None
+) -> None:
+    """Write the manifest of recordings that another list named, whose labels the table of classes must know."""
+    if classes is not None:
+        known = read_class_table(classes).class_of
+        unknown = [word for word in recordings.class_names if word not in known]
+        if unknown:
+            raise ValueError(f"{classes} does not know the label {unknown[0]!r}, and {len(unknown) - 1} others")
+    inspect_listing(listing_of(recordings), out, min_seconds, silence_db, workers, "import")
+
+
+def inspect_listing(
+    listing: Listing, out: str, min_seconds: float, silence_db: float, workers: int | None, what: str
+) -> None:
+    """Write the manifest of a listing, and tell what was found."""
+    scanned = write_manifest(listing, out, Standards(min_seconds, silence_db), processes(workers), what)
+    if scanned.num_resumed:
+        print(f"went on behind {scanned.num_resumed} files of an interrupted run")
+    print(f"{scanned.num_good} good recordings, {scanned.num_seconds / 3600:.2f} hours: {scanned.manifest}")
+    if scanned.reasons:
+        told = ", ".join(f"{count} {reason}" for reason, count in scanned.reasons.most_common())
+        print(f"{scanned.reasons.total()} rejected ({told}): {scanned.rejected}")
+
+
+def pack_recordings(
+    recordings: Recordings,
+    out: str,
+    codec: Any,
+    clips_per_shard: int,
+    resampler: Any,
+    max_clip_seconds: float | None,
+    workers: int | None,
+    sample_rate_hz: int = 16000,
+) -> None:
+    """Write shards, and tell what became of the recordings."""
+    packing = Packing(codec, clips_per_shard, sample_rate_hz, resampler, max_clip_seconds)
+    packed = pack(recordings, out, packing, processes(workers))
+    if packed.num_kept:
+        print(f"went on behind {packed.num_kept} shards of an interrupted run")
+    print(f"{packed.num_clips} clips in {packed.num_shards} shards: {out}")
+    if packed.rejected:
+        print(f"{len(packed.rejected)} could not be read: {os.path.join(out, 'rejected.tsv')}")
+
+
+def write_classes(path: str, recordings: Recordings) -> None:
+    """Write the classes of recordings as a table for ``label_descriptors``."""
+    write_table(path, ("index", "label"), enumerate(recordings.class_names))
+    print(f"{len(recordings.class_names)} classes: {path}")

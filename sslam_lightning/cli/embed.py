@@ -1,0 +1,66 @@
+"""``sslam embed``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
+
+
+def embed(
+    inputs: list[str],
+    model: str | None = None,
+    out: str | None = None,
+    level: Literal["clip", "frame", "patch"] = "clip",
+    layer: int | Literal["mean", "all"] = -1,
+    part: Literal["student", "teacher"] = "student",
+    padding: Literal["masked", "trained"] = "masked",
+    window_seconds: float | None = None,
+    overlap_seconds: float | None = None,
+    features: dict[str, float | int | str] | None = None,
+    batch_size: int = 8,
+    workers: int = 2,
+    device: str = "auto",
+    bf16: bool = False,
+) -> None:
+    """Write embeddings of recordings of any length to one file: .npz, .parquet or .h5.
+
+    An interrupted run goes on where it stopped when it is given again: what is done lies in OUT.parts until then.
+    Files that cannot be read are left out, listed at the end, and make the exit code 1.
+
+    Args:
+        inputs: files, folders or -.
+        model: a checkpoint file, a folder or a Hugging Face Hub id.
+        out: the file to write, which must not exist.
+        level: one embedding per recording (the clip token), per frame of 160 ms (the mean of its patches), or per patch.
+        layer: the block whose output is embedded, from 1 or backwards from -1; or the mean of all, or all of them.
+        part: the student or the teacher of a pre-trained model.
+        padding: masked (embeddings do not depend on padding) or trained (as the model was trained, with padding up to its
+            length and in windows of it).
+        window_seconds: longer recordings are cut into windows of this length; two minutes, or the trained length.
+        overlap_seconds: how much two windows share; their frames are blended there. 10.24 s, or a quarter of a window.
+        features: log-mel settings that the checkpoint does not tell, such as '{num_frames: 512, mean: -6.627, std: 5.359}'.
+        batch_size: clips of ten seconds in a batch, or their worth in shorter or longer ones.
+        workers: threads that decode.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
+        bf16: compute in bfloat16.
+    """
+    if out is None:
+        raise ValueError("no file to write is named: set --out to one that ends in .npz, .parquet or .h5")
+    from sslam_lightning.inference.embed import embed_recordings
+    from sslam_lightning.inference.sources import find_sources
+    from sslam_lightning.inference.tables import check_format
+
+    target = Path(out)
+    check_format(target)
+    with find_sources(inputs) as sources:
+        if target.exists():
+            raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
+        audio_model = open_model(model, device, features, part=part, padding=padding, layer=layer, bf16=bf16)
+        windows = audio_model.windows(window_seconds, overlap_seconds)
+        with progress_bar(len(sources)) as progress:
+            done = embed_recordings(audio_model, sources, target, level, windows, batch_size, workers, str(model), progress)
+    resumed = f", {done.num_resumed} of them by an earlier run" if done.num_resumed else ""
+    print(f"{target}: {' x '.join(map(str, done.shape))} from {done.num_recordings} recordings{resumed}")
+    tell_broken(done.broken, len(sources))

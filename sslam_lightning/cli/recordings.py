@@ -1,0 +1,85 @@
+"""What the commands about recordings have in common: their command line, the model, the progress bar, the bad news."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sslam_lightning.inference import AudioModel
+
+_INPUTS = "files, folders (searched with their subfolders), or - for one recording from standard input"
+
+
+def run_on_recordings(command: Callable[..., Any], argv: list[str]) -> Any:
+    """Call ``command(inputs, **options)``: inputs are positional, switches (``bool = False``) need no value."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parameters = inspect.signature(command).parameters.values()
+    switches = [parameter.name for parameter in parameters if parameter.default is False]
+    description = (inspect.getdoc(command) or "").split("\n\nArgs:")[0]
+    parser = ArgumentParser(prog=f"sslam {argv[0]}", description=description, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("inputs", nargs="+", type=str, help=_INPUTS)
+    parser.add_function_arguments(command, skip={"inputs", *switches}, as_group=False)
+    for name in switches:
+        parser.add_argument(f"--{name}", action="store_true", help=_told(command, name))
+    try:
+        options = parser.parse_args(argv[1:]).as_dict()
+    except ArgumentError as error:
+        value = re.search(r'Parser key "(.+?)":.*Given value: (.*)', str(error), re.DOTALL)
+        reason = f"{value[1]} cannot be {value[2]}" if value else error
+        raise ValueError(f"{reason} (see {parser.prog} --help)") from None
+    try:
+        return command(**options)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def open_model(
+    model: str | None, device: str, features: dict[str, float | int | str] | None = None, **options: Any
+) -> AudioModel:
+    """The model on its device.
+
+    Raises:
+        ValueError: if no model is named.
+    """
+    if model is None:
+        raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
+    import torch
+
+    from sslam_lightning.inference import load
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load(model, features=features, **options).to(device)
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[int], Any]]:
+    """A bar over recordings on standard error, where that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="file", disable=None) as bar:
+        yield bar.update
+
+
+def tell_broken(broken: Sequence[tuple[str, str]], total: int) -> None:
+    """List what could not be read and leave with exit code 1; nothing where everything could."""
+    if not broken:
+        return
+    for name, reason in broken:
+        print(f"sslam: {name}: {reason}", file=sys.stderr)
+    print(f"sslam: {len(broken)} of {total} recordings could not be read", file=sys.stderr)
+    sys.exit(1)
+
+
+def _told(command: Callable[..., Any], name: str) -> str:
+    """The line of the docstring about an argument."""
+    lines = (inspect.getdoc(command) or "").splitlines()
+    return next(line.split(": ", 1)[1] for line in lines if line.strip().startswith(f"{name}: "))

@@ -1,0 +1,127 @@
+"""``sslam tag``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
+
+
+def tag(
+    inputs: list[str],
+    model: str | None = None,
+    top: int = 5,
+    json: bool = False,
+    csv: bool = False,
+    out: str | None = None,
+    plot: str | None = None,
+    padding: Literal["trained", "masked"] = "trained",
+    window_seconds: float | None = None,
+    overlap_seconds: float = 0.0,
+    features: dict[str, float | int | str] | None = None,
+    batch_size: int = 8,
+    workers: int = 2,
+    device: str = "auto",
+    bf16: bool = False,
+) -> None:
+    """Tell what is heard in recordings: the most probable classes of each, and of long ones by window.
+
+    Probabilities of a long recording are the means over its windows; the peak is its most probable window.
+    Files that cannot be read are left out, listed at the end, and make the exit code 1.
+
+    Args:
+        inputs: files, folders or -.
+        model: a fine-tuned checkpoint file, a folder or a Hugging Face Hub id.
+        top: how many classes to tell.
+        json: one JSON object per recording and line.
+        csv: one row per class, of the whole recording and of every window.
+        out: a .csv or .jsonl file to write instead, which must not exist; an interrupted run goes on when given again.
+        plot: a PNG (for one recording) or a folder to draw spectrograms and class timelines to.
+        padding: trained (padded to the trained length and cut into windows of it, as published results are made) or masked
+            (padding is masked out, one pass up to two minutes).
+        window_seconds: the windows of the timeline; the trained length by default, and at most.
+        overlap_seconds: how much two windows share.
+        features: log-mel settings that the checkpoint does not tell, such as '{num_frames: 512, mean: -6.627, std: 5.359}'.
+        batch_size: clips of ten seconds in a batch, or their worth in shorter or longer ones.
+        workers: threads that decode.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
+        bf16: compute in bfloat16.
+    """
+    if json + csv + (out is not None) > 1:
+        raise ValueError("choose one of --json, --csv and --out")
+    if top < 1:
+        raise ValueError(f"top must be at least 1, got {top}")
+    from sslam_lightning.cli.tag_file import TagFile, check_target
+    from sslam_lightning.cli.tag_formats import CSV, JSONLines, Table
+    from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
+    from sslam_lightning.inference.sources import find_sources
+    from sslam_lightning.inference.tag import Unreadable, tag_recordings
+
+    if out is not None:
+        check_target(Path(out))
+    with find_sources(inputs) as sources:
+        audio_model = open_model(model, device, features, padding=padding, bf16=bf16)
+        windows = audio_model.windows(window_seconds, overlap_seconds)
+        report = (JSONLines if json else CSV if csv else Table)(sys.stdout, audio_model.class_names, top)
+        first, broken, file = 0, [], None
+        if out is not None:
+            settings = {
+                "weights": digest_of_weights(audio_model),
+                "features": vars(audio_model.features),
+                "padding": audio_model.padding,
+                "windows": list(windows),
+                "bf16": bf16,
+                "top": top,
+                "recordings": digest_of_files(sources),
+            }
+            file = TagFile(Path(out), settings)
+            first = file.num_done
+        pictures = _pictures(plot, [source.name for source in sources[first:]])
+        with progress_bar(len(sources)) as progress:
+            progress(first)
+            for found in tag_recordings(audio_model, sources, windows, batch_size, workers, first):
+                progress(1)
+                if isinstance(found, Unreadable):
+                    broken.append((found.name, found.reason))
+                    if file:
+                        file.add({"file": found.name, "unreadable": found.reason})
+                    continue
+                if pictures:
+                    from sslam_lightning.inference.plot import draw_timeline
+
+                    draw_timeline(found, found.path, audio_model, pictures[found.name], top)
+                if file:
+                    file.add(report.told(found))
+                else:
+                    report.write(found)
+        if file:
+            broken = file.broken()
+            file.finish()
+        if len(broken) == len(sources):
+            raise ValueError(f"none of {len(sources)} recordings can be read, for example {broken[0][0]}: {broken[0][1]}")
+    if out is not None:
+        print(f"{out}: {len(sources) - len(broken)} recordings" + (f", {first} of them by an earlier run" if first else ""))
+    tell_broken(broken, len(sources))
+
+
+def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:
+    """Which picture belongs to which recording; none may exist."""
+    if plot is None:
+        return {}
+    from sslam_lightning.inference.sources import STANDARD_INPUT
+
+    target = Path(plot)
+    if target.suffix.lower() == ".png":
+        if len(names) > 1:
+            raise ValueError(f"{len(names)} recordings do not fit into the one picture {plot}: set --plot to a folder")
+        pictures = {names[0]: target}
+    else:
+        flat = [name.strip("./\\").replace("/", "_").replace("\\", "_") for name in names]
+        flat = ["standard_input" if name == STANDARD_INPUT else file for name, file in zip(names, flat, strict=True)]
+        pictures = {name: target / f"{file}.png" for name, file in zip(names, flat, strict=True)}
+    for picture in pictures.values():
+        if picture.exists():
+            raise FileExistsError(f"{picture} exists already: move it, or name another place with --plot")
+    return pictures

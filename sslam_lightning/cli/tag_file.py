@@ -1,0 +1,99 @@
+"""``sslam tag --out``: what was heard, in a file, and an interrupted run that goes on.
+
+Until all is done, X.csv.unfinished holds a first line about the run and then one JSON line per recording, written when it
+is through. So what is done is the number of whole lines, and a line cut short is made anew.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sslam_lightning.cli.tag_formats import CSV
+from sslam_lightning.inference.parts import check_same_run, replacing
+
+_ENDINGS = (".csv", ".jsonl")
+
+
+class TagFile:
+    """A file of tags that is being made.
+
+    Args:
+        target: ends in .csv or .jsonl, and must not exist.
+        settings: everything that the tags depend on.
+
+    Raises:
+        FileExistsError: the target exists.
+        ValueError: another ending, or what lies there is of a run with other settings.
+    """
+
+    def __init__(self, target: Path, settings: Mapping[str, Any]) -> None:
+        check_target(target)
+        self.target, self.unfinished = target, target.with_name(target.name + ".unfinished")
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self.unfinished.touch()
+        self._drop_what_is_cut_short()
+        if before := next(self._lines(), ""):
+            check_same_run(self.unfinished, json.loads(before), settings)
+        else:
+            self._append(settings)
+        self.num_done = sum(1 for _ in self._lines()) - 1
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        """Note a recording, on the disk."""
+        self._append(told)
+
+    def finish(self) -> None:
+        """Write the file itself, without the recordings that could not be read."""
+        with replacing(self.target) as file:
+            text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
+            rows = CSV(text, (), 0) if self.target.suffix == ".csv" else None
+            for told in self._told():
+                if "unreadable" not in told and rows:
+                    rows.write_told(told)
+                elif "unreadable" not in told:
+                    text.write(json.dumps(told, ensure_ascii=False) + "\n")
+            text.flush()
+            text.detach()  # the file is closed by who opened it
+        self.unfinished.unlink()
+
+    def broken(self) -> list[tuple[str, str]]:
+        """Names and reasons of what could not be read, in this run or before."""
+        return [(told["file"], told["unreadable"]) for told in self._told() if "unreadable" in told]
+
+    def _told(self) -> Iterator[dict[str, Any]]:
+        lines = self._lines()
+        next(lines)
+        return (json.loads(line) for line in lines)
+
+    def _lines(self) -> Iterator[str]:
+        with self.unfinished.open(encoding="utf-8", errors="surrogateescape") as file:
+            yield from file
+
+    def _append(self, told: Mapping[str, Any]) -> None:
+        with self.unfinished.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(told) + "\n")
+
+    def _drop_what_is_cut_short(self) -> None:
+        end = 0
+        with self.unfinished.open("rb") as file:
+            while file.readline().endswith(b"\n"):
+                end = file.tell()
+        os.truncate(self.unfinished, end)
+
+
+def check_target(target: Path) -> None:
+    """Refuse what cannot be written.
+
+    Raises:
+        FileExistsError: the target exists.
+        ValueError: another ending.
+    """
+    if target.suffix not in _ENDINGS:
+        raise ValueError(f"the file to write must end in {' or '.join(_ENDINGS)}, got {target}")
+    if target.exists():
+        raise FileExistsError(f"{target} exists already: move it, or name another file with --out")

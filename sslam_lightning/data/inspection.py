@@ -1,0 +1,87 @@
+"""One look at a recording: what it is, or why it is no good."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from sslam_lightning.data.rejected import Rejected
+from sslam_lightning.data.storage import exists, file_size, for_libsndfile, is_url, join, open_binary
+from sslam_lightning.data.truncation import missing_bytes
+
+_BLOCK_SAMPLES = 1 << 18  # of all channels, so that an hour of sound does not have to lie in memory
+
+
+class Found(NamedTuple):
+    """A good recording: a row of a manifest."""
+
+    path: str  # as the manifest calls it
+    seconds: float
+    sample_rate_hz: int
+    channels: int
+    frames: int  # samples of each channel
+    labels: str
+
+
+class Standards(NamedTuple):
+    """What a recording must be: long enough, and louder at its peak than so much (relative to full scale)."""
+
+    min_seconds: float = 0.1
+    silence_db: float = -90.0
+
+
+def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | Rejected:
+    """Decode a whole file and say what it is, or why it cannot be used: absent, empty, broken, cut off, silent, short."""
+    path = join(root, name)
+    try:
+        if not exists(path):
+            return Rejected(name, "no such file")
+        if file_size(path) == 0:
+            return Rejected(name, "empty file")
+        with open_binary(path) as file:
+            cut_off = missing_bytes(file, file_size(path))
+        if cut_off:
+            return Rejected(name, f"truncated: {cut_off} bytes are missing at its end")
+        source = open_binary(path) if is_url(path) else for_libsndfile(path)
+        with soundfile.SoundFile(source) as sound:
+            frames, peak, finite = _listen(sound)
+            found = Found(name, round(frames / sound.samplerate, 6), sound.samplerate, sound.channels, frames, labels)
+            expected = sound.frames
+    except (soundfile.SoundFileError, OSError) as error:
+        reason = " ".join(str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).split())
+        return Rejected(name, f"not readable as audio: {reason}")
+    if frames == 0:
+        return Rejected(name, "holds no samples")
+    if not finite:
+        return Rejected(name, "holds samples that are NaN or infinite")
+    if frames < expected < 1 << 62:
+        return Rejected(name, f"truncated: {frames} of {expected} samples can be decoded")
+    if found.seconds < standards.min_seconds:
+        return Rejected(name, f"too short: {found.seconds:g} s, less than {standards.min_seconds:g} s")
+    if peak <= 10 ** (standards.silence_db / 20):
+        level = f"{20 * np.log10(peak):.0f} dB at its peak" if peak > 0 else "all samples are 0"
+        return Rejected(name, f"silent: {level}")
+    return found
+
+
+def _listen(sound: soundfile.SoundFile) -> tuple[int, float, bool]:
+    """Samples that can be decoded, the highest magnitude among them, and whether all are finite."""
+    frames, peak, finite = 0, 0.0, True
+    block_frames = max(1, _BLOCK_SAMPLES // sound.channels)
+    while finite and len(block := sound.read(block_frames, dtype="float32", always_2d=True)):
+        frames += len(block)
+        highest = float(np.abs(block).max())
+        finite = bool(np.isfinite(highest))  # the maximum of NaN is NaN
+        peak = max(peak, highest)
+    return frames, peak, finite
+
+
+def relative_name(path: str, folder: str) -> str:
+    """How a manifest in ``folder`` calls a file: relative if it lies in the folder, as it moves with it; else in full."""
+    if is_url(path):
+        return path.removeprefix(folder.rstrip("/") + "/")
+    path, folder = os.path.abspath(path), os.path.abspath(folder)
+    return os.path.relpath(path, folder) if os.path.commonpath([path, folder]) == folder else path

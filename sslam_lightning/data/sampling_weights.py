@@ -1,0 +1,55 @@
+"""How often to draw each recording, as a table of its own: ``path<TAB>weight`` with a header, a row a recording."""
+
+from __future__ import annotations
+
+import csv
+import io
+from array import array
+from dataclasses import replace
+
+import numpy as np
+
+from sslam_lightning.data.recordings import Recordings, class_balanced_weights
+from sslam_lightning.data.storage import exists, local_path, open_binary
+from sslam_lightning.data.tables import write_table
+
+_HEADER = ["path", "weight"]
+
+
+def write_weights(path: str, recordings: Recordings) -> None:
+    """Write `class_balanced_weights`, so exactly that reading gives the same numbers."""
+    weights = class_balanced_weights(recordings).tolist()
+    write_table(path, _HEADER, zip(recordings.names, weights, strict=True))
+
+
+def with_weights(recordings: Recordings, path: str) -> Recordings:
+    """The recordings with the weights of a table, whose rows must be the same recordings in the same order.
+
+    Raises:
+        FileNotFoundError: no such table.
+        ValueError: a malformed row, or other recordings.
+    """
+    path = local_path(path)
+    if not exists(path):
+        raise FileNotFoundError(f"sampling weights {path} do not exist")
+    weights = array("d")
+    with io.TextIOWrapper(open_binary(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(file, "excel-tab")
+        if next(rows, None) != _HEADER:
+            raise ValueError(f"{path}: expected the header path<TAB>weight")
+        for name, row in zip(recordings.names, rows, strict=False):
+            if len(row) != 2 or row[0] != name:
+                raise ValueError(
+                    f"{path}, line {rows.line_num}: expected the weight of {name}, got {row}; "
+                    "these are weights of other recordings: run sslam data stats again"
+                )
+            try:
+                weights.append(float(row[1]))
+            except ValueError:
+                raise ValueError(f"{path}, line {rows.line_num}: {row[1]!r} is no number") from None
+        surplus = sum(1 for _ in rows)
+    if surplus or len(weights) != len(recordings):
+        raise ValueError(
+            f"{path} holds {len(weights) + surplus} weights for {len(recordings)} recordings: run sslam data stats again"
+        )
+    return replace(recordings, weights=np.array(weights))

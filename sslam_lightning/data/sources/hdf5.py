@@ -1,0 +1,146 @@
+"""HDF5 files with waveforms (PANNs, Kong et al., 2020) or with mp3 bytes (PaSST, Koutini et al., 2022).
+
+``audio_name``, ``target`` (recordings x classes, or their bits packed into bytes), and ``waveform`` (int16 or float) or
+``mp3`` (bytes). The sample rate is the attribute ``sample_rate`` of the file or of the waveforms; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sslam_lightning.data.audio import UnreadableAudio, decode_audio
+from sslam_lightning.data.descriptors import ClassTable
+from sslam_lightning.data.recordings import Recordings, make_recordings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HDF5Recordings(Recordings):
+    """Recordings in one HDF5 file; ``root`` is that file."""
+
+    rate_hz: int | None  # None: mp3, which tells its own
+    opened: "_Opened" = field(repr=False)
+
+    def path(self, index: int) -> str:
+        """The file, and the recording in it; for messages."""
+        return f"{self.root}#{self.names[index]}"
+
+    def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
+        """The mono waveform of a recording and its sample rate in Hz."""
+        if self.rate_hz is None:
+            return decode_audio(self.file(index)[0], self.path(index), max_seconds)
+        samples = self._item(index, "waveform")
+        waveform = torch.from_numpy(_mono(samples))
+        if len(waveform) == 0 or not waveform.isfinite().all():
+            raise UnreadableAudio(f"{self.path(index)}: " + ("not finite" if len(waveform) else "holds no samples"))
+        return waveform, self.rate_hz
+
+    def file(self, index: int) -> tuple[bytes, str]:
+        """The mp3 file of a recording."""
+        if self.rate_hz is not None:
+            raise ValueError(f"{self.root} holds waveforms and no files: choose another codec than original")
+        return np.asarray(self._item(index, "mp3"), dtype=np.uint8).tobytes(), ".mp3"
+
+    def _item(self, index: int, name: str) -> Any:
+        try:
+            return self.opened(self.root)[name][index]
+        except OSError as error:
+            raise UnreadableAudio(f"{self.path(index)}: cannot be read ({error})") from error
+
+
+class _Opened:
+    """The file, opened once in every process."""
+
+    def __init__(self) -> None:
+        self._file: Any = None
+        self._process = 0
+
+    def __call__(self, path: str) -> Any:
+        if self._process != os.getpid():
+            self._file, self._process = _import_h5py().File(path, "r"), os.getpid()
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_file": None, "_process": 0}
+
+
+def read_hdf5(path: str, table: ClassTable | None, sample_rate_hz: int | None = None) -> HDF5Recordings:
+    """Open an HDF5 file of recordings.
+
+    Args:
+        path: the file.
+        table: the classes, in the order of its targets.
+        sample_rate_hz: of its waveforms, where it does not say so.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not of this form, no sample rate, targets without a table or of another number of classes.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        file = _import_h5py().File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} is no HDF5 file ({str(error).splitlines()[0]})") from error
+    with file:
+        sound = "waveform" if "waveform" in file else "mp3"
+        absent = [name for name in ("audio_name", sound) if name not in file]
+        if absent:
+            raise ValueError(f"{path}: expected audio_name, and waveform or mp3; it holds {', '.join(file) or 'nothing'}")
+        names = [
+            name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name for name in file["audio_name"][:]
+        ]
+        rate = file.attrs.get("sample_rate", file[sound].attrs.get("sample_rate", sample_rate_hz))
+        if sound == "waveform" and rate is None:
+            raise ValueError(f"{path} does not say the sample rate of its waveforms: give --sample_rate_hz")
+        classes = _targets(path, file, len(names), table)
+    class_names = table.names if table is not None else ()
+    packed = make_recordings(path, names, classes, class_names)
+    rate_hz = int(rate) if sound == "waveform" else None
+    return HDF5Recordings(
+        path, packed.names, packed.label_start, packed.label_index, class_names, rate_hz=rate_hz, opened=_Opened()
+    )
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+
+
+def _targets(path: str, file: Any, count: int, table: ClassTable | None) -> list[list[int]]:
+    if "target" not in file:
+        return [[]] * count
+    width = file["target"].shape[1]
+    if table is None:
+        raise ValueError(f"{path} holds targets {width} wide: give their --classes (index,mid,name)")
+    num_classes = len(table.names)
+    packed_bits = file["target"].dtype == np.uint8 and width == -(-num_classes // 8) and width != num_classes
+    if not packed_bits and width != num_classes:
+        raise ValueError(f"{path}: its targets are {width} wide, the table has {num_classes} classes")
+    classes: list[list[int]] = []
+    for start in range(0, count, 4096):
+        target = file["target"][start : start + 4096]
+        target = np.unpackbits(target, axis=-1, count=num_classes) if packed_bits else target
+        classes += [np.flatnonzero(row > 0.5).tolist() for row in target]
+    return classes
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
+    scale = -float(np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else 1.0
+    waveform = samples.astype(np.float32) / np.float32(scale)
+    if waveform.ndim == 2:  # channels are fewer than samples
+        waveform = waveform.mean(axis=int(np.argmin(waveform.shape)))
+    return waveform
+
+
+def _import_h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ValueError("HDF5 needs h5py: pip install sslam-lightning[data]") from error
+    return h5py

@@ -1,0 +1,90 @@
+"""AudioSet's own lists of segments (Gemmeke et al., ICASSP 2017) against a folder of files.
+
+Lines are ``YTID, start_seconds, end_seconds, "/m/..,/m/.."`` behind comments. Downloaders name files in several ways:
+``YTID.wav``, ``YYTID.wav``, ``YTID_START.wav``, ``YTID_START_END.wav``; other files of the folder are left alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sslam_lightning.data.descriptors import table_of_words
+from sslam_lightning.data.recordings import Recordings, make_recordings
+
+_ID_LENGTH = 11
+_STEM = re.compile(r"(?P<prefix>Y?)(?P<id>.{11})(?:[_-](?P<start>\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?")
+
+
+class Segment(NamedTuple):
+    """A line of the list."""
+
+    id: str
+    start_seconds: float
+    labels: list[str]
+
+
+def read_segments(path: str | Path, folder: str, names: Sequence[str]) -> Recordings:
+    """Find the files of a list of segments. One without a file keeps its id as name, so that it is reported as absent.
+
+    Args:
+        path: the list, for example ``balanced_train_segments.csv``.
+        folder: of the files.
+        names: the files in it.
+
+    Raises:
+        FileNotFoundError: no such list.
+        ValueError: a malformed line, or two files for one segment.
+    """
+    segments = _read(Path(path))
+    files = _by_id(names, {segment.id for segment in segments})
+    table = table_of_words(label for segment in segments for label in segment.labels)
+    classes = [sorted({table.class_of[label] for label in segment.labels}) for segment in segments]
+    return make_recordings(folder, [_file_of(segment, files) for segment in segments], classes, table.names)
+
+
+def _read(path: Path) -> list[Segment]:
+    if not path.is_file():
+        raise FileNotFoundError(f"list of segments {path} does not exist")
+    segments = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for line, row in enumerate(csv.reader(file, skipinitialspace=True), start=1):
+            if not row or row[0].startswith("#") or row[0] == "YTID":
+                continue
+            try:
+                id, start, _, labels = row
+                if len(id) != _ID_LENGTH:
+                    raise ValueError
+                segments.append(Segment(id, float(start), [word.strip() for word in labels.split(",") if word.strip()]))
+            except ValueError:
+                raise ValueError(
+                    f'{path}, line {line}: expected YTID, start_seconds, end_seconds, "labels", got {", ".join(row)}'
+                ) from None
+    if not segments:
+        raise ValueError(f"{path}: no segments in it")
+    return segments
+
+
+def _by_id(names: Sequence[str], ids: set[str]) -> dict[str, list[tuple[float | None, str]]]:
+    """Files of every id, each with the start that its name tells, if it does."""
+    found: dict[str, list[tuple[float | None, str]]] = defaultdict(list)
+    for name in names:
+        stem = os.path.splitext(os.path.basename(name))[0]
+        match = _STEM.fullmatch(stem)
+        if match and match["id"] in ids:
+            found[match["id"]].append((None if match["start"] is None else float(match["start"]), name))
+    return found
+
+
+def _file_of(segment: Segment, files: dict[str, list[tuple[float | None, str]]]) -> str:
+    candidates = files.get(segment.id, [])
+    starts = (segment.start_seconds, 1000 * segment.start_seconds)  # some write milliseconds
+    fitting = [name for start, name in candidates if start in starts] or [n for start, n in candidates if start is None]
+    if len(fitting) > 1:
+        raise ValueError(f"two files for segment {segment.id}: {fitting[0]} and {fitting[1]}")
+    return fitting[0] if fitting else segment.id

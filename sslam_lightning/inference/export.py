@@ -1,0 +1,164 @@
+"""Models for other programs: ONNX, or PyTorch's own exported programs; each is run and compared before it gets its name."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sslam_lightning.inference.graph import EncoderGraph
+from sslam_lightning.inference.model import AudioModel
+from sslam_lightning.inference.parts import replacing
+from sslam_lightning.inference.tables import MissingLibrary
+
+Format = Literal["onnx", "torch-export"]
+What = Literal["encoder", "classifier"]
+
+TOLERANCE = 1e-4
+_INPUT = "waveforms"
+_OUTPUTS: dict[str, tuple[str, ...]] = {"encoder": ("clip", "patches"), "classifier": ("probabilities",)}
+
+
+class Comparison(NamedTuple):
+    """How far an exported model is from the eager one on one input."""
+
+    batch: int
+    seconds: float
+    largest_difference: float
+
+
+def export_model(model: AudioModel, target: Path, file_format: Format, what: What) -> list[Comparison]:
+    """Write a model that takes waveforms (batch, samples) at its sample rate, of any batch size and any common length.
+
+    With padding as trained a shorter sound is padded and a longer one cut, as in training; masked, every length from two
+    patches (0.185 s) to two minutes is taken as it is. Outputs: ``clip`` (batch, dim) and ``patches`` (batch, time, mel,
+    dim), or ``probabilities`` (batch, classes).
+
+    Args:
+        model: on the CPU, with its last layer and float32.
+        target: the file, which must not exist.
+        file_format: ``onnx``, or ``torch-export`` (for ``torch.export.load``).
+        what: encoder or classifier.
+
+    Returns:
+        Comparisons with eager on several batch sizes and lengths, all within 1e-4.
+
+    Raises:
+        FileExistsError: the target exists.
+        ValueError: no head where a classifier is asked for, or a difference above 1e-4 (nothing is written then).
+        MissingLibrary: what writes or runs ONNX is not installed.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} exists already: move it, or name another file")
+    if what == "classifier" and model.head is None:
+        raise ValueError("the model has no classification head: export its encoder with --what encoder")
+    if file_format == "onnx":
+        _require_onnx()
+    graph = EncoderGraph(model, what).eval()
+    example = torch.randn(2, 3 * model.sample_rate_hz, generator=torch.Generator().manual_seed(0))
+    samples = torch.export.Dim("samples", min=graph.min_samples, max=graph.max_samples)
+    shapes = ({0: torch.export.Dim("batch"), 1: samples},)
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(
+            graph,
+            (example,),
+            dynamic_shapes=shapes,
+            # What the exporter cannot prove of a length (that 16 n is a multiple of n) is checked when the program runs.
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+        content = io.BytesIO()
+        if file_format == "onnx":
+            _to_onnx(program, content, what)
+        else:
+            torch.export.save(program, content)
+    run = _onnx_runner(content.getvalue()) if file_format == "onnx" else _program_runner(content)
+    comparisons = list(_compare(model, what, run))
+    for comparison in comparisons:
+        if not comparison.largest_difference <= TOLERANCE:  # nor if it is NaN
+            raise ValueError(
+                f"the exported model differs by {comparison.largest_difference:.2g} from the original on "
+                f"{comparison.batch} x {comparison.seconds:g} s, more than {TOLERANCE:g}: nothing is written"
+            )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as file:
+        file.write(content.getvalue())
+    return comparisons
+
+
+Runner = Callable[[Float[Tensor, "batch samples"]], Sequence[Tensor]]
+
+
+def _compare(model: AudioModel, what: What, run: Runner) -> Iterator[Comparison]:
+    """Noise that swells, with a tone in it and silence at the end: quiet and loud bands, and padding."""
+    generator = torch.Generator().manual_seed(1)
+    trained = (model.features.num_frames or 1024) / 100
+    for batch, seconds in ((1, 0.2), (3, 1.0), (2, 0.37 * trained), (1, trained + 0.5), (4, 2.345)):
+        num_samples = round(seconds * model.sample_rate_hz)
+        time = torch.linspace(0, 1, num_samples)
+        waveforms = torch.randn(batch, num_samples, generator=generator) * time.square() * 0.3
+        waveforms = (waveforms + 0.3 * (time * seconds * 2764).sin()) * (time < 0.9)
+        found = model.encode(waveforms, torch.full((batch,), num_samples), levels=("clip", "patch"))
+        wanted = [found.tags] if what == "classifier" else [found.clip, found.patches]
+        differences = []
+        for theirs, ours in zip(run(waveforms), wanted, strict=True):
+            assert ours is not None
+            if what == "encoder" and theirs.ndim == 4:
+                theirs = theirs[:, : ours.shape[1]]  # the padding's own patches, where there are such
+            differences.append((theirs - ours).abs().max())
+        yield Comparison(batch, seconds, float(torch.stack(differences).max()))
+
+
+def _to_onnx(program: torch.export.ExportedProgram, content: io.BytesIO, what: What) -> None:
+    exported = torch.onnx.export(
+        program, input_names=[_INPUT], output_names=list(_OUTPUTS[what]), dynamo=True, verbose=False, optimize=True
+    )
+    assert exported is not None
+    content.write(exported.model_proto.SerializeToString())
+
+
+def _onnx_runner(content: bytes) -> Runner:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda waveforms: [torch.from_numpy(part) for part in session.run(None, {_INPUT: waveforms.numpy()})]
+
+
+def _program_runner(content: io.BytesIO) -> Runner:
+    content.seek(0)
+    module = torch.export.load(content).module()
+
+    def run(waveforms: Tensor) -> Sequence[Tensor]:
+        with torch.no_grad():
+            return module(waveforms)
+
+    return run
+
+
+def _require_onnx() -> None:
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(library)
+        except ImportError as error:
+            raise MissingLibrary(f"ONNX needs {library}: pip install sslam-lightning[export] ({error})") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's notes to its authors are no news for users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger = logging.getLogger("torch.onnx")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -1,0 +1,82 @@
+"""Tags of many recordings, of long ones by window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from sslam_lightning.inference.model import AudioModel
+from sslam_lightning.inference.recordings import Broken, End, Work
+from sslam_lightning.inference.sources import Source
+from sslam_lightning.inference.spans import Windows
+
+
+class Tagged(NamedTuple):
+    """What is heard in a recording."""
+
+    name: str
+    path: Path
+    seconds: float
+    probabilities: Float[np.ndarray, "classes"]  # of the whole: the mean over windows, by their length
+    starts_seconds: list[float]  # of the windows
+    stops_seconds: list[float]
+    timeline: Float[np.ndarray, "windows classes"]
+
+
+class Unreadable(NamedTuple):
+    """A recording that cannot be used."""
+
+    name: str
+    reason: str
+
+
+def tag_recordings(
+    model: AudioModel,
+    sources: Sequence[Source],
+    windows: Windows | None = None,
+    batch_size: int = 8,
+    workers: int = 2,
+    first: int = 0,
+) -> Iterator[Tagged | Unreadable]:
+    """Tags of one recording after the other; of each, only the probabilities of its windows are held.
+
+    Args:
+        model: a model with a head.
+        sources: the recordings.
+        windows: how long recordings are cut; None: as the model says.
+        batch_size, workers: see :class:`~sslam_lightning.inference.recordings.Work`.
+        first: the recording to begin with.
+
+    Raises:
+        ValueError: the model has no head.
+    """
+    if model.head is None:
+        raise ValueError(
+            "the model has no classification head, so it cannot tell classes: fine-tune it, or use sslam embed"
+        )
+    windows = windows or model.windows()
+    frame_seconds = model.frame_seconds / model.features.patch_frames
+    window_seconds = windows.window_frames * frame_seconds
+    starts: list[float] = []
+    weights: list[int] = []
+    rows: list[np.ndarray] = []
+    for item in Work(model, windows, tags=True, batch_size=batch_size, workers=workers).run(sources, first):
+        if isinstance(item, (End, Broken)):
+            source = sources[item.source]
+            if isinstance(item, Broken):
+                yield Unreadable(source.name, item.reason)
+            else:
+                stops = [min(start + window_seconds, item.seconds) for start in starts]
+                timeline = np.stack(rows)
+                mean = np.average(timeline, axis=0, weights=weights)
+                yield Tagged(source.name, source.path, item.seconds, mean, starts, stops, timeline)
+            starts, weights, rows = [], [], []
+        else:
+            assert item.tags is not None
+            starts.append(item.start_frame * frame_seconds)
+            weights.append(item.num_frames)
+            rows.append(item.tags.numpy())

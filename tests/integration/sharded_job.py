@@ -1,0 +1,77 @@
+"""One of two processes that share out the weights among them (FSDP). Started by test_sharded.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from tiny import Diary, finetune, pretrain, soundscapes, trainer
+
+from sslam_lightning.training.callbacks import LossGuard
+from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.sharding import ShardedStrategy
+
+CLIPS, BATCH, EPOCHS = 8, 4, 2  # BATCH over all processes, EPOCHS of two updates
+OPTIMIZER = OptimizerConfig(lr=1e-3, eps=1e-4, weight_decay=0.2)  # see ddp_job.py
+KINDS = {
+    "stage 1": lambda: pretrain(noise_std=0.0, optimizer=OPTIMIZER),
+    "stage 2": lambda: pretrain("stage 2", noise_std=0.0, optimizer=OPTIMIZER),
+    "dino": lambda: pretrain("dino", noise_std=0.0, optimizer=OPTIMIZER),
+    "fine-tuning": lambda: finetune(divide_by="clips", encoder={}, optimizer=replace(OPTIMIZER, layer_decay=0.65)),
+}
+
+
+def fit(kind: str, folder: Path, devices: int, first: int = 0) -> tuple[pl.Trainer, Diary]:
+    """Train in one process or in several; with ``first`` epochs done, go on from their checkpoint."""
+    pl.seed_everything(5 + first, verbose=False)  # other initial weights for a run that goes on
+    diary = Diary()
+    parallel = {"devices": devices, "strategy": ShardedStrategy() if devices > 1 else "auto"}
+    settings = {"max_epochs": EPOCHS, "gradient_clip_val": 1.0, "keep_every_epoch": True, **parallel}
+    runner = trainer(folder, diary, LossGuard(), **settings)
+    path = folder / f"epoch={first - 1}.ckpt"
+    data = soundscapes(CLIPS, 3 if kind == "fine-tuning" else 0, batch_size=BATCH // devices)
+    runner.fit(KINDS[kind](), data, ckpt_path=path if first else None, weights_only=True)
+    return runner, diary
+
+
+def main(folder: Path) -> None:
+    """Train every kind, go on with a run of one process, and see what is refused."""
+    kept: dict[str, Any] = {}
+    for kind in KINDS:
+        runner, diary = fit(kind, folder / "sharded" / kind, 2)
+        weights = runner.lightning_module.learning_parts()[0].blocks[0].mlp.fc1.weight
+        kept[kind] = {"logged": diary.logged, "rows": weights.to_local().shape[0]}
+    fit("stage 2", folder / "alone, then sharded", 2, first=1)
+
+    pl.seed_everything(5, verbose=False)
+    start = pretrain("stage 2", noise_std=0.0, optimizer=OPTIMIZER)
+    start.init_from = str(folder / "sharded/stage 1/epoch=1.ckpt")
+    runner = trainer(folder, devices=2, strategy=ShardedStrategy(), max_epochs=1, limit_train_batches=0)
+    runner.fit(start, soundscapes(CLIPS, 0, batch_size=2))
+    kept["started from"] = {name: p.full_tensor() for name, p in start.student.named_parameters()}
+
+    wider = pretrain(encoder_switches={"mlp_ratio": 2.0})
+    for name, build, settings in (
+        ("other size", lambda: wider, {"ckpt_path": folder / "sharded/stage 1/epoch=0.ckpt", "weights_only": True}),
+        ("no clips", pretrain, {}),
+    ):
+        data = soundscapes(CLIPS, 0, batch_size=2)
+        runner = trainer(folder, devices=2, strategy=ShardedStrategy(), max_epochs=3)
+        module = build()
+        if name == "no clips":
+            module.is_unusable = lambda batch: True
+        try:
+            runner.fit(module, data, **settings)
+        except ValueError as error:
+            kept[name] = str(error)
+    torch.save(kept, folder / f"rank{os.environ['LOCAL_RANK']}.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

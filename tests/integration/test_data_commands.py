@@ -1,0 +1,152 @@
+"""``sslam data`` and ``sslam benchmark data`` as a user types them, and what they write as a recipe reads it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from sslam_lightning.__main__ import main
+from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.cli.trainer import SSLAMCLI
+from sslam_lightning.data import AudioSetDataModule
+
+
+@pytest.fixture
+def dogs_and_bees(tmp_path: Path) -> Path:
+    """Twelve clips in two folders, and a broken one; names that need care."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        folder = tmp_path / "my sounds" / ("dog" if number % 3 else "Bee, buzzing")
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"clip 'ö' {number}.wav", rng.standard_normal(8000 + 100 * number) / 10, 16000)
+    (tmp_path / "my sounds" / "dog" / "broken.wav").write_bytes(b"nonsense")
+    return tmp_path / "my sounds"
+
+
+def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("sslam: error: ")
+    return line
+
+
+def test_from_a_folder_to_a_training_run(
+    dogs_and_bees: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """import, check, stats, pack; then fit on the shards with the overlay behind the recipe."""
+    monkeypatch.chdir(dogs_and_bees.parent)
+    main(["data", "import", "folders", "my sounds", "--out=m.tsv", "--workers=0"])
+    assert "12 good recordings" in (printed := capsys.readouterr().out)
+    assert "1 rejected (1 not readable as audio): m.rejected.tsv" in printed
+    with open("m.rejected.tsv", newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file, delimiter="\t")] == ["my sounds/dog/broken.wav"]
+    assert Path("m.classes.csv").read_text() == 'index,label\n0,"Bee, buzzing"\n1,dog\n'
+    assert "m.tsv exists already" in failing(["data", "import", "folders", "my sounds", "--out=m.tsv"], capsys)
+
+    main(["data", "check", "m.tsv", "--workers=0", "--min_seconds=0.52"])
+    assert "8 good recordings" in capsys.readouterr().out
+    main(["data", "pack", "m.checked.tsv", "--out=shards", "--workers=0", "--clips_per_shard=5"])
+    assert "8 clips in 2 shards: shards" in capsys.readouterr().out
+    assert "shards is packed already" in failing(["data", "pack", "m.checked.tsv", "--out=shards"], capsys)
+    main(["data", "stats", "shards", "--workers=0"])
+    settings = yaml.safe_load(Path("shards.stats.yaml").read_text())
+    features = settings["model"]["init_args"]["features"]
+    assert f"mean {features['mean']:.3f}, std {features['std']:.3f}" in capsys.readouterr().out
+    assert settings["data"]["init_args"]["sampling_weights"] == "shards.stats.weights.tsv"
+    assert "shards.stats.yaml exists already" in failing(["data", "stats", "shards"], capsys)
+
+    configs = config_folder()
+    recipe = ["pretrain/eat_base_corrected", "model/tiny", "model/tiny_pretrain", "data/audioset", "trainer/cpu"]
+    arguments = [part for name in recipe for part in ("--config", str(configs / f"{name}.yaml"))]
+    arguments += ["--config=shards.stats.yaml", "--data.train_manifest=shards", "--data.weighted_sampling=true"]
+    arguments += ["--data.label_descriptors=shards.stats.classes.csv", "--data.samples_per_epoch=4", "--data.num_workers=0"]
+    arguments += ["--data.batch_size=4", "--model.features.num_frames=48", "--trainer.default_root_dir=run"]
+    monkeypatch.setattr("sys.argv", ["sslam"])
+    cli = SSLAMCLI(args=["fit", *arguments, "--trainer.max_steps=2", "--trainer.enable_progress_bar=false"])
+    assert cli.trainer.global_step == 2
+    assert (cli.model.features.mean, cli.model.features.std) == (features["mean"], features["std"])
+    written = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert written["data"]["init_args"]["sampling_weights"] == "shards.stats.weights.tsv"
+
+
+def test_scan_with_labels_and_pack_by_default_names(dogs_and_bees: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [path.relative_to(dogs_and_bees) for path in sorted(dogs_and_bees.rglob("*.wav"))]
+    (dogs_and_bees.parent / "all.lbl").write_text("".join(f"{name}\t/m/a,/m/b\n" for name in names))
+    (dogs_and_bees / "notes.txt").touch()
+    main(["data", "scan", str(dogs_and_bees), f"--labels={dogs_and_bees.parent / 'all.lbl'}", "--workers=0"])
+    assert "1 files are not audio and were not looked at: 1 .txt" in capsys.readouterr().out
+    manifest = dogs_and_bees.parent / "my sounds.tsv"
+    main(["data", "pack", str(manifest), "--workers=0", "--codec=flac16"])
+    (dogs_and_bees.parent / "classes.csv").write_text("0,/m/a\n1,/m/b\n")
+    data = AudioSetDataModule(
+        dogs_and_bees.parent / "my sounds.shards", label_descriptors=dogs_and_bees.parent / "classes.csv", num_workers=0
+    )
+    (batch,) = data.train_dataloader()
+    assert batch.labels.tolist() == [[1, 1]] * 12
+
+
+def test_lists_of_others(dogs_and_bees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wavs = sorted(str(path) for path in dogs_and_bees.rglob("*.wav"))
+    (tmp_path / "ast.json").write_text(json.dumps({"data": [{"wav": wav, "labels": "/m/a"} for wav in wavs]}))
+    (tmp_path / "classes.csv").write_text("index,mid,display_name\n0,/m/b,Bee\n")
+    line = failing(["data", "import", "ast", str(tmp_path / "ast.json"), f"--classes={tmp_path / 'classes.csv'}"], capsys)
+    assert "does not know the label '/m/a', and 0 others" in line
+    main(["data", "import", "ast", str(tmp_path / "ast.json"), "--workers=0"])
+    assert "12 good recordings" in capsys.readouterr().out
+    assert (tmp_path / "ast.tsv").read_text().count("\t/m/a\n") == 12
+
+    (tmp_path / "fairseq.tsv").write_text(
+        "my sounds\n" + "".join(f"{Path(wav).relative_to(dogs_and_bees)}\t1\n" for wav in wavs)
+    )
+    main(["data", "import", "fairseq", str(tmp_path / "fairseq.tsv"), "--workers=0"])
+    assert len((tmp_path / "fairseq.imported.tsv").read_text().splitlines()) == 13
+
+    soundfile.write(dogs_and_bees / "Yabcdefghijk.flac", np.full(8000, 0.1), 16000)
+    (tmp_path / "seg.csv").write_text('abcdefghijk, 1.0, 2.0, "/m/b"\nABCDEFGHIJK, 1.0, 2.0, "/m/b"\n')
+    arguments = ["data", "import", "segments", str(tmp_path / "seg.csv"), str(dogs_and_bees)]
+    main([*arguments, f"--classes={tmp_path / 'classes.csv'}", "--workers=0"])
+    assert "1 rejected (1 no such file)" in capsys.readouterr().out
+    assert "ABCDEFGHIJK\tno such file" in (tmp_path / "seg.rejected.tsv").read_text()
+
+
+def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "folder nowhere does not exist" in failing(["data", "scan", "nowhere"], capsys)
+    assert "manifest nowhere.tsv does not exist" in failing(["data", "check", "nowhere.tsv"], capsys)
+    assert "nowhere.h5 does not exist" in failing(["data", "import", "hdf5", "nowhere.h5"], capsys)
+    assert "no such parquet file" in failing(["data", "import", "parquet", "nowhere"], capsys)
+    assert "say what to measure on: --manifest" in failing(["benchmark", "data"], capsys)
+    line = failing(["benchmark", "data", "--manifest=x.tsv", "--recipe=y.yaml"], capsys)
+    assert "takes both --recipe and --step_seconds" in line
+
+
+def test_the_benchmark_writes_its_figures(dogs_and_bees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["data", "scan", str(dogs_and_bees), "--workers=0"])
+    manifest, shards, out = tmp_path / "my sounds.tsv", tmp_path / "shards", tmp_path / "figures.json"
+    main(["data", "pack", str(manifest), f"--out={shards}", "--workers=0"])
+    recipe = config_folder() / "pretrain/eat_base.yaml"
+    for source in (manifest, shards):
+        arguments = ["benchmark", "data", f"--manifest={source}", "--workers=1", "--clips=6", "--repeats=1"]
+        arguments += ["--num_frames=48", "--batch_size=3", "--masks_per_clip=2", f"--out={out}"]
+        main([*arguments, f"--recipe={recipe}", "--step_seconds=0.5"])
+        figures = json.loads(out.read_text())
+        assert figures["clips"] == 6
+        ours, public = figures["ours"], figures["public"]
+        stages = {"read", "decode", "resample", "log-mels", "masks", "in a worker", "everything on this core"}
+        assert ours.keys() == stages
+        parts = [ours[stage]["milliseconds"] for stage in ("in a worker", "log-mels", "masks")]
+        assert sum(parts) == pytest.approx(ours["everything on this core"]["milliseconds"])
+        ratio = ours["in a worker"]["clips per second"] / public["in a worker"]["clips per second"]
+        assert figures["times the public pipeline"]["in a worker"] == pytest.approx(ratio)
+        assert figures["recipe"]["clips per second"] == 4 * 12 / 0.5
+        per_device = 12 / 0.5 / ours["in a worker"]["clips per second"]
+        assert figures["recipe"]["workers per device"] == pytest.approx(per_device)
+        assert figures["loader"]["clips per second"] > 0
+    assert "4 x 12 clips in 0.5 s take 96.0 clips per second" in capsys.readouterr().out

@@ -1,0 +1,101 @@
+"""``sslam plan`` says what a run will be, without data and without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sslam_lightning.__main__ import main
+from sslam_lightning.cli.configs import config_folder
+
+TINY = ("pretrain/eat_base_corrected", "model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu", "demo/stage1")
+
+
+@pytest.fixture
+def plan(capsys: pytest.CaptureFixture[str], tmp_path, monkeypatch) -> Callable[..., list[str]]:
+    """Lines that the command prints for shipped recipes and options, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*files: str, **options: object) -> list[str]:
+        configs = [word for name in files for word in ("--config", f"{config_folder()}/{name}.yaml")]
+        main(["plan", *configs, *(f"--{key.replace('__', '.')}={value}" for key, value in options.items())])
+        assert list(tmp_path.iterdir()) == []  # nothing is written
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def _value(lines: list[str], name: str) -> str:
+    (line,) = (line for line in lines if line.startswith(f"{name} "))
+    return line.removeprefix(name).strip()
+
+
+def test_the_published_run(plan):
+    lines = plan("pretrain/eat_base", clips=1_912_134, clips_per_second=500)
+    assert _value(lines, "parameters").startswith("87.8 M learn (encoder 85.3 M, decoder 2.6 M); teacher 85.3 M")
+    assert _value(lines, "step of a device") == "12 clips of 10.24 s x 16 masks = 192 rows"
+    assert _value(lines, "tokens").startswith("19,776 through the student (102 of 512 patches a row), 78,720 hidden")
+    assert _value(lines, "operations").startswith("12.9 TFLOP: teacher 9%, student 27%, decoder 4%, backward 61%")
+    assert _value(lines, "global batch") == "48 clips = 4 devices x 12 clips"
+    assert _value(lines, "updates") == "400,000"
+    assert _value(lines, "epochs") == "10.04 of 1,912,134 clips (39,836 updates each)"  # 1 912 134 // 48
+    assert _value(lines, "time") == "10.7 hours"  # 400 000 x 48 / 500 seconds
+    assert lines[-1] == "the same as published (configs/pretrain/eat_base.yaml)"
+
+
+def test_every_difference_from_the_published_recipe(plan):
+    lines = plan("pretrain/sslam_base_corrected", "trainer/gpu_pretrain", data__batch_size=6, model__ema__decay=0.999)
+    assert _value(lines, "global batch") == "24 clips = 1 device x 6 clips x 4 accumulated"
+    assert _value(lines, "epochs") == "unknown: the data are not here; say how many clips with --clips"
+    assert _value(lines, "time").startswith("unknown: say how fast")
+    assert _value(lines, "note").endswith("manifest data/audioset/train.tsv does not exist")
+    start = lines.index("differences from configs/pretrain/sslam_base.yaml")
+    assert [line.split() for line in lines[start + 1 :]] == [
+        ["setting", "published", "here"],
+        ["global", "batch", "48", "24"],
+        ["data.batch_size", "12", "6"],
+        ["model.ema.decay", "0.9998", "0.999"],
+        ["model.mixing.partner", "previous", "neighbour"],
+        ["model.mixing.regions", "per_batch", "per_clip"],
+        ["model.optimizer.decay_all", "true", "false"],
+        ["model.utterance.reduction", "sum", "mean"],
+        ["model.utterance.weight", "1.0", "192.0"],
+        ["trainer.precision", "16-mixed", "bf16-mixed"],
+    ]
+
+
+def test_data_that_are_here_are_counted(plan):
+    lines = plan(*TINY, data__num_train=640, clips_per_second=32)
+    assert _value(lines, "epochs") == "15 of 640 clips (20 updates each)"  # 300 updates of 32 clips
+    assert _value(lines, "time") == "5.0 minutes"
+    assert "differences from configs/pretrain/eat_base.yaml" in lines
+    lines = plan(*TINY, trainer__accumulate_grad_batches=3, trainer__max_epochs=2, trainer__max_steps=-1)
+    assert _value(lines, "updates") == "42"  # 2000 // 32 = 62 batches, 21 updates an epoch
+    assert _value(lines, "global batch") == "96 clips = 1 device x 32 clips x 3 accumulated"
+
+
+def test_weights_are_shared_out_or_copied(plan):
+    """The large model: four moments and copies of 308.5 million parameters, and a teacher of 302.6 million."""
+    options = {"trainer__devices": 8, "trainer__strategy": "ddp"}
+    alone = _value(plan("pretrain/eat_large_corrected", trainer__devices=1), "memory of a device")
+    ddp = _value(plan("pretrain/eat_large_corrected", **options), "memory of a device")
+    fsdp = _value(plan("pretrain/eat_large_corrected", "trainer/fsdp", trainer__devices=8), "memory of a device")
+    assert "1.1 weights, 1.1 gradients, 2.3 optimizer, 1.1 teacher" in alone
+    assert "1.1 weights, 2.3 gradients, 2.3 optimizer, 1.1 teacher" in ddp
+    assert "0.1 weights, 0.1 gradients, 0.3 optimizer, 0.1 teacher" in fsdp
+
+
+def test_fine_tuning_is_compared_with_its_own_recipe(plan):
+    lines = plan("finetune/esc50", "finetune/linear_published")
+    assert lines[-1] == "the same as published (configs/finetune/esc50.yaml + configs/finetune/linear_published.yaml)"
+    lines = plan("finetune/audioset_2m", "trainer/gpu")
+    assert _value(lines, "epochs") == "144 of 200,000 clips (2,083 updates each)"  # the recipe's own samples_per_epoch
+    assert lines[-3] == "differences from configs/finetune/audioset_2m.yaml"
+    assert lines[-1].split() == ["trainer.precision", "16-mixed", "bf16-mixed"]
+
+
+def test_a_misspelt_setting_is_named(plan, capsys):
+    with pytest.raises(SystemExit):
+        plan("pretrain/eat_base", model__masks_per_clipp=3)
+    assert "there is no setting model.masks_per_clipp: did you mean masks_per_clip?" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""What happens to a run when something goes wrong in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import run_alone
+from tiny import copy_of, ema_callback, pretrain, soundscapes, trainer
+
+from sslam_lightning.schedules import warmup_cosine
+from sslam_lightning.training.callbacks import LossGuard
+from sslam_lightning.training.callbacks.loss_guard import NotFinite
+
+LOST = {3, 4}  # batches of 12, two an update
+
+
+class Lossy(LossGuard):
+    """Spoils the loss of some batches on their way back."""
+
+    def __init__(self, lost: set[int], max_skips_in_a_row: int) -> None:
+        super().__init__(max_skips_in_a_row)
+        self.lost, self.batches, self.students = lost, 0, []
+
+    def on_before_backward(self, trainer, pl_module, loss) -> None:
+        if self.batches in self.lost:
+            loss.register_hook(lambda gradient: gradient * float("nan"))
+        self.batches += 1
+
+    def on_train_batch_end(self, trainer, pl_module, *rest) -> None:
+        super().on_train_batch_end(trainer, pl_module, *rest)
+        self.students.append(copy_of(pl_module.student))
+
+
+def test_a_lost_update_is_skipped_and_counts_for_nothing(tmp_path):
+    module, guard = pretrain(), Lossy(LOST, 2)
+    runner = trainer(tmp_path, guard, max_epochs=4, accumulate_grad_batches=2, gradient_clip_val=4.0)
+    with pytest.warns(UserWarning, match="update 3 is skipped, it is not finite"):
+        runner.fit(module, soundscapes(16, batch_size=4))
+    assert runner.global_step == 8
+    assert guard.skipped == 2
+    for batch in range(4, 6):  # updates 2 and 3 are those of batches 2 to 5
+        assert all(torch.equal(guard.students[batch][name], value) for name, value in guard.students[1].items())
+    assert not all(torch.equal(guard.students[7][name], value) for name, value in guard.students[1].items())
+    assert all(value.isfinite().all() for value in module.state_dict().values())
+    assert ema_callback(runner).updates == 6
+    config = module.optimizer_config
+    assert runner.optimizers[0].param_groups[0]["lr"] == warmup_cosine(6, config.lr, 0.0, config.warmup_updates, 8)
+    assert int(next(iter(runner.optimizers[0].state.values()))["step"]) == 6
+    rows = _rows(tmp_path / "not_finite_clips.csv")
+    assert [row["update"] for row in rows] == ["2"] * 8 + ["3"] * 8
+    assert all(row["clip"].startswith("synthetic/train/") for row in rows)
+
+
+def test_too_many_lost_updates_end_the_run(tmp_path):
+    runner = trainer(tmp_path, Lossy({4, 5, 6, 7}, 2), max_epochs=2)
+    with (
+        pytest.warns(UserWarning, match="is skipped"),
+        pytest.raises(NotFinite, match=r"in update 7 and the 2 before it; the clips are listed in .*not_finite_clips\.csv"),
+    ):
+        runner.fit(pretrain(), soundscapes(24, batch_size=4))
+    assert ema_callback(runner).updates == 4
+
+
+# Several processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Two processes for every kind of trouble, all at the same time: their exit codes and what they printed."""
+    folder = tmp_path_factory.mktemp("trouble")
+    run_alone("trouble_job.py", folder)
+    codes = json.loads((folder / "codes.json").read_text())
+    assert len(codes) == 5
+    return {
+        kind: {
+            "codes": pair,
+            "outputs": [(folder / kind / f"output{rank}.txt").read_text() for rank in (0, 1)],
+            "folder": folder / kind,
+        }
+        for kind, pair in codes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("hangs", "nothing has moved for 9 s: rank 1 stands still in batch 3 (forward), and the others wait"),
+        ("is stopped", "rank 1 has given no sign of life for"),
+        ("fails", "sslam: rank 0 ends; rank 1 failed: the disk of rank 1 is on fire"),
+    ],
+)
+def test_all_end_and_say_which_rank(kind, told, jobs):
+    job = jobs[kind]
+    assert all(code not in (0, None) for code in job["codes"]), job
+    assert told in job["outputs"][0], job["outputs"][0][-2000:]
+    assert "rank 1" in job["outputs"][0]
+
+
+def test_a_killed_rank_ends_the_others(jobs):
+    codes = jobs["is killed"]["codes"]
+    assert codes[1] == -9
+    assert codes[0] not in (0, None)
+
+
+def test_an_update_that_one_rank_loses_is_skipped_by_all(jobs):
+    job = jobs["loses a loss"]
+    assert job["codes"] == [0, 0], job["outputs"]
+    ranks = [torch.load(job["folder"] / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert [(rank["updates"], rank["step"]) for rank in ranks] == [(5, 6), (5, 6)]
+    assert all(torch.equal(ranks[1]["state"][name], value) for name, value in ranks[0]["state"].items())
+    assert all(value.isfinite().all() for value in ranks[0]["state"].values())
+    listed = [_rows(job["folder"] / f"not_finite_clips{rank}.csv") for rank in ("", "_rank1")]
+    assert [[row["update"] for row in rows] for rows in listed] == [["3", "3"], ["3", "3"]]
+    assert not {row["clip"] for row in listed[0]} & {row["clip"] for row in listed[1]}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sslam_lightning.data.inspection import Standards, inspect
+from sslam_lightning.data.manifest import read_labelled, read_manifest
+from sslam_lightning.data.recordings import make_recordings
+from sslam_lightning.data.rejected import Rejected
+from sslam_lightning.data.scan import list_folder, listing_of, write_manifest
+
+Write = Callable[..., Path]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file, delimiter="," if path.suffix == ".csv" else "\t"))
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, write_sound: Write) -> Path:
+    """A folder with two good files and one of every kind of bad one."""
+    write_sound("in/good.wav", seconds=0.5)
+    write_sound("in/deep/er/good.ogg", seconds=0.5, rate_hz=44100)
+    folder = tmp_path / "in"
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("no sound here\n")
+    (folder / "notes.txt").write_text("not audio")
+    (folder / "cut.wav").write_bytes((folder / "good.wav").read_bytes()[:4000])
+    (folder / "cut.ogg").write_bytes((folder / "deep/er/good.ogg").read_bytes()[:-100])
+    noise = np.random.default_rng(0).standard_normal(16000) / 10
+    soundfile.write(folder / "whole.flac", noise, 16000)
+    (folder / "cut.flac").write_bytes((folder / "whole.flac").read_bytes()[:9000])
+    (folder / "whole.flac").unlink()
+    soundfile.write(folder / "silent.wav", np.zeros(8000), 16000)
+    soundfile.write(folder / "faint.wav", np.full(8000, 1e-5, dtype=np.float32), 16000, subtype="FLOAT")
+    soundfile.write(folder / "nan.wav", np.array([0.1] * 8000 + [np.nan], dtype=np.float32), 16000, subtype="FLOAT")
+    soundfile.write(folder / "one.wav", np.array([0.5]), 16000)
+    soundfile.write(folder / "none.wav", np.zeros(0), 16000)
+    return folder
+
+
+def test_bad_files_are_listed_with_their_reasons_and_good_ones_measured(damaged: Path, tmp_path: Path) -> None:
+    listing, others = list_folder(str(damaged))
+    assert others == {".txt": 1}
+    scanned = write_manifest(listing, str(tmp_path / "m.tsv"), Standards())
+    assert rows(tmp_path / "m.tsv") == [
+        {"path": "in/deep/er/good.ogg", "seconds": "0.5", "sample_rate_hz": "44100", "channels": "1", "frames": "22050"},
+        {"path": "in/good.wav", "seconds": "0.5", "sample_rate_hz": "16000", "channels": "1", "frames": "8000"},
+    ]
+    reasons = {row["path"]: row["reason"] for row in rows(tmp_path / "m.rejected.tsv")}
+    beginnings = {
+        "in/empty.wav": "empty file",
+        "in/text.wav": "not readable as audio: ",
+        "in/cut.wav": f"truncated: {44 + 16000 - 4000} bytes are missing",
+        "in/cut.ogg": "truncated: 100 bytes are missing",
+        "in/silent.wav": "silent: all samples are 0",
+        "in/faint.wav": "silent: -100 dB at its peak",
+        "in/nan.wav": "holds samples that are NaN or infinite",
+        "in/one.wav": "too short: 6.3e-05 s, less than 0.1 s",
+        "in/none.wav": "holds no samples",
+    }
+    assert reasons.keys() == beginnings.keys() | {"in/cut.flac"}
+    for path, beginning in beginnings.items():
+        assert reasons[path].startswith(beginning), path
+    assert "truncated" in reasons["in/cut.flac"] or "not readable" in reasons["in/cut.flac"]
+    assert (scanned.num_good, scanned.num_seconds, scanned.reasons.total()) == (2, 1.0, 10)
+    assert len(read_manifest(tmp_path / "m.tsv")) == 2
+    assert not list(tmp_path.glob("*.journal"))
+
+
+def test_processes_give_the_same_manifest(damaged: Path, tmp_path: Path) -> None:
+    listing, _ = list_folder(str(damaged))
+    for workers in (0, 2):
+        write_manifest(listing, str(tmp_path / f"{workers}.tsv"), Standards(), workers)
+    for suffix in (".tsv", ".rejected.tsv"):
+        assert (tmp_path / f"0{suffix}").read_bytes() == (tmp_path / f"2{suffix}").read_bytes()
+
+
+def test_an_interrupted_scan_goes_on(damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing, _ = list_folder(str(damaged))
+    write_manifest(listing, str(tmp_path / "whole.tsv"), Standards())
+    looked: list[str] = []
+
+    def stop_at_sixth(root: str, name: str, *rest: object) -> object:
+        looked.append(name)
+        if len(looked) == 6:
+            raise KeyboardInterrupt
+        return inspect(root, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("sslam_lightning.data.scan.inspect", stop_at_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        write_manifest(listing, str(tmp_path / "m.tsv"), Standards())
+    assert not (tmp_path / "m.tsv").exists()
+    with (tmp_path / "m.tsv.journal").open("a") as journal:
+        journal.write('["good.wav", 0.')  # killed while it wrote
+    with pytest.raises(FileExistsError, match=r"m\.tsv\.journal is of other files or settings"):
+        write_manifest(listing, str(tmp_path / "m.tsv"), Standards(min_seconds=1.0))
+    assert write_manifest(listing, str(tmp_path / "m.tsv"), Standards()).num_resumed == 5
+    assert looked[6:] == list(listing.names)[5:]
+    for suffix in (".tsv", ".rejected.tsv"):
+        assert (tmp_path / f"m{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_nothing_is_overwritten(damaged: Path, tmp_path: Path) -> None:
+    listing, _ = list_folder(str(damaged))
+    (tmp_path / "m.tsv").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"m\.tsv exists already"):
+        write_manifest(listing, str(tmp_path / "m.tsv"), Standards())
+    assert (tmp_path / "m.tsv").read_text() == "mine"
+    with pytest.raises(ValueError, match=r"a manifest is a \.tsv or a \.csv, got .*m\.json"):
+        write_manifest(listing, str(tmp_path / "m.json"), Standards())
+
+
+def test_nothing_good(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(FileNotFoundError, match="no audio files under"):
+        list_folder(str(tmp_path / "in"))
+    with pytest.raises(FileNotFoundError, match=r"folder .*nowhere does not exist"):
+        list_folder(str(tmp_path / "nowhere"))
+    (tmp_path / "in" / "a.wav").touch()
+    with pytest.raises(ValueError, match=r"none of the 1 files is good.*m\.rejected\.tsv says why"):
+        write_manifest(list_folder(str(tmp_path / "in"))[0], str(tmp_path / "m.tsv"), Standards())
+    assert rows(tmp_path / "m.rejected.tsv") == [{"path": "in/a.wav", "reason": "empty file"}]
+
+
+NAMES = [
+    "a b.wav",
+    'it\'s "quoted".wav',
+    "Vögel/🐦.wav",
+    "tab\there.wav",
+    "new\nline.wav",
+    "semi;colon, comma.wav",
+    "\udcff.wav",
+]
+
+
+@pytest.mark.parametrize("extension", [".tsv", ".csv"])
+def test_names_of_any_kind_come_back(tmp_path: Path, write_sound: Write, extension: str) -> None:
+    write_sound("plain.wav", seconds=0.2)
+    for name in NAMES:
+        target = tmp_path / "in" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(tmp_path / "plain.wav", target)
+    listing = list_folder(str(tmp_path / "in"))[0]
+    classes = [[0, 1]] * len(NAMES)
+    labelled = listing_of(make_recordings(listing.root, listing.names, classes, ["Bee, buzzing", 'The "other"']))
+    manifest = tmp_path / f"m{extension}"
+    write_manifest(labelled, str(manifest), Standards())
+    recordings = read_labelled(manifest)
+    assert sorted(recordings.names) == sorted(f"in/{name}" for name in NAMES)
+    assert recordings.class_names == ("Bee, buzzing", 'The "other"')
+    for index in range(len(NAMES)):
+        assert recordings.read(index)[1] == 16000
+        assert recordings.classes(index) == [0, 1]
+
+
+def test_links_that_lead_in_circles(tmp_path: Path, write_sound: Write) -> None:
+    write_sound("in/a/x.wav")
+    (tmp_path / "in" / "a" / "up").symlink_to(tmp_path / "in")
+    assert list(list_folder(str(tmp_path / "in"))[0].names) == ["a/x.wav"]
+
+
+def test_a_manifest_elsewhere_names_files_in_full(tmp_path: Path, write_sound: Write) -> None:
+    path = write_sound("in/x.wav", seconds=0.2)
+    write_manifest(list_folder(str(tmp_path / "in"))[0], str(tmp_path / "else" / "m.csv"), Standards())
+    assert rows(tmp_path / "else" / "m.csv")[0]["path"] == str(path)
+
+
+def die(root: str, name: str, *rest: object) -> object:
+    if name == "b.wav":
+        os._exit(139)  # as a decoder that crashes ends its process
+    return inspect(root, name, *rest)  # type: ignore[arg-type]
+
+
+def test_a_file_that_crashes_the_decoder_is_listed(
+    tmp_path: Path, write_sound: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        write_sound(f"in/{name}.wav", seconds=0.2)
+    monkeypatch.setattr("sslam_lightning.data.scan.inspect", die)
+    write_manifest(list_folder(str(tmp_path / "in"))[0], str(tmp_path / "m.tsv"), Standards(), workers=1)
+    assert [row["path"] for row in rows(tmp_path / "m.tsv")] == ["in/a.wav", "in/c.wav"]
+    assert rows(tmp_path / "m.rejected.tsv") == [{"path": "in/b.wav", "reason": "crashed the decoder"}]
+
+
+def test_absent_files_of_a_manifest(tmp_path: Path) -> None:
+    assert inspect(str(tmp_path), "gone.wav", "", Standards()) == Rejected("gone.wav", "no such file")

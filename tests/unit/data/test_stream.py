@@ -1,0 +1,122 @@
+"""Recordings by blocks are the recordings as a whole."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torchaudio.functional import resample as torchaudio_resample
+
+from sslam_lightning.data import stream
+from sslam_lightning.data.audio import UnreadableAudio, read_audio, resample
+from sslam_lightning.data.stream import resample_rows, stream_audio, streaming_resampler
+
+RATES = [8000, 11025, 22050, 32000, 44100, 48000, 96000]
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)) * 0.2
+
+
+@pytest.mark.parametrize("rate_hz", RATES)
+@pytest.mark.parametrize("block", [777, 100_000])
+def test_resampling_by_blocks_is_torchaudios_of_the_whole(rate_hz: int, block: int) -> None:
+    whole = noise(1, 2 * rate_hz + 17)
+    converter = streaming_resampler(rate_hz, 16000)
+    parts = [converter.push(part) for part in whole.split(block, dim=1)]
+    torch.testing.assert_close(
+        torch.cat([*parts, converter.finish()], dim=1), torchaudio_resample(whole, rate_hz, 16000), atol=1e-6, rtol=0
+    )
+
+
+def test_a_rate_without_a_large_divisor_takes_the_narrow_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = torchaudio_resample(noise(2, 3001).double(), 997, 1000)
+    monkeypatch.setattr(stream, "_MAX_DENSE_KERNEL", 0)
+    torch.testing.assert_close(resample_rows(noise(2, 3001), 997, 1000).double(), dense, atol=1e-5, rtol=0)
+    # 44099 and 16000 have no divisor in common: the full table of filters would take 2.8 GB.
+    monkeypatch.undo()
+    tone = torch.sin(2 * torch.pi * 440 * torch.arange(44099) / 44099)[None]
+    expected = torch.sin(2 * torch.pi * 440 * torch.arange(16000) / 16000)[None]
+    torch.testing.assert_close(
+        resample_rows(tone, 44099, 16000)[:, 50:-50], expected[:, 50:-50], atol=2e-3, rtol=0
+    )  # the filter's own ripple
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_soxr_by_blocks_is_soxr_of_the_whole(rows: int) -> None:
+    pytest.importorskip("soxr")
+    whole = noise(rows, 50_000)
+    converter = streaming_resampler(44100, 16000, "soxr")
+    parts = [converter.push(part) for part in whole.split(7000, dim=1)]
+    joined = torch.cat([*parts, converter.finish()], dim=1)
+    expected = torch.stack([resample(row, 44100, 16000, "soxr") for row in whole])
+    torch.testing.assert_close(joined, expected, atol=1e-5, rtol=0)
+
+
+def test_equal_rates_change_nothing() -> None:
+    assert torch.equal(resample_rows(noise(2, 100), 16000, 16000), noise(2, 100))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_file_by_blocks_is_the_whole_file(tmp_path: Path, name: str, channels: int) -> None:
+    path = tmp_path / name
+    soundfile.write(path, noise(60_000, channels).numpy(), 44100)
+    waveform, rate_hz = read_audio(path)
+    parts = list(stream_audio(path, 16000, block_seconds=0.3))
+    assert len(parts) == 6  # five blocks and the resampler's rest
+    torch.testing.assert_close(torch.cat(parts), resample(waveform, rate_hz, 16000), atol=1e-5, rtol=0)
+
+
+def test_unreadable_files_are_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("no sound")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16000, subtype="FLOAT")
+    for name, message in {
+        "text.wav": "not readable as audio (Format not recognised.)",
+        "empty.wav": "holds no samples",
+        "nan.wav": "holds samples that are NaN or infinite",
+        "none.wav": "no such file",
+        ".": "is a folder, not a file",
+    }.items():
+        with pytest.raises(UnreadableAudio) as caught:
+            list(stream_audio(tmp_path / name, 16000))
+        assert str(caught.value) == f"{tmp_path / name}: {message}"
+    with pytest.raises(ValueError, match="sample rates must be positive, got 0 Hz and 16000 Hz"):
+        streaming_resampler(0, 16000)
+
+
+def test_m4a_needs_torchcodec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    (tmp_path / "a.m4a").write_bytes(b"x")
+    with pytest.raises(
+        UnreadableAudio, match=r"a\.m4a: \.m4a needs FFmpeg and torchcodec: pip install sslam-lightning\[m4a\]"
+    ):
+        list(stream_audio(tmp_path / "a.m4a", 16000))
+
+
+def test_m4a_is_decoded_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a decoder that has torchcodec's interface: metadata and samples played in a range of seconds."""
+    whole = noise(2, 44100 * 5 // 2)
+
+    class AudioDecoder:
+        def __init__(self, path: str) -> None:
+            assert path.endswith("a.m4a")
+            self.metadata = types.SimpleNamespace(sample_rate=44100, duration_seconds_from_header=2.5)
+
+        def get_samples_played_in_range(self, start: float, stop: float) -> types.SimpleNamespace:
+            return types.SimpleNamespace(data=whole[:, round(start * 44100) : round(stop * 44100)])
+
+    decoders = types.ModuleType("torchcodec.decoders")
+    decoders.AudioDecoder = AudioDecoder
+    monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
+    (tmp_path / "a.m4a").write_bytes(b"x")
+    parts = list(stream_audio(tmp_path / "a.m4a", 16000, block_seconds=1.0))
+    expected = torchaudio_resample(whole.mean(dim=0), 44100, 16000)
+    torch.testing.assert_close(torch.cat(parts), expected, atol=1e-5, rtol=0)

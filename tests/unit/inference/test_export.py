@@ -1,0 +1,57 @@
+"""What is exported is compared before it gets its name."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from sslam_lightning.features import LogMels
+from sslam_lightning.inference import export
+from sslam_lightning.inference.graph import LogMelsGraph
+from sslam_lightning.inference.tables import MissingLibrary
+
+
+@pytest.mark.parametrize("kind", ["kaldi", "decibel"])
+@pytest.mark.parametrize("num_frames", [None, 64, 256])
+@pytest.mark.parametrize("num_samples", [2800, 10639, 16000])
+def test_log_mels_as_a_graph_are_the_log_mels(kind, num_frames, num_samples) -> None:
+    features = LogMels(num_frames=num_frames, kind=kind)
+    waveforms = 0.1 * torch.randn(3, num_samples) + 0.05
+    found = LogMelsGraph(features)(waveforms).flatten(1, 2)
+    torch.testing.assert_close(found, features(waveforms, torch.full((3,), num_samples)), atol=1e-4, rtol=0)
+
+
+def test_what_differs_is_not_written(make_model, tmp_path, monkeypatch) -> None:
+    """A model that says something else than what was exported, and the export as if it had worked."""
+    model = make_model("mean")
+    monkeypatch.setattr(torch.export, "export", lambda *args, **options: None)
+    monkeypatch.setattr(torch.export, "save", lambda program, content: content.write(b"program"))
+    offset = torch.zeros(())
+
+    def run(waveforms):
+        encoded = model.encode(waveforms, torch.full((len(waveforms),), waveforms.shape[1]), ())
+        return [encoded.tags + offset]
+
+    monkeypatch.setattr(export, "_program_runner", lambda content: run)
+    target = tmp_path / "x.pt2"
+    for wrong in (2e-4, float("nan")):
+        offset.fill_(wrong)
+        with pytest.raises(
+            ValueError, match=r"differs by .* from the original on .*, more than 0.0001: nothing is written"
+        ):
+            export.export_model(model, target, "torch-export", "classifier")
+        assert not list(tmp_path.iterdir())
+    offset.fill_(5e-5)
+    comparisons = export.export_model(model, target, "torch-export", "classifier")
+    assert target.read_bytes() == b"program"
+    assert {(c.batch, round(c.seconds, 2)) for c in comparisons} >= {(1, 0.2), (3, 1.0)}
+    with pytest.raises(FileExistsError, match=r"x\.pt2 exists already"):
+        export.export_model(model, target, "torch-export", "classifier")
+
+
+def test_onnx_needs_its_libraries(make_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingLibrary, match=r"ONNX needs onnxruntime: pip install sslam-lightning\[export\]"):
+        export.export_model(make_model(), tmp_path / "x.onnx", "onnx", "encoder")

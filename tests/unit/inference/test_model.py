@@ -1,0 +1,211 @@
+"""One module for sound of any rate, length and number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchaudio.functional import resample
+
+from sslam_lightning.features import LogMels
+from sslam_lightning.inference import AudioModel
+from sslam_lightning.inference.model import check_layer
+from sslam_lightning.models import Encoder, EncoderConfig
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.1
+
+
+POOLINGS = [None, "clip_token", "mean", "linear_softmax"]
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_result_does_not_depend_on_the_batch_or_its_padding(make_model, pooling) -> None:
+    model = make_model(pooling, padding="masked")
+    lengths = torch.tensor([2800, 16000, 9000, 30000, 12345])
+    clips = [noise(int(length), seed=row) for row, length in enumerate(lengths)]
+    batch = torch.full((5, 40000), 7.0)  # what lies behind an end is anything
+    for row, clip in zip(batch, clips, strict=True):
+        row[: len(clip)] = clip
+    together = model.encode(batch, lengths)
+    for row, clip in enumerate(clips):
+        alone = model.encode(clip[None], lengths[row : row + 1])
+        count = int(alone.num_frames[0])
+        assert together.num_frames[row] == count
+        torch.testing.assert_close(together.clip[row], alone.clip[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.frames[row, :count], alone.frames[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.patches[row, :count], alone.patches[0], atol=1e-5, rtol=0)
+        if pooling:
+            torch.testing.assert_close(together.tags[row], alone.tags[0], atol=1e-5, rtol=0)
+    # and the test could fail: without the mask, padding is heard
+    seen = model.encoder(model.any_length_features(batch, lengths))
+    assert (seen.clip[0] - together.clip[0]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("pooling", POOLINGS[1:])
+def test_tags_are_those_of_the_recorded_pipeline(make_model, pooling) -> None:
+    """Padded to the trained length before normalisation, the padding seen: the default where there is a head."""
+    model = make_model(pooling)
+    assert model.padding == "trained"
+    waveform = noise(6000)
+    log_mels = LogMels(num_frames=64)(waveform[None], torch.tensor([6000]))
+    expected = model.head(model.encoder(log_mels)).sigmoid()[0]
+    found = model(waveform, 16000)
+    torch.testing.assert_close(found.tags, expected, atol=1e-6, rtol=0)
+    assert len(found.frames) == 3  # 36 frames of 10 ms: the padding's patches are left out
+    masked = make_model(pooling, padding="masked")(waveform, 16000)
+    assert (masked.tags - expected).abs().max() > 1e-3
+    single_label = make_model(pooling, multi_label=False)(waveform, 16000)
+    torch.testing.assert_close(single_label.tags, model.head(model.encoder(log_mels)).softmax(dim=1)[0], atol=1e-6, rtol=0)
+
+
+def test_embeddings_are_the_encoders(make_model) -> None:
+    model = make_model()
+    waveform = noise(16000)
+    found = model(waveform, 16000)
+    encoded = model.encoder(LogMels(num_frames=112)(waveform[None], torch.tensor([16000])))  # 98 frames, 7 patches
+    patches = encoded.tokens[0].view(7, 8, 16)
+    torch.testing.assert_close(found.clip, encoded.clip[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.patches, patches, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.frames, patches.mean(dim=1), atol=1e-6, rtol=0)
+    assert found.tags is None
+    assert found.clip.dtype == torch.float32
+
+
+def test_layers(make_model) -> None:
+    waveform = noise(2, 16000)
+    every = make_model(layer="all")(waveform, 16000)
+    assert every.clip.shape == (2, 2, 16)
+    assert every.frames.shape == (2, 7, 2, 16)
+    assert every.patches.shape == (2, 7, 8, 2, 16)
+    for number, layer in ((0, 1), (1, 2), (1, -1), (0, -2)):
+        one = make_model(layer=layer)(waveform, 16000)
+        torch.testing.assert_close(one.clip, every.clip[:, number])
+        torch.testing.assert_close(one.patches, every.patches[..., number, :])
+    mean = make_model(layer="mean")(waveform, 16000)
+    torch.testing.assert_close(mean.frames, every.frames.mean(dim=2))
+    # tags come from the last block whatever is embedded
+    assert torch.equal(make_model("mean", layer=1)(waveform, 16000).tags, make_model("mean")(waveform, 16000).tags)
+    for wrong in (0, 3, -3, "last"):
+        with pytest.raises(ValueError, match=f"layer must be 1 to 2, -2 to -1, mean or all, got {wrong!r}"):
+            check_layer(wrong, 2)
+
+
+def test_layers_of_a_pre_norm_encoder_end_behind_its_output_norm() -> None:
+    encoder = Encoder(EncoderConfig(dim=16, depth=2, num_heads=2, norm_order="pre", prenet_depth=1)).eval()
+    encoder.output_norm.weight.data.uniform_(0.5, 2)
+    waveform = noise(1, 12000)
+    encoded = encoder(LogMels(num_frames=80)(waveform, torch.tensor([12000])))
+    torch.testing.assert_close(AudioModel(encoder)(waveform, 16000).clip, encoded.clip, atol=1e-6, rtol=0)
+
+
+def test_any_rate_and_any_channels(make_model) -> None:
+    model = make_model()
+    stereo = noise(2, 44100)
+    expected = model(resample(stereo.mean(dim=0), 44100, 16000), 16000)
+    found = model(stereo[None], 44100)
+    torch.testing.assert_close(found.frames[0], expected.frames, atol=1e-4, rtol=0)
+    assert found.clip.shape == (1, 16)
+    rows = model(torch.stack([stereo.mean(dim=0), stereo[0]]), 44100)
+    torch.testing.assert_close(rows.frames[0], expected.frames, atol=1e-4, rtol=0)
+    for wrong in (torch.zeros(0), torch.zeros(1, 1, 1, 5), torch.tensor(1.0)):
+        with pytest.raises(
+            ValueError, match=r"a waveform is \(samples,\), \(rows, samples\) or \(rows, channels, samples\)"
+        ):
+            model(wrong, 16000)
+
+
+def test_sound_shorter_than_a_patch_is_followed_by_silence(make_model) -> None:
+    model = make_model()
+    found = model(noise(10), 16000)
+    assert found.frames.shape == (1, 16)
+    torch.testing.assert_close(found.clip, model(torch.cat([noise(10), torch.zeros(2790)]), 16000).clip)
+
+
+def test_times_are_the_middles_of_frames(make_model) -> None:
+    times = make_model()(noise(32000), 16000).times_seconds
+    # a frame of 16 windows of 25 ms, one every 10 ms: from 0 to 175 ms
+    torch.testing.assert_close(times, 0.0875 + 0.16 * torch.arange(13, dtype=torch.float64))
+
+
+def test_two_minutes_are_one_pass(make_model) -> None:
+    model = make_model()
+    waveform = noise(120 * 16000)
+    found = model(waveform, 16000)
+    alone = model.encode(waveform[None], torch.tensor([len(waveform)]))
+    assert len(found.frames) == 750
+    torch.testing.assert_close(found.frames, alone.frames[0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("seconds", [120.4, 150.0, 260.01])
+def test_longer_sound_has_every_frame_once(make_model, seconds) -> None:
+    """Blocks that do not mix tokens, and no positions: then a frame depends on its own sound alone."""
+    model = make_model()
+    for block in model.encoder.blocks:
+        block.attn.proj.weight.data.zero_()
+    model.encoder.front_end._positions = torch.zeros(6000, 16)
+    waveform = noise(round(seconds * 16000))
+    found = model(waveform, 16000)
+    num_frames = -(-((len(waveform) - 400) // 160 + 1) // 16)
+    assert len(found.frames) == len(found.times_seconds) == num_frames
+    model.encoder.front_end._positions = torch.zeros(num_frames * 8, 16)
+    whole = model.encode(waveform[None], torch.tensor([len(waveform)]))
+    torch.testing.assert_close(found.frames, whole.frames[0], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("with_positions", [False, True])
+def test_windows_join_without_a_seam(make_model, with_positions) -> None:
+    """Blocks that mix all tokens, on a steady sound: frames at a join differ no more than others.
+
+    Where nothing but position tells frames of one pass from those of windows, windows without positions agree with it.
+    """
+    model = make_model()
+    if not with_positions:
+        model.encoder.front_end._positions = torch.zeros(1000, 16)
+    waveform = noise(20 * 16000)
+    one_pass = model.encode(waveform[None], torch.tensor([len(waveform)])).frames[0]
+    model.windows = lambda: type(model).windows(model, 8.0, 2.0)
+    joined = model(waveform, 16000).frames
+    assert joined.shape == one_pass.shape
+    similarity = torch.cosine_similarity(joined, one_pass, dim=1)
+    assert similarity.min() > (0.8 if with_positions else 0.995)
+    steps = (joined[1:] - joined[:-1]).norm(dim=1)
+    assert all(steps[start - 2 : start + 14].mean() < 1.2 * steps.mean() for start in (38, 76)), "windows start there"
+    # what only one window sees is what that window says
+    first = model.encode(waveform[None, : 400 + 799 * 160], torch.tensor([128240]))
+    torch.testing.assert_close(joined[:38], first.frames[0, :38])
+
+
+def test_windows_of_a_classifier_are_the_trained_length(make_model) -> None:
+    model = make_model("mean")
+    assert model.windows() == (64, 16)
+    assert model.windows(0.32, 0.0) == (32, 0)
+    with pytest.raises(ValueError, match=r"with padding as trained a window has at most 0.64 s, got 1 s"):
+        model.windows(1.0)
+    found = model(noise(16000), 16000)  # 98 frames: 0-64, 48-98
+    features = LogMels(num_frames=64)
+    spans = [(0, 400 + 63 * 160), (48 * 160, 16000)]
+    parts = [noise(16000)[None, start:stop] for start, stop in spans]
+    tags = [model.head(model.encoder(features(part, torch.tensor([part.shape[1]])))).sigmoid()[0] for part in parts]
+    torch.testing.assert_close(found.tags, (4 * tags[0] + 4 * tags[1]) / 8, atol=1e-5, rtol=0)
+    assert len(found.frames) == 7
+
+
+def test_bfloat16_is_close_and_comes_out_as_float32(make_model) -> None:
+    exact, rough = (make_model("mean", bf16=bf16)(noise(16000), 16000) for bf16 in (False, True))
+    assert rough.frames.dtype == rough.tags.dtype == torch.float32
+    assert 0 < (rough.frames - exact.frames).abs().max() < 0.1
+
+
+def test_what_does_not_fit_is_refused(make_model) -> None:
+    with pytest.raises(ValueError, match="padding must be one of masked, trained, got 'none'"):
+        make_model(padding="none")
+    encoder = Encoder(EncoderConfig(dim=16, depth=1, num_heads=2))
+    with pytest.raises(ValueError, match="the encoder expects 128 mels in patches of 16 frames, the features have 64 mels"):
+        AudioModel(encoder, features=LogMels(num_mels=64))
+
+
+def test_results_can_be_trained_on(make_model) -> None:
+    probe = torch.nn.Linear(16, 2)
+    probe(make_model()(noise(16000), 16000).clip).sum().backward()
+    assert probe.weight.grad is not None

@@ -1,0 +1,44 @@
+"""Which recordings are meant."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from sslam_lightning.inference.sources import find_sources
+
+
+def names(*inputs: object, standard_input: bytes = b"") -> list[str]:
+    with find_sources([str(name) for name in inputs], io.BytesIO(standard_input)) as sources:
+        return [source.name for source in sources]
+
+
+def test_folders_are_searched_and_files_taken_as_they_are(tmp_path: Path) -> None:
+    for name in ("b/2.wav", "b/1.FLAC", "b/c/3.mp3", "b/notes.txt", "b/._hidden.wav", "odd.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = names(tmp_path / "odd.bin", tmp_path / "b", tmp_path / "b/2.wav")
+    assert [Path(name).relative_to(tmp_path).as_posix() for name in found] == [
+        "odd.bin",
+        "b/1.FLAC",
+        "b/2.wav",
+        "b/c/3.mp3",
+    ]
+
+
+def test_standard_input_is_kept_while_it_is_needed() -> None:
+    with find_sources(["-"], io.BytesIO(b"sound")) as ((name, path),):
+        assert name == "-"
+        assert path.read_bytes() == b"sound"
+    assert not path.exists()
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.wav: no such file or folder"):
+        names(tmp_path / "none.wav")
+    with pytest.raises(ValueError, match=r"no audio in this folder \(looked for \.3gp, \.aac"):
+        names(tmp_path)
+    with pytest.raises(ValueError, match="nothing came on standard input"):
+        names("-")
