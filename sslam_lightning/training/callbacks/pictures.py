@@ -38,10 +38,10 @@ class Pictures(pl.Callback):
         """
         if stage == "fit" and not hasattr(pl_module, "teacher"):
             raise ValueError("Pictures are of pre-training: leave the callback out of fine-tuning")
-        if stage == "fit" and (pl_module.features is None or not _has_patches(pl_module.student.config)):
-            raise ValueError("Pictures are of log-mel patches and a clip token, which this encoder lacks: leave them out")
         if stage == "fit" and pl_module.is_sharded:
             raise ValueError("Pictures are drawn by rank 0 alone, which with FSDP holds no whole weights: leave them out")
+        if stage == "fit" and (pl_module.features is None or not _has_patches(pl_module.student.config)):
+            raise ValueError("Pictures are of log-mel patches and a clip token, which this encoder lacks: leave them out")
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draw, if it is time and a clip is left in the batch."""

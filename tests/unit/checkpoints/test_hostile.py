@@ -332,7 +332,7 @@ def described(**settings: Any) -> Callable[[dict[str, Any]], Any]:
         (spoilt(PROJECTION, torch.zeros(10**9, 1, 0, 0)), "patch_size must be at least 1, got 0"),
         (
             spoilt(PROJECTION, torch.zeros(4000, 1, 4, 4)),
-            "proj.weight has shape (4000, 1, 4, 4), the model expects (16, 1, 4, 4)",
+            "has shape (4000, 1, 4, 4), the model expects (16, 1, 4, 4)",
         ),
         (spoilt(POSITIONS, torch.zeros(1, 16, 16)), "not the fixed sine-cosine table"),
         (spoilt("blocks.999999999.norm1.bias", torch.zeros(16)), "teacher has 2 blocks, its configuration says 3"),

@@ -108,7 +108,5 @@ def test_a_front_end_that_is_not_known_is_not_imported(tmp_path) -> None:
     state = {f"student.{name}": value for name, value in Encoder(ENCODER).state_dict().items()}
     checkpoint = {"pytorch-lightning_version": "2", "state_dict": state, "hyper_parameters": {"encoder": encoder}}
     torch.save(checkpoint, tmp_path / "a.ckpt")
-    with pytest.raises(
-        ValueError, match=r"hyper_parameters.encoder.front_end: 'os.system' is not among .*SpectrogramTokens"
-    ):
+    with pytest.raises(ValueError, match=r"encoder.front_end: 'os.system' is not among .*SpectrogramTokens"):
         read_weights(tmp_path / "a.ckpt")
