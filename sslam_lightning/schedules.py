@@ -23,3 +23,10 @@ def warmup_cosine(update: int, peak: float, floor: float, warmup_updates: int, m
     num_updates = max(1, max_updates - warmup_updates)
     done = min(update - warmup_updates, num_updates)
     return floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * done / num_updates))
+
+
+def warmup_linear(update: int, peak: float, floor: float, warmup_updates: int, max_updates: int) -> float:
+    """As :func:`warmup_cosine`, with a straight line down to ``floor`` (fairseq's ``polynomial_decay``)."""
+    if update < warmup_updates:
+        return floor + (peak - floor) * update / warmup_updates
+    return linear_anneal(update - warmup_updates, peak, floor, max(1, max_updates - warmup_updates))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 
 class Grid(NamedTuple):
-    """Extent of a field of patches. Patches are numbered time-major: ``index = time * mel + mel_index``."""
+    """Extent of a field of patches. Patches are numbered time-major: ``index = time * mel + mel_index``.
+
+    Tokens in one line (of a waveform, of a text) are a field with ``mel`` = 1; the rows of an image stand for time.
+    """
 
     time: int
     mel: int
@@ -44,6 +47,30 @@ class Batch(NamedTuple):
     broken: tuple[tuple[str, str], ...] = ()  # (name, reason) of the clips that were left out of this batch
 
 
+class ImageBatch(NamedTuple):
+    """Images of one step, all of one size."""
+
+    images: Float[Tensor, "batch channels rows columns"]
+    labels: Float[Tensor, "batch classes"]
+    index: Int[Tensor, "batch"]  # type: ignore[assignment]
+    names: tuple[str, ...]
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+class TextBatch(NamedTuple):
+    """Pieces of text of one step, filled up with the padding token behind their own end."""
+
+    tokens: Int[Tensor, "batch tokens"]
+    num_tokens: Int[Tensor, "batch"]  # written tokens of each row
+    labels: Float[Tensor, "batch classes"]
+    index: Int[Tensor, "batch"]  # type: ignore[assignment]
+    names: tuple[str, ...]
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+AnyBatch = Batch | ImageBatch | TextBatch
+
+
 class Mask(NamedTuple):
     """Which tokens of each row the student does not see. Every row hides the same number of tokens."""
 
@@ -56,12 +83,22 @@ class Mixture(NamedTuple):
     """Clips as the student meets them: the clean ones, and behind them (stage 2) their mixtures.
 
     ``partner[i]`` is the clip that was mixed into clip i, ``shared_columns[i]`` the columns of patches (ascending) in
-    which the mixture holds both sounds. Both are None where nothing is mixed.
+    which the mixture holds both sounds. Both are None where nothing is mixed. ``padding`` is True for tokens behind a
+    clip's end; None where there are none.
     """
 
-    log_mels: Float[Tensor, "clips frames mels"]
+    clips: Shaped[Tensor, "clips *shape"]  # log-mels, or what another front-end reads
     partner: Int[Tensor, "batch"] | None = None
     shared_columns: Int[Tensor, "batch columns"] | None = None
+    padding: Bool[Tensor, "clips tokens"] | None = None
+
+
+class Seen(NamedTuple):
+    """A choice of a clip's embedded tokens, and what the blocks have to know about them."""
+
+    tokens: Float[Tensor, "rows kept dim"]
+    padding: Bool[Tensor, "rows kept"] | None = None  # not to be attended to
+    bias: Float[Tensor, "biases heads kept kept"] | None = None  # adds to attention scores; one for all rows or one each
 
 
 class Guesses(NamedTuple):

@@ -16,6 +16,8 @@ from sslam_lightning.benchmarks.memory import (
     step_memory,
 )
 from sslam_lightning.benchmarks.operations import StepOperations, encoder_operations, step_operations
+from sslam_lightning.features import LogMels
+from sslam_lightning.models import ConvDecoder, DecoderConfig
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Grid
 
@@ -36,6 +38,23 @@ class Placement(NamedTuple):
     arithmetic: Arithmetic
     devices: int = 1
     sharded: bool = False
+
+
+def features_of(module: nn.Module) -> LogMels:
+    """The log-mels of a module whose steps can be planned.
+
+    Raises:
+        ValueError: if it has another front-end or decoder than those that are counted here.
+    """
+    if isinstance(module, PretrainModule) and isinstance(module.decoder, ConvDecoder):
+        config = module.student.config
+    elif isinstance(module, FinetuneModule):
+        config = module.encoder.config
+    else:
+        raise ValueError("steps are counted for convolutional decoders and heads, this configuration has another decoder")
+    if config.front_end is not None or module.features is None:
+        raise ValueError("steps are counted for log-mel patches, this configuration has another encoder.front_end")
+    return module.features
 
 
 def plan_step(module: PretrainModule | FinetuneModule, batch_size: int, num_frames: int, placement: Placement) -> StepPlan:
@@ -81,6 +100,7 @@ def _pretraining(
     module: PretrainModule, batch_size: int, num_frames: int, arithmetic: Arithmetic
 ) -> tuple[StepShapes, StepOperations, float]:
     encoder, decoder = module.student.config, module.decoder.config
+    assert isinstance(decoder, DecoderConfig), "others have been refused"
     grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
     hidden = module.masking.num_hidden(grid)
     seen = batch_size * (2 if module.mixing else 1)

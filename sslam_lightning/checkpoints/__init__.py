@@ -4,6 +4,7 @@ from sslam_lightning.checkpoints.convert import Converted, convert
 from sslam_lightning.checkpoints.fairseq import from_fairseq
 from sslam_lightning.checkpoints.hub import push_to_hub
 from sslam_lightning.checkpoints.load import load_classifier, load_encoder
+from sslam_lightning.checkpoints.mae_ast import from_mae_ast
 from sslam_lightning.checkpoints.newest import Newest, newest_whole_checkpoint
 from sslam_lightning.checkpoints.read import check_source, read_weights
 from sslam_lightning.checkpoints.resume import check_resumable
@@ -19,6 +20,7 @@ __all__ = [
     "check_source",
     "convert",
     "from_fairseq",
+    "from_mae_ast",
     "load_classifier",
     "load_encoder",
     "load_strictly",

@@ -17,6 +17,12 @@ def model_card(weights: Weights, load_from: str) -> str:
     parts = [name for name in ("teacher", "decoder", "reconstruction", "head") if getattr(weights, name)]
     parameters = sum(tensor.numel() for tensor in weights.student.values())
     pipeline = "audio-classification" if weights.head else "feature-extraction"
+    patches = f"patches of {config.patch_size} x {config.patch_size}"
+    takes = f"log_mels)  # (batch, frames, {config.num_mels}), frames a multiple of {config.patch_size}"
+    reads = "vision transformer on log-mel patches"
+    if config.front_end is not None:
+        front_end = type(config.front_end).__name__.removesuffix("Config")
+        patches, takes, reads = f"front-end {front_end}", "clips)", "transformer on the tokens of its front-end"
     lines = [
         "---",
         "library_name: sslam-lightning",
@@ -26,15 +32,15 @@ def model_card(weights: Weights, load_from: str) -> str:
         "",
         f"# Audio {kind}",
         "",
-        f"A vision transformer on log-mel patches, of the SSLAM and EAT family: {config.depth} blocks of "
-        f"width {config.dim}, {config.num_heads} heads, patches of {config.patch_size} x {config.patch_size}, "
+        f"A {reads}, of the SSLAM and EAT family: {config.depth} blocks of "
+        f"width {config.dim}, {config.num_heads} heads, {patches}, "
         f"{parameters / 1e6:.1f} million parameters.",
         "",
         "```python",
         "import sslam_lightning",
         "",
         f'{kind} = sslam_lightning.load_{kind}("{load_from}")',
-        f"output = {kind}(log_mels)  # (batch, frames, {config.num_mels}), frames a multiple of {config.patch_size}",
+        f"output = {kind}({takes}",
         "```",
         "",
         f"- Parts: {', '.join(['student', *parts])}",

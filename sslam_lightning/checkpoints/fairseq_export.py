@@ -8,8 +8,9 @@ from sslam_lightning.checkpoints.fairseq import POOLING, RULES, WRAPPER
 from sslam_lightning.checkpoints.names import to_theirs
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, write_description
 from sslam_lightning.checkpoints.position_table import released_table
-from sslam_lightning.checkpoints.verify import num_classes
+from sslam_lightning.checkpoints.verify import num_classes, refuse_others
 from sslam_lightning.checkpoints.weights import State, Weights
+from sslam_lightning.models import DecoderConfig, TransformerDecoderConfig
 
 _PREDICTION_MODES = {ours: theirs for theirs, ours in POOLING.items()}
 
@@ -25,15 +26,19 @@ def to_fairseq(weights: Weights) -> tuple[dict[str, Any], tuple[str, ...]]:
     """
     if weights.encoder.norm_order == "pre":
         raise ValueError(f"{weights.source}: fairseq's models have no norm_order 'pre'")
+    refuse_others(weights, "fairseq's EAT")
     frames = int((weights.features or {}).get("num_frames") or 1024)
-    left_out: list[str] = []
+    of_blocks = isinstance(weights.decoder_config, TransformerDecoderConfig)
+    left_out = [name for name in ("decoder", "reconstruction", "contrast") if of_blocks and getattr(weights, name)]
     if weights.head:
-        left_out = [name for name in ("teacher", "decoder", "reconstruction") if getattr(weights, name)]
+        left_out = [name for name in ("teacher", "decoder", "reconstruction", "contrast") if getattr(weights, name)]
         state: dict[str, Any] = {**_encoder(weights, weights.student, frames, WRAPPER)}
         state |= to_theirs(weights.head, "head", RULES)
     else:
         state = {**_encoder(weights, weights.student, frames)}
         for part in ("decoder", "reconstruction"):
+            if part in left_out:
+                continue
             state |= to_theirs(getattr(weights, part) or {}, part, RULES)
         if weights.teacher:
             state["_ema"] = _encoder(weights, weights.teacher, frames)
@@ -65,15 +70,16 @@ def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
         "fixed_positions": True,
         "target_length": frames,
     }
-    if decoder:
+    if isinstance(decoder, DecoderConfig):
         image["mask_noise_std"] = decoder.noise_std
         image["decoder"] = {
             "decoder_dim": decoder.dim,
             "decoder_groups": decoder.groups,
             "decoder_kernel": decoder.kernel_size,
             "decoder_layers": decoder.depth,
-            "decoder_residual": True,
-            "projection_layers": 1,
+            "decoder_residual": decoder.residual,
+            "projection_layers": decoder.projection_depth,
+            "input_dropout": decoder.input_dropout,
         }
     model = {
         "_name": "data2vec_multi",

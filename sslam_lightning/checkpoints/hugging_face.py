@@ -9,7 +9,7 @@ from sslam_lightning.checkpoints.names import Rule, to_ours, to_theirs
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description, write_description
 from sslam_lightning.checkpoints.position_table import mel_patches_of, released_table
 from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names, read_dataclass
-from sslam_lightning.checkpoints.verify import num_classes
+from sslam_lightning.checkpoints.verify import num_classes, refuse_others
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import EncoderConfig
 
@@ -130,7 +130,8 @@ def to_hugging_face(weights: Weights) -> tuple[dict[str, Any], State, tuple[str,
         raise ValueError(f"{weights.source}: the Hugging Face layout knows norm_order 'post', not {config.norm_order!r}")
     if config.prenet_depth:
         raise ValueError(f"{weights.source}: the Hugging Face layout has no prenet, the encoder has one")
-    left_out = [name for name in ("teacher", "decoder", "reconstruction") if getattr(weights, name)]
+    refuse_others(weights, "the Hugging Face layout")
+    left_out = [name for name in ("teacher", "decoder", "reconstruction", "contrast") if getattr(weights, name)]
     head = weights.head
     if head and weights.pooling != "clip_token":
         left_out.append(f"head (it pools by {weights.pooling}; this layout's reads the clip token)")

@@ -7,12 +7,19 @@ from typing import Any
 
 from sslam_lightning.checkpoints.own_section import Description
 from sslam_lightning.checkpoints.pickle_scan import printable
-from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_dataclass, read_features, read_state
+from sslam_lightning.checkpoints.settings import (
+    as_kind,
+    read_class_names,
+    read_dataclass,
+    read_decoder,
+    read_features,
+    read_state,
+)
 from sslam_lightning.checkpoints.weights import State, Weights
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import DecoderConfig, EncoderConfig, TransformerDecoderConfig
 from sslam_lightning.models.heads import Pooling
 
-_PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "head.")
+_PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "contrast_head.", "head.")
 _TRAINING = {
     "pytorch-lightning_version",
     "epoch",
@@ -41,7 +48,8 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
     state = read_state(checkpoint.get("state_dict") or {}, f"{source}: state_dict", max_bytes)
     settings = checkpoint.get("hyper_parameters") or {}
     student = _part(state, "student.") or _part(state, "encoder.") or {}
-    if "clip_token" not in student or not isinstance(settings, Mapping) or not isinstance(settings.get("encoder"), Mapping):
+    known = isinstance(settings, Mapping) and isinstance(settings.get("encoder"), Mapping)
+    if "blocks.0.mlp.fc1.weight" not in student or not known:
         raise ValueError(f"{source} is a Lightning checkpoint, but not of this project: it holds no encoder")
     decoder = _part(state, "decoder.")
     where = f"{source}: hyper_parameters"
@@ -50,7 +58,7 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         read_dataclass(EncoderConfig, settings["encoder"], f"{where}.encoder"),
         student,
         _part(state, "teacher.encoder."),
-        read_dataclass(DecoderConfig, settings.get("decoder") or {}, f"{where}.decoder") if decoder else None,
+        _decoder_config(decoder, settings, where) if decoder else None,
         decoder,
         _part(state, "reconstruction_head."),
         _part(state, "head."),
@@ -58,6 +66,7 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
             *(key for key in state if not key.startswith((*_PREFIXES, *_NO_WEIGHTS))),
             *(printable(str(key)) for key in checkpoint if key not in _TRAINING and not str(key).endswith("DataModule")),
         ),
+        contrast=_part(state, "contrast_head."),
     )
     return Description(
         read_features(settings.get("features"), f"{where}.features"),
@@ -70,3 +79,9 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
 
 def _part(state: State, prefix: str) -> State | None:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)} or None
+
+
+def _decoder_config(state: State, settings: Mapping[str, Any], where: str) -> DecoderConfig | TransformerDecoderConfig:
+    """MAE-AST has no other decoder than of blocks; for data2vec's module it takes the convolutional one's place."""
+    name = "transformer_decoder" if "mask_token" in state and settings.get("transformer_decoder") else "decoder"
+    return read_decoder(state, settings.get(name) or {}, f"{where}.{name}")

@@ -48,6 +48,6 @@ def _encoder(weights: Weights, part: Part) -> Encoder:
     state = weights.part(part)
     with torch.device("meta"):  # initial weights would be drawn only to be overwritten
         encoder = Encoder(weights.encoder)
-    encoder = encoder.to_empty(device="cpu")
+    encoder = encoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)  # as to_empty, but no more
     load_strictly(encoder, state, part, weights.source)
     return encoder

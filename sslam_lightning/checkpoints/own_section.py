@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_dataclass, read_features
+from sslam_lightning.checkpoints.settings import as_kind, as_plain, read_class_names, read_dataclass, read_features
 from sslam_lightning.checkpoints.weights import Weights
 from sslam_lightning.models import EncoderConfig
 from sslam_lightning.models.heads import Pooling
@@ -39,7 +38,7 @@ class Description(NamedTuple):
 def write_description(weights: Weights) -> dict[str, Any]:
     """The section of a model, as plain data."""
     return {
-        "encoder": asdict(weights.encoder),
+        "encoder": as_plain(weights.encoder),
         "features": None if weights.features is None else dict(weights.features),
         "class_names": list(weights.class_names),
         "multi_label": weights.multi_label,

@@ -11,6 +11,7 @@ from sslam_lightning.checkpoints.hub import download, is_hub_id
 from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE, from_hugging_face
 from sslam_lightning.checkpoints.json_file import read_json
 from sslam_lightning.checkpoints.lightning import from_lightning
+from sslam_lightning.checkpoints.mae_ast import MAE_AST_MARK, from_mae_ast_file
 from sslam_lightning.checkpoints.safetensors_file import inside, read_folder
 from sslam_lightning.checkpoints.shared import FORMAT, from_shared
 from sslam_lightning.checkpoints.stand_ins import opened
@@ -24,9 +25,9 @@ def read_weights(source: str | Path) -> Weights:
     """The weights of a checkpoint of the EAT family, complete, of the size that it says, and finite.
 
     Args:
-        source: a fairseq ``.pt`` file, one of our Lightning ``.ckpt`` files, a folder in the Hugging Face layout or in our
-            own (``config.json`` and ``model.safetensors``), or, where no such path exists, a Hub id: ``owner/name`` or
-            ``owner/name@revision``.
+        source: a fairseq ``.pt`` file (MAE-AST's too), one of our Lightning ``.ckpt`` files, a folder in the Hugging Face
+            layout or in our own (``config.json`` and ``model.safetensors``), or, where no such path exists, a Hub id:
+            ``owner/name`` or ``owner/name@revision``.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -57,7 +58,8 @@ def _from_file(path: Path) -> Weights:
         return from_lightning(content, source, size)
     has_model = isinstance(content, Mapping) and isinstance(opened(content.get("model")), Mapping)
     if has_model and any(isinstance(opened(content.get(name)), Mapping) for name in ("cfg", "args")):
-        return from_fairseq_file(content, source, size)
+        reader = from_mae_ast_file if MAE_AST_MARK in opened(content["model"]) else from_fairseq_file
+        return reader(content, source, size)
     raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg) nor one of this project")
 
 

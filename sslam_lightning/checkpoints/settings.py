@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sslam_lightning.checkpoints.weights import State
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import EncoderConfig
+from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
 
 T = TypeVar("T")
 
@@ -22,7 +22,8 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 def as_kind(value: Any, hint: Any, where: str) -> Any:
-    """``value``, if it is of the type ``hint``: a bool, int, float, str, Literal or a union of these with None.
+    """``value``, if it is of the type ``hint``: a bool, int, float, str, Literal, a tuple or dataclass of these, the
+    settings of a front-end, or a union of one of them with None.
 
     Raises:
         ValueError: naming ``where`` it stands, what came and what was expected.
@@ -33,14 +34,33 @@ def as_kind(value: Any, hint: Any, where: str) -> Any:
             return None
         return as_kind(value, next(option for option in options if option is not NoneType), where)
     if get_origin(hint) is Literal:
-        if value not in get_args(hint):
+        if not any(type(value) is type(option) and value == option for option in get_args(hint)):
             raise ValueError(f"{where} must be one of {', '.join(map(repr, get_args(hint)))}, got {_shown(value)}")
         return value
+    if get_origin(hint) is tuple:
+        return _as_tuple(value, get_args(hint), where)
+    if hint is FrontEndConfig:
+        return read_front_end(value, where)
+    if is_dataclass(hint):
+        return read_dataclass(hint, value, where)  # type: ignore[arg-type]
+    if hint not in _KINDS:
+        raise ValueError(f"{where} cannot be read from a file: {hint} is no plain data")
     if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
         raise ValueError(f"{where} must be {_KINDS[hint]}, got {_shown(value)}")
     return value
+
+
+def _as_tuple(value: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    """Plain data has no tuples: they come back as lists."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{where} must be a list, got {_shown(value)}")
+    if hints[-1] is Ellipsis:
+        hints = (hints[0],) * len(value)
+    if len(value) != len(hints):
+        raise ValueError(f"{where} must be a list of {len(hints)}, got {len(value)}")
+    return tuple(as_kind(item, hint, where) for item, hint in zip(value, hints, strict=True))
 
 
 def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
@@ -58,6 +78,36 @@ def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def read_front_end(settings: Any, where: str) -> FrontEndConfig:
+    """The settings of a front-end: ``class_path`` names one of those that are there already, none is imported for a file.
+
+    Raises:
+        ValueError: if there is none of this name, or its settings are not what they have to be.
+    """
+    name = settings.get("class_path") if isinstance(settings, Mapping) else settings
+    known = {kind.__name__: kind for kind in FrontEndConfig.__subclasses__() if is_dataclass(kind)}
+    kind = known.get(str(name).rpartition(".")[2])
+    if kind is None:
+        raise ValueError(f"{where}: {_shown(name)} is not among {', '.join(sorted(known))}")
+    return read_dataclass(kind, settings.get("init_args") or {}, where)
+
+
+def read_decoder(state: State, settings: Any, where: str) -> DecoderConfig | TransformerDecoderConfig:
+    """The settings of a decoder; its weights tell which it is: blocks have a token that stands for hidden patches."""
+    if "mask_token" in state:
+        return read_dataclass(TransformerDecoderConfig, settings, where)
+    return read_dataclass(DecoderConfig, settings, where)
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A configuration as plain data that `read_dataclass` reads; of a front-end also which it is."""
+    settings = asdict(config)
+    if (front_end := getattr(config, "front_end", None)) is not None:
+        kind = type(front_end)
+        settings["front_end"] = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": asdict(front_end)}
+    return settings
 
 
 def read_features(settings: Any, where: str) -> dict[str, Any] | None:

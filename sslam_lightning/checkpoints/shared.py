@@ -8,14 +8,13 @@ from dataclasses import asdict
 from typing import Any
 
 from sslam_lightning.checkpoints.own_section import read_description, write_description
-from sslam_lightning.checkpoints.settings import as_kind, read_dataclass
+from sslam_lightning.checkpoints.settings import as_kind, read_decoder
 from sslam_lightning.checkpoints.weights import State, Weights
-from sslam_lightning.models import DecoderConfig
 
 FORMAT = "sslam_lightning"
 _VERSION = 1
 _ABOUT_THE_FILE = ("format", "version", "decoder")
-_PARTS = ("student", "teacher", "decoder", "reconstruction", "head")
+_PARTS = ("student", "teacher", "decoder", "reconstruction", "head", "contrast")
 
 
 def from_shared(config: Mapping[str, Any], state: State, source: str) -> Weights:
@@ -40,7 +39,7 @@ def from_shared(config: Mapping[str, Any], state: State, source: str) -> Weights
         described.encoder,
         parts["student"],
         parts.get("teacher"),
-        None if decoder is None else read_dataclass(DecoderConfig, decoder, f"{source}: config.json: decoder"),
+        None if decoder is None else read_decoder(parts.get("decoder") or {}, decoder, f"{source}: config.json: decoder"),
         parts.get("decoder"),
         parts.get("reconstruction"),
         parts.get("head"),
@@ -48,6 +47,7 @@ def from_shared(config: Mapping[str, Any], state: State, source: str) -> Weights
             *(name for name in state if name.partition(".")[0] not in _PARTS),
             *(f"config.json: {name[:80]}" for name in config if name not in {*described._fields, *_ABOUT_THE_FILE}),
         ),
+        contrast=parts.get("contrast"),
     )
     return described.applied_to(weights)
 

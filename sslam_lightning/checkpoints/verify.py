@@ -7,7 +7,18 @@ from torch import nn
 
 from sslam_lightning.checkpoints.strictly import check_state
 from sslam_lightning.checkpoints.weights import State, Weights
-from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder
+from sslam_lightning.models import (
+    ClassificationHead,
+    ConvDecoder,
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    Teacher,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+    WaveformConfig,
+)
+from sslam_lightning.models.teacher import TeacherParts
 
 
 def verify(weights: Weights) -> Weights:
@@ -18,31 +29,47 @@ def verify(weights: Weights) -> Weights:
     """
     source, config = weights.source, weights.encoder
     encoders = {"student": weights.student} | ({"teacher": weights.teacher} if weights.teacher else {})
+    shared = {part: teacher_parts(state) for part, state in encoders.items()}
     for part, state in encoders.items():
+        whole = part == "student" or shared[part] != "blocks"
         _check_count(state, "blocks", config.depth, f"{source}: {part}")
-        _check_count(state, "prenet", config.prenet_depth, f"{source}: {part}")
+        _check_count(state, "prenet", config.prenet_depth if whole else 0, f"{source}: {part}")
+        positions = config.conv_positions.depth if config.conv_positions and whole else 0
+        _check_count(state, "conv_positions.convs", positions, f"{source}: {part}")
+    if isinstance(config.front_end, WaveformConfig):
+        _check_count(weights.student, "front_end.convs", len(config.front_end.layers), f"{source}: student")
+    if config.alibi and (scale := weights.student.get("alibi.scale")) is not None and scale.numel() != config.num_heads:
+        raise ValueError(f"{source}: student.alibi.scale is for {scale.numel()} heads, the encoder has {config.num_heads}")
+    decoder_config = weights.decoder_config or DecoderConfig()
     if weights.decoder:
-        decoder_config = weights.decoder_config or DecoderConfig()
-        _check_count(weights.decoder, "convs", decoder_config.depth, f"{source}: decoder")
+        stack = "convs" if isinstance(decoder_config, DecoderConfig) else "blocks"
+        _check_count(weights.decoder, stack, decoder_config.depth, f"{source}: decoder")
     try:
         # On the meta device shapes cost nothing, however large a file claims them to be.
         with torch.device("meta"):
             encoder = Encoder(config)
-            parts: list[tuple[str, nn.Module, State]] = [(part, encoder, state) for part, state in encoders.items()]
+            parts: list[tuple[str, nn.Module, State]] = [("student", encoder, weights.student)]
+            if weights.teacher:
+                parts.append(("teacher", Teacher(encoder, shared["teacher"]).encoder, weights.teacher))
             if weights.decoder:
-                parts.append(("decoder", ConvDecoder(decoder_config, config.dim), weights.decoder))
-            if weights.reconstruction:
-                read_out = nn.Linear(config.dim, config.patch_size**2)
-                parts.append(("reconstruction", read_out, weights.reconstruction))
+                parts.append(("decoder", _decoder(decoder_config, weights.decoder, config.dim), weights.decoder))
+            for part, read_out in (("reconstruction", weights.reconstruction), ("contrast", weights.contrast)):
+                if read_out:
+                    width = _decoder_width(weights)
+                    parts.append((part, nn.Linear(width, encoder.front_end.num_values), read_out))
             if weights.head:
                 parts.append(("head", ClassificationHead(config.dim, num_classes(weights), weights.pooling), weights.head))
-    except (RuntimeError, TypeError, OverflowError) as error:
-        raise ValueError(f"{source}: no model has the sizes that it claims ({str(error).splitlines()[0][:200]})") from None
+    except (RuntimeError, TypeError, ArithmeticError, AssertionError, IndexError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"{source}: no model has the sizes that it claims ({reason})") from None
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     for part, module, state in parts:
+        counts = {name for name, own in module.state_dict().items() if not own.is_floating_point()}  # of batch norms
         for name, tensor in state.items():
-            if not tensor.is_floating_point():
+            if tensor.is_floating_point() == (name in counts):
+                if name in counts:
+                    raise ValueError(f"{source}: {part}.{name} must hold a whole number, got {tensor.dtype}")
                 raise ValueError(f"{source}: {part}.{name} must hold floating-point numbers, got {tensor.dtype}")
         check_state(module, state, part, source)
     if weights.class_names and (not weights.head or len(weights.class_names) != num_classes(weights)):
@@ -64,7 +91,42 @@ def num_classes(weights: Weights) -> int:
 
 def count_stack(state: State, stack: str) -> int:
     """How many modules a state has in a stack such as ``blocks``."""
-    return len({key.split(".")[1] for key in state if key.startswith(stack + ".")})
+    start = f"{stack}."
+    return len({key.removeprefix(start).partition(".")[0] for key in state if key.startswith(start)})
+
+
+def refuse_others(weights: Weights, layout: str) -> None:
+    """Refuse an encoder that a layout of log-mel patches with a clip token cannot hold; our own form holds all of them.
+
+    Raises:
+        ValueError: naming the first setting that the layout does not know.
+    """
+    config, plain = weights.encoder, EncoderConfig()
+    for name in ("front_end", "clip_token", "input_norm", "conv_positions", "alibi", "gated_attention"):
+        value = getattr(config, name)
+        if value != getattr(plain, name):
+            told = value if isinstance(value, (bool, str)) else type(value).__name__
+            raise ValueError(f"{weights.source}: {layout} knows no {name} {told}: convert to shared")
+
+
+def teacher_parts(state: State) -> TeacherParts:
+    """What a teacher has of its own, told by its weights."""
+    if any(name.startswith("front_end.") for name in state):
+        return "encoder"
+    return "blocks" if all(name.startswith("blocks.") for name in state) else "context"
+
+
+def _decoder(config: DecoderConfig | TransformerDecoderConfig, state: State, dim: int) -> nn.Module:
+    if isinstance(config, DecoderConfig):
+        return ConvDecoder(config, dim)
+    return TransformerDecoder(config, dim, dim if "output_proj.weight" in state else None)
+
+
+def _decoder_width(weights: Weights) -> int:
+    """Of what read-outs take: MAE-AST's decoder gives its own width, all others lead back to the encoder's."""
+    config = weights.decoder_config
+    own = isinstance(config, TransformerDecoderConfig) and "output_proj.weight" not in (weights.decoder or {})
+    return config.dim if own and config else weights.encoder.dim
 
 
 def _check_count(state: State, stack: str, expected: int, where: str) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
 from sslam_lightning.models.heads import Pooling
 
 State = dict[str, Tensor]
 Part = Literal["student", "teacher"]
 
 _ARCHITECTURE = (
-    "in_channels",
-    "num_mels",
-    "patch_size",
     "dim",
     "depth",
     "prenet_depth",
@@ -24,13 +22,21 @@ _ARCHITECTURE = (
     "mlp_ratio",
     "norm_order",
     "norm_eps",
+    "clip_token",
+    "input_norm",
+    "conv_positions",
+    "alibi",
+    "gated_attention",
 )
+_OF_PATCHES = ("in_channels", "num_mels", "patch_size")  # of the front-end that an encoder has if it has no other
 
 
 class Weights(NamedTuple):
     """The parts of a checkpoint; None where the file has none.
 
-    ``teacher`` has the encoder's names, as ``student`` has. ``unused`` lists keys of the file that no part took.
+    ``teacher`` has the encoder's names, as ``student`` has, but may lack parts that it takes from the student, see
+    :class:`sslam_lightning.models.Teacher`. ``contrast`` is MAE-AST's second read-out of the decoder.
+    ``unused`` lists keys of the file that no part took.
     ``features`` are the keyword arguments of :class:`sslam_lightning.features.LogMels` that the model was trained with,
     None where the file does not say. ``multi_label`` and ``pooling`` are about the head, ``resampler`` about the data.
     """
@@ -39,7 +45,7 @@ class Weights(NamedTuple):
     encoder: EncoderConfig
     student: State
     teacher: State | None = None
-    decoder_config: DecoderConfig | None = None
+    decoder_config: DecoderConfig | TransformerDecoderConfig | None = None
     decoder: State | None = None
     reconstruction: State | None = None
     head: State | None = None
@@ -49,9 +55,10 @@ class Weights(NamedTuple):
     multi_label: bool = True
     pooling: Pooling = "clip_token"
     resampler: str = "torchaudio"
+    contrast: State | None = None
 
     def part(self, name: Part) -> State:
-        """One of the encoders.
+        """One of the encoders, whole: a teacher with the student's parts where it has none of its own.
 
         Raises:
             ValueError: if the file has no teacher.
@@ -59,7 +66,7 @@ class Weights(NamedTuple):
         state = self.student if name == "student" else self.teacher
         if state is None:
             raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")
-        return state
+        return {**self.student, **state}
 
     def check_architecture(self, config: EncoderConfig, whose: str = "the configured one") -> None:
         """Refuse a configured encoder whose weights these are not. Switches of training, such as dropout, may differ.
@@ -67,7 +74,15 @@ class Weights(NamedTuple):
         Raises:
             ValueError: naming the first setting that differs.
         """
-        for name in _ARCHITECTURE:
-            theirs, ours = getattr(self.encoder, name), getattr(config, name)
+        patches = _OF_PATCHES if config.front_end is None else ()
+        for name in ("front_end", *patches, *_ARCHITECTURE):
+            theirs, ours = _without_dropout(getattr(self.encoder, name)), _without_dropout(getattr(config, name))
             if theirs != ours:
                 raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, {whose} is {ours}")
+
+
+def _without_dropout(setting: Any) -> Any:
+    """The settings of a front-end but for its dropout, anything else as it is."""
+    if isinstance(setting, FrontEndConfig) and any(field.name == "dropout" for field in fields(setting)):  # type: ignore[arg-type]
+        return replace(setting, dropout=0.0)  # type: ignore[type-var]
+    return setting

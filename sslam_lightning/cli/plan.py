@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser, instantiate_class
 
 from sslam_lightning.benchmarks.memory import Arithmetic
-from sslam_lightning.benchmarks.step_plan import Placement, StepPlan, plan_step
+from sslam_lightning.benchmarks.step_plan import Placement, StepPlan, features_of, plan_step
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.published import Difference, differences, published_recipe
 from sslam_lightning.cli.trainer import SSLAMCLI
@@ -114,10 +114,11 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
     module = build_model(settings["model"], data)
     layout = _layout(settings, notes)
     placement = _placement(settings, layout)
-    num_frames = module.features.num_frames
+    features = features_of(module)
+    num_frames = features.num_frames
     if num_frames is None:
         seconds = settings["data"]["init_args"].get("max_clip_seconds") or 10.24
-        num_frames = int(seconds * _FRAMES_PER_SECOND) // module.features.patch_frames * module.features.patch_frames
+        num_frames = int(seconds * _FRAMES_PER_SECOND) // features.patch_frames * features.patch_frames
         notes.append(f"clips have any length: planned for {num_frames} frames of 10 ms")
     recipe = published_recipe(settings)
     published = cli.settings(*recipe)
@@ -151,7 +152,8 @@ def build_model(settings: Mapping[str, Any], data: AudioDataModule | None) -> Pr
     parser.add_subclass_arguments(AudioModule, "model")
     with torch.device("meta"):
         module = parser.instantiate_classes(parser.parse_object({"model": settings})).model
-    assert isinstance(module, (PretrainModule, FinetuneModule)), "there are no others"
+    features_of(module)
+    assert isinstance(module, (PretrainModule, FinetuneModule)), "others have been refused"
     return module
 
 

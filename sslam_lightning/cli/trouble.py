@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 
 from sslam_lightning.benchmarks.memory import Arithmetic
-from sslam_lightning.benchmarks.step_plan import Placement, plan_step
+from sslam_lightning.benchmarks.step_plan import Placement, features_of, plan_step
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.sharding import ShardedStrategy
@@ -57,7 +57,10 @@ def out_of_memory(trainer: pl.Trainer, module: PretrainModule | FinetuneModule, 
     """What the step takes by estimate, and the largest share of the batch that fits, accumulated to the same update."""
     device, room = _device_memory(trainer)
     batch, accumulated = data.batch_size, trainer.accumulate_grad_batches
-    needs = _estimate(trainer, module, batch)
+    try:
+        needs = _estimate(trainer, module, batch)
+    except ValueError:  # no estimate is made of such a module
+        return f"out of memory on {device} ({room / _GIB:.1f} GiB) with {batch} clips: try a smaller data.batch_size"
     told = f"out of memory on {device} ({room / _GIB:.1f} GiB): {batch} clips take about {needs / _GIB:.1f} GiB by estimate"
     fewest = 2 if getattr(module, "mixing", None) else 1
     for parts in range(2, batch // fewest + 1):
@@ -74,7 +77,7 @@ def out_of_memory(trainer: pl.Trainer, module: PretrainModule | FinetuneModule, 
 def _estimate(trainer: pl.Trainer, module: PretrainModule | FinetuneModule, batch_size: int) -> float:
     arithmetic = Arithmetic("16" in str(trainer.precision), trainer.strategy.root_device.type == "cpu")
     placement = Placement(arithmetic, trainer.world_size, isinstance(trainer.strategy, ShardedStrategy))
-    return _TEMPORARY * plan_step(module, batch_size, module.features.num_frames or 1024, placement).memory.total
+    return _TEMPORARY * plan_step(module, batch_size, features_of(module).num_frames or 1024, placement).memory.total
 
 
 def _device_memory(trainer: pl.Trainer) -> tuple[str, float]:

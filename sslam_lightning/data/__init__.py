@@ -1,4 +1,4 @@
-"""Recordings on disk, or made up, as batches of waveforms with labels."""
+"""Recordings on disk, or made up, as batches of waveforms with labels; and folders of images and text."""
 
 from __future__ import annotations
 
@@ -13,31 +13,40 @@ from sslam_lightning.data.recordings import Recordings, class_balanced_weights, 
 from sslam_lightning.data.sampler import EpochSampler
 
 if TYPE_CHECKING:
+    from sslam_lightning.data.audio_folder import AudioFolderDataModule
     from sslam_lightning.data.audioset import AudioSetDataModule
     from sslam_lightning.data.esc50 import ESC50DataModule
+    from sslam_lightning.data.images import ImageFolderDataModule
     from sslam_lightning.data.module import AudioDataModule
     from sslam_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
+    from sslam_lightning.data.text import TextDataModule
 
 # Imported on first use, so that who only reads audio need not wait for Lightning.
 _HOMES = {
     "AudioDataModule": "sslam_lightning.data.module",
+    "AudioFolderDataModule": "sslam_lightning.data.audio_folder",
     "AudioSetDataModule": "sslam_lightning.data.audioset",
     "ESC50DataModule": "sslam_lightning.data.esc50",
+    "ImageFolderDataModule": "sslam_lightning.data.images",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
+    "TextDataModule": "sslam_lightning.data.text",
 }
 
 __all__ = [
     "AudioDataModule",
+    "AudioFolderDataModule",
     "AudioSetDataModule",
     "BrokenClip",
     "ClipDataset",
     "ESC50DataModule",
     "EpochSampler",
+    "ImageFolderDataModule",
     "RecordingDataset",
     "Recordings",
     "SyntheticDataModule",
     "SyntheticDataset",
+    "TextDataModule",
     "UnreadableAudio",
     "class_balanced_weights",
     "collate",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sslam_lightning.types import Batch
+from sslam_lightning.types import AnyBatch
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class BrokenClips:
         self._epoch = 0
         self._num_reported = 0
 
-    def record(self, batch: Batch, training: bool = False) -> None:
+    def record(self, batch: AnyBatch, training: bool = False) -> None:
         """Count a batch."""
         met, broken, in_epoch = self.counts
         new = len(batch.broken)

@@ -19,7 +19,7 @@ from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.recordings import class_balanced_weights
 from sslam_lightning.data.sampler import EpochSampler, LastBatch
-from sslam_lightning.types import Batch
+from sslam_lightning.types import AnyBatch
 
 Split = Literal["train", "val", "test"]
 
@@ -169,7 +169,7 @@ class AudioDataModule(LightningDataModule, ABC):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Take note of broken clips, in the main process."""
-        if not isinstance(batch, Batch):
+        if not isinstance(batch, AnyBatch):
             return batch
         # pinning memory turns inner tuples into lists
         batch = batch._replace(names=tuple(batch.names), broken=tuple((name, why) for name, why in batch.broken))

@@ -13,6 +13,7 @@ from sslam_lightning.features import LogMels, scaled_decibels
 from sslam_lightning.features.fbank import fbank_tables, hop_samples, window_samples
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.layers import sincos_positions
+from sslam_lightning.models import SpectrogramPatches
 
 _PRE_EMPHASIS = 0.97
 _MAX_SECONDS = 120  # what one pass takes
@@ -96,6 +97,7 @@ class EncoderGraph(nn.Module):
     def forward(self, waveforms: Float[Tensor, "batch samples"]) -> tuple[Tensor, ...]:
         """The clip's embedding (batch, dim) and the patches' (batch, time, mel, dim), or probabilities (batch, classes)."""
         front_end = self.encoder.front_end
+        assert isinstance(front_end, SpectrogramPatches), "the model has refused others"
         log_mels = self.log_mels(waveforms)
         size, mel, time = front_end.patch_size, front_end.num_mel_patches, log_mels.shape[1]
         patches = log_mels.unflatten(3, (mel, size)).transpose(2, 3).flatten(3)

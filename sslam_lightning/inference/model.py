@@ -15,7 +15,7 @@ from sslam_lightning.data.stream import resample_rows
 from sslam_lightning.features import LogMels, count_frames
 from sslam_lightning.features.fbank import hop_samples, window_samples
 from sslam_lightning.inference.spans import Joiner, Windows
-from sslam_lightning.models import ClassificationHead, Encoder
+from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig
 from sslam_lightning.types import Encoded
 
 Padding = Literal["masked", "trained"]
@@ -89,6 +89,7 @@ class AudioModel(nn.Module):
         super().__init__()
         if padding is not None and padding not in get_args(Padding):
             raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, got {padding!r}")
+        _refuse_others(encoder.config)
         if features.num_mels != encoder.config.num_mels or features.patch_frames != encoder.config.patch_size:
             raise ValueError(
                 f"the encoder expects {encoder.config.num_mels} mels in patches of {encoder.config.patch_size} frames, the "
@@ -104,7 +105,7 @@ class AudioModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.encoder.clip_token.device
+        return next(self.encoder.parameters()).device
 
     @property
     def dim(self) -> int:
@@ -292,3 +293,15 @@ def _gather(views: list[Tensor], layer: Layer, depth: int) -> Tensor:
     if layer == "all":
         return torch.stack(views, dim=-2)
     return views[0] / depth if layer == "mean" else views[0]
+
+
+def _refuse_others(config: EncoderConfig) -> None:
+    """Time here is that of log-mel patches with a clip token in front; the family's other encoders count it otherwise."""
+    others = {
+        f"the front-end {type(config.front_end).__name__}": config.front_end,
+        "no clip token": not config.clip_token,
+        "positions by convolution": config.conv_positions,
+        "ALiBi": config.alibi,
+    }
+    if found := [name for name, has in others.items() if has]:
+        raise ValueError(f"tagging and embedding take log-mel patches with a clip token, this encoder has {found[0]}")

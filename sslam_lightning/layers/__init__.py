@@ -1,9 +1,22 @@
 """Building blocks of transformers. They know neither audio nor learning."""
 
+from sslam_lightning.layers.alibi import Alibi
 from sslam_lightning.layers.attention import Attention
 from sslam_lightning.layers.block import Block
+from sslam_lightning.layers.conv_positions import ConvPositions
 from sslam_lightning.layers.drop_path import DropPath
 from sslam_lightning.layers.gather import keep_visible, put_back, repeat_rows
-from sslam_lightning.layers.positions import sincos_positions
+from sslam_lightning.layers.positions import sincos_positions, sinusoidal_positions
 
-__all__ = ["Attention", "Block", "DropPath", "keep_visible", "put_back", "repeat_rows", "sincos_positions"]
+__all__ = [
+    "Alibi",
+    "Attention",
+    "Block",
+    "ConvPositions",
+    "DropPath",
+    "keep_visible",
+    "put_back",
+    "repeat_rows",
+    "sincos_positions",
+    "sinusoidal_positions",
+]

@@ -52,6 +52,7 @@ class Block(nn.Module):
         dropout: on the attention's and the feed-forward layer's output.
         activation_dropout: inside the feed-forward layer.
         post_mlp_dropout: on the feed-forward branch, behind the point where targets are taken.
+        gated: whether the attention's output is gated, see :class:`sslam_lightning.layers.Attention`.
     """
 
     def __init__(
@@ -66,25 +67,29 @@ class Block(nn.Module):
         dropout: float = 0.0,
         activation_dropout: float = 0.0,
         post_mlp_dropout: float = 0.0,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.norm_order = norm_order
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = Attention(dim, num_heads, attention_dropout, dropout)
+        self.attn = Attention(dim, num_heads, attention_dropout, dropout, gated)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = FeedForward(dim, round(dim * mlp_ratio), activation_dropout, dropout)
         self.post_mlp_dropout = nn.Dropout(post_mlp_dropout)
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, x: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None = None
+        self,
+        x: Float[Tensor, "rows tokens dim"],
+        padding: Bool[Tensor, "rows tokens"] | None = None,
+        bias: Float[Tensor, "#rows heads tokens tokens"] | None = None,
     ) -> BlockOutput:
-        """Run the block; ``padding`` is True where a token is not to be attended to."""
+        """Run the block; ``padding`` is True where a token is not to be attended to, ``bias`` adds to attention scores."""
         if self.norm_order == "post":
-            x = self.norm1(x + self.drop_path(self.attn(x, padding)))
+            x = self.norm1(x + self.drop_path(self.attn(x, padding, bias)))
             feed_forward = self.mlp(x)
             return BlockOutput(self.norm2(x + self._branch(feed_forward)), feed_forward)
-        x = x + self.drop_path(self.attn(self.norm1(x), padding))
+        x = x + self.drop_path(self.attn(self.norm1(x), padding, bias))
         feed_forward = self.mlp(self.norm2(x))
         residual = x if self.norm_order == "pre" else feed_forward
         return BlockOutput(residual + self._branch(feed_forward), feed_forward)

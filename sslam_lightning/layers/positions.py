@@ -1,4 +1,4 @@
-"""Fixed positions of patches in a two-dimensional field."""
+"""Fixed positions of tokens: in a two-dimensional field, and along a line."""
 
 from __future__ import annotations
 
@@ -26,3 +26,16 @@ def sincos_positions(num_time: int, num_mel: int, dim: int) -> Float[Tensor, "pa
     time = np.concatenate([np.sin(time), np.cos(time)], axis=1)[:, None].repeat(num_mel, axis=1)
     mel = np.concatenate([np.sin(mel), np.cos(mel)], axis=1)[None].repeat(num_time, axis=0)
     return torch.from_numpy(np.concatenate([mel, time], axis=2).reshape(num_time * num_mel, dim))
+
+
+def sinusoidal_positions(num_tokens: int, dim: int) -> Float[Tensor, "tokens dim"]:
+    """One-dimensional positions, sine and cosine in turn (Vaswani et al., 2017, section 3.5); MAE-AST's.
+
+    Raises:
+        ValueError: if ``dim`` is odd.
+    """
+    if dim % 2:
+        raise ValueError(f"sinusoidal positions need an even width, got {dim}")
+    frequencies = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    angles = torch.outer(torch.arange(num_tokens, dtype=torch.float64), frequencies)
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).float()

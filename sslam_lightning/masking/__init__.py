@@ -1,7 +1,19 @@
 """Which patches the student does not see: one sampler a file, batched on the device."""
 
 from sslam_lightning.masking.block import BlockMask, FlexibleInverseBlockMask, InverseBlockMask
+from sslam_lightning.masking.chunk import ChunkMask
 from sslam_lightning.masking.sampler import MaskSampler, mask_from_hidden
+from sslam_lightning.masking.span import InverseSpanMask, SpanMask
 from sslam_lightning.masking.uniform import UniformMask
 
-__all__ = ["BlockMask", "FlexibleInverseBlockMask", "InverseBlockMask", "MaskSampler", "UniformMask", "mask_from_hidden"]
+__all__ = [
+    "BlockMask",
+    "ChunkMask",
+    "FlexibleInverseBlockMask",
+    "InverseBlockMask",
+    "InverseSpanMask",
+    "MaskSampler",
+    "SpanMask",
+    "UniformMask",
+    "mask_from_hidden",
+]

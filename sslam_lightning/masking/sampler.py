@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sslam_lightning.random_streams import fold_in, uniform
 from sslam_lightning.types import Grid, Mask
+
+_SPARE = int.from_bytes(b"spare", "big")
 
 
 class MaskSampler(ABC):
@@ -22,19 +25,30 @@ class MaskSampler(ABC):
     def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows patches"]:
         """True where a patch is hidden; a function of the keys alone."""
 
-    def __call__(self, keys: Int[Tensor, "rows"], grid: Grid) -> Mask:
+    def __call__(self, keys: Int[Tensor, "rows"], grid: Grid, padding: Bool[Tensor, "rows patches"] | None = None) -> Mask:
         """One mask a key.
+
+        Where clips are padded, padding stays visible (nothing attends to it), and every row hides as many patches as the
+        shortest clip can spare: of a longer clip's hidden patches, some are shown again at random.
 
         Raises:
             ValueError: if the grid is so small that the mask would hide nothing or everything.
         """
-        num_hidden = self.num_hidden(grid)
-        if not 0 < num_hidden < grid.num_patches:
+        shortest = grid
+        if padding is not None:
+            shortest = Grid(int((~padding).sum(dim=1).min()) // grid.mel, grid.mel)
+        num_hidden = self.num_hidden(shortest)
+        if not 0 < num_hidden < shortest.num_patches:
             raise ValueError(
                 f"a mask must hide some patches and leave some visible, but {self} hides {num_hidden} of the "
-                f"{grid.num_patches} patches of a clip of {grid.time} x {grid.mel}: use longer clips or another ratio"
+                f"{shortest.num_patches} patches of a clip of {shortest.time} x {shortest.mel}: use longer clips or "
+                "another ratio"
             )
-        return mask_from_hidden(self.hidden(keys, grid), num_hidden)
+        hidden = self.hidden(keys, grid)
+        if padding is not None:
+            order = uniform(fold_in(keys, _SPARE), grid.num_patches).masked_fill(padding, -1.0)
+            hidden = choose_exactly(hidden & ~padding, order, num_hidden)
+        return mask_from_hidden(hidden, num_hidden)
 
 
 def mask_from_hidden(hidden: Bool[Tensor, "rows patches"], num_hidden: int) -> Mask:

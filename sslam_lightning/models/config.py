@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sslam_lightning.layers.block import NormOrder
+from sslam_lightning.models.front_end import FrontEndConfig
+
+
+@dataclass
+class ConvPositionsConfig:
+    """Relative positions by convolution, see :class:`sslam_lightning.layers.ConvPositions`; data2vec's for speech.
+
+    Args:
+        depth: number of convolutions.
+        width: tokens that all of them together look at.
+        groups: channel groups.
+    """
+
+    depth: int = 5
+    width: int = 95
+    groups: int = 16
+
+    def __post_init__(self) -> None:
+        if self.depth < 1 or self.width < 1 or self.groups < 1:
+            raise ValueError(f"depth, width and groups must be positive, got {self.depth}, {self.width} and {self.groups}")
 
 
 @dataclass
@@ -30,6 +51,12 @@ class EncoderConfig:
         post_mlp_dropout: on the feed-forward branch, behind the point where targets are taken.
         input_dropout: on the tokens that enter the first block.
         layer_drop: probability with which training skips a whole block.
+        front_end: settings of another front-end than log-mel patches; ``patch_size`` and ``num_mels`` then play no part.
+        clip_token: whether there is one. Without it the mean of a clip's tokens stands for the clip.
+        input_norm: whether post-norm encoders normalise what enters the first block.
+        conv_positions: relative positions by convolution, added to those of the front-end.
+        alibi: biases by distance on attention scores, with a scale for each head that is ``fixed`` at 1 or ``learned``.
+        gated_attention: multiply what attention finds by sigmoid(W x) before its output projection (BAT, 2026).
     """
 
     dim: int = 768
@@ -50,6 +77,12 @@ class EncoderConfig:
     post_mlp_dropout: float = 0.0
     input_dropout: float = 0.0
     layer_drop: float = 0.0
+    front_end: FrontEndConfig | None = None
+    clip_token: bool = True
+    input_norm: bool = True
+    conv_positions: ConvPositionsConfig | None = None
+    alibi: Literal["fixed", "learned"] | None = None
+    gated_attention: bool = False
 
     def __post_init__(self) -> None:
         if self.depth < 1:
@@ -67,7 +100,7 @@ class EncoderConfig:
 
 @dataclass
 class DecoderConfig:
-    """The convolutional decoder of stage 1 and 2 (data2vec 2.0, arXiv 2212.07525, section 3.2).
+    """The convolutional decoder of data2vec 2.0 (arXiv 2212.07525, section 3.2), EAT and SSLAM.
 
     Args:
         dim: channels of the convolutions.
@@ -75,6 +108,10 @@ class DecoderConfig:
         kernel_size: side of their square kernels.
         groups: channel groups of the convolutions.
         noise_std: standard deviation of the noise that stands in for hidden patches.
+        dimensions: 2 for fields of patches, 1 for tokens in one line.
+        residual: add a layer's input to its output where the widths agree.
+        projection_depth: linear layers that lead back to the encoder's width, with a GELU between two.
+        input_dropout: on the visible patches.
     """
 
     dim: int = 768
@@ -82,6 +119,10 @@ class DecoderConfig:
     kernel_size: int = 3
     groups: int = 16
     noise_std: float = 0.01
+    dimensions: Literal[1, 2] = 2
+    residual: bool = True
+    projection_depth: Literal[1, 2] = 1
+    input_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.depth < 1 or self.kernel_size < 1:

@@ -16,7 +16,7 @@ class ConvDecoder(nn.Module):
     """Guesses the hidden patches from the visible ones (data2vec 2.0, arXiv 2212.07525, section 3.2).
 
     Each layer is a grouped convolution, a layer norm without weights and a GELU, with a residual where the widths
-    agree; a linear layer leads back to the encoder's width.
+    agree; one or two linear layers lead back to the encoder's width.
     """
 
     def __init__(self, config: DecoderConfig, encoder_dim: int) -> None:
@@ -27,32 +27,43 @@ class ConvDecoder(nn.Module):
             )
         self.config = config
         widths = [encoder_dim] + [config.dim] * config.depth
+        conv = nn.Conv2d if config.dimensions == 2 else nn.Conv1d
         self.convs = nn.ModuleList(
-            nn.Conv2d(width, config.dim, config.kernel_size, padding=config.kernel_size // 2, groups=config.groups)
+            conv(width, config.dim, config.kernel_size, padding=config.kernel_size // 2, groups=config.groups)
             for width in widths[:-1]
         )
-        self.proj = nn.Linear(config.dim, encoder_dim)
+        wider = 2 * config.dim  # data2vec's text decoder
+        self.proj = (
+            nn.Linear(config.dim, encoder_dim)
+            if config.projection_depth == 1
+            else nn.Sequential(nn.Linear(config.dim, wider), nn.GELU(), nn.Linear(wider, encoder_dim))
+        )
 
     def forward(
         self, visible: Float[Tensor, "rows visible dim"], mask: Mask, grid: Grid
     ) -> Float[Tensor, "rows hidden dim"]:
         """Guess the hidden patches, in the order of ``mask.hidden_index``."""
+        if self.config.dimensions == 1 and grid.mel != 1:
+            raise ValueError(f"decoder.dimensions 1 is for tokens in one line, the clips are {grid.mel} tokens high")
         rows, _, dim = visible.shape
+        visible = F.dropout(visible, self.config.input_dropout, self.training)
         noise = torch.randn(rows, grid.num_patches, dim, device=visible.device, dtype=visible.dtype)
         x = put_back(noise * self.config.noise_std, visible, mask.visible_index)
         for conv in self.convs[:-1]:
-            x = _refine(self._convolve(conv, x, grid), x)
+            x = self._refine(self._convolve(conv, x, grid), x)
         # Behind the last convolution tokens no longer meet, and only hidden ones are asked for.
         last = keep_visible(self._convolve(self.convs[-1], x, grid), mask.hidden_index)
-        return self.proj(_refine(last, keep_visible(x, mask.hidden_index)))
+        return self.proj(self._refine(last, keep_visible(x, mask.hidden_index)))
 
     def _convolve(self, conv: nn.Module, x: Tensor, grid: Grid) -> Tensor:
         """Tokens in, tokens out. Tokens side by side are an image in channels-last layout already: nothing is copied."""
-        image = x.view(x.shape[0], grid.time, grid.mel, -1).permute(0, 3, 1, 2)
+        rows = x.shape[0]
+        if self.config.dimensions == 1:
+            return conv(x.transpose(1, 2))[..., : grid.time].transpose(1, 2)
+        image = x.view(rows, grid.time, grid.mel, -1).permute(0, 3, 1, 2)
         image = conv(image)[:, :, : grid.time, : grid.mel]  # an even kernel's padding gives one row and column too many
-        return image.permute(0, 2, 3, 1).reshape(x.shape[0], grid.num_patches, -1)
+        return image.permute(0, 2, 3, 1).reshape(rows, grid.num_patches, -1)
 
-
-def _refine(convolved: Tensor, residual: Tensor) -> Tensor:
-    refined = F.gelu(F.layer_norm(convolved, convolved.shape[-1:]))
-    return refined + residual if residual.shape[-1] == refined.shape[-1] else refined
+    def _refine(self, convolved: Tensor, before: Tensor) -> Tensor:
+        refined = F.gelu(F.layer_norm(convolved, convolved.shape[-1:]))
+        return refined + before if self.config.residual and before.shape[-1] == refined.shape[-1] else refined

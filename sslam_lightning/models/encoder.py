@@ -6,44 +6,71 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.layers import Block
+from sslam_lightning.layers import Alibi, Block, ConvPositions, keep_visible, put_back
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.spectrogram import SpectrogramPatches
-from sslam_lightning.types import Encoded
+from sslam_lightning.types import Encoded, Grid, Seen
 
 
 class Encoder(nn.Module):
     """Patch embedding, clip token, norm and transformer blocks (EAT, arXiv 2401.03497, section 3.1).
 
-    It works in two steps, so that embedded patches can be shared by many masked copies of a clip:
-    :meth:`embed` gives all patches of a clip, :meth:`encode` runs the blocks on any choice of them.
+    It works in steps, so that embedded patches can be shared by many masked copies of a clip: :meth:`embed` gives all
+    patches of a clip, :meth:`choose` takes some of them out, :meth:`encode` runs the blocks on those.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.front_end = SpectrogramPatches(config)
-        self.clip_token = nn.Parameter(torch.randn(1, 1, config.dim))
+        self.front_end = config.front_end.build(config.dim) if config.front_end else SpectrogramPatches(config)
+        positions = config.conv_positions
+        self.conv_positions = (
+            ConvPositions(config.dim, positions.depth, positions.width, positions.groups) if positions else None
+        )
+        self.alibi = Alibi(config.num_heads, config.alibi == "learned") if config.alibi else None
+        self.clip_token = nn.Parameter(torch.randn(1, 1, config.dim)) if config.clip_token else None
         post = config.norm_order == "post"
-        self.input_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if post else nn.Identity()
+        normalised = post and config.input_norm
+        self.input_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if normalised else nn.Identity()
         self.input_dropout = nn.Dropout(config.input_dropout)
-        self.prenet = nn.ModuleList(_block(config, 0.0) for _ in range(config.prenet_depth))
+        self.prenet = nn.ModuleList(build_block(config, 0.0) for _ in range(config.prenet_depth))
         rise = (config.drop_path_end - config.drop_path_start) / max(1, config.depth - 1)
         rates = [config.drop_path_start + rise * block for block in range(config.depth)]
-        self.blocks = nn.ModuleList(_block(config, rate) for rate in rates)
+        self.blocks = nn.ModuleList(build_block(config, rate) for rate in rates)
         self.output_norm = nn.Identity() if post else nn.LayerNorm(config.dim, eps=config.norm_eps)
 
-    def embed(self, log_mels: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch patches dim"]:
+    def embed(self, clips: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, "batch patches dim"]:
         """All patches of the clips as tokens with positions."""
-        return self.front_end(log_mels)
+        return self.front_end(clips)
+
+    def choose(
+        self,
+        embedded: Float[Tensor, "clips patches dim"],
+        grid: Grid,
+        index: Int[Tensor, "rows kept"] | None = None,
+        padding: Bool[Tensor, "clips patches"] | None = None,
+    ) -> Seen:
+        """The tokens at ``index`` as the blocks are to see them, without anything of the others; all where it is None.
+
+        Rows come clip by clip, as in :func:`sslam_lightning.layers.keep_visible`.
+        """
+        tokens = embedded if index is None else keep_visible(embedded, index)
+        if self.conv_positions is not None:
+            tokens = tokens + self._relative(tokens, grid, index)
+        if padding is not None and index is not None:
+            padding = padding.repeat_interleave(len(index) // len(padding), dim=0).gather(1, index)
+        bias = self.alibi(grid, index) if self.alibi is not None else None
+        return Seen(tokens, padding, bias)
 
     def encode(
         self,
         tokens: Float[Tensor, "rows tokens dim"],
         padding: Bool[Tensor, "rows tokens"] | None = None,
+        bias: Float[Tensor, "biases heads tokens tokens"] | None = None,
         keep_layers: int = 0,
         layer_source: Literal["feed_forward", "block"] = "feed_forward",
     ) -> Encoded:
@@ -52,22 +79,53 @@ class Encoder(nn.Module):
         Args:
             tokens: embedded patches with positions, without the clip token, in any number and order.
             padding: True where a token is padding and must not be attended to.
+            bias: adds to attention scores between the tokens.
             keep_layers: how many of the last blocks' results to return as ``layers``.
             layer_source: which result of a block that is, see :class:`sslam_lightning.objectives.LayerTargets`.
         """
-        x, padding = self._enter(tokens, padding)
+        return self.run(*self.enter(tokens, padding, bias), keep_layers, layer_source)
+
+    def enter(
+        self,
+        tokens: Float[Tensor, "rows tokens dim"],
+        padding: Bool[Tensor, "rows tokens"] | None = None,
+        bias: Float[Tensor, "biases heads tokens tokens"] | None = None,
+    ) -> Seen:
+        """What the first of the main blocks sees: the clip token in front, normalised, through the prenet."""
+        x = tokens
+        if self.clip_token is not None:
+            x = torch.cat([self.clip_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
+            if padding is not None:
+                padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)
+            if bias is not None:
+                bias = F.pad(bias, (1, 0, 1, 0))  # the clip token is near to everything
+        x = self.input_dropout(self.input_norm(x))
+        for block in self.prenet:
+            x = block(x, padding, bias).tokens
+        return Seen(x, padding, bias)
+
+    def run(
+        self,
+        x: Float[Tensor, "rows all dim"],
+        padding: Bool[Tensor, "rows all"] | None = None,
+        bias: Float[Tensor, "biases heads all all"] | None = None,
+        keep_layers: int = 0,
+        layer_source: Literal["feed_forward", "block"] = "feed_forward",
+    ) -> Encoded:
+        """Run the main blocks on what :meth:`enter` returns; arguments as in :meth:`encode`."""
+        first = int(self.config.clip_token)  # of the tokens behind the clip token
         layers = []
         for number, block in enumerate(self.blocks, start=1):
             before = x
-            x, feed_forward = block(x, padding)
+            x, feed_forward = block(x, padding, bias)
             if self.training and self.config.layer_drop > 0:
                 # The block runs all the same: with several ranks every parameter has to take part in every step.
                 dropped = torch.rand((), device=x.device) < self.config.layer_drop
                 x = torch.where(dropped, before, x)
             if number > len(self.blocks) - keep_layers:
-                layers.append((feed_forward if layer_source == "feed_forward" else x)[:, 1:])
+                layers.append((feed_forward if layer_source == "feed_forward" else x)[:, first:])
         x = self.output_norm(x)
-        return Encoded(x[:, 0], x[:, 1:], tuple(layers))
+        return Encoded(x[:, 0] if first else _mean(x, padding), x[:, first:], tuple(layers))
 
     def block_outputs(
         self, tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None = None
@@ -76,28 +134,37 @@ class Encoder(nn.Module):
 
         For inference: what is not asked for is not computed, and no block is ever dropped.
         """
-        x, padding = self._enter(tokens, padding)
+        x, padding, _ = self.enter(tokens, padding)
         for block in self.blocks[:-1]:
             x = block(x, padding).tokens
             yield x
         yield self.output_norm(self.blocks[-1](x, padding).tokens)
 
-    def _enter(self, tokens: Tensor, padding: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the first of the main blocks sees: the clip token in front, normalised, through the prenet."""
-        x = torch.cat([self.clip_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
-        if padding is not None:
-            padding = torch.cat([torch.zeros_like(padding[:, :1]), padding], dim=1)
-        x = self.input_dropout(self.input_norm(x))
-        for block in self.prenet:
-            x = block(x, padding).tokens
-        return x, padding
-
-    def forward(self, log_mels: Float[Tensor, "batch frames mels"]) -> Encoded:
+    def forward(
+        self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None
+    ) -> Encoded:
         """Encode whole clips."""
-        return self.encode(self.embed(log_mels))
+        return self.encode(*self.choose(self.embed(clips), self.front_end.grid(clips), padding=padding))
+
+    def _relative(self, tokens: Tensor, grid: Grid, index: Tensor | None) -> Tensor:
+        """Positions by convolution; tokens that were not chosen are zeros to it."""
+        assert self.conv_positions is not None
+        if index is None:
+            return self.conv_positions(tokens)
+        nothing = torch.zeros(len(index), grid.num_patches, tokens.shape[-1], device=tokens.device, dtype=tokens.dtype)
+        return keep_visible(self.conv_positions(put_back(nothing, tokens, index)), index)
 
 
-def _block(config: EncoderConfig, drop_path: float) -> Block:
+def _mean(tokens: Tensor, padding: Tensor | None) -> Tensor:
+    """Over the tokens of a row that are no padding."""
+    if padding is None:
+        return tokens.mean(dim=1)
+    kept = (~padding).unsqueeze(-1)
+    return (tokens * kept).sum(dim=1) / kept.sum(dim=1)
+
+
+def build_block(config: EncoderConfig, drop_path: float) -> Block:
+    """A block of this encoder with data2vec's initial weights."""
     block = Block(
         config.dim,
         config.num_heads,
@@ -109,6 +176,7 @@ def _block(config: EncoderConfig, drop_path: float) -> Block:
         config.dropout,
         config.activation_dropout,
         config.post_mlp_dropout,
+        config.gated_attention,
     )
     for module in block.modules():
         if isinstance(module, nn.Linear):

@@ -19,21 +19,24 @@ def normalise_patches(patches: Float[Tensor, "*rows values"]) -> Float[Tensor, "
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Squared error between a linear read-out of the decoder's output and the normalised patch.
+    """Squared error between a linear read-out of the decoder's output and the patch.
 
     Args:
         weight: of this loss in the total.
         beta: as in :class:`Regression`.
         scale: as in :class:`Regression`; the default is 1 / sqrt(values in a patch).
+        normalise: bring every patch to mean 0 and variance 1 first (MAE, EAT); MAE-AST does not.
     """
 
     weight: float = 1.0
     beta: float = 0.0
     scale: float | None = None
+    normalise: bool = True
 
     def __call__(
         self, guesses: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
     ) -> Float[Tensor, ""]:
         """Summed over the patch's values, averaged over hidden patches."""
         num_hidden = guesses.shape[0] * guesses.shape[1]
-        return self.weight * squared_error(guesses, normalise_patches(patches), self.beta, self.scale) / num_hidden
+        wanted = normalise_patches(patches) if self.normalise else patches
+        return self.weight * squared_error(guesses, wanted, self.beta, self.scale) / num_hidden

@@ -15,7 +15,7 @@ from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and
 from sslam_lightning.checkpoints import load_strictly, read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.metrics import MeanAveragePrecision, ScoredMeanAveragePrecision
-from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig
+from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig, FrontEnd
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
@@ -94,6 +94,11 @@ class FinetuneModule(AudioModule):
         self.best_score = MaxMetric()
         self.best_score.persistent(True)  # a resumed run has not forgotten it
         self.train()  # the trainer takes the modes as they are, so a frozen encoder has to be in evaluation mode now
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """The encoder's."""
+        return self.encoder.front_end
 
     # The method ------------------------------------------------------------------------------------------------------
 

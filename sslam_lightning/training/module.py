@@ -21,6 +21,7 @@ from sslam_lightning.checkpoints import Weights, check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
+from sslam_lightning.models import FrontEnd, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
@@ -29,7 +30,7 @@ from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
 from sslam_lightning.training.resume import find_place, gradients_in_flight, keep_place, restore_gradients
 from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
-from sslam_lightning.types import Batch
+from sslam_lightning.types import AnyBatch, Batch
 
 
 class AudioModule(pl.LightningModule):
@@ -40,7 +41,7 @@ class AudioModule(pl.LightningModule):
     that was never stopped.
     """
 
-    def __init__(self, features: LogMels, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
+    def __init__(self, features: LogMels | None, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
         super().__init__()
         self.features = features
         self.optimizer_config = optimizer
@@ -59,9 +60,26 @@ class AudioModule(pl.LightningModule):
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
         """Normalised log-mels of a batch, in float32 on the batch's device."""
+        assert self.features is not None, "a front-end that reads the batch itself has no log-mels"
         return self.features(batch.waveforms, batch.num_samples)
 
-    def clip_keys(self, batch: Batch) -> Int[Tensor, "batch"]:
+    @property
+    def front_end(self) -> FrontEnd:
+        """That of the encoder that learns."""
+        raise NotImplementedError
+
+    @property
+    def min_samples(self) -> int:
+        """Of the shortest clip that makes one token."""
+        return self.features.min_samples if self.features else self.front_end.min_samples
+
+    def read(self, batch: AnyBatch) -> Readings:
+        """What the front-end takes: log-mels, or what it reads out of the batch itself."""
+        if self.features and isinstance(batch, Batch):
+            return Readings(self.log_mels(batch))
+        return self.front_end.read(batch)
+
+    def clip_keys(self, batch: AnyBatch) -> Int[Tensor, "batch"]:
         """The key of every clip's random draws in this epoch. Evaluation draws the same at every epoch."""
         return clip_keys(batch.index, self.seed, self.current_epoch if self.training else -1)
 
@@ -94,25 +112,36 @@ class AudioModule(pl.LightningModule):
         """Check that the data fits; compile if asked to."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, AudioDataModule):
-            data.min_samples = self.features.min_samples
+            data.min_samples = self.min_samples
         rate = getattr(data, "sample_rate_hz", None)
-        if rate is not None and rate != self.features.sample_rate_hz:
+        if self.features and rate is not None and rate != self.features.sample_rate_hz:
             raise ValueError(f"the model expects audio at {self.features.sample_rate_hz} Hz, the data comes at {rate} Hz")
+        given, front_end = getattr(data, "vocabulary", 0), self.front_end
+        if isinstance(front_end, TokenEmbeddings) and given > front_end.config.vocabulary:
+            raise ValueError(
+                f"the tokenizer has {given} tokens, but encoder.front_end.vocabulary is {front_end.config.vocabulary}"
+            )
         if self.compile_blocks:
             for part in self.compiled_parts():
                 part.compile()
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
         """Refuse clips that are too short by name while their lengths are still at hand, then move the batch."""
-        too_short = batch.num_samples < self.features.min_samples
+        if isinstance(batch, Batch):
+            self._refuse_short(batch)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def _refuse_short(self, batch: Batch) -> None:
+        features, least = self.features, self.min_samples
+        too_short = batch.num_samples < least
         if too_short.any():
             row = int(too_short.int().argmax())
+            takes = f"one token takes {least}"
+            if features:
+                takes = f"one patch of {features.patch_frames} frames takes {least} at {features.sample_rate_hz} Hz"
             raise ValueError(
-                f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but one patch of "
-                f"{self.features.patch_frames} frames takes {self.features.min_samples} at "
-                f"{self.features.sample_rate_hz} Hz: leave out shorter clips"
+                f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but {takes}: leave out shorter clips"
             )
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def configure_callbacks(self) -> list[Callback]:
         """Broken clips are watched, however the trainer is built."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sslam_lightning.schedules import warmup_cosine
+from sslam_lightning.schedules import warmup_cosine, warmup_linear
+
+_EXEMPT = ("clip_token", "alibi.scale", "mask_token", "positions")  # from weight decay, beside biases and norms
+_BELOW_BLOCKS = ("front_end", "clip_token", "conv_positions", "alibi", "input_norm", "prenet")
 
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter, 2019) with a linear warm-up and a cosine.
+    """AdamW (Loshchilov and Hutter, 2019) with a linear warm-up and a cosine or a straight line down.
 
     Args:
         lr: peak learning rate.
@@ -25,13 +28,14 @@ class OptimizerConfig:
         weight_decay: decoupled weight decay.
         decay_all: also decay biases, norms and the clip token, as the public code does (though it marks them exempt).
         warmup_updates: length of the warm-up.
-        max_updates: where the cosine ends; None means where the trainer ends.
-        min_lr: where warm-up starts and the cosine ends.
+        max_updates: where the schedule ends; None means where the trainer ends.
+        min_lr: where warm-up starts and the schedule ends.
         min_lr_scaled: whether ``min_lr`` shrinks with layer decay as the peak does. False is the public code: a layer
             whose peak lies below ``min_lr`` keeps its peak as a constant rate.
         layer_decay: factor between the learning rates of a block and the one above it; 1 for none.
         layer_decay_embedding: whether patch embedding, clip token and input norm are scaled as the layer below the first
             block. False is the public code, which trains them at the full rate.
+        decay: how the rate falls behind the warm-up: half a ``cosine``, or in a straight line (``linear``, MAE-AST).
     """
 
     lr: float = 5e-4
@@ -45,6 +49,7 @@ class OptimizerConfig:
     min_lr_scaled: bool = True
     layer_decay: float = 1.0
     layer_decay_embedding: bool = True
+    decay: Literal["cosine", "linear"] = "cosine"
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -74,7 +79,8 @@ class ScheduledLR(LRScheduler):
     def _rate(self, peak: float) -> float:
         config = self.config
         floor = config.min_lr * peak / config.lr if config.min_lr_scaled else min(config.min_lr, peak)
-        return warmup_cosine(self.last_epoch, peak, floor, config.warmup_updates, self.max_updates)
+        schedule = warmup_cosine if config.decay == "cosine" else warmup_linear
+        return schedule(self.last_epoch, peak, floor, config.warmup_updates, self.max_updates)
 
 
 def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_blocks: int, fused: bool) -> AdamW:
@@ -86,7 +92,7 @@ def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_b
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in _learning(modules):
         lr = config.lr * _layer_scale(name, config, num_blocks)
-        exempt = not config.decay_all and (parameter.ndim <= 1 or name.endswith("clip_token"))
+        exempt = not config.decay_all and (parameter.ndim <= 1 or name.endswith(_EXEMPT))
         groups[lr, 0.0 if exempt else config.weight_decay].append(parameter)
     if not groups:
         raise ValueError("no parameter is left to train")
@@ -103,6 +109,6 @@ def _layer_scale(name: str, config: OptimizerConfig, num_blocks: int) -> float:
     part, _, rest = name.partition(".")
     if part == "blocks":
         return config.layer_decay ** (num_blocks - int(rest.split(".")[0]))
-    if part in ("front_end", "clip_token", "input_norm", "prenet") and config.layer_decay_embedding:
+    if part in _BELOW_BLOCKS and config.layer_decay_embedding:
         return config.layer_decay ** (num_blocks + 1)
     return 1.0

@@ -34,14 +34,18 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    features = module.features
+    if features is None:
+        raise ValueError("pictures are drawn of spectrograms, this module's front-end reads something else")
     module = module.eval()
     keys = module.clip_keys(batch)
     clean = module.log_mels(batch)
     mixture = module.mix(clean, keys)
     grid = module.student.front_end.grid(clean)
     mask = module.draw_masks(keys, grid)
-    targets = module.teacher_targets(mixture, grid)
-    guesses = module.guess(mixture, mask, grid)
+    embedded = module.student.embed(mixture.clips)
+    targets = module.teacher_targets(embedded, mixture, grid)
+    guesses = module.guess(embedded, mixture, mask, grid)
     shown = len(batch.waveforms) + clip if module.mixing else clip  # the clip's mixture, where there are mixtures
     row = shown * module.masks_per_clip
     target = targets.retained[clip] if targets.retained is not None else targets.patches[shown]
@@ -55,8 +59,8 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
     error = (keep_visible(target[None], mask.hidden_index[row][None]) - guesses.patches[row].float()).square().mean()
     panels = [
         (f"clip: {batch.names[clip]}", clean[clip].T),
-        ("its mixture" if module.mixing else "the same (no mixing)", mixture.log_mels[shown].T),
-        ("what the student sees (white is hidden)", mixture.log_mels[shown].masked_fill(cover, float("nan")).T),
+        ("its mixture" if module.mixing else "the same (no mixing)", mixture.clips[shown].T),
+        ("what the student sees (white is hidden)", mixture.clips[shown].masked_fill(cover, float("nan")).T),
         ("teacher's target at hidden patches", _colours(target, channels, low, high, hidden, grid)),
         (
             f"student's guess there: mean squared error {float(error):.2f}, where guessing the mean gives about 1",
@@ -68,7 +72,7 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
     seconds = clean.shape[1] * FRAME_SHIFT_SECONDS
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2 * len(panels)), layout="constrained", sharex=True)
     for axis, (title, image) in zip(axes, panels, strict=True):
-        extent = (0, seconds, 0, module.features.num_mels)
+        extent = (0, seconds, 0, features.num_mels)
         axis.imshow(image.cpu().numpy(), origin="lower", aspect="auto", interpolation="nearest", extent=extent)
         axis.set_title(title, fontsize=9)
         axis.set_ylabel("mel bin")

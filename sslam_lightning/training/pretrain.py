@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -17,14 +17,32 @@ from sslam_lightning.layers import keep_visible, repeat_rows
 from sslam_lightning.masking import InverseBlockMask, MaskSampler
 from sslam_lightning.metrics import variance_indicator
 from sslam_lightning.mixing import Mixer
-from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig, Teacher
-from sslam_lightning.objectives import Dino, LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
+from sslam_lightning.models import (
+    ConvDecoder,
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    FrontEnd,
+    Teacher,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+)
+from sslam_lightning.models.teacher import TeacherParts
+from sslam_lightning.objectives import (
+    Dino,
+    LayerTargets,
+    Objective,
+    Reconstruction,
+    Regression,
+    SourceRetention,
+    Utterance,
+)
 from sslam_lightning.objectives.source_retention import retain_sources
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.types import Batch, Grid, Guesses, Mask, Mixture, Targets
+from sslam_lightning.types import AnyBatch, Grid, Guesses, Mask, Mixture, Targets
 
 _MASKS = int.from_bytes(b"masks", "big")  # this stream of a clip's key; mixing and augmentation have others
 
@@ -34,8 +52,8 @@ class PretrainModule(AudioModule):
 
     Args:
         encoder: size and switches of student and teacher.
-        decoder: size of the decoder.
-        features: log-mels and their normalisation.
+        decoder: size of the convolutional decoder.
+        features: log-mels and their normalisation; None for front-ends that read waveforms, images or text themselves.
         masking: which patches are hidden.
         masks_per_clip: masked copies of every clip in a step.
         targets: how the teacher's layers become targets.
@@ -45,7 +63,10 @@ class PretrainModule(AudioModule):
         dino: a cross entropy instead of the utterance loss; None leaves it out.
         mixing: partners and regions of stage 2's mixtures; None is stage 1.
         source_retention: mixtures against both of their sources; needs ``mixing``.
+        objective: a loss of your own beside these, see :class:`sslam_lightning.objectives.Objective`; None for none.
+        transformer_decoder: a decoder of transformer blocks in place of the convolutional one (BAT); None is the latter.
         ema: how the teacher follows.
+        teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
         guard: when to stop a run that collapses.
         optimizer: AdamW and its schedule.
         init_from: a checkpoint to start from, as far as it has student, teacher and decoder: a file or folder (ours,
@@ -60,7 +81,7 @@ class PretrainModule(AudioModule):
         self,
         encoder: EncoderConfig = EncoderConfig(),
         decoder: DecoderConfig = DecoderConfig(),
-        features: LogMels = LogMels(),
+        features: LogMels | None = LogMels(),
         masking: MaskSampler = InverseBlockMask(),
         masks_per_clip: int = 16,
         targets: LayerTargets = LayerTargets(),
@@ -70,7 +91,10 @@ class PretrainModule(AudioModule):
         dino: Dino | None = None,
         mixing: Mixer | None = None,
         source_retention: SourceRetention | None = None,
+        objective: Objective | None = None,
+        transformer_decoder: TransformerDecoderConfig | None = None,
         ema: EMAConfig = EMAConfig(),
+        teacher_parts: TeacherParts = "encoder",
         guard: GuardConfig = GuardConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
         init_from: str | None = None,
@@ -96,71 +120,95 @@ class PretrainModule(AudioModule):
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
         self.targets, self.regression, self.utterance = targets, regression, utterance
         self.reconstruction, self.dino, self.source_retention = reconstruction, dino, source_retention
+        self.objective = objective
         self.ema, self.guard, self.init_from = ema, guard, init_from
 
         self.student = Encoder(encoder)
-        self.decoder = ConvDecoder(decoder, encoder.dim)
-        self.reconstruction_head = nn.Linear(encoder.dim, encoder.patch_size**2) if reconstruction else None
-        self.teacher = Teacher(self.student)
+        self.decoder = (
+            TransformerDecoder(transformer_decoder, encoder.dim, encoder.dim)
+            if transformer_decoder
+            else ConvDecoder(decoder, encoder.dim)
+        )
+        num_values = self.front_end.num_values
+        if mixing and encoder.front_end:
+            raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
+        if reconstruction and not num_values:
+            kind = type(self.front_end).__name__
+            raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set reconstruction to null")
+        self.reconstruction_head = nn.Linear(encoder.dim, num_values) if reconstruction else None
+        self.teacher = Teacher(self.student, teacher_parts)
         self.centre: Tensor | None
         self.register_buffer("centre", torch.zeros(1, encoder.dim) if dino else None)
-        objectives = ("regression", "utterance", "dino", "reconstruction", "source_retention")
+        objectives = ("regression", "utterance", "dino", "reconstruction", "source_retention", "objective")
         configured = [name for name in objectives if getattr(self, name)]
         self.mean_losses = nn.ModuleDict({name: MeanMetric() for name in configured})  # of a validation
 
     # The method ------------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """One step of stage 1 or 2."""
         if self.is_unusable(batch):
             return self.sit_out()
         keys = self.clip_keys(batch)
-        mixture = self.mix(self.log_mels(batch), keys)
-        grid = self.student.front_end.grid(mixture.log_mels)
-        mask = self.draw_masks(keys, grid)
-        targets = self.teacher_targets(mixture, grid)
-        guesses = self.guess(mixture, mask, grid)
+        clips, padding = self.read(batch)
+        mixture = self.mix(clips, keys, padding)
+        grid = self.front_end.grid(mixture.clips)
+        mask = self.draw_masks(keys, grid, mixture.padding)
+        embedded = self.student.embed(mixture.clips)
+        targets = self.teacher_targets(embedded, mixture, grid)
+        guesses = self.guess(embedded, mixture, mask, grid)
         wanted = keep_visible(targets.patches, mask.hidden_index)
         losses = self.losses(guesses, wanted, targets, mask, mixture)
         self.follow_centre(targets.clip)
         return self.sum_and_log(losses, guesses, wanted)
 
-    def is_unusable(self, batch: Batch) -> bool:
+    def is_unusable(self, batch: AnyBatch) -> bool:
         """Nothing is left of a batch when none of its files can be read, or, to mix, only one."""
         enough = 2 if self.mixing else 1
-        return len(batch.waveforms) < enough and (bool(batch.broken) or not self.training)
+        return len(batch.index) < enough and (bool(batch.broken) or not self.training)
 
-    def mix(self, log_mels: Float[Tensor, "batch frames mels"], keys: Int[Tensor, "batch"]) -> Mixture:
+    def mix(
+        self,
+        clips: Shaped[Tensor, "batch *shape"],
+        keys: Int[Tensor, "batch"],
+        padding: Bool[Tensor, "batch patches"] | None = None,
+    ) -> Mixture:
         """Stage 1: the clips. Stage 2: the clips and their mixtures."""
         if not self.mixing:
-            return Mixture(log_mels)
-        return self.mixing(log_mels, keys, self.student.config.patch_size)
+            return Mixture(clips, padding=padding)
+        return self.mixing(clips, keys, self.student.config.patch_size)
 
-    def draw_masks(self, keys: Int[Tensor, "batch"], grid: Grid) -> Mask:
+    def draw_masks(
+        self, keys: Int[Tensor, "batch"], grid: Grid, padding: Bool[Tensor, "batch patches"] | None = None
+    ) -> Mask:
         """``masks_per_clip`` masks a clip; a mixture gets those of its clean clip."""
         copies = torch.arange(self.masks_per_clip, device=keys.device)
-        mask = self.masking(fold_in(fold_in(keys, _MASKS).unsqueeze(1), copies).flatten(), grid)
+        keys = fold_in(fold_in(keys, _MASKS).unsqueeze(1), copies).flatten()
+        padding = None if padding is None else padding.repeat_interleave(self.masks_per_clip, dim=0)
+        mask = self.masking(keys, grid, padding)
         return Mask(*(torch.cat([part, part]) for part in mask)) if self.mixing else mask
 
     @torch.no_grad()
-    def teacher_targets(self, mixture: Mixture, grid: Grid) -> Targets:
-        """What the teacher makes of every whole clip and, for the mixtures, of their sources."""
-        embedded = self.teacher.encoder.embed(mixture.log_mels)
-        layers = self._teacher_layers(embedded)
+    def teacher_targets(self, embedded: Float[Tensor, "clips patches dim"], mixture: Mixture, grid: Grid) -> Targets:
+        """What the teacher makes of every whole clip and, for the mixtures, of their sources.
+
+        ``embedded`` is the student's embedding, for a teacher that has no front-end of its own.
+        """
+        embedded = self.teacher.embed(mixture.clips, embedded)
+        layers = self._teacher_layers(embedded, grid, padding=mixture.padding)
         patches = self.targets(layers)
         alone = self.utterance and self.utterance.top_k_layers
         clip = (self.targets(layers, alone) if alone else patches).mean(dim=1)
         if not self.source_retention or mixture.partner is None:
             return Targets(patches, clip)
         batch, shared = len(mixture.partner), self._shared_patches(mixture, grid)
-        partners = keep_visible(embedded[:batch][mixture.partner], shared)  # embedded once, in the first pass
-        foreign = self.targets(self._teacher_layers(partners))
+        partners = embedded[:batch][mixture.partner]  # embedded once, in the first pass
+        foreign = self.targets(self._teacher_layers(partners, grid, shared))
         return Targets(patches, clip, retain_sources(patches[:batch], foreign, shared))
 
-    def guess(self, mixture: Mixture, mask: Mask, grid: Grid) -> Guesses:
+    def guess(self, embedded: Float[Tensor, "clips patches dim"], mixture: Mixture, mask: Mask, grid: Grid) -> Guesses:
         """What the student makes of the visible patches. Patches are embedded once a clip, not once a mask."""
-        visible = keep_visible(self.student.embed(mixture.log_mels), mask.visible_index)
-        encoded = self.student.encode(visible)
+        encoded = self.student.encode(*self.student.choose(embedded, grid, mask.visible_index, mixture.padding))
         return Guesses(self.decoder(encoded.tokens, mask, grid), encoded.clip)
 
     def sit_out(self) -> Float[Tensor, ""]:
@@ -189,13 +237,15 @@ class PretrainModule(AudioModule):
         if self.dino and self.centre is not None:
             losses["dino"] = self.dino(guesses.clip, clip_targets, self.centre)
         if self.reconstruction and self.reconstruction_head:
-            values = self.student.front_end.patchify(mixture.log_mels)
+            values = self.front_end.patchify(mixture.clips)
             read_out = self.reconstruction_head(guesses.patches)
             losses["reconstruction"] = self.reconstruction(read_out, keep_visible(values, mask.hidden_index))
         if self.source_retention and targets.retained is not None:
             mixed = slice(len(guesses.patches) // 2, None)
             sources = keep_visible(targets.retained, mask.hidden_index[mixed])
             losses["source_retention"] = self.source_retention(guesses.patches[mixed], sources)
+        if self.objective:
+            losses["objective"] = self.objective(guesses, wanted, targets, mask)
         return losses
 
     def follow_centre(self, targets: Float[Tensor, "clips dim"]) -> None:
@@ -222,10 +272,11 @@ class PretrainModule(AudioModule):
             self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
         return total
 
-    def _teacher_layers(self, embedded: Tensor) -> Sequence[Tensor]:
-        return self.teacher.encoder.encode(
-            embedded, keep_layers=self.targets.top_k_layers, layer_source=self.targets.source
-        ).layers
+    def _teacher_layers(
+        self, embedded: Tensor, grid: Grid, index: Tensor | None = None, padding: Tensor | None = None
+    ) -> Sequence[Tensor]:
+        keep, source = self.targets.top_k_layers, self.targets.source
+        return self.teacher.layers(self.student, embedded, grid, index, padding, keep, source)
 
     @staticmethod
     def _shared_patches(mixture: Mixture, grid: Grid) -> Int[Tensor, "batch shared"]:
@@ -234,9 +285,14 @@ class PretrainModule(AudioModule):
         mels = torch.arange(grid.mel, device=columns.device)
         return (columns.unsqueeze(-1) * grid.mel + mels).flatten(1)
 
+    @property
+    def front_end(self) -> FrontEnd:
+        """The student's."""
+        return self.student.front_end
+
     # Around it -------------------------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""] | None:
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""] | None:
         """The same losses on held-out clips, with the same masks at every epoch."""
         return None if self.is_unusable(batch) else self.training_step(batch, batch_idx)
 
@@ -254,9 +310,9 @@ class PretrainModule(AudioModule):
         assert isinstance(metric, MeanMetric)
         return metric
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names and clip tokens of whole clips."""
-        return batch.names, self.student(self.log_mels(batch)).clip
+        return batch.names, self.student(*self.read(batch)).clip
 
     def start_from(self, path: str) -> None:
         """Take over student, teacher and decoder; a file without a teacher gives it the student's weights.
@@ -266,9 +322,11 @@ class PretrainModule(AudioModule):
         """
         weights = read_weights(path)
         weights.check_architecture(self.student.config)
+        own = self.teacher.encoder.state_dict()  # not all of an encoder has a teacher
+        teacher = weights.part("teacher" if weights.teacher else "student")
         parts = {
             "student": (self.student, weights.student),
-            "teacher": (self.teacher.encoder, weights.teacher or weights.student),
+            "teacher": (self.teacher.encoder, {name: weight for name, weight in teacher.items() if name in own}),
             "decoder": (self.decoder, weights.decoder),
             "reconstruction": (self.reconstruction_head, weights.reconstruction),
         }
@@ -285,6 +343,16 @@ class PretrainModule(AudioModule):
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""
         return [*super().configure_callbacks(), EMATeacher(self.ema), CollapseGuard(self.guard)]
+
+    def configure_model(self) -> None:
+        """Share out the weights if the trainer's strategy asks for it.
+
+        Raises:
+            ValueError: if the teacher then runs its blocks behind the student's weights, which no device holds.
+        """
+        if self.is_sharded and self.teacher.parts == "blocks":
+            raise ValueError("FSDP does not take teacher_parts blocks: train with --trainer.strategy=ddp")
+        super().configure_model()
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """Student, decoder and, where there is one, the reconstruction head."""

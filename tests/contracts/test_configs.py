@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import Strategy
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training import FinetuneModule, PretrainModule
+from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures
 
 CONFIGS = config_folder()
@@ -40,6 +40,9 @@ def _name(path: Path) -> str:
 def _recipes_under(overlay: Path) -> list[str]:
     """What an overlay is written for, told by its name; otherwise a recipe of each kind."""
     name = _name(overlay)
+    if overlay.parent.name == "tiny":
+        pattern = f"*{overlay.stem}_base.yaml" if overlay.stem != "mae_ast" else "mae_ast_*.yaml"
+        return [f"pretrain/{path.name}" for path in sorted((CONFIGS / "pretrain").glob(pattern))]
     if "stage2" in name:
         return ["pretrain/sslam_base_corrected.yaml"]
     if name == "trainer/fsdp.yaml":
@@ -56,6 +59,8 @@ def _files_between(overlay: Path, recipe: str) -> Iterable[str]:
     if overlay.parent.name == "model" and "pretrain" in recipe:
         stem = overlay.stem.removesuffix("_pretrain")
         return [f"model/{stem}.yaml", f"model/{stem}_pretrain.yaml"]
+    if overlay.stem in ("mae_ast", "bat"):
+        return ["data/synthetic.yaml", _name(overlay)]
     if overlay.parent.name in ("demo", "esc10"):
         small = "tiny" if overlay.parent.name == "demo" else "small"
         between = [f"model/{small}.yaml"] + ([f"model/{small}_pretrain.yaml"] if "pretrain" in recipe else [])
@@ -98,14 +103,15 @@ def _settings(recipe: str) -> dict[str, Any]:
 
 
 def _assert_whole(cli: SSLAMCLI) -> None:
-    assert isinstance(cli.model, (PretrainModule, FinetuneModule))
+    assert isinstance(cli.model, (PretrainModule, MAEASTModule, FinetuneModule))
     assert isinstance(cli.datamodule, AudioDataModule)
     assert isinstance(cli.trainer, pl.Trainer)
     if isinstance(cli.model, FinetuneModule):
         assert cli.model.num_classes == cli.datamodule.num_classes > 1
         assert cli.model.multi_label == cli.datamodule.multi_label
     assert cli.trainer.max_steps > 0 or cli.trainer.max_epochs
-    assert cli.model.features.sample_rate_hz == cli.datamodule.sample_rate_hz
+    if cli.model.features is not None:
+        assert cli.model.features.sample_rate_hz == cli.datamodule.sample_rate_hz
 
 
 def test_there_are_configs():
@@ -148,7 +154,9 @@ def test_published_sizes(somewhere):
 def test_overlays(path, somewhere):
     text = path.read_text()
     assert text.startswith("# ")
-    for recipe in _recipes_under(path):
+    recipes = _recipes_under(path)
+    assert recipes
+    for recipe in recipes:
         cli = _instantiate([recipe, *_files_between(path, recipe)])
         _assert_whole(cli)
         if path.stem == "wandb":

@@ -16,10 +16,11 @@ from sslam_lightning.checkpoints import from_fairseq, load_strictly
 from sslam_lightning.masking import MaskSampler
 from sslam_lightning.masking.sampler import mask_from_hidden
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import DecoderConfig
+from sslam_lightning.models import DecoderConfig, Readings
+from sslam_lightning.models.front_end import padding_behind
 from sslam_lightning.objectives import LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
-from sslam_lightning.types import Batch, Grid, Mask
+from sslam_lightning.types import Batch, Grid, ImageBatch, Mask, TextBatch
 
 
 def recipe_tensor(name: str, shape: list[int]) -> Tensor:
@@ -34,7 +35,7 @@ def recipe_tensor(name: str, shape: list[int]) -> Tensor:
 
 
 def recipe_state(shapes: dict[str, list[int]], prefix: str = "") -> dict[str, Tensor]:
-    return {name: recipe_tensor(prefix + name, shape) for name, shape in shapes.items() if "positions" not in name}
+    return {name: recipe_tensor(prefix + name, shape) for name, shape in shapes.items() if not name.endswith(".positions")}
 
 
 def recipe_input(seed: int, shape: tuple[int, ...]) -> Tensor:
@@ -63,7 +64,7 @@ class RecordedMasks(MaskSampler):
     def hidden(self, keys: Tensor, grid: Grid) -> Tensor:
         return self.batches[self.played[0]]
 
-    def __call__(self, keys: Tensor, grid: Grid) -> Mask:
+    def __call__(self, keys: Tensor, grid: Grid, padding: Tensor | None = None) -> Mask:
         mask = mask_from_hidden(self.hidden(keys, grid), self.num_hidden(grid))
         self.played[0] = (self.played[0] + 1) % len(self.batches)
         return mask
@@ -132,3 +133,27 @@ def pretrain_module(cfg: dict, state: dict, teacher: dict | None, source: str, *
     if weights.reconstruction:
         load_strictly(module.reconstruction_head, weights.reconstruction, "reconstruction head", source)
     return module
+
+
+class FromReadings(PretrainModule):
+    """The real module, fed with recorded inputs as they are: the recordings were not normalised clip by clip."""
+
+    def read(self, batch) -> Readings:
+        if isinstance(batch, Batch):
+            num_tokens = self.student.front_end.num_tokens
+            width = num_tokens(torch.tensor(batch.waveforms.shape[1])).item()
+            return Readings(batch.waveforms, padding_behind(num_tokens(batch.num_samples), width))
+        return super().read(batch)
+
+
+def data2vec_batch(modality: str, arrays: dict[str, np.ndarray]) -> Batch | ImageBatch | TextBatch:
+    """The recorded input as a batch of its modality."""
+    source = torch.tensor(arrays["source"])
+    rows = len(source)
+    rest = (torch.zeros(rows, 0), torch.arange(rows), ("recorded",) * rows)
+    if modality == "IMAGE":
+        return ImageBatch(source, *rest)
+    lengths = torch.full((rows,), source.shape[1])
+    if "padding_mask" in arrays:
+        lengths -= torch.tensor(arrays["padding_mask"].sum(axis=1))
+    return (Batch if modality == "AUDIO" else TextBatch)(source, lengths, *rest)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from reference_data import reference_folder
 
-from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask
+from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask, InverseSpanMask, SpanMask
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.types import Grid
 
@@ -46,3 +46,23 @@ def test_block_masks_have_the_public_statistics(name, reference):
     # Blocks of 25 patches move together, so of 256 positions about 25 are independent: mean of z^2 is 1 +- sqrt(2 / 25).
     # Over eight seeds it was seen between 0.8 and 1.6. Five deviations:
     assert z.square().mean() < 2.4
+
+
+@pytest.mark.parametrize("name", [name for name in _STATISTICS if name.startswith("waveform")])
+def test_span_masks_have_the_public_statistics(name, reference):
+    case = reference.case("block_mask_statistics")[name]
+    args, rows = case["args"], case["rows"]
+    kind = InverseSpanMask if args["inverse_mask"] else SpanMask
+    sampler = kind(args["mask_prob"], args["mask_length"], args["mask_prob_adjust"])
+    hidden = sampler(clip_keys(torch.arange(rows), seed=0, epoch=0), Grid(args["length"], 1)).hidden
+    assert hidden.sum(dim=1).unique().tolist() == case["masked_count"]
+
+    boundaries = (hidden[:, 1:] != hidden[:, :-1]).sum(dim=1).float()
+    # Both sides are samples: five standard errors of a difference of two means over rows.
+    error = (2 / rows) ** 0.5 * boundaries.std().item()
+    assert boundaries.mean().item() == pytest.approx(case["mean_boundaries_per_row"], abs=5 * error)
+    marginal = torch.tensor(case["marginal_masked"])
+    z = (hidden.float().mean(dim=0) - marginal) / (marginal * (1 - marginal) * 2 / rows).sqrt()
+    assert z.abs().max() < 5
+    # Spans of 5 and 10 move together, so of 300 positions at least 30 are independent: five deviations of the mean of z^2.
+    assert z.square().mean() < 1 + 5 * (2 / 30) ** 0.5

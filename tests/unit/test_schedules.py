@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sslam_lightning.schedules import linear_anneal, warmup_cosine
+from sslam_lightning.schedules import linear_anneal, warmup_cosine, warmup_linear
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,8 @@ def test_a_run_that_is_all_warmup_divides_by_nothing() -> None:
 
 def test_a_floor_at_the_peak_is_a_constant() -> None:
     assert {warmup_cosine(update, 2.0, 2.0, 3, 9) for update in range(12)} == {2.0}
+
+
+def test_a_straight_line_behind_the_warm_up() -> None:
+    rates = [warmup_linear(update, 1.0, 0.2, 2, 6) for update in range(8)]
+    assert rates == pytest.approx([0.2, 0.6, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2])

@@ -87,7 +87,7 @@ class OnlineKNN(pl.Callback):
             if (batch.labels.sum(dim=1) != 1).any():
                 raise ValueError("OnlineKNN needs clips of exactly one class each")
             waveforms, num_samples = batch.waveforms.to(module.device), batch.num_samples.to(module.device)
-            encoded = module.student(module.features(waveforms, num_samples))
+            encoded = module.student(*module.read(batch._replace(waveforms=waveforms, num_samples=num_samples)))
             embedded.append((encoded.clip if self.pooling == "clip_token" else encoded.tokens.mean(dim=1)).float())
             labels.append(batch.labels.argmax(dim=1).to(module.device))
         return torch.cat(embedded), torch.cat(labels)

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from sslam_lightning.models import EncoderConfig
 from sslam_lightning.training.loggers import WandbRun
 
 
@@ -39,6 +40,8 @@ class Pictures(pl.Callback):
             raise ValueError("Pictures are of pre-training: leave the callback out of fine-tuning")
         if stage == "fit" and pl_module.is_sharded:
             raise ValueError("Pictures are drawn by rank 0 alone, which with FSDP holds no whole weights: leave them out")
+        if stage == "fit" and (pl_module.features is None or not _has_patches(pl_module.student.config)):
+            raise ValueError("Pictures are of log-mel patches and a clip token, which this encoder lacks: leave them out")
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draw, if it is time and a clip is left in the batch."""
@@ -58,6 +61,10 @@ class Pictures(pl.Callback):
 
                 image = pyplot.imread(path)
                 logger.experiment.add_image("pictures/guesses", image, updates - 1, dataformats="HWC")
+
+
+def _has_patches(config: EncoderConfig) -> bool:
+    return config.front_end is None and config.clip_token
 
 
 def draw(module: Any, batch: Any, path: Path, clip: int) -> None:

@@ -122,7 +122,7 @@ def test_a_weight_that_is_there_twice_is_listed(config: EncoderConfig) -> None:
 def test_other_models_are_refused(config: EncoderConfig, decoder_config: DecoderConfig, missing: str, named: str) -> None:
     _, state = pretrained(config, decoder_config)
     del state[missing]
-    with pytest.raises(ValueError, match=rf"a file is not an EAT or SSLAM checkpoint: .*{named}"):
+    with pytest.raises(ValueError, match=rf"a file is not an EAT, SSLAM or data2vec 2.0 checkpoint: .*{named}"):
         from_fairseq(state, MODEL_CFG, "a file")
 
 

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask, MaskSampler, UniformMask, block
+from sslam_lightning.masking import (
+    BlockMask,
+    ChunkMask,
+    FlexibleInverseBlockMask,
+    InverseBlockMask,
+    InverseSpanMask,
+    MaskSampler,
+    SpanMask,
+    UniformMask,
+    block,
+)
 from sslam_lightning.masking.sampler import choose_exactly, mask_from_hidden
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.types import Grid
@@ -17,6 +27,11 @@ SAMPLERS = [
     BlockMask(),
     BlockMask(0.5, block_patches=4),
     UniformMask(),
+    SpanMask(),
+    SpanMask(0.4, 10, 0.0),
+    InverseSpanMask(0.75, 10, 0.04),
+    ChunkMask(),
+    ChunkMask(0.5, 1, 2),
 ]
 GRIDS = [Grid(64, 8), Grid(13, 8), Grid(3, 8), Grid(7, 5), Grid(1, 8), Grid(2, 3), Grid(128, 1), Grid(100, 16)]
 
@@ -191,3 +206,60 @@ def test_blocks_must_have_a_size() -> None:
 def test_a_clip_too_small_for_a_mask(sampler: MaskSampler, grid: Grid, message: str, keys: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=message):
         sampler(keys, grid)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_padding_stays_visible_and_the_shortest_clip_says_how_much_is_hidden(sampler: MaskSampler, keys) -> None:
+    padding = torch.arange(60) >= torch.tensor([60, 45, 20, 33]).repeat(16).unsqueeze(1)
+    grid = Grid(60, 1)
+    mask = sampler(keys, grid, padding)
+    assert not (mask.hidden & padding).any()
+    assert mask.hidden.sum(dim=1).unique().tolist() == [sampler.num_hidden(Grid(20, 1))]
+    would = sampler(keys, grid).hidden
+    longest = padding.sum(dim=1) == 0
+    assert not (mask.hidden & ~would)[longest].any()  # some are shown again, none are added
+    alone = sampler(keys[1:2], grid, padding[1:2])  # with clips of its own length it hides what they can spare
+    assert alone.hidden.sum() == sampler.num_hidden(Grid(45, 1))
+
+
+def test_clips_too_short_to_hide_anything_are_refused_by_their_true_length(keys) -> None:
+    padding = torch.arange(60) >= torch.tensor([60, 1] * 32).unsqueeze(1)
+    with pytest.raises(ValueError, match=r"hides 0 of the 1 patches of a clip of 1 x 1"):
+        SpanMask()(keys, Grid(60, 1), padding)
+
+
+def test_spans_hold_together(keys) -> None:
+    """A span of 10 has two borders, ten single tokens have up to twenty."""
+    borders = [
+        (sampler(keys, Grid(300, 1)).hidden.diff(dim=1)).sum(dim=1).float().mean()
+        for sampler in (InverseSpanMask(0.75, 10), SpanMask(0.25, 10), UniformMask(0.25))
+    ]
+    assert borders[0] < 30 < 100 < borders[2]
+    assert borders[1] < 30
+
+
+def test_chunks_are_whole_squares_but_for_the_last() -> None:
+    """With one chunk's worth of patches to hide, they are one square of the row's own size, cut at the border."""
+    grid, rows = Grid(20, 20), clip_keys(torch.arange(200), 0, 0)
+    hidden = ChunkMask(9 / 400, 3, 3)(rows, grid).hidden.view(-1, 20, 20)
+    whole = 0
+    for field in hidden:
+        time, mel = field.nonzero().unbind(1)
+        whole += int(time.max() - time.min() == 2 and mel.max() - mel.min() == 2)
+    assert whole > 140  # 18 x 18 of 20 x 20 corners are far enough from the border
+    sizes = {int(field.sum()) for field in hidden}
+    assert sizes == {ChunkMask(9 / 400, 3, 3).num_hidden(grid)}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SpanMask(1.0), r"hidden_ratio must lie between 0 and 1, got 1.0"),
+        (lambda: SpanMask(0.5, 0), r"span_tokens must be at least 1, got 0"),
+        (lambda: ChunkMask(0.0), r"hidden_ratio must lie between 0 and 1, got 0.0"),
+        (lambda: ChunkMask(0.5, 4, 3), r"1 <= smallest <= largest must hold, got 4 and 3"),
+    ],
+)
+def test_impossible_spans_and_chunks(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

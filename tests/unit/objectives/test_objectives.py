@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sslam_lightning.objectives import Dino, Reconstruction, Regression, SourceRetention, Utterance
+from sslam_lightning.objectives import Dino, InfoNCE, Reconstruction, Regression, SourceRetention, Utterance
 from sslam_lightning.objectives.reconstruction import normalise_patches
 from sslam_lightning.objectives.source_retention import retain_sources
 
@@ -134,3 +134,20 @@ def test_a_mixture_retains_both_sources() -> None:
 def test_dinos_temperatures_are_positive(temperatures: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"dino: temperatures must be positive, got "):
         Dino(1.0, *temperatures)
+
+
+def test_info_nce_by_hand() -> None:
+    guesses, patches = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    expected = torch.zeros(())
+    for row in range(2):
+        for hidden in range(3):
+            scores = torch.stack([guesses[row, hidden] @ patches[row, other] for other in range(3)])
+            expected -= (scores[hidden].exp() / scores.exp().sum()).log() / 6
+    torch.testing.assert_close(InfoNCE()(guesses, patches), expected)
+    torch.testing.assert_close(InfoNCE(0.5)(guesses, patches), expected / 2)
+
+
+def test_mae_ast_reconstructs_values_as_they_are() -> None:
+    guesses, patches = torch.randn(2, 3, 16), 3 + torch.randn(2, 3, 16)
+    ours = Reconstruction(weight=10.0, scale=1 / 16, normalise=False)(guesses, patches)
+    torch.testing.assert_close(ours, 10 * (guesses - patches).square().mean())

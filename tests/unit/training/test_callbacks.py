@@ -255,7 +255,7 @@ def test_lost_weights_are_not_saved_even_if_the_loss_was_finite(value: float) ->
 def test_clips_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 11.0, 13.0, 100.0, 101.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    callback, module, batch = Throughput(), FakeModule(), SimpleNamespace(waveforms=torch.zeros(6, 1))
+    callback, module, batch = Throughput(), FakeModule(), SimpleNamespace(index=torch.arange(6))
     callback.on_train_epoch_start(fake_trainer(), module)  # type: ignore[arg-type]
     callback.on_train_batch_end(fake_trainer(1, every=3), module, None, batch, 0)  # type: ignore[arg-type]
     callback.on_train_batch_end(fake_trainer(2, every=3), module, None, batch, 1)  # type: ignore[arg-type]

@@ -144,5 +144,7 @@ def test_another_number_of_channels_is_refused_by_name(tmp_path) -> None:
     name = "modality_encoders.IMAGE.local_encoder.proj.weight"
     content["model"][name] = content["model"][name].repeat(1, 3, 1, 1)
     torch.save(content, tmp_path / "colour.pt")
-    with pytest.raises(ValueError, match=r"colour\.pt: a spectrogram has one channel, got in_channels 3"):
+    with pytest.raises(
+        ValueError, match=r"colour\.pt: its encoder\.front_end is ImageConfig\(patch_size=4, in_channels=3\)"
+    ):
         finetune_module().start_from(str(tmp_path / "colour.pt"))

@@ -99,8 +99,11 @@ def test_losses_of_stage_1_by_hand() -> None:
     module, batch = pretrain(reconstruction=Reconstruction()).eval(), noise()
     log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
     mixture, grid = module.mix(log_mels, keys), module.student.front_end.grid(log_mels)
-    mask, targets = module.draw_masks(keys, grid), module.teacher_targets(mixture, grid)
-    guesses = module.guess(mixture, mask, grid)
+    mask, targets = (
+        module.draw_masks(keys, grid),
+        module.teacher_targets(module.student.embed(mixture.clips), mixture, grid),
+    )
+    guesses = module.guess(module.student.embed(mixture.clips), mixture, mask, grid)
     losses = module.losses(guesses, keep_visible(targets.patches, mask.hidden_index), targets, mask, mixture)
 
     encoded = module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=2)
@@ -137,11 +140,11 @@ def test_stage_2_retains_both_sources_where_both_are_heard() -> None:
     log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
     grid = module.student.front_end.grid(log_mels)
     mixture = module.mix(log_mels, keys)
-    targets = module.teacher_targets(mixture, grid)
+    targets = module.teacher_targets(module.student.embed(mixture.clips), mixture, grid)
     assert mixture.shared_columns is not None
     assert targets.retained is not None
     encoder = module.teacher.encoder
-    assert len(targets.patches) == len(mixture.log_mels) == 8
+    assert len(targets.patches) == len(mixture.clips) == 8
     for clip in range(4):
         shared = torch.zeros(8, 4, dtype=torch.bool)
         shared[mixture.shared_columns[clip]] = True
@@ -158,8 +161,11 @@ def test_source_retention_looks_at_the_mixtures_alone() -> None:
     module, batch = pretrain(**STAGE_2), noise()
     log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
     mixture, grid = module.mix(log_mels, keys), module.student.front_end.grid(log_mels)
-    mask, targets = module.draw_masks(keys, grid), module.teacher_targets(mixture, grid)
-    guesses = module.guess(mixture, mask, grid)
+    mask, targets = (
+        module.draw_masks(keys, grid),
+        module.teacher_targets(module.student.embed(mixture.clips), mixture, grid),
+    )
+    guesses = module.guess(module.student.embed(mixture.clips), mixture, mask, grid)
     wanted = keep_visible(targets.patches, mask.hidden_index)
     losses = module.losses(guesses, wanted, targets, mask, mixture)
     assert targets.retained is not None
@@ -173,7 +179,8 @@ def test_source_retention_looks_at_the_mixtures_alone() -> None:
 def test_the_utterance_target_may_be_the_last_layer_alone() -> None:
     module, batch = pretrain(utterance=Utterance(top_k_layers=1)), noise()
     log_mels = module.log_mels(batch)
-    targets = module.teacher_targets(module.mix(log_mels, module.clip_keys(batch)), module.student.front_end.grid(log_mels))
+    mixture, grid = module.mix(log_mels, module.clip_keys(batch)), module.student.front_end.grid(log_mels)
+    targets = module.teacher_targets(module.student.embed(log_mels), mixture, grid)
     last = module.targets(module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=1).layers, 1)
     torch.testing.assert_close(targets.clip, last.mean(dim=1))
     assert not torch.allclose(targets.clip, targets.patches.mean(dim=1))
@@ -201,7 +208,8 @@ def test_draws_depend_on_seed_and_clip_and_evaluation_has_draws_of_its_own() -> 
 
 
 def test_a_batch_of_which_nothing_is_left() -> None:
-    empty = noise()._replace(waveforms=torch.zeros(0, 6000), broken=(("a.wav", "no audio"),))
+    nothing = {"waveforms": torch.zeros(0, 6000), "index": torch.zeros(0, dtype=torch.int64)}
+    empty = noise()._replace(**nothing, broken=(("a.wav", "no audio"),))
     module = pretrain()
     assert module.is_unusable(empty)
     loss = module.training_step(empty, 0)

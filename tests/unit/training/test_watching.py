@@ -100,6 +100,9 @@ def test_pictures_that_cannot_be_drawn_are_refused() -> None:
     sharded = SimpleNamespace(teacher=None, is_sharded=True)
     with pytest.raises(ValueError, match="Pictures are drawn by rank 0 alone"):
         Pictures().setup(None, sharded, "fit")  # type: ignore[arg-type]
+    of_waveforms = SimpleNamespace(teacher=None, is_sharded=False, features=None)
+    with pytest.raises(ValueError, match="Pictures are of log-mel patches and a clip token, which this encoder lacks"):
+        Pictures().setup(None, of_waveforms, "fit")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected every_n_updates > 0 and clip >= 0, got 0 and 0"):
         Pictures(every_n_updates=0)
     with pytest.raises(ValueError, match="every_n_updates must be at least 1, got 0"):

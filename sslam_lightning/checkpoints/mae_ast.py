@@ -1,0 +1,144 @@
+"""The names of MAE-AST's public checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslam_lightning.checkpoints.fairseq import TRAINING_STATE
+from sslam_lightning.checkpoints.pickle_scan import printable
+from sslam_lightning.checkpoints.settings import as_kind, read_state
+from sslam_lightning.checkpoints.stand_ins import opened, section
+from sslam_lightning.checkpoints.verify import count_stack
+from sslam_lightning.checkpoints.weights import State, Weights
+from sslam_lightning.layers.block import NormOrder
+from sslam_lightning.models import EncoderConfig, SpectrogramTokensConfig, TransformerDecoderConfig
+
+_BLOCK = {
+    "self_attn.out_proj": "attn.proj",
+    "self_attn_layer_norm": "norm1",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+    "final_layer_norm": "norm2",
+}
+MAE_AST_MARK = "decoder_mask_emb"  # a weight that no other model has
+# (their name, our part, our name): the first pattern that matches the whole key wins. {norm}: of the input or the output.
+_RENAMES = [
+    (r"post_extract_proj\.(.*)", "encoder", r"front_end.proj.\1"),
+    (r"batch_norm\.(.*)", "encoder", r"front_end.norm.\1"),
+    (r"post_enc_proj\.(.*)", "decoder", r"input_proj.\1"),
+    (r"decoder_mask_emb", "decoder", "mask_token"),
+    (r"final_proj_reconstruction\.(.*)", "reconstruction", r"\1"),
+    (r"final_proj_classification\.(.*)", "contrast", r"\1"),
+    # Tables that are formulas, and parameters that the public model holds but never uses.
+    (r"(?:enc|dec)_sine_pos_embed\.pe|encoder_mask_emb|layer_norm\..*", "nothing", "nothing"),
+]
+
+
+def rename(state: Mapping[str, Tensor], pre_norm: bool) -> tuple[dict[str, State], tuple[str, ...]]:
+    """Sort a state with MAE-AST's names into our parts; also the keys that no rule knows."""
+    norm = "output_norm" if pre_norm else "input_norm"
+    parts: dict[str, State] = defaultdict(dict)
+    unknown = []
+    for key, value in state.items():
+        if match := re.fullmatch(r"(encoder|decoder)\.layer_norm\.(.*)", key):
+            parts[match[1]][f"{norm}.{match[2]}"] = value
+        elif match := re.fullmatch(r"(encoder|decoder)\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", key):
+            parts[match[1]].setdefault(f"blocks.{match[2]}.attn.qkv.{match[4]}", torch.empty(0))  # see below
+        elif match := re.fullmatch(r"(encoder|decoder)\.layers\.(\d+)\.(.*)\.(weight|bias)", key):
+            parts[match[1]][f"blocks.{match[2]}.{_BLOCK.get(match[3], match[3])}.{match[4]}"] = value
+        else:
+            for pattern, part, ours in _RENAMES:
+                if match := re.fullmatch(pattern, key):
+                    parts[part][match.expand(ours)] = value
+                    break
+            else:
+                unknown.append(key)
+    for part in ("encoder", "decoder"):  # queries, keys and values are one layer of ours
+        for name in [name for name in parts[part] if ".attn.qkv." in name]:
+            _, block, _, _, kind = name.split(".")
+            theirs = (f"{part}.layers.{block}.self_attn.{each}_proj.{kind}" for each in "qkv")
+            parts[part][name] = torch.cat([state[each] for each in theirs])
+    return parts, tuple(unknown)
+
+
+def from_mae_ast_file(content: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
+    """The model of a file of MAE-AST's trainer, which is fairseq's.
+
+    Args:
+        content: the file's: ``model``, and its configuration in ``cfg`` or, before Hydra, in ``args``.
+        source: what to call this checkpoint in messages.
+        max_bytes: of weights that the file can hold.
+
+    Raises:
+        ValueError: if a part of the model is missing, or is not what it has to be.
+    """
+    state = read_state(opened(content["model"]), f"{source}: model", max_bytes)
+    cfg = section(content, "cfg", "model") or section(content, "args")
+    weights = from_mae_ast(state, cfg if isinstance(cfg, Mapping) else {}, source)
+    known = {"model", "cfg", "task_state", *TRAINING_STATE}
+    return weights._replace(unused=(*weights.unused, *(printable(str(key)) for key in content if key not in known)))
+
+
+def from_mae_ast(state: Mapping[str, Tensor], cfg: Mapping[str, Any], source: str) -> Weights:
+    """Weights and configuration of a MAE-AST model.
+
+    Args:
+        state: the model's state.
+        cfg: the model's configuration in its own words.
+        source: what to call this checkpoint in messages.
+
+    Raises:
+        ValueError: if a part of the model is missing.
+    """
+    order: NormOrder = "pre" if section(cfg, "layer_norm_first") else "post"
+    try:
+        parts, unknown = rename(state, order == "pre")
+        encoder, decoder = parts["encoder"], parts["decoder"]
+        dim, decoder_dim = len(encoder["front_end.proj.bias"]), len(decoder["mask_token"])
+        hidden_dim = len(encoder["blocks.0.mlp.fc1.bias"])
+        mlp_ratio, decoder_mlp_ratio = hidden_dim / dim, hidden_dim / decoder_dim
+    except KeyError as error:
+        raise ValueError(f"{source} is not a MAE-AST checkpoint: {error} is missing") from None
+    except (RuntimeError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"{source} is not a MAE-AST checkpoint: {str(error).splitlines()[0][:200]}") from None
+
+    def size(name: str) -> int:
+        return as_kind(section(cfg, name), int, f"cfg.model.{name}")
+
+    try:
+        num_heads = size("encoder_attention_heads")
+        config = EncoderConfig(
+            dim=dim,
+            depth=count_stack(encoder, "blocks"),
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            norm_order=order,
+            norm_eps=1e-5,
+            front_end=SpectrogramTokensConfig(size("ast_kernel_size_time"), size("ast_kernel_size_chan")),
+            clip_token=False,
+        )
+        decoder_config = TransformerDecoderConfig(
+            dim=decoder_dim,
+            depth=count_stack(decoder, "blocks"),
+            num_heads=num_heads,
+            mlp_ratio=decoder_mlp_ratio,
+            norm_order=order,
+        )
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    return Weights(
+        source,
+        config,
+        encoder,
+        decoder_config=decoder_config,
+        decoder=decoder,
+        reconstruction=parts.get("reconstruction"),
+        contrast=parts.get("contrast"),
+        unused=unknown,
+    )

@@ -1,0 +1,129 @@
+"""A folder of images, for data2vec 2.0 on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
+from sslam_lightning.data.files import find_files
+from sslam_lightning.data.loader import ClipLoader
+from sslam_lightning.data.module import AudioDataModule, Split
+from sslam_lightning.data.sampler import EpochSampler
+from sslam_lightning.random_streams import clip_keys, uniform
+from sslam_lightning.types import ImageBatch
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet's colours, as every public model takes them
+_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+class Picture(NamedTuple):
+    """One image, cropped and normalised."""
+
+    image: Float[Tensor, "channels rows columns"]
+    index: int  # type: ignore[assignment]
+    name: str
+
+
+class ImageDataset(ClipDataset):
+    """The images of a folder, cut to squares; see `ImageFolderDataModule` for the arguments."""
+
+    def __init__(self, root: str | Path, size: int, smallest_crop: float, augment: bool, seed: int) -> None:
+        self.root = Path(root)
+        self.names = find_files(root, EXTENSIONS)
+        self.size, self.smallest_crop, self.augment, self.seed = size, smallest_crop, augment, seed
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """What messages call an image."""
+        return self.names[index]
+
+    def __getitem__(self, key: Key) -> Picture | BrokenClip:  # type: ignore[override]
+        """The image of ``index``, or of ``(epoch, index)``: every epoch crops it anew."""
+        from PIL import Image, UnidentifiedImageError
+
+        epoch, index = (0, key) if isinstance(key, int) else key
+        path = self.root / self.names[index]
+        try:
+            with Image.open(path) as file:
+                image = file.convert("RGB")
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            return BrokenClip(self.names[index], f"{path}: cannot be read as an image ({error})")
+        box, flip = self._crop(image.width, image.height, epoch, index)
+        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255).sub(_MEAN).div(_STD)
+        return Picture(pixels.flip(2) if flip else pixels, index, self.names[index])
+
+    def _crop(self, width: int, height: int, epoch: int, index: int) -> tuple[tuple[float, float, float, float], bool]:
+        """A square of the image, and whether it is mirrored: any with ``augment``, the largest middle one without."""
+        area, left, top, flip = 1.0, 0.5, 0.5, 0.0
+        if self.augment:
+            key = clip_keys(torch.tensor([index]), self.seed, epoch)
+            area, left, top, flip = uniform(key, 4)[0].tolist()
+            area = self.smallest_crop + (1 - self.smallest_crop) * area
+        side = min(width, height) * area**0.5
+        x, y = left * (width - side), top * (height - side)
+        return (x, y, x + side, y + side), flip > 0.5
+
+
+class ImageFolderDataModule(AudioDataModule):
+    """All images below a folder, without labels. The loaders are those of the audio data modules.
+
+    Training cuts a random square out of each (data2vec 2.0 and MAE also stretch it) and mirrors half of them.
+
+    Args:
+        root: folder of the training images; sub-folders are searched too.
+        val_root: folder of the validation images; None: no validation.
+        size: side of the squares that the model sees, in pixels.
+        smallest_crop: the least share of the largest square's area that training cuts out.
+        options: settings of `AudioDataModule`.
+
+    Raises:
+        FileNotFoundError: no such folder, or no image in it (at setup).
+        ValueError: a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        val_root: str | Path | None = None,
+        size: int = 224,
+        smallest_crop: float = 0.2,
+        **options: Any,
+    ) -> None:
+        super().__init__(class_names=(), multi_label=True, **options)
+        if size < 1 or not 0 < smallest_crop <= 1:
+            raise ValueError(f"size must be positive and smallest_crop in (0, 1], got {size} and {smallest_crop}")
+        self.folders: dict[Split, str | Path | None] = {"train": root, "val": val_root, "test": val_root}
+        self.size, self.smallest_crop = size, smallest_crop
+
+    def make_dataset(self, split: Split) -> ImageDataset | None:
+        """Search the folder of a split."""
+        folder = self.folders[split]
+        return folder and ImageDataset(folder, self.size, self.smallest_crop, split == "train", self.seed)  # type: ignore[return-value]
+
+    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
+        loader = super()._loader(dataset, sampler)
+        loader.collate_fn = collate_images
+        return loader
+
+
+def collate_images(pictures: Sequence[Picture | BrokenClip]) -> ImageBatch:
+    """Images of one size as a batch; broken ones are left out and told."""
+    good = [picture for picture in pictures if isinstance(picture, Picture)]
+    return ImageBatch(
+        torch.stack([picture.image for picture in good]) if good else torch.zeros(0, 3, 0, 0),
+        torch.zeros(len(good), 0),
+        torch.tensor([picture.index for picture in good], dtype=torch.int64),
+        tuple(picture.name for picture in good),
+        tuple((broken.name, broken.reason) for broken in pictures if isinstance(broken, BrokenClip)),
+    )

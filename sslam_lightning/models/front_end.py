@@ -1,0 +1,69 @@
+"""What every front-end is: it turns what the data give into tokens with positions.
+
+To add a modality, write a file with a front-end and its settings, and name the settings in a recipe
+(``encoder.front_end.class_path``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+
+from sslam_lightning.types import Grid
+
+
+class Readings(NamedTuple):
+    """What a front-end reads of a batch. ``padding`` is None where all clips are equally long."""
+
+    clips: Shaped[Tensor, "clips *shape"]
+    padding: Bool[Tensor, "clips tokens"] | None = None
+
+
+class FrontEnd(nn.Module, ABC):
+    """Cuts clips into tokens. ``forward`` embeds all tokens of a clip and adds fixed positions."""
+
+    num_values = 0  # in the part of a clip that becomes one token; 0: the front-end has no `patchify`
+    min_samples = 1  # in the shortest clip that makes one token
+
+    @abstractmethod
+    def grid(self, clips: Shaped[Tensor, "batch *shape"]) -> Grid:
+        """The field of tokens that clips of this shape become."""
+
+    @abstractmethod
+    def forward(self, clips: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, "batch tokens dim"]:
+        """All tokens, embedded."""
+
+    def read(self, batch: Any) -> Readings:
+        """What :meth:`forward` takes, out of a batch whose clips need no features.
+
+        Raises:
+            ValueError: if the front-end cannot do without features.
+        """
+        raise ValueError(f"the {type(self).__name__} front-end reads features, but model.features is null")
+
+    def patchify(self, clips: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, "batch tokens values"]:
+        """The values behind every token, for reconstruction.
+
+        Raises:
+            ValueError: if the tokens overlap or are no numbers, so that there is nothing to reconstruct.
+        """
+        raise ValueError(f"the {type(self).__name__} front-end has no patches that could be reconstructed")
+
+
+class FrontEndConfig(ABC):
+    """The settings of a front-end; its subclasses are dataclasses of plain values."""
+
+    @abstractmethod
+    def build(self, dim: int) -> FrontEnd:
+        """The front-end for an encoder of this width."""
+
+
+def padding_behind(lengths: Int[Tensor, "clips"], num_tokens: int) -> Bool[Tensor, "clips tokens"] | None:
+    """True behind the last of ``lengths[i]`` tokens; None where no clip is shorter than the longest."""
+    if not bool((lengths < num_tokens).any()):
+        return None
+    return torch.arange(num_tokens, device=lengths.device) >= lengths.unsqueeze(1)

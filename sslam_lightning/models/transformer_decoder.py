@@ -1,0 +1,124 @@
+"""Decoder of transformer blocks over all patches, a mask token standing at the hidden ones (MAE, MAE-AST, BAT)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sslam_lightning.layers import keep_visible, put_back, sinusoidal_positions
+from sslam_lightning.layers.block import NormOrder
+from sslam_lightning.models.config import EncoderConfig
+from sslam_lightning.models.encoder import build_block
+from sslam_lightning.types import Grid, Mask
+
+
+@dataclass
+class TransformerDecoderConfig:
+    """Settings of :class:`TransformerDecoder`.
+
+    Args:
+        dim: width of its blocks.
+        depth: number of blocks.
+        num_heads: attention heads of a block.
+        mlp_ratio: hidden width of the feed-forward layers in units of ``dim``.
+        positions: ``sinusoidal`` ones are computed (MAE-AST), ``learned`` ones are trained (BAT).
+        max_tokens: how many places ``learned`` positions have.
+        norm_order: as in the encoder; ``post`` normalises the input, ``pre`` the output.
+        norm_eps: epsilon of the layer norms.
+        dropout: on the input, and on the outputs of attention and feed-forward layers.
+        attention_dropout: on attention weights.
+        gated_attention: as in the encoder.
+    """
+
+    dim: int = 768
+    depth: int = 2
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    max_tokens: int = 512
+    norm_order: NormOrder = "post"
+    norm_eps: float = 1e-5
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    gated_attention: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ValueError(f"a decoder needs at least one block, got depth {self.depth}")
+        if self.dim < 1 or self.num_heads < 1 or self.max_tokens < 1:
+            raise ValueError(
+                f"dim, num_heads and max_tokens must be positive, got {self.dim}, {self.num_heads} and {self.max_tokens}"
+            )
+
+
+class TransformerDecoder(nn.Module):
+    """Guesses the hidden patches from the visible ones; every block sees all of them.
+
+    Args:
+        config: its settings.
+        encoder_dim: width of what it is given; a linear layer leads to its own width where that is another.
+        output_dim: width of its guesses, behind a last linear layer; None leaves that out and gives its own width.
+    """
+
+    def __init__(self, config: TransformerDecoderConfig, encoder_dim: int, output_dim: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.input_proj = nn.Identity() if encoder_dim == config.dim else nn.Linear(encoder_dim, config.dim)
+        self.mask_token = nn.Parameter(torch.zeros(config.dim))
+        nn.init.normal_(self.mask_token, std=0.02)
+        self.positions = None
+        if config.positions == "learned":
+            self.positions = nn.Parameter(torch.zeros(config.max_tokens, config.dim))
+            nn.init.trunc_normal_(self.positions, std=0.02)
+        self._table = torch.empty(0, config.dim)  # of sinusoidal positions; grows with the longest clip
+        post, norm = config.norm_order == "post", nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.input_norm = norm if post else nn.Identity()
+        self.input_dropout = nn.Dropout(config.dropout)
+        block = EncoderConfig(
+            dim=config.dim,
+            num_heads=config.num_heads,
+            mlp_ratio=config.mlp_ratio,
+            norm_order=config.norm_order,
+            norm_eps=config.norm_eps,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            gated_attention=config.gated_attention,
+        )
+        self.blocks = nn.ModuleList(build_block(block, 0.0) for _ in range(config.depth))
+        self.output_norm = nn.Identity() if post else norm
+        self.output_proj = nn.Identity() if output_dim is None else nn.Linear(config.dim, output_dim)
+
+    def forward(
+        self, visible: Float[Tensor, "rows visible dim"], mask: Mask, grid: Grid
+    ) -> Float[Tensor, "rows hidden width"]:
+        """Guess the hidden patches, in the order of ``mask.hidden_index``."""
+        visible = self.input_proj(visible)
+        unknown = self.mask_token.to(visible.dtype).expand(visible.shape[0], grid.num_patches, -1)
+        everything = put_back(unknown, visible, mask.visible_index)
+        return self.output_proj(keep_visible(self.refine(everything), mask.hidden_index))
+
+    def refine(self, tokens: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows tokens width"]:
+        """Positions and blocks, on all tokens of a clip at the decoder's own width; for fine-tuning with the decoder.
+
+        Raises:
+            ValueError: if there are more tokens than learned positions.
+        """
+        x = self.input_dropout(self.input_norm(tokens + self._positions_for(tokens)))
+        for block in self.blocks:
+            x = block(x).tokens
+        return self.output_norm(x)
+
+    def _positions_for(self, tokens: Tensor) -> Tensor:
+        num_tokens = tokens.shape[1]
+        if self.positions is None:
+            if self._table.shape[0] < num_tokens or self._table.device != tokens.device:
+                with torch.inference_mode(False):
+                    self._table = sinusoidal_positions(num_tokens, self.config.dim).to(tokens.device)
+            return self._table[:num_tokens]
+        if num_tokens > len(self.positions):
+            raise ValueError(f"decoder.max_tokens is {len(self.positions)}, the clips have {num_tokens} tokens")
+        return self.positions[:num_tokens]

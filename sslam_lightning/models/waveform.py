@@ -1,0 +1,97 @@
+"""Front-end for raw waveforms: a stack of convolutions, one token every 20 ms (wav2vec 2.0, section 2; data2vec 2.0)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.types import Batch, Grid
+
+Layer = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class WaveformConfig(FrontEndConfig):
+    """Settings of :class:`WaveformFrames`.
+
+    Args:
+        layers: channels, kernel and stride of every convolution; the default makes 49 tokens of a second at 16 kHz.
+        normalise: bring every clip to mean 0 and variance 1 over its own samples, as data2vec does.
+    """
+
+    layers: tuple[Layer, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
+    normalise: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.layers or any(number < 1 for layer in self.layers for number in layer):
+            raise ValueError("a waveform needs layers of channels, kernel and stride above 0")
+
+    def build(self, dim: int) -> WaveformFrames:
+        """The front-end for an encoder of this width."""
+        return WaveformFrames(self, dim)
+
+
+class WaveformFrames(FrontEnd):
+    """Convolutions with layer norms over the channels and GELUs, then a norm and a linear map to the encoder's width."""
+
+    def __init__(self, config: WaveformConfig, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        widths = [1, *(channels for channels, _, _ in config.layers)]
+        self.convs = nn.ModuleList(
+            nn.Conv1d(before, channels, kernel, stride, bias=False)
+            for before, (channels, kernel, stride) in zip(widths[:-1], config.layers, strict=True)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in widths[1:])
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
+        self.proj_norm = nn.LayerNorm(widths[-1])
+        self.proj = nn.Linear(widths[-1], dim)
+        # Backwards from one token to the samples that it sees.
+        self.min_samples = reduce(lambda n, layer: (n - 1) * layer[2] + layer[1], reversed(config.layers), 1)
+
+    def num_tokens(self, num_samples: Int[Tensor, "*clips"]) -> Int[Tensor, "*clips"]:
+        """How many tokens clips of so many samples become."""
+        for _, kernel, stride in self.config.layers:
+            num_samples = (num_samples - kernel) // stride + 1
+        return num_samples
+
+    def grid(self, clips: Float[Tensor, "batch samples"]) -> Grid:
+        """Tokens in one line.
+
+        Raises:
+            ValueError: if the clips are too short for one token.
+        """
+        if clips.shape[1] < self.min_samples:
+            raise ValueError(f"one token takes {self.min_samples} samples, got clips of {clips.shape[1]}")
+        return Grid(int(self.num_tokens(torch.tensor(clips.shape[1]))), 1)
+
+    def read(self, batch: Batch) -> Readings:
+        """The waveforms, normalised clip by clip, and which tokens lie behind a clip's end."""
+        waveforms, num_samples = batch.waveforms, batch.num_samples
+        num_tokens = self.num_tokens(torch.tensor(waveforms.shape[1]))
+        if self.config.normalise:
+            outside = torch.arange(waveforms.shape[1], device=waveforms.device) >= num_samples.unsqueeze(1)
+            waveforms = _normalised(waveforms.float().masked_fill(outside, 0.0), num_samples, outside)
+        return Readings(waveforms, padding_behind(self.num_tokens(num_samples), int(num_tokens)))
+
+    def forward(self, clips: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch tokens dim"]:
+        """All tokens; positions come later, from :class:`sslam_lightning.layers.ConvPositions`."""
+        x = clips.unsqueeze(1)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.gelu(norm(conv(x).transpose(1, 2))).transpose(1, 2)
+        return self.proj(self.proj_norm(x.transpose(1, 2)))
+
+
+def _normalised(
+    clips: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"], outside: Tensor
+) -> Float[Tensor, "batch samples"]:
+    count = num_samples.clamp(min=1).unsqueeze(1)
+    centred = (clips - clips.sum(dim=1, keepdim=True) / count).masked_fill(outside, 0.0)
+    return centred * (centred.square().sum(dim=1, keepdim=True) / count + 1e-5).rsqrt()

@@ -1,0 +1,27 @@
+"""InfoNCE among the hidden patches of one clip (van den Oord et al., 2018; SSAST, 2022; MAE-AST, arXiv 2203.16691)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class InfoNCE:
+    """Cross entropy of telling a hidden patch from the other hidden patches of its clip.
+
+    Args:
+        weight: of this loss in the total.
+    """
+
+    weight: float = 1.0
+
+    def __call__(
+        self, guesses: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
+    ) -> Float[Tensor, ""]:
+        """Averaged over all hidden patches; scores are the scalar products of guess and patch."""
+        scores = guesses.float() @ patches.float().transpose(1, 2)
+        return -self.weight * torch.log_softmax(scores, dim=-1).diagonal(dim1=1, dim2=2).mean()

@@ -1,0 +1,27 @@
+"""What an objective of your own is: a file with one class, named in a recipe (``model.objective.class_path``)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sslam_lightning.types import Guesses, Mask, Targets
+
+
+class Objective(ABC):
+    """A loss beside the configured ones. Write it as a frozen dataclass of plain settings."""
+
+    @abstractmethod
+    def __call__(
+        self, guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"], targets: Targets, mask: Mask
+    ) -> Float[Tensor, ""]:
+        """One number, already weighted.
+
+        Args:
+            guesses: the student's, at hidden patches and for the clip; rows are clips x masks, clip by clip.
+            wanted: the targets at the hidden patches.
+            targets: those of whole clips.
+            mask: which patches each row hides.
+        """

@@ -1,0 +1,161 @@
+"""Pre-training by masked autoencoding: MAE-AST (Baade et al., 2022, arXiv 2203.16691). There is no teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.features import LogMels
+from sslam_lightning.layers import keep_visible
+from sslam_lightning.masking import MaskSampler, UniformMask
+from sslam_lightning.models import (
+    Encoder,
+    EncoderConfig,
+    SpectrogramTokens,
+    SpectrogramTokensConfig,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+)
+from sslam_lightning.objectives import InfoNCE, Reconstruction
+from sslam_lightning.random_streams import fold_in
+from sslam_lightning.training.module import AudioModule
+from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.types import Batch
+
+_MASKS = int.from_bytes(b"masks", "big")
+
+
+class MAEASTModule(AudioModule):
+    """Hides most tokens of a spectrogram; the decoder restores their values and tells them from each other.
+
+    Args:
+        encoder: the student; its front-end is :class:`sslam_lightning.models.SpectrogramTokens`.
+        decoder: size of the decoder.
+        features: log-mels; the front-end normalises them over the batch, so mean and std play no part.
+        masking: which tokens are hidden.
+        reconstruction: guesses against the tokens' own values, by default 10 times the mean squared error.
+        info_nce: guesses against the other hidden tokens of a clip; None leaves it out.
+        optimizer: AdamW and its schedule.
+        init_from: a checkpoint to start from (ours or the public one): encoder, decoder and heads.
+        resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
+        seed: of everything random in training.
+        compile: compile the blocks with ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderConfig = EncoderConfig(front_end=SpectrogramTokensConfig(), clip_token=False, norm_eps=1e-5),
+        decoder: TransformerDecoderConfig = TransformerDecoderConfig(),
+        features: LogMels = LogMels(),
+        masking: MaskSampler = UniformMask(),
+        reconstruction: Reconstruction = Reconstruction(weight=10.0, scale=1 / 256, normalise=False),
+        info_nce: InfoNCE | None = InfoNCE(),
+        optimizer: OptimizerConfig = OptimizerConfig(),
+        init_from: str | None = None,
+        resampler: str = "torchaudio",
+        seed: int = 0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(features, optimizer, seed, compile)
+        self.save_hyperparameters()
+        self.masking, self.reconstruction, self.info_nce, self.init_from = masking, reconstruction, info_nce, init_from
+        self.student = Encoder(encoder)
+        if not isinstance(self.student.front_end, SpectrogramTokens):
+            raise ValueError("MAE-AST needs encoder.front_end SpectrogramTokensConfig: it restores what that cuts out")
+        self.decoder = TransformerDecoder(decoder, encoder.dim)
+        num_values = self.student.front_end.num_values
+        self.reconstruction_head = nn.Linear(decoder.dim, num_values)
+        self.contrast_head = nn.Linear(decoder.dim, num_values) if info_nce else None
+        self.mean_loss = MeanMetric()  # of a validation
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        """Hide tokens, encode the others, restore the hidden ones."""
+        if not len(batch.index):
+            return self.no_loss()
+        front_end, log_mels = self.front_end, self.log_mels(batch)
+        patches = front_end.patchify(log_mels)
+        grid = front_end.grid(log_mels)
+        mask = self.masking(fold_in(self.clip_keys(batch), _MASKS), grid)
+        visible = keep_visible(front_end.embed_patches(patches), mask.visible_index)
+        restored = self.decoder(self.student.encode(visible).tokens, mask, grid)
+        wanted = keep_visible(patches, mask.hidden_index)
+        losses = {"reconstruction": self.reconstruction(self.reconstruction_head(restored), wanted)}
+        if self.info_nce and self.contrast_head:
+            losses["info_nce"] = self.info_nce(self.contrast_head(restored), wanted)
+        return self.sum_and_log(losses, len(patches))
+
+    @property
+    def front_end(self) -> SpectrogramTokens:
+        """The student's."""
+        front_end = self.student.front_end
+        assert isinstance(front_end, SpectrogramTokens)
+        return front_end
+
+    def sum_and_log(self, losses: dict[str, Tensor], rows: int) -> Float[Tensor, ""]:
+        """The total loss; every loss by name goes to the log."""
+        total = torch.stack(list(losses.values())).sum()
+        if not self.training:
+            self.mean_loss.update(total.detach(), weight=rows)
+            return total
+        self.log("train/loss", total, prog_bar=True, batch_size=rows)
+        for name, loss in losses.items():
+            self.log(f"train/loss_{name}", loss, batch_size=rows)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""] | None:
+        """The same losses on held-out clips, with the same masks at every epoch."""
+        return self.training_step(batch, batch_idx) if len(batch.index) else None
+
+    def on_validation_epoch_end(self) -> None:
+        """The loss as its mean over all clips of all ranks."""
+        self.log("val/loss", self.mean_loss.compute(), prog_bar=True)
+        self.mean_loss.reset()
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
+        """Names, and the mean of the encoder's tokens, of whole clips."""
+        return batch.names, self.student(self.log_mels(batch)).clip
+
+    def start_from(self, path: str) -> None:
+        """Take over encoder, decoder and heads, as far as the file has them.
+
+        Raises:
+            ValueError: naming the first parameter that does not fit.
+        """
+        weights = read_weights(path)
+        weights.check_architecture(self.student.config)
+        load_strictly(self.student, weights.student, "student", weights.source)
+        for part, module, state in (
+            ("decoder", self.decoder, weights.decoder),
+            ("reconstruction head", self.reconstruction_head, weights.reconstruction),
+            ("contrast head", self.contrast_head, weights.contrast),
+        ):
+            if module is not None and state:
+                load_strictly(module, state, part, weights.source)
+
+    def configure_model(self) -> None:
+        """Refuse to share out weights: patches are cut and embedded in two steps, of which FSDP sees none.
+
+        Raises:
+            ValueError: if the trainer's strategy asks for it.
+        """
+        if self.is_sharded:
+            raise ValueError("MAE-AST does not train with FSDP: train with --trainer.strategy=ddp")
+
+    def learning_parts(self) -> Sequence[nn.Module]:
+        """Encoder, decoder and heads."""
+        parts = (self.student, self.decoder, self.reconstruction_head, self.contrast_head)
+        return [part for part in parts if part is not None]
+
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        """All blocks."""
+        return [*self.student.blocks, *self.decoder.blocks]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over everything."""
+        return self.build_optimizers(len(self.student.blocks))

@@ -1,0 +1,189 @@
+"""Every method of the family pre-trains for real in a short run, and its checkpoint opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import FAST_EMA, NUM_CLASSES, Diary, soundscapes, trainer
+
+import sslam_lightning
+from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.data import ImageFolderDataModule, TextDataModule
+from sslam_lightning.features import LogMels
+from sslam_lightning.masking import ChunkMask, InverseBlockMask, InverseSpanMask, SpanMask, UniformMask
+from sslam_lightning.mixing import PartialMixing
+from sslam_lightning.models import (
+    ConvPositionsConfig,
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    ImageConfig,
+    SpectrogramTokensConfig,
+    TextConfig,
+    TransformerDecoderConfig,
+    WaveformConfig,
+)
+from sslam_lightning.objectives import LayerTargets, Regression, SourceRetention, Utterance
+from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
+from sslam_lightning.training.optimizers import OptimizerConfig
+
+FRAMES = 64
+SIZE = {"dim": 32, "depth": 2, "num_heads": 2}
+MASKS = {"random": UniformMask(), "chunk": ChunkMask(), "spans": InverseSpanMask(0.75, 4)}
+
+
+def _data2vec2(encoder: EncoderConfig, lr: float = 3e-3, **settings) -> PretrainModule:
+    settings = {"features": None, "masks_per_clip": 2, "ema": FAST_EMA, "targets": LayerTargets(2), **settings}
+    return PretrainModule(encoder, optimizer=OptimizerConfig(lr=lr, warmup_updates=10), **settings)
+
+
+def _waveform(folder: Path):
+    """A short stack of convolutions on soundscapes of different lengths."""
+    front_end = WaveformConfig(((16, 10, 5), *[(16, 3, 2)] * 4, *[(16, 2, 2)] * 2))
+    encoder = EncoderConfig(
+        **SIZE,
+        front_end=front_end,
+        clip_token=False,
+        conv_positions=ConvPositionsConfig(2, 10, 4),
+        alibi="learned",
+        layer_drop=0.05,
+    )
+    module = _data2vec2(
+        encoder,
+        lr=8e-3,
+        decoder=DecoderConfig(dim=16, depth=2, kernel_size=7, groups=4, dimensions=1),
+        masking=SpanMask(),
+        utterance=None,
+        teacher_parts="context",
+    )
+    return module, soundscapes(32, batch_size=8)
+
+
+def _image(folder: Path):
+    """Stripes of two colours in random directions."""
+    draw = np.random.RandomState(0)
+    rows, columns = np.mgrid[0:40, 0:40] / 40
+    for number in range(32):
+        angle, frequency, phase = draw.uniform(0, np.pi), draw.uniform(2, 6), draw.uniform(0, 6)
+        wave = np.sin(2 * np.pi * frequency * (np.cos(angle) * columns + np.sin(angle) * rows) + phase)
+        colours = draw.randint(0, 255, (2, 3))
+        Image.fromarray(colours[(wave > 0).astype(int)].astype(np.uint8)).save(folder / f"{number}.png")
+    module = _data2vec2(
+        EncoderConfig(**SIZE, prenet_depth=1, front_end=ImageConfig(8)),
+        decoder=DecoderConfig(dim=16, depth=2, groups=4),
+        masking=InverseBlockMask(0.7, 2),
+        utterance=Utterance(weight=0.1),
+    )
+    return module, ImageFolderDataModule(folder, size=32, batch_size=8, num_workers=0)
+
+
+def _text(folder: Path):
+    """This package's own source."""
+    module = _data2vec2(
+        EncoderConfig(**SIZE, front_end=TextConfig(400, 32), clip_token=False, input_norm=False),
+        decoder=DecoderConfig(dim=16, depth=2, kernel_size=5, groups=1, dimensions=1, residual=False, projection_depth=2),
+        masking=UniformMask(0.48),
+        regression=Regression(scale=1.0),
+        targets=LayerTargets(2, normalise_average=()),
+        utterance=None,
+        teacher_parts="blocks",
+    )
+    source = Path(sslam_lightning.__file__).parent / "masking"
+    settings = {"extensions": (".py",), "vocabulary": 400, "max_tokens": 32, "batch_size": 16, "num_workers": 0}
+    return module, TextDataModule(source, folder / "tokenizer.json", **settings)
+
+
+def _bat(folder: Path, **settings):
+    module = _data2vec2(
+        EncoderConfig(**SIZE, gated_attention=True),
+        features=LogMels(num_frames=FRAMES, kind="decibel"),
+        transformer_decoder=TransformerDecoderConfig(
+            **SIZE, positions="learned", max_tokens=32, gated_attention=True, norm_eps=1e-6
+        ),
+        targets=LayerTargets(2, "block"),
+        **settings,
+    )
+    return module, soundscapes(32, batch_size=8)
+
+
+def _sslam_on_bat(folder: Path):
+    """SSLAM's mixtures on BAT's encoder."""
+    stage_2 = {"mixing": PartialMixing(partner="neighbour"), "source_retention": SourceRetention()}
+    return _bat(folder, **stage_2, utterance=Utterance(top_k_layers=1))
+
+
+def _mae_ast(token_frames: int, token_mels: int, mask: str):
+    front_end = SpectrogramTokensConfig(token_frames, token_mels)
+    return MAEASTModule(
+        EncoderConfig(**SIZE, front_end=front_end, clip_token=False, norm_eps=1e-5),
+        TransformerDecoderConfig(**SIZE),
+        LogMels(num_frames=FRAMES, patch_frames=token_frames, mean=0.0, std=0.5),
+        MASKS[mask],
+        optimizer=OptimizerConfig(lr=3e-3, warmup_updates=5, decay="linear"),
+    ), soundscapes(32, batch_size=8)
+
+
+# name -> how it is made, epochs, and what the last epoch's mean loss may be at most, as a share of the first one's
+METHODS = {
+    "waveform": (_waveform, 30, 0.85),
+    "image": (_image, 16, 0.8),
+    "text": (_text, 6, 0.8),
+    "bat": (_bat, 10, 0.5),
+    "sslam on bat": (_sslam_on_bat, 6, 0.6),
+    "mae-ast, patches, random": (lambda _: _mae_ast(16, 16, "random"), 10, 0.5),
+    "mae-ast, patches, chunks": (lambda _: _mae_ast(16, 16, "chunk"), 10, 0.5),
+    "mae-ast, frames, random": (lambda _: _mae_ast(2, 128, "random"), 10, 0.5),
+    "mae-ast, frames, spans": (lambda _: _mae_ast(2, 128, "spans"), 10, 0.5),
+}
+
+
+def _fit(name: str, folder: Path) -> tuple[pl.LightningModule, Diary, Path]:
+    pl.seed_everything(1, verbose=False)
+    make, epochs, _ = METHODS[name]
+    module, data = make(folder)
+    diary = Diary()
+    runner = trainer(folder / "run", diary, max_epochs=epochs, gradient_clip_val=4.0)
+    runner.fit(module, data)
+    runner.save_checkpoint(folder / "last.ckpt")
+    return module, diary, folder / "last.ckpt"
+
+
+def _loss(entry: dict[str, float]) -> float:
+    """Of a step. The scale of a teacher's targets moves while it learns, so errors are taken relative to it."""
+    return entry.get("train/loss_regression", entry["train/loss"]) / entry.get("target_variance", 1.0) ** 2
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_short_run_learns_and_its_checkpoint_opens(name, tmp_path):
+    module, diary, checkpoint = _fit(name, tmp_path)
+    losses = [_loss(entry) for entry in diary.logged]
+    length = sum(epoch == 0 for epoch, _ in diary.losses)
+    first, last = (sum(part) / length for part in (losses[:length], losses[-length:]))
+    assert last < METHODS[name][2] * first, f"{last / first:.3f}"
+
+    weights = read_weights(checkpoint)
+    assert weights.encoder == module.student.config
+    assert not [name for name in weights.unused if not name.startswith("mean_")]
+    encoder = Encoder(weights.encoder)
+    load_strictly(encoder, weights.student, "student", weights.source)
+    for name, weight in module.student.state_dict().items():
+        assert torch.equal(encoder.state_dict()[name], weight)
+
+
+@pytest.mark.parametrize("name", ["mae-ast, frames, spans", "bat"])
+def test_what_reads_log_mels_is_fine_tuned_from_its_checkpoint(name, tmp_path):
+    module, _, checkpoint = _fit(name, tmp_path)
+    tuned = FinetuneModule(
+        module.student.config, module.features, NUM_CLASSES, init_from=str(checkpoint), roll_and_gain=False
+    )
+    diary = Diary()
+    trainer(tmp_path / "tuned", diary, max_steps=1).fit(tuned, soundscapes(8, batch_size=8))
+    before, after = dict(module.student.named_parameters()), dict(tuned.encoder.named_parameters())
+    assert diary.losses
+    for key, weight in before.items():  # one step of a warm rate moves nothing far
+        assert (after[key] - weight).abs().max() < 1e-2, key

@@ -1,0 +1,113 @@
+"""The family's models in our own form, bit for bit, and refused in one line by forms that cannot hold them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslam_lightning.checkpoints import Weights, convert, load_encoder, read_weights
+from sslam_lightning.checkpoints.write import write_weights
+from sslam_lightning.inference.loading import load
+from sslam_lightning.models import (
+    ConvPositionsConfig,
+    Encoder,
+    EncoderConfig,
+    ImageConfig,
+    SpectrogramTokensConfig,
+    Teacher,
+    TextConfig,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+    WaveformConfig,
+)
+from sslam_lightning.models.teacher import TeacherParts
+
+SMALL = {"dim": 16, "depth": 2, "num_heads": 2}
+WAVEFORM = WaveformConfig(((8, 10, 5), (8, 3, 2)))
+POSITIONS = ConvPositionsConfig(2, 6, 4)
+ENCODERS: dict[str, tuple[EncoderConfig, TeacherParts]] = {
+    "waveform": (
+        EncoderConfig(**SMALL, clip_token=False, front_end=WAVEFORM, conv_positions=POSITIONS, alibi="learned"),
+        "context",
+    ),
+    "text": (EncoderConfig(**SMALL, clip_token=False, front_end=TextConfig(30, 12), alibi="fixed"), "blocks"),
+    "image": (EncoderConfig(**SMALL, front_end=ImageConfig(4, 3)), "encoder"),
+    "mae_ast": (EncoderConfig(**SMALL, clip_token=False, front_end=SpectrogramTokensConfig(2, 128)), "encoder"),
+    "bat": (EncoderConfig(**SMALL, gated_attention=True), "encoder"),
+}
+
+
+def model(name: str) -> Weights:
+    torch.manual_seed(0)
+    config, parts = ENCODERS[name]
+    encoder = Encoder(config)
+    teacher = Teacher(encoder, parts).encoder.state_dict()
+    of_blocks = TransformerDecoderConfig(dim=8, depth=1, num_heads=2)
+    decoder = TransformerDecoder(of_blocks, 16, None if name == "mae_ast" else 16).state_dict()
+    teacher = {key: value + 1 for key, value in teacher.items()}
+    weights = Weights(name, config, encoder.state_dict(), teacher, of_blocks, decoder)
+    if name != "mae_ast":
+        return weights
+    values = encoder.front_end.num_values
+    read_outs = (torch.nn.Linear(8, values).state_dict() for _ in range(2))
+    return weights._replace(reconstruction=next(read_outs), contrast=next(read_outs))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_our_form_holds_them(name: str, tmp_path: Path) -> None:
+    weights = model(name)
+    write_weights(weights, tmp_path / "a", "shared")
+    back = read_weights(tmp_path / "a")
+    assert (back.encoder, back.decoder_config, back.unused) == (weights.encoder, weights.decoder_config, ())
+    for part in ("student", "teacher", "decoder", "reconstruction", "contrast"):
+        theirs, ours = getattr(back, part) or {}, getattr(weights, part) or {}
+        assert theirs.keys() == ours.keys()
+        assert all(torch.equal(theirs[key], value) for key, value in ours.items()), part
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_teacher_takes_from_the_student_what_it_lacks(name: str, tmp_path: Path) -> None:
+    weights = model(name)
+    write_weights(weights, tmp_path / "a", "shared")
+    opened = load_encoder(tmp_path / "a", "teacher")
+    for key, value in opened.state_dict().items():
+        assert torch.equal(value, (weights.teacher or {}).get(key, weights.student[key])), key
+    if opened.alibi is not None:
+        assert opened.alibi.slopes.flatten().tolist() == [2.0**-4, 2.0**-8]  # no file has them
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("form", ["fairseq", "hugging_face"])
+def test_other_forms_refuse_them(name: str, form: str, tmp_path: Path) -> None:
+    write_weights(model(name), tmp_path / "a", "shared")
+    with pytest.raises(ValueError, match=r"knows no (front_end \w+Config|gated_attention True): convert to shared"):
+        convert(tmp_path / "a", tmp_path / "b", form)  # type: ignore[arg-type]
+    assert not (tmp_path / "b").exists()
+
+
+def test_tagging_refuses_other_front_ends(tmp_path: Path) -> None:
+    write_weights(model("text"), tmp_path / "a", "shared")
+    with pytest.raises(ValueError, match="this encoder has the front-end TextConfig"):
+        load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ({"layers": [[8, 10, 5]] * 5}, "has 2 front_end.convs, its configuration says 5"),
+        ({"layers": [[8, 10], [8, 3, 2]]}, "front_end.layers must be a list of 3, got 2"),
+        ({"layers": "eight"}, "front_end.layers must be a list, got 'eight'"),
+        ({"layers": [[8, 10, 0], [8, 3, 2]]}, "channels, kernel and stride above 0"),
+    ],
+)
+def test_a_front_end_that_is_none(spoil: dict, message: str, tmp_path: Path) -> None:
+    write_weights(model("waveform"), tmp_path / "a", "shared")
+    path = tmp_path / "a" / "config.json"
+    config = json.loads(path.read_text())
+    config["encoder"]["front_end"]["init_args"] |= spoil
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        read_weights(tmp_path / "a")

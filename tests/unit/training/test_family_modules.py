@@ -1,0 +1,132 @@
+"""What the training modules refuse and take over, for the methods beside EAT and SSLAM."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sslam_lightning.features import LogMels
+from sslam_lightning.masking import UniformMask
+from sslam_lightning.mixing import PartialMixing
+from sslam_lightning.models import (
+    DecoderConfig,
+    EncoderConfig,
+    SpectrogramTokensConfig,
+    TextConfig,
+    TransformerDecoderConfig,
+    WaveformConfig,
+)
+from sslam_lightning.objectives import LayerTargets, Reconstruction
+from sslam_lightning.training import MAEASTModule, PretrainModule
+from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
+from sslam_lightning.types import Batch
+
+SIZE = {"dim": 16, "depth": 2, "num_heads": 2}
+LINE = DecoderConfig(dim=8, depth=1, groups=2, dimensions=1)
+
+
+def batch(rows: int = 2, samples: int = 4000) -> Batch:
+    waveforms = torch.randn(rows, samples)
+    names = tuple(f"clip {row}" for row in range(rows))
+    return Batch(waveforms, torch.full((rows,), samples), torch.zeros(rows, 0), torch.arange(rows), names)
+
+
+def waveforms(**settings) -> PretrainModule:
+    front_end = WaveformConfig(((8, 10, 5), (8, 3, 2)))
+    encoder = EncoderConfig(**SIZE, front_end=front_end, clip_token=False, alibi="learned")
+    settings = {"masking": UniformMask(0.5), "masks_per_clip": 2, "targets": LayerTargets(2), "utterance": None, **settings}
+    return PretrainModule(encoder, LINE, None, **settings)
+
+
+def mae_ast(**settings) -> MAEASTModule:
+    encoder = EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(2, 16, 16), clip_token=False)
+    features = LogMels(num_frames=16, num_mels=16, patch_frames=2)
+    return MAEASTModule(encoder, TransformerDecoderConfig(dim=16, depth=1, num_heads=2), features, **settings)
+
+
+def quiet(module):
+    """A module that logs nowhere."""
+    module.logged = {}
+    module.log = lambda name, value, **_: module.logged.update({name: float(value.detach())})
+    return module
+
+
+@pytest.mark.parametrize("parts", ["encoder", "context"])
+def test_padded_samples_change_no_guess_but_those_at_padding(parts, monkeypatch) -> None:
+    """What lies behind a clip's end is not read."""
+    module = quiet(waveforms(teacher_parts=parts))
+    monkeypatch.setattr(type(module), "current_epoch", 0)
+    short = batch()._replace(num_samples=torch.tensor([4000, 2500]))
+    torch.manual_seed(1)
+    loss = module.training_step(short, 0)
+    loss.backward()
+    assert module.student.front_end.convs[0].weight.grad.any()
+    assert not any(parameter.requires_grad for parameter in module.teacher.parameters())
+    other = short.waveforms.clone()
+    other[1, 2500:] = 9.0
+    torch.manual_seed(1)
+    assert module.training_step(short._replace(waveforms=other), 0).item() == loss.item()
+
+
+def test_waveforms_too_short_for_a_token_are_refused_by_name() -> None:
+    short = batch()._replace(num_samples=torch.tensor([4000, 19]))
+    with pytest.raises(ValueError, match=r"clip 1 has 19 samples, but one token takes 20: leave out shorter clips"):
+        waveforms().transfer_batch_to_device(short, torch.device("cpu"), 0)
+
+
+def test_what_needs_patches_is_refused_where_there_are_none() -> None:
+    with pytest.raises(ValueError, match=r"the WaveformFrames front-end has no patches that could be reconstructed"):
+        waveforms(reconstruction=Reconstruction())
+    with pytest.raises(ValueError, match=r"mixing is made for log-mel patches: it needs encoder.front_end null"):
+        waveforms(mixing=PartialMixing())
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model(monkeypatch) -> None:
+    encoder = EncoderConfig(**SIZE, front_end=TextConfig(vocabulary=100, max_tokens=16), clip_token=False)
+    module = PretrainModule(encoder, LINE, None, targets=LayerTargets(2), utterance=None)
+    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(vocabulary=120))
+    with pytest.raises(ValueError, match=r"the tokenizer has 120 tokens, but encoder.front_end.vocabulary is 100"):
+        module.setup("fit")
+
+
+def test_mae_ast_needs_its_own_front_end() -> None:
+    with pytest.raises(ValueError, match=r"MAE-AST needs encoder.front_end SpectrogramTokensConfig"):
+        MAEASTModule(EncoderConfig(**SIZE))
+
+
+def test_mae_asts_loss_is_the_sum_of_its_parts_and_reaches_everything(monkeypatch) -> None:
+    module = quiet(mae_ast())
+    monkeypatch.setattr(type(module), "current_epoch", 0)
+    module.training_step(batch(), 0).backward()
+    parts = [module.logged[f"train/loss_{name}"] for name in ("reconstruction", "info_nce")]
+    assert module.logged["train/loss"] == pytest.approx(sum(parts), rel=1e-5)
+    for part in module.learning_parts():
+        for name, parameter in part.named_parameters():
+            assert parameter.grad is not None, name
+    without = quiet(mae_ast(info_nce=None))
+    without.training_step(batch(), 0)
+    assert set(without.logged) == {"train/loss", "train/loss_reconstruction"}
+    assert without.contrast_head is None
+
+
+def test_mae_ast_sits_out_a_batch_without_clips() -> None:
+    nothing = Batch(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0), torch.arange(0), ())
+    module = mae_ast()
+    loss = module.training_step(nothing, 0)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert module.validation_step(nothing, 0) is None
+
+
+def test_what_weight_decay_leaves_alone_and_what_lies_below_the_blocks() -> None:
+    module = waveforms(transformer_decoder=TransformerDecoderConfig(dim=16, depth=1, num_heads=2, positions="learned"))
+    config = OptimizerConfig(lr=1.0, weight_decay=0.1, layer_decay=0.5)
+    optimizer = build_optimizer(module.learning_parts(), config, 2, fused=False)
+    names = {id(p): name for part in module.learning_parts() for name, p in part.named_parameters()}
+    found = {names[id(p)]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert found["alibi.scale"] == (0.125, 0.0)
+    assert found["front_end.convs.0.weight"] == (0.125, 0.1)
+    assert found["positions"] == (1.0, 0.0)
+    assert found["mask_token"] == (1.0, 0.0)
