@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,10 @@ from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
     from sslam_lightning.models import DecoderConfig, EncoderConfig
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several of us: threads that wait for each other would take many times as long
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+    torch.set_num_threads(1)
 
 # Every call of a function of these packages is checked against its signature, shapes included; a wrong one raises
 # jaxtyping.TypeCheckError. Left out: metrics and features.log_mels, whose own ValueErrors about shapes and names are
