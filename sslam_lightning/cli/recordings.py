@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import sys
@@ -34,6 +35,8 @@ def run_on_recordings(command: Callable[..., Any], argv: list[str]) -> Any:
         value = re.search(r'Parser key "(.+?)":.*Given value: (.*)', str(error), re.DOTALL)
         reason = f"{value[1]} cannot be {value[2]}" if value else error
         raise ValueError(f"{reason} (see {parser.prog} --help)") from None
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
     try:
         return command(**options)
     except BrokenPipeError:  # whoever reads has seen enough, as `head` does

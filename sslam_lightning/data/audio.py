@@ -35,6 +35,8 @@ AUDIO_EXTENSIONS = frozenset(
 # How libsndfile's log tells of a wav or aiff whose sound is shorter than its header says; it reads on without an error.
 _CUT_OFF = re.compile(r"(?:data|SSND) : (?P<told>\d+) \(should be (?P<there>\d+)\)")
 _LENGTH_UNKNOWN = 0x7FFFF000  # what programs write that cannot go back to the header: about the largest number
+RATES_HZ = (1000, 768_000)  # that a recording may have
+_MAX_KERNEL = 1 << 22  # elements of torchaudio's filters; rates without a large common divisor would need gigabytes
 _MARGIN_SECONDS = 0.1  # read behind the cut, so that the resampler's filter sees no false end
 
 
@@ -93,19 +95,37 @@ def _read_remote(url: str, max_seconds: float | None) -> tuple[Float[Tensor, "sa
 def _decode(file: str | bytes | IO[bytes], name: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
     try:
         with soundfile.SoundFile(file) as sound:
-            sample_rate_hz = sound.samplerate
+            sample_rate_hz = checked_rate(sound.samplerate, name)
             wanted = -1 if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sample_rate_hz)
             channels = sound.read(wanted, dtype="float32", always_2d=True)  # (samples, channels)
-            cut_off = _CUT_OFF.search(sound.extra_info)
+            check_whole(sound, name)
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split())
         raise UnreadableAudio(f"{name}: not readable as audio ({reason})") from error
-    if cut_off and int(cut_off["told"]) < _LENGTH_UNKNOWN and int(cut_off["there"]) < int(cut_off["told"]):
-        raise UnreadableAudio(
-            f"{name}: cut off, {cut_off['there']} bytes of sound where its header tells {cut_off['told']}"
-        )
     waveform = torch.from_numpy(channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1))
     return _checked(waveform, name), sample_rate_hz
+
+
+def checked_rate(sample_rate_hz: int, name: str) -> int:
+    """The rate, if sound may have it: one flipped bit of a header makes gigabytes of a resampler's filters.
+
+    Raises:
+        UnreadableAudio: a rate that no recording has.
+    """
+    if not RATES_HZ[0] <= sample_rate_hz <= RATES_HZ[1]:
+        raise UnreadableAudio(f"{name}: its header tells {sample_rate_hz} Hz, which no recording has")
+    return sample_rate_hz
+
+
+def check_whole(sound: soundfile.SoundFile, name: str) -> None:
+    """Ask libsndfile, behind the last read, whether the sound is as long as its header says.
+
+    Raises:
+        UnreadableAudio: a file that was cut off.
+    """
+    found = _CUT_OFF.search(sound.extra_info)
+    if found and int(found["told"]) < _LENGTH_UNKNOWN and int(found["there"]) < int(found["told"]):
+        raise UnreadableAudio(f"{name}: cut off, {found['there']} bytes of sound where its header tells {found['told']}")
 
 
 def _checked(waveform: Float[Tensor, "samples"], name: str) -> Float[Tensor, "samples"]:
@@ -157,6 +177,11 @@ def _torchaudio_kernel(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
             f"torchaudio cannot be imported ({_first_line(error)}): install torch 2.11 to 2.14 and torchaudio 2.11 "
             "from the ordinary package index, or choose data.resampler: soxr (pip install sslam-lightning[soxr])"
         ) from error
+    common_hz = gcd(from_hz, to_hz)
+    if (from_hz // common_hz) * (to_hz // common_hz) > _MAX_KERNEL:
+        from sslam_lightning.data.stream import resample_rows  # which has a narrow form of them, and imports this module
+
+        return lambda waveform: resample_rows(waveform[None], from_hz, to_hz)[0]
     # The functional form builds its kernel in the waveform's dtype; the transform does so only when it is told to.
     transform = Resample(from_hz, to_hz, dtype=torch.float32)
     return SincResampler(transform.kernel, transform.width, from_hz // gcd(from_hz, to_hz))

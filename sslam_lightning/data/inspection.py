@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from sslam_lightning.data.audio import RATES_HZ
 from sslam_lightning.data.rejected import Rejected
 from sslam_lightning.data.storage import exists, file_size, for_libsndfile, is_url, join, open_binary
 from sslam_lightning.data.truncation import missing_bytes
@@ -53,6 +54,8 @@ def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | 
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).split())
         return Rejected(name, f"not readable as audio: {reason}")
+    if not RATES_HZ[0] <= found.sample_rate_hz <= RATES_HZ[1]:
+        return Rejected(name, f"its header tells {found.sample_rate_hz} Hz, which no recording has")
     if frames == 0:
         return Rejected(name, "holds no samples")
     if not finite:

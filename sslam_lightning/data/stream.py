@@ -15,7 +15,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.data.audio import MissingResampler, ResamplerName, UnreadableAudio, check_resampler
+from sslam_lightning.data.audio import (
+    MissingResampler,
+    ResamplerName,
+    UnreadableAudio,
+    check_resampler,
+    check_whole,
+    checked_rate,
+)
+from sslam_lightning.data.storage import for_libsndfile
 
 _BLOCK_SECONDS = 20.0
 # What libsndfile does not know, and FFmpeg (through torchcodec) does.
@@ -210,10 +218,11 @@ def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]
         yield from _decode_container(path, block_seconds)
         return
     try:
-        with soundfile.SoundFile(path) as file:
-            size = max(1, round(block_seconds * file.samplerate))
+        with soundfile.SoundFile(for_libsndfile(str(path))) as file:
+            size = max(1, round(block_seconds * checked_rate(file.samplerate, str(path))))
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 yield block, file.samplerate
+            check_whole(file, str(path))
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split())
         raise UnreadableAudio(f"{path}: not readable as audio ({reason})") from error

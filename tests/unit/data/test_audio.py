@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import torch
 import torchaudio
 
 from sslam_lightning.data.audio import UnreadableAudio, _soxr_kernel, _torchaudio_kernel, read_audio, resample
+from sslam_lightning.data.inspection import Standards, inspect
+from sslam_lightning.data.rejected import Rejected
+from sslam_lightning.data.stream import stream_audio
 
 
 def noise(num_samples: int, seed: int = 0) -> torch.Tensor:
@@ -140,3 +144,39 @@ def test_a_length_that_the_writer_could_not_know_is_no_cut(tmp_path: Path) -> No
     whole = path.read_bytes()
     path.write_bytes(whole[:4] + b"\xff\xff\xff\xff" + whole[8:40] + b"\xff\xff\xff\xff" + whole[44:])
     assert len(read_audio(path)[0]) == 1000
+
+
+def test_rates_that_share_no_divisor_are_resampled_without_a_huge_kernel() -> None:
+    seconds = torch.arange(47_999) / 47_999
+    resampled = resample(torch.sin(2 * torch.pi * 440 * seconds), 47_999, 16_000)
+    expected = torch.sin(2 * torch.pi * 440 * torch.arange(16_000) / 16_000)
+    assert len(resampled) == 16_000
+    torch.testing.assert_close(resampled[100:-100], expected[100:-100], atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("rate_hz", [999, 768_001, 2**31 - 1])
+def test_a_rate_that_no_recording_has_is_refused_by_both_decoders_and_by_scan(rate_hz: int, tmp_path: Path) -> None:
+    path = tmp_path / "flipped bit.wav"
+    soundfile.write(path, np.full(2000, 0.1), 16_000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate_hz.to_bytes(4, "little")
+    path.write_bytes(content)
+    told = rf"flipped bit\.wav: its header tells {rate_hz} Hz, which no recording has"
+    with pytest.raises(UnreadableAudio, match=told):
+        read_audio(path)
+    with pytest.raises(UnreadableAudio, match=told):
+        list(stream_audio(path, 16_000))
+    found = inspect(str(tmp_path), path.name, "", Standards())
+    assert found == Rejected(path.name, f"its header tells {rate_hz} Hz, which no recording has")
+
+
+def test_the_streaming_decoder_takes_any_name_and_refuses_what_is_cut_off(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff.wav"
+    with open(path, "wb") as file:
+        soundfile.write(file, np.full(32_000, 0.1), 16_000, format="WAV", subtype="PCM_16")
+    name = os.fsdecode(path)
+    assert sum(len(block) for block in stream_audio(name, 16_000)) == 32_000
+    with open(path, "r+b") as file:
+        file.truncate(32_044)
+    with pytest.raises(UnreadableAudio, match="cut off, 32000 bytes of sound where its header tells 64000"):
+        list(stream_audio(name, 16_000))
