@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sslam_lightning.cli.tag_formats import CSV
+from sslam_lightning.cli.tag_formats import CSV, json_line
 from sslam_lightning.inference.parts import check_same_run, replacing
 
 _ENDINGS = (".csv", ".jsonl")
@@ -56,7 +56,7 @@ class TagFile:
                 if "unreadable" not in told and rows:
                     rows.write_told(told)
                 elif "unreadable" not in told:
-                    text.write(json.dumps(told, ensure_ascii=False) + "\n")
+                    text.write(json_line(told) + "\n")
             text.flush()
             text.detach()  # the file is closed by who opened it
         self.unfinished.unlink()

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from sslam_lightning.inference.sources import legible
 from sslam_lightning.inference.tag import Tagged
 
 _TIMELINE_CLASSES = 3  # of a window, on a terminal
@@ -80,7 +81,7 @@ class JSONLines(Report):
 
     def write(self, tagged: Tagged) -> None:
         """One line."""
-        print(json.dumps(self.told(tagged), ensure_ascii=False), file=self.stream, flush=True)
+        print(json_line(self.told(tagged)), file=self.stream, flush=True)
 
 
 class CSV(Report):
@@ -113,3 +114,8 @@ def _clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     clock = f"{minutes:02d}:{tenths // 10:02d}.{tenths % 10}" if hours else f"{minutes}:{tenths // 10:02d}.{tenths % 10}"
     return f"{hours}:{clock}" if hours else clock
+
+
+def json_line(told: dict[str, Any]) -> str:
+    r"""Plain data as JSON: readable, but bytes of a file's name that are not UTF-8 as ``\udcXX``, since JSON has to be."""
+    return legible(json.dumps(told, ensure_ascii=False))

@@ -10,18 +10,20 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from math import ceil, gcd
+from math import ceil
 from pathlib import Path
 from typing import IO, Literal, get_args
 
+import numpy as np
 import soundfile
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.data.sinc_resampler import SincResampler
+from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.storage import for_libsndfile, is_url, local_path, open_binary
 from sslam_lightning.data.wav import decode_wav
 
@@ -35,8 +37,7 @@ AUDIO_EXTENSIONS = frozenset(
 # How libsndfile's log tells of a wav or aiff whose sound is shorter than its header says; it reads on without an error.
 _CUT_OFF = re.compile(r"(?:data|SSND) : (?P<told>\d+) \(should be (?P<there>\d+)\)")
 _LENGTH_UNKNOWN = 0x7FFFF000  # what programs write that cannot go back to the header: about the largest number
-RATES_HZ = (1000, 768_000)  # that a recording may have
-_MAX_KERNEL = 1 << 22  # elements of torchaudio's filters; rates without a large common divisor would need gigabytes
+_MIN_HZ, _MAX_HZ = 1000, 768_000  # rates that recordings have; others come from broken headers
 _MARGIN_SECONDS = 0.1  # read behind the cut, so that the resampler's filter sees no false end
 
 
@@ -61,14 +62,13 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Floa
         The mono waveform, float32, full scale is 1; and its sample rate in Hz.
 
     Raises:
-        UnreadableAudio: no such file, not audio, cut off (which an mp3 does not tell), no samples, or samples that are not
-            finite.
+        UnreadableAudio: no such file, not audio, cut off (which an mp3 does not tell), an implausible sample rate, no
+            samples, or samples that are not finite.
     """
     path = local_path(path)
     if is_url(path):
         return _read_remote(path, max_seconds)
-    if not os.path.isfile(path):
-        raise UnreadableAudio(f"{path}: " + ("is a folder, not a file" if os.path.isdir(path) else "no such file"))
+    check_is_file(path)
     return _decode(for_libsndfile(path), path, max_seconds)
 
 
@@ -78,6 +78,7 @@ def decode_audio(file: bytes, name: str, max_seconds: float | None = None) -> tu
     if plain is None:
         return _decode(io.BytesIO(file), name, max_seconds)
     samples, sample_rate_hz = plain
+    check_sample_rate(sample_rate_hz, name)
     kept = len(samples) if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sample_rate_hz)
     return _checked(torch.from_numpy(samples[:kept]), name), sample_rate_hz
 
@@ -92,40 +93,53 @@ def _read_remote(url: str, max_seconds: float | None) -> tuple[Float[Tensor, "sa
         raise UnreadableAudio(f"{url}: cannot be read ({_first_line(error)})") from error
 
 
-def _decode(file: str | bytes | IO[bytes], name: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
+def check_is_file(path: str) -> None:
+    """Raise UnreadableAudio unless there is a file."""
+    if not os.path.isfile(path):
+        raise UnreadableAudio(f"{path}: " + ("is a folder, not a file" if os.path.isdir(path) else "no such file"))
+
+
+def check_sample_rate(sample_rate_hz: int, name: str) -> None:
+    """Raise UnreadableAudio if no recording has such a rate: to resample from it could take any amount of memory."""
+    if not _MIN_HZ <= sample_rate_hz <= _MAX_HZ:
+        raise UnreadableAudio(f"{name}: implausible sample rate: {sample_rate_hz} Hz, expected {_MIN_HZ} to {_MAX_HZ} Hz")
+
+
+@contextmanager
+def open_sound(file: str | bytes | IO[bytes], name: str) -> Iterator[soundfile.SoundFile]:
+    """A file that libsndfile knows, open to be read.
+
+    Args:
+        file: what `for_libsndfile` makes of a path, or an open file.
+        name: what messages call it.
+
+    Raises:
+        UnreadableAudio: not audio, cut off, or an implausible sample rate; also while it is read.
+    """
     try:
         with soundfile.SoundFile(file) as sound:
-            sample_rate_hz = checked_rate(sound.samplerate, name)
-            wanted = -1 if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sample_rate_hz)
-            channels = sound.read(wanted, dtype="float32", always_2d=True)  # (samples, channels)
-            check_whole(sound, name)
+            cut_off = _CUT_OFF.search(sound.extra_info)
+            if cut_off and int(cut_off["told"]) < _LENGTH_UNKNOWN and int(cut_off["there"]) < int(cut_off["told"]):
+                raise UnreadableAudio(
+                    f"{name}: cut off, {cut_off['there']} bytes of sound where its header tells {cut_off['told']}"
+                )
+            check_sample_rate(sound.samplerate, name)
+            yield sound
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split())
         raise UnreadableAudio(f"{name}: not readable as audio ({reason})") from error
-    waveform = torch.from_numpy(channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1))
-    return _checked(waveform, name), sample_rate_hz
 
 
-def checked_rate(sample_rate_hz: int, name: str) -> int:
-    """The rate, if sound may have it: one flipped bit of a header makes gigabytes of a resampler's filters.
-
-    Raises:
-        UnreadableAudio: a rate that no recording has.
-    """
-    if not RATES_HZ[0] <= sample_rate_hz <= RATES_HZ[1]:
-        raise UnreadableAudio(f"{name}: its header tells {sample_rate_hz} Hz, which no recording has")
-    return sample_rate_hz
+def average_channels(samples: Float[np.ndarray, "samples channels"]) -> Float[Tensor, "samples"]:
+    """A mono waveform."""
+    return torch.from_numpy(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)).contiguous()
 
 
-def check_whole(sound: soundfile.SoundFile, name: str) -> None:
-    """Ask libsndfile, behind the last read, whether the sound is as long as its header says.
-
-    Raises:
-        UnreadableAudio: a file that was cut off.
-    """
-    found = _CUT_OFF.search(sound.extra_info)
-    if found and int(found["told"]) < _LENGTH_UNKNOWN and int(found["there"]) < int(found["told"]):
-        raise UnreadableAudio(f"{name}: cut off, {found['there']} bytes of sound where its header tells {found['told']}")
+def _decode(file: str | bytes | IO[bytes], name: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
+    with open_sound(file, name) as sound:
+        wanted = -1 if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sound.samplerate)
+        waveform = average_channels(sound.read(wanted, dtype="float32", always_2d=True))
+        return _checked(waveform, name), sound.samplerate
 
 
 def _checked(waveform: Float[Tensor, "samples"], name: str) -> Float[Tensor, "samples"]:
@@ -134,7 +148,7 @@ def _checked(waveform: Float[Tensor, "samples"], name: str) -> Float[Tensor, "sa
     # A sum is not finite unless its terms are, and takes a tenth of the time.
     if not waveform.sum().isfinite() and not waveform.isfinite().all():
         raise UnreadableAudio(f"{name}: holds samples that are NaN or infinite")
-    return waveform.contiguous()
+    return waveform
 
 
 def check_resampler(method: str) -> None:
@@ -157,38 +171,18 @@ def resample(
 
     Raises:
         ValueError: unknown method, or a rate that is not positive.
-        RuntimeError: the library behind the method cannot be imported; the message says what to install.
+        MissingResampler: soxr cannot be imported; the message says what to install.
     """
     check_resampler(method)
     if from_hz <= 0 or to_hz <= 0:
         raise ValueError(f"sample rates must be positive, got {from_hz} Hz and {to_hz} Hz")
     if from_hz == to_hz:
         return waveform
-    kernel = _torchaudio_kernel if method == "torchaudio" else _soxr_kernel
-    return kernel(from_hz, to_hz)(waveform)
+    return (sinc_resampler if method == "torchaudio" else _soxr_resampler)(from_hz, to_hz)(waveform)
 
 
 @lru_cache(maxsize=32)
-def _torchaudio_kernel(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
-    try:
-        from torchaudio.transforms import Resample
-    except (ImportError, OSError, RuntimeError) as error:  # the last two: built for another torch or CUDA
-        raise MissingResampler(
-            f"torchaudio cannot be imported ({_first_line(error)}): install torch 2.11 to 2.14 and torchaudio 2.11 "
-            "from the ordinary package index, or choose data.resampler: soxr (pip install sslam-lightning[soxr])"
-        ) from error
-    common_hz = gcd(from_hz, to_hz)
-    if (from_hz // common_hz) * (to_hz // common_hz) > _MAX_KERNEL:
-        from sslam_lightning.data.stream import resample_rows  # which has a narrow form of them, and imports this module
-
-        return lambda waveform: resample_rows(waveform[None], from_hz, to_hz)[0]
-    # The functional form builds its kernel in the waveform's dtype; the transform does so only when it is told to.
-    transform = Resample(from_hz, to_hz, dtype=torch.float32)
-    return SincResampler(transform.kernel, transform.width, from_hz // gcd(from_hz, to_hz))
-
-
-@lru_cache(maxsize=32)
-def _soxr_kernel(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
+def _soxr_resampler(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
     try:
         import soxr
     except (ImportError, OSError) as error:

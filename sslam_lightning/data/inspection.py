@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from sslam_lightning.data.audio import RATES_HZ
+from sslam_lightning.data.audio import UnreadableAudio, check_sample_rate
 from sslam_lightning.data.rejected import Rejected
 from sslam_lightning.data.storage import exists, file_size, for_libsndfile, is_url, join, open_binary
 from sslam_lightning.data.truncation import missing_bytes
@@ -35,7 +35,10 @@ class Standards(NamedTuple):
 
 
 def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | Rejected:
-    """Decode a whole file and say what it is, or why it cannot be used: absent, empty, broken, cut off, silent, short."""
+    """Decode a whole file and say what it is, or why it cannot be used.
+
+    That is: absent, empty, broken, cut off, silent, too short, not finite, or at a rate that no recording has.
+    """
     path = join(root, name)
     try:
         if not exists(path):
@@ -48,14 +51,15 @@ def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | 
             return Rejected(name, f"truncated: {cut_off} bytes are missing at its end")
         source = open_binary(path) if is_url(path) else for_libsndfile(path)
         with soundfile.SoundFile(source) as sound:
+            check_sample_rate(sound.samplerate, name)
             frames, peak, finite = _listen(sound)
             found = Found(name, round(frames / sound.samplerate, 6), sound.samplerate, sound.channels, frames, labels)
             expected = sound.frames
+    except UnreadableAudio as error:
+        return Rejected(name, str(error).removeprefix(f"{name}: "))
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).split())
         return Rejected(name, f"not readable as audio: {reason}")
-    if not RATES_HZ[0] <= found.sample_rate_hz <= RATES_HZ[1]:
-        return Rejected(name, f"its header tells {found.sample_rate_hz} Hz, which no recording has")
     if frames == 0:
         return Rejected(name, "holds no samples")
     if not finite:

@@ -3,66 +3,90 @@
 Resampling from a to b Hz (in lowest terms) computes b outputs from every a inputs; torchaudio does so by one convolution
 whose kernel is so long that every output could reach all of them. Yet an output reaches only a few (35 of 475 from 44.1
 to 16 kHz). So neighbouring outputs are grouped, and each group is one product of a narrow matrix with a strided view.
+Nor is the whole kernel ever built: it would take gigabytes for rates that share no divisor.
 """
 
 from __future__ import annotations
 
-from math import ceil
-from typing import NamedTuple
+from functools import lru_cache
+from math import ceil, gcd, pi
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
-_NOTHING = 1e-20  # behind its end the window is not 0 but the square of a rounding error, 1e-33
+_WIDTH = 6  # zero crossings of the sinc on each side, and
+_ROLLOFF = 0.99  # its cutoff in units of the lower Nyquist frequency: torchaudio's defaults
 _GROUP = 16  # outputs that share a view of the input: wider ones multiply by more zeros, narrower ones are many calls
-
-
-class _Group(NamedTuple):
-    first: int  # input of a period at which the view begins
-    taps: Float[Tensor, "inputs outputs"]
+_MAX_ROUNDED = 1 << 22  # elements of torchaudio's kernel up to which its float32 rounding is followed
 
 
 class SincResampler:
-    """Resamples one waveform after the other.
+    """Hann-windowed sinc, one period after the other: ``period_in`` inputs become ``period_out`` outputs.
 
     Args:
-        kernel: of `torchaudio.transforms.Resample`, (outputs a period, 1, taps).
-        width: how far the kernel reaches to the left of a period.
-        period_in: inputs in a period, the rate to come from in lowest terms.
+        from_hz: the rate to come from.
+        to_hz: the rate to go to.
     """
 
-    def __init__(self, kernel: Float[Tensor, "outputs 1 taps"], width: int, period_in: int) -> None:
-        outputs, _, taps = kernel.shape
-        self._ratio = (outputs, period_in)
-        repeats = ceil(2 * _GROUP / outputs)  # 1:2 has one output a period, far too few for a matrix product
-        self._period_out, self._period_in, self._width = outputs * repeats, period_in * repeats, width
-        whole = torch.zeros(self._period_out, taps + (repeats - 1) * period_in)
-        for repeat in range(repeats):
-            whole[repeat * outputs : (repeat + 1) * outputs, repeat * period_in : repeat * period_in + taps] = kernel[:, 0]
-        self._groups = [_trimmed(rows) for rows in whole.split(_GROUP)]
-        self._reach = max(group.first + len(group.taps) for group in self._groups)
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        divisor = gcd(from_hz, to_hz)
+        self._down, self._up = from_hz // divisor, to_hz // divisor
+        self.width = ceil(_WIDTH * self._down / (min(self._down, self._up) * _ROLLOFF))  # inputs needed before a period
+        repeats = ceil(2 * _GROUP / self._up)  # 1:2 has one output a period, far too few for a matrix product
+        self.period_in, self.period_out = self._down * repeats, self._up * repeats
+        self._firsts = [output * self._down // self._up for output in range(0, self.period_out, _GROUP)]
+        self._filters = torch.cat([self._build(outputs) for outputs in torch.arange(0, self.period_out, _GROUP).split(64)])
+        self.reach = self._firsts[-1] + self._filters.shape[1]  # inputs that a period sees, the `width` before it included
+
+    def num_resampled(self, num_samples: int) -> int:
+        """As many as torchaudio makes: the length times the ratio of the rates, rounded up."""
+        return -(-num_samples * self._up // self._down)
+
+    def periods(self, padded: Float[Tensor, "rows samples"], count: int) -> Float[Tensor, "rows resampled"]:
+        """The outputs of ``count`` periods; ``padded`` begins ``width`` inputs before the first one."""
+        *filters, last = self._filters.to(padded).unbind()
+        filters.append(last[:, : self.period_out % _GROUP or _GROUP])
+        resampled = padded.new_empty(len(padded), count, self.period_out)
+        for inputs, outputs in zip(padded, resampled, strict=True):  # a product of several rows would copy every view
+            start, shape = inputs.storage_offset(), (count, len(last))
+            for first, taps, part in zip(self._firsts, filters, outputs.split(_GROUP, dim=1), strict=True):
+                torch.mm(inputs.as_strided(shape, (self.period_in, 1), start + first), taps, out=part)
+        return resampled.flatten(1)
+
+    def last_periods(
+        self, padded: Float[Tensor, "rows samples"], num_resampled: int, left: int = 0
+    ) -> Float[Tensor, "rows resampled"]:
+        """So many outputs, with silence behind the end of what is there, and ``left`` zeros before it."""
+        count = -(-num_resampled // self.period_out)
+        end = (count - 1) * self.period_in + self.reach
+        return self.periods(F.pad(padded, (left, end - left - padded.shape[1])), count)[:, :num_resampled]
 
     def __call__(self, waveform: Float[Tensor, "samples"]) -> Float[Tensor, "resampled"]:
-        """As long as torchaudio makes it: the length times the ratio of the rates, rounded up."""
-        outputs, inputs = self._ratio
-        num_resampled = -(-len(waveform) * outputs // inputs)
-        periods = -(-num_resampled // self._period_out)
-        padded = torch.empty((periods - 1) * self._period_in + self._reach + self._width)
-        end = self._width + len(waveform)
-        padded[: self._width] = 0.0
-        padded[self._width : end] = waveform[: len(padded) - self._width]
-        padded[end:] = 0.0
-        resampled = torch.empty(periods, self._period_out)
-        column = 0
-        for first, taps in self._groups:
-            view = padded[first:].as_strided((periods, len(taps)), (self._period_in, 1))
-            torch.mm(view, taps, out=resampled[:, column : column + taps.shape[1]])
-            column += taps.shape[1]
-        return resampled.flatten()[:num_resampled]
+        """A whole waveform."""
+        return self.last_periods(waveform[None], self.num_resampled(len(waveform)), left=self.width)[0]
+
+    def _build(self, outputs: Int[Tensor, "groups"]) -> Float[Tensor, "groups taps group"]:
+        """The filters of the groups that begin at these outputs, over the inputs that any of a group needs."""
+        down, up, width = self._down, self._up, self.width
+        # In float32 and in torchaudio's order, whose rounding (1e-4 of the signal at 11025 Hz) is part of what models
+        # heard; in the long periods for which torchaudio takes gigabytes it would be heard as noise.
+        dtype = torch.float32 if up * (down + 2 * width) <= _MAX_ROUNDED else torch.float64
+        output = outputs[:, None, None] + torch.arange(_GROUP)
+        repeat, phase = output // up, output % up
+        num_taps = 2 * width + 1 + ceil((_GROUP - 1) * down / up)
+        first = (outputs * down // up)[:, None, None]
+        place = first + torch.arange(num_taps)[:, None] - width - repeat * down
+        distance = -phase.to(dtype) / up + place.to(dtype) / down  # from an output, in units of `down` inputs
+        cutoff = min(down, up) * _ROLLOFF
+        t = (distance * cutoff).clamp(-_WIDTH, _WIDTH)
+        window = (t * pi / _WIDTH / 2).cos().square()
+        t = t * pi
+        return (torch.where(t == 0, 1.0, t.sin() / t) * (window * (cutoff / down))).float()
 
 
-def _trimmed(rows: Float[Tensor, "outputs taps"]) -> _Group:
-    used = (rows.abs() > _NOTHING).any(dim=0).nonzero().flatten()
-    first, last = int(used[0]), int(used[-1])
-    return _Group(first, rows[:, first : last + 1].t().contiguous())
+@lru_cache(maxsize=32)
+def sinc_resampler(from_hz: int, to_hz: int) -> SincResampler:
+    """The resampler of a pair of rates, kept for the next recording."""
+    return SincResampler(from_hz, to_hz)

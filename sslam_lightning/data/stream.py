@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import soundfile
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,18 +16,18 @@ from sslam_lightning.data.audio import (
     MissingResampler,
     ResamplerName,
     UnreadableAudio,
+    average_channels,
+    check_is_file,
     check_resampler,
-    check_whole,
-    checked_rate,
+    check_sample_rate,
+    open_sound,
 )
+from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.storage import for_libsndfile
 
 _BLOCK_SECONDS = 20.0
 # What libsndfile does not know, and FFmpeg (through torchcodec) does.
 CONTAINERS = frozenset((".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".3gp", ".mka"))
-_WIDTH = 6  # zero crossings of the sinc on each side, and
-_ROLLOFF = 0.99  # its cutoff in units of the lower Nyquist frequency: torchaudio's defaults
-_MAX_DENSE_KERNEL = 1 << 22  # elements; rates without a large common divisor would need gigabytes
 
 
 class Resampler(Protocol):
@@ -63,7 +60,7 @@ def stream_audio(
     empty = True
     converter: Resampler | None = None
     for channels, from_hz in _decode(Path(path), block_seconds):
-        waveform = torch.from_numpy(channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)).contiguous()
+        waveform = average_channels(channels)
         if not waveform.isfinite().all():
             raise UnreadableAudio(f"{path}: holds samples that are NaN or infinite")
         empty = False
@@ -94,7 +91,7 @@ def streaming_resampler(from_hz: int, to_hz: int, method: ResamplerName = "torch
         raise ValueError(f"sample rates must be positive, got {from_hz} Hz and {to_hz} Hz")
     if from_hz == to_hz:
         return _SameRate()
-    return _SincResampler(from_hz, to_hz) if method == "torchaudio" else _SoxrResampler(from_hz, to_hz)
+    return _SincStream(from_hz, to_hz) if method == "torchaudio" else _SoxrResampler(from_hz, to_hz)
 
 
 class _SameRate:
@@ -109,78 +106,30 @@ class _SameRate:
         return self._rows
 
 
-class _SincResampler:
-    """Hann-windowed sinc (torchaudio's default), one group of outputs after the other.
-
-    With both rates divided by their common divisor, ``down`` input samples become ``up`` outputs, always by the same
-    ``up`` filters; a group needs ``width`` samples before it and behind it.
-    """
+class _SincStream:
+    """What `SincResampler` needs to go on where it stopped."""
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
-        divisor = math.gcd(from_hz, to_hz)
-        self.down, self.up = from_hz // divisor, to_hz // divisor
-        self.width = math.ceil(_WIDTH * self.down / (min(self.down, self.up) * _ROLLOFF))
-        self._held: Tensor | None = None  # input from `width` samples before the next group on
+        self._sinc = sinc_resampler(from_hz, to_hz)
+        self._held: Tensor | None = None  # input from `width` samples before the next period on
         self._num_in = self._num_out = 0
 
     def push(self, block: Tensor) -> Tensor:
         if self._held is None:
-            self._held = block.new_zeros(block.shape[0], self.width)
+            self._held = block.new_zeros(block.shape[0], self._sinc.width)
         self._num_in += block.shape[1]
         self._held = torch.cat([self._held, block], dim=1)
-        return self._groups(self._held.shape[1] - 2 * self.width)
-
-    def finish(self) -> Tensor:
-        assert self._held is not None
-        self._held = F.pad(self._held, (0, self.width + self.down))
-        left = -(-self.up * self._num_in // self.down) - self._num_out
-        return self._groups(self._held.shape[1] - 2 * self.width)[:, :left]
-
-    def _groups(self, num_samples: int) -> Tensor:
-        """Outputs of all groups that are complete within so many samples."""
-        assert self._held is not None
-        groups = max(0, num_samples // self.down)
-        if not groups:
+        count = (self._held.shape[1] - self._sinc.reach) // self._sinc.period_in + 1
+        if count <= 0:
             return self._held[:, :0]
-        rows = self._held[:, : groups * self.down + 2 * self.width]
-        if self.up * (self.down + 2 * self.width) <= _MAX_DENSE_KERNEL:
-            kernel = _dense_kernel(self.down, self.up, self.width).to(rows)
-            out = F.conv1d(rows[:, None], kernel, stride=self.down).transpose(1, 2).flatten(1)
-        else:
-            first, filters = _banded_kernel(self.down, self.up, self.width)
-            first, filters = first.to(rows.device), filters.to(rows)
-            near = first[:, None] + torch.arange(filters.shape[1], device=rows.device)
-            out = torch.cat([(rows[:, group * self.down + near] * filters).sum(-1) for group in range(groups)], dim=1)
-        self._held = self._held[:, groups * self.down :]
+        out = self._sinc.periods(self._held, count)
+        self._held = self._held[:, count * self._sinc.period_in :]
         self._num_out += out.shape[1]
         return out
 
-
-def _filters(distance: Tensor, down: int, up: int) -> Tensor:
-    """The windowed sinc at distances from the output's own place, in units of a group's ``down`` samples."""
-    cutoff = min(down, up) * _ROLLOFF
-    t = (distance * cutoff).clamp(-_WIDTH, _WIDTH)
-    window = (t * math.pi / _WIDTH / 2).cos().square()
-    return (torch.sinc(t) * window * (cutoff / down)).float()
-
-
-@lru_cache(maxsize=32)
-def _dense_kernel(down: int, up: int, width: int) -> Float[Tensor, "up 1 taps"]:
-    """All filters over everything that their group sees, most of it zero: one convolution, and the fastest form.
-
-    In float32 and in torchaudio's order, whose rounding (1e-4 of the signal at 11025 Hz) is part of what models heard.
-    """
-    place = torch.arange(0, -up, -1, dtype=torch.float32)[:, None] / up
-    return _filters(place + torch.arange(-width, width + down, dtype=torch.float32) / down, down, up)[:, None]
-
-
-@lru_cache(maxsize=4)
-def _banded_kernel(down: int, up: int, width: int) -> tuple[Tensor, Float[Tensor, "up taps"]]:
-    """For every filter the first sample that it needs, counted from the held ones, and its values."""
-    place = torch.arange(up, dtype=torch.float64) * down / up
-    first = place.floor().long() - width + 1
-    samples = first[:, None] + torch.arange(2 * width)
-    return first + width, _filters((samples - place[:, None]) / down, down, up)
+    def finish(self) -> Tensor:
+        assert self._held is not None
+        return self._sinc.last_periods(self._held, self._sinc.num_resampled(self._num_in) - self._num_out)
 
 
 class _SoxrResampler:
@@ -212,20 +161,14 @@ class _SoxrResampler:
 
 def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks (samples, channels) and their rate."""
-    if not path.is_file():
-        raise UnreadableAudio(f"{path}: " + ("is a folder, not a file" if path.is_dir() else "no such file"))
+    check_is_file(str(path))
     if path.suffix.lower() in CONTAINERS:
         yield from _decode_container(path, block_seconds)
         return
-    try:
-        with soundfile.SoundFile(for_libsndfile(str(path))) as file:
-            size = max(1, round(block_seconds * checked_rate(file.samplerate, str(path))))
-            while len(block := file.read(size, dtype="float32", always_2d=True)):
-                yield block, file.samplerate
-            check_whole(file, str(path))
-    except (soundfile.SoundFileError, OSError) as error:
-        reason = " ".join(str(getattr(error, "error_string", error)).split())
-        raise UnreadableAudio(f"{path}: not readable as audio ({reason})") from error
+    with open_sound(for_libsndfile(str(path)), str(path)) as file:
+        size = max(1, round(block_seconds * file.samplerate))
+        while len(block := file.read(size, dtype="float32", always_2d=True)):
+            yield block, file.samplerate
 
 
 def _decode_container(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
@@ -238,10 +181,13 @@ def _decode_container(path: Path, block_seconds: float) -> Iterator[tuple[np.nda
     try:
         decoder = AudioDecoder(str(path))
         rate_hz, start = decoder.metadata.sample_rate, 0.0
+        check_sample_rate(rate_hz, str(path))
         end = decoder.metadata.duration_seconds_from_header or math.inf
         while start < end:
             samples = decoder.get_samples_played_in_range(start, min(start + block_seconds, end))
             yield np.ascontiguousarray(samples.data.numpy().T), rate_hz
             start += block_seconds
+    except UnreadableAudio:
+        raise
     except (RuntimeError, ValueError, OSError, IndexError) as error:
         raise UnreadableAudio(f"{path}: not readable as audio ({' '.join(str(error).split())[:200]})") from error

@@ -15,6 +15,7 @@ from sslam_lightning.features import LogMels, kaldi_fbank
 from sslam_lightning.features.fbank import hop_samples, window_samples
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.inference.parts import replacing
+from sslam_lightning.inference.sources import legible
 from sslam_lightning.inference.tag import Tagged
 
 _COLUMNS = 2000  # more than a picture shows
@@ -57,7 +58,7 @@ def draw_timeline(tagged: Tagged, path: Path, model: AudioModel, target: Path, t
     ticks = [hertz for hertz in _TICKS_HZ if hertz <= features.sample_rate_hz / 2]
     above.set_yticks([_band(hertz, features) for hertz in ticks], [f"{hertz / 1000:g}" for hertz in ticks])
     above.set_ylabel("frequency (kHz, mel scale)")
-    above.set_title(tagged.name, fontsize=9)
+    above.set_title(legible(tagged.name), fontsize=9)
     for row, number in enumerate(shown):
         edges = [*tagged.starts_seconds, tagged.stops_seconds[-1]]
         values = tagged.timeline[None, :, number]

@@ -24,6 +24,11 @@ class Source(NamedTuple):
     path: Path
 
 
+def legible(name: str) -> str:
+    r"""The name as proper Unicode: those of its bytes that are not UTF-8 become ``\udcXX``."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @contextlib.contextmanager
 def find_sources(inputs: Sequence[str], standard_input: BinaryIO | None = None) -> Iterator[list[Source]]:
     """Recordings in the order of ``inputs``; those of a folder by name, its subfolders included, each file once.

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from sslam_lightning.inference.parts import Parts, replacing
+from sslam_lightning.inference.sources import legible
 
 
 class MissingLibrary(RuntimeError):
@@ -136,7 +137,7 @@ def _write_h5(embeddings: Embeddings, file: IO[bytes]) -> None:
     total = int(embeddings.num_rows.sum())
     with h5py.File(file, "w") as archive:
         archive.attrs["settings"] = json.dumps(embeddings.settings)
-        archive.create_dataset("file", data=embeddings.names, dtype=h5py.string_dtype())
+        archive.create_dataset("file", data=[legible(name) for name in embeddings.names], dtype=h5py.string_dtype())
         archive["seconds"] = embeddings.seconds
         rows = archive.create_dataset("embedding", (total, *embeddings.row_shape), "f4")
         if embeddings.level != "clip":
@@ -166,7 +167,7 @@ def _write_parquet(embeddings: Embeddings, file: IO[bytes]) -> None:
     columns += [(name, pa.int32()) for name in extents]
     schema = pa.schema([*columns, ("embedding", pa.list_(pa.float32(), dim))])
     schema = schema.with_metadata({"sslam_settings": json.dumps(embeddings.settings)})
-    dictionary = pa.array(embeddings.names, pa.string())
+    dictionary = pa.array([legible(name) for name in embeddings.names], pa.string())
     with pq.ParquetWriter(file, schema) as writer:
         for block in embeddings.blocks():
             values = block.embedding.reshape(len(block.row), -1, dim)

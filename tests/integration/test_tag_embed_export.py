@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -114,6 +116,32 @@ def test_tag_goes_on_where_it_stopped(models, audio, tmp_path, capsys, monkeypat
     assert not partial.exists()
     sslam(*command, out, code=2)
     assert f"x.{ending} exists already: move it" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf_8(models: dict[str, str], audio: Path, tmp_path: Path) -> None:
+    """Whatever bytes a name has, it is tagged and embedded; and told: JSON escapes the bytes, text has them as they are."""
+    odd = os.fsdecode(b"caf\xe9.wav")
+    (audio / "a.wav").rename(audio / odd)
+    command = [sys.executable, "-m", "sslam_lightning", "tag", str(audio / odd), "--model", models["finetuned"]]
+    environment = {**os.environ, "PYTHONPATH": str(_PACKAGE), "PYTHONIOENCODING": "utf-8:strict"}
+    for option in ("--json", "--csv"):
+        done = subprocess.run([*command, option], capture_output=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        if option == "--json":
+            assert json.loads(done.stdout.decode("utf-8"))["file"] == str(audio / odd)
+        else:
+            assert done.stdout.count(os.fsencode(audio / odd)) == len(_CLASSES)
+    out = tmp_path / "x.jsonl"
+    sslam("tag", audio, "--model", models["finetuned"], "--out", out, "--plot", tmp_path / "pictures")
+    assert str(audio / odd) in [json.loads(line)["file"] for line in out.read_text("utf-8").splitlines()]
+    for ending in ("npz", "h5", "parquet"):
+        sslam("embed", audio, "--model", models["pretrained"], "--out", tmp_path / f"x.{ending}")
+    assert str(audio / odd) in np.load(tmp_path / "x.npz")["file"].tolist()
+    with h5py.File(tmp_path / "x.h5") as archive:
+        in_h5 = archive["file"].asstr()[:].tolist()
+    in_parquet = pq.read_table(tmp_path / "x.parquet")["file"].to_pylist()
+    assert rf"{audio}/caf\udce9.wav" in in_h5
+    assert rf"{audio}/caf\udce9.wav" in in_parquet
 
 
 def test_tag_reads_standard_input_and_prints_a_table(models: dict[str, str], audio: Path) -> None:

@@ -108,10 +108,6 @@ def read_hdf5(path: str, table: ClassTable | None, sample_rate_hz: int | None = 
     )
 
 
-def _text(name: bytes | str) -> str:
-    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-
-
 def _targets(path: str, file: Any, count: int, table: ClassTable | None) -> list[list[int]]:
     if "target" not in file:
         return [[]] * count

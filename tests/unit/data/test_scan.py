@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from wrong_headers import told_as
 
 from sslam_lightning.data.inspection import Standards, inspect
 from sslam_lightning.data.manifest import read_labelled, read_manifest
@@ -73,6 +74,13 @@ def test_bad_files_are_listed_with_their_reasons_and_good_ones_measured(damaged:
     assert (scanned.num_good, scanned.num_seconds, scanned.reasons.total()) == (2, 1.0, 10)
     assert len(read_manifest(tmp_path / "m.tsv")) == 2
     assert not list(tmp_path.glob("*.journal"))
+
+
+@pytest.mark.parametrize("rate_hz", [0x40003E80, 2**31 - 1, 999])
+def test_a_rate_that_no_recording_has_is_rejected(tmp_path: Path, rate_hz: int) -> None:
+    (tmp_path / "a.wav").write_bytes(told_as(rate_hz, np.full(8000, 0.5, np.float32)))
+    reason = f"implausible sample rate: {rate_hz} Hz, expected 1000 to 768000 Hz"
+    assert inspect(str(tmp_path), "a.wav", "", Standards()) == Rejected("a.wav", reason)
 
 
 def test_processes_give_the_same_manifest(damaged: Path, tmp_path: Path) -> None:

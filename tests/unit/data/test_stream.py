@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 import soundfile
 import torch
 from torchaudio.functional import resample as torchaudio_resample
+from wrong_headers import told_as
 
-from sslam_lightning.data import stream
 from sslam_lightning.data.audio import UnreadableAudio, read_audio, resample
 from sslam_lightning.data.stream import resample_rows, stream_audio, streaming_resampler
+from sslam_lightning.data.wav import encode_wav
 
 RATES = [8000, 11025, 22050, 32000, 44100, 48000, 96000]
 
@@ -34,17 +36,20 @@ def test_resampling_by_blocks_is_torchaudios_of_the_whole(rate_hz: int, block: i
     )
 
 
-def test_a_rate_without_a_large_divisor_takes_the_narrow_filters(monkeypatch: pytest.MonkeyPatch) -> None:
-    dense = torchaudio_resample(noise(2, 3001).double(), 997, 1000)
-    monkeypatch.setattr(stream, "_MAX_DENSE_KERNEL", 0)
-    torch.testing.assert_close(resample_rows(noise(2, 3001), 997, 1000).double(), dense, atol=1e-5, rtol=0)
-    # 44099 and 16000 have no divisor in common: the full table of filters would take 2.8 GB.
-    monkeypatch.undo()
-    tone = torch.sin(2 * torch.pi * 440 * torch.arange(44099) / 44099)[None]
-    expected = torch.sin(2 * torch.pi * 440 * torch.arange(16000) / 16000)[None]
+@pytest.mark.parametrize("rate_hz", [44099, 997])
+def test_a_rate_without_a_large_divisor_by_blocks_is_that_of_the_whole(rate_hz: int) -> None:
+    whole = noise(2, 100_000)
+    converter = streaming_resampler(rate_hz, 16000)
+    parts = [converter.push(part) for part in whole.split(7001, dim=1)]
+    expected = torch.stack([resample(row, rate_hz, 16000) for row in whole])
+    torch.testing.assert_close(torch.cat([*parts, converter.finish()], dim=1), expected, atol=1e-6, rtol=0)
+
+
+def test_several_rows_are_each_torchaudios() -> None:
+    whole = noise(3, 3001)
     torch.testing.assert_close(
-        resample_rows(tone, 44099, 16000)[:, 50:-50], expected[:, 50:-50], atol=2e-3, rtol=0
-    )  # the filter's own ripple
+        resample_rows(whole, 22050, 16000), torchaudio_resample(whole, 22050, 16000), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -77,7 +82,12 @@ def test_unreadable_files_are_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no sound")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16000, subtype="FLOAT")
+    (tmp_path / "rate.wav").write_bytes(told_as(0x40003E80, noise(100).numpy()))
+    soundfile.write(tmp_path / "cut.wav", noise(1000).numpy(), 16000)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[:1044])
     for name, message in {
+        "rate.wav": "implausible sample rate: 1073757824 Hz, expected 1000 to 768000 Hz",
+        "cut.wav": "cut off, 1000 bytes of sound where its header tells 2000",
         "text.wav": "not readable as audio (Format not recognised.)",
         "empty.wav": "holds no samples",
         "nan.wav": "holds samples that are NaN or infinite",
@@ -89,6 +99,12 @@ def test_unreadable_files_are_told_in_one_line(tmp_path: Path) -> None:
         assert str(caught.value) == f"{tmp_path / name}: {message}"
     with pytest.raises(ValueError, match="sample rates must be positive, got 0 Hz and 16000 Hz"):
         streaming_resampler(0, 16000)
+
+
+def test_a_name_that_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    path.write_bytes(encode_wav(noise(1600).numpy(), 16000))
+    assert torch.equal(torch.cat(list(stream_audio(path, 16000))), noise(1600))
 
 
 def test_m4a_needs_torchcodec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
