@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
+
+if TYPE_CHECKING:
+    from sslam_lightning.cli.tag_file import TagFile
+    from sslam_lightning.inference import AudioModel
+    from sslam_lightning.inference.sources import Source
+    from sslam_lightning.inference.spans import Windows
+    from sslam_lightning.inference.tag import Tagged
 
 
 def tag(
@@ -54,9 +62,8 @@ def tag(
         raise ValueError("choose one of --json, --csv and --out")
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
-    from sslam_lightning.cli.tag_file import TagFile, check_target
+    from sslam_lightning.cli.tag_file import check_target
     from sslam_lightning.cli.tag_formats import CSV, JSONLines, Table
-    from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
     from sslam_lightning.inference.sources import find_sources
     from sslam_lightning.inference.tag import Unreadable, tag_recordings
 
@@ -66,20 +73,10 @@ def tag(
         audio_model = open_model(model, device, features, padding=padding, bf16=bf16)
         windows = audio_model.windows(window_seconds, overlap_seconds)
         report = (JSONLines if json else CSV if csv else Table)(sys.stdout, audio_model.class_names, top)
-        first, broken, file = 0, [], None
-        if out is not None:
-            settings = {
-                "weights": digest_of_weights(audio_model),
-                "features": vars(audio_model.features),
-                "padding": audio_model.padding,
-                "windows": list(windows),
-                "bf16": bf16,
-                "top": top,
-                "recordings": digest_of_files(sources),
-            }
-            file = TagFile(Path(out), settings)
-            first = file.num_done
+        file = _open_file(Path(out), audio_model, windows, sources, top) if out is not None else None
+        first = file.num_done if file else 0
         pictures = _pictures(plot, [source.name for source in sources[first:]])
+        broken: list[tuple[str, str]] = []
         with progress_bar(len(sources)) as progress:
             progress(first)
             for found in tag_recordings(audio_model, sources, windows, batch_size, workers, first):
@@ -90,9 +87,7 @@ def tag(
                         file.add({"file": found.name, "unreadable": found.reason})
                     continue
                 if pictures:
-                    from sslam_lightning.inference.plot import draw_timeline
-
-                    draw_timeline(found, found.path, audio_model, pictures[found.name], top)
+                    _draw(found, audio_model, pictures[found.name], top)
                 if file:
                     file.add(report.told(found))
                 else:
@@ -102,9 +97,32 @@ def tag(
             file.finish()
         if len(broken) == len(sources):
             raise ValueError(f"none of {len(sources)} recordings can be read, for example {broken[0][0]}: {broken[0][1]}")
-    if out is not None:
+    if file:
         print(f"{out}: {len(sources) - len(broken)} recordings" + (f", {first} of them by an earlier run" if first else ""))
     tell_broken(broken, len(sources))
+
+
+def _open_file(target: Path, model: AudioModel, windows: Windows, sources: Sequence[Source], top: int) -> TagFile:
+    """The file to write, or what an interrupted run has left of it."""
+    from sslam_lightning.cli.tag_file import TagFile
+    from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
+
+    settings = {
+        "weights": digest_of_weights(model),
+        "features": vars(model.features),
+        "padding": model.padding,
+        "windows": list(windows),
+        "bf16": model.bf16,
+        "top": top,
+        "recordings": digest_of_files(sources),
+    }
+    return TagFile(target, settings)
+
+
+def _draw(found: Tagged, model: AudioModel, picture: Path, top: int) -> None:
+    from sslam_lightning.inference.plot import draw_timeline
+
+    draw_timeline(found, found.path, model, picture, top)
 
 
 def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:
@@ -121,9 +139,7 @@ def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:
     else:
         paths = {name: os.path.abspath(name) for name in names if name != STANDARD_INPUT}
         root = os.path.commonpath([os.path.dirname(path) for path in paths.values()]) if paths else ""
-        inside = {
-            name: os.path.relpath(path, root) for name, path in paths.items()
-        }  # with the folders that tell them apart
+        inside = {name: os.path.relpath(path, root) for name, path in paths.items()}  # folders tell equal names apart
         pictures = {name: target / f"{inside.get(name, 'standard_input')}.png" for name in names}
     for picture in pictures.values():
         if picture.exists():

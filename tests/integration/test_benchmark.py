@@ -9,9 +9,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.benchmarks import pretrain as benchmark
+from sslam_lightning.benchmarks import stopwatch
 from sslam_lightning.benchmarks.operations import decoder_operations, encoder_operations
-from sslam_lightning.benchmarks.pretrain import Stopwatch
+from sslam_lightning.benchmarks.stopwatch import Stopwatch
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
 from sslam_lightning.types import Grid
@@ -38,9 +38,9 @@ def test_operations_are_those_that_pytorch_counts():
 def test_parts_within_parts_count_once(monkeypatch):
     """A clock that is looked at: callbacks take 2 + 3 ticks around 5 of the teacher's move, the optimizer the other 4."""
     clock = iter([0.0, 1.0, 11.0, 11.0, 12.0, 14.0, 19.0, 22.0, 25.0, 25.0])
-    monkeypatch.setattr(benchmark, "now", lambda: next(clock))
+    monkeypatch.setattr(stopwatch, "now", lambda: next(clock))
     watch = Stopwatch(warmup_steps=0)
-    watch._last_end = benchmark.now()
+    watch._last_end = stopwatch.now()
     watch.on_before_backward(None, None, None)
     watch.on_after_backward(None, None)
     with watch.measuring("callbacks"), watch.measuring("ema"):
