@@ -30,9 +30,10 @@ def run_tool(argv: list[str]) -> Any:
     from jsonargparse import auto_cli
 
     from sslam_lightning.cli.recordings import run_on_recordings
+    from sslam_lightning.cli.tool_parser import ToolParser
 
     module, name = TOOLS[argv[0]]
     command = getattr(import_module(module), name)
     if argv[0] in _ON_RECORDINGS:
         return run_on_recordings(command, argv)
-    return auto_cli({argv[0]: command}, args=argv, prog="sslam")
+    return auto_cli({argv[0]: command}, args=argv, prog="sslam", parser_class=ToolParser)

@@ -36,13 +36,14 @@ def explain(message: str, argv: Sequence[str]) -> str:
     if match := re.search(r"option '([\w.]+)'|Option '([\w.]+)' is not|unrecognized arguments: --([\w.]+)", line):
         name = next(group for group in match.groups() if group)
         typed = next((key for key in _keys(argv) if key.split(".")[-1] == name.split(".")[-1]), name)
-        return f"there is no setting {typed}{_nearest(name.split('.')[-1], _settings())}"
+        return f"there is no setting {typed}{nearest(name.split('.')[-1], _settings())}"
     if match := re.search(r'key "([\w.]+)":.*import path string: (\S+)', line):
-        return f"{match[1]}: there is no class {match[2]}{_nearest(match[2].split('.')[-1], _classes())}"
+        return f"{match[1]}: there is no class {match[2]}{nearest(match[2].split('.')[-1], _classes())}"
     return line
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that ``name`` may have meant, as the end of a message."""
     if name in (known := set(known)):
         return " in this place"  # it is another class's
     found = get_close_matches(name, sorted(known), n=1)

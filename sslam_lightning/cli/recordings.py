@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,22 +18,17 @@ _INPUTS = "files, folders (searched with their subfolders), or - for one recordi
 
 def run_on_recordings(command: Callable[..., Any], argv: list[str]) -> Any:
     """Call ``command(inputs, **options)``: inputs are positional, switches (``bool = False``) need no value."""
-    from jsonargparse import ArgumentError, ArgumentParser
+    from sslam_lightning.cli.tool_parser import ToolParser
 
     parameters = inspect.signature(command).parameters.values()
     switches = [parameter.name for parameter in parameters if parameter.default is False]
     description = (inspect.getdoc(command) or "").split("\n\nArgs:")[0]
-    parser = ArgumentParser(prog=f"sslam {argv[0]}", description=description, allow_abbrev=False, exit_on_error=False)
+    parser = ToolParser(prog=f"sslam {argv[0]}", description=description)
     parser.add_argument("inputs", nargs="+", type=str, help=_INPUTS)
     parser.add_function_arguments(command, skip={"inputs", *switches}, as_group=False)
     for name in switches:
         parser.add_argument(f"--{name}", action="store_true", help=_told(command, name))
-    try:
-        options = parser.parse_args(argv[1:]).as_dict()
-    except ArgumentError as error:
-        value = re.search(r'Parser key "(.+?)":.*Given value: (.*)', str(error), re.DOTALL)
-        reason = f"{value[1]} cannot be {value[2]}" if value else error
-        raise ValueError(f"{reason} (see {parser.prog} --help)") from None
+    options = parser.parse_args(argv[1:]).as_dict()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
     try:

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
-
-if TYPE_CHECKING:
-    from sslam_lightning.cli.tag_file import TagFile
-    from sslam_lightning.inference import AudioModel
-    from sslam_lightning.inference.sources import Source
-    from sslam_lightning.inference.spans import Windows
-    from sslam_lightning.inference.tag import Tagged
 
 
 def tag(
@@ -62,7 +54,7 @@ def tag(
         raise ValueError("choose one of --json, --csv and --out")
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
-    from sslam_lightning.cli.tag_file import check_target
+    from sslam_lightning.cli.tag_file import TagFile, check_target, settings_of_tags
     from sslam_lightning.cli.tag_formats import CSV, JSONLines, Table
     from sslam_lightning.inference.sources import find_sources
     from sslam_lightning.inference.tag import Unreadable, tag_recordings
@@ -73,7 +65,9 @@ def tag(
         audio_model = open_model(model, device, features, padding=padding, bf16=bf16)
         windows = audio_model.windows(window_seconds, overlap_seconds)
         report = (JSONLines if json else CSV if csv else Table)(sys.stdout, audio_model.class_names, top)
-        file = _open_file(Path(out), audio_model, windows, sources, top) if out is not None else None
+        file = None
+        if out is not None:
+            file = TagFile(Path(out), settings_of_tags(audio_model, windows, sources, top))
         first = file.num_done if file else 0
         pictures = _pictures(plot, [source.name for source in sources[first:]])
         broken: list[tuple[str, str]] = []
@@ -87,7 +81,9 @@ def tag(
                         file.add({"file": found.name, "unreadable": found.reason})
                     continue
                 if pictures:
-                    _draw(found, audio_model, pictures[found.name], top)
+                    from sslam_lightning.inference.plot import draw_timeline
+
+                    draw_timeline(found, found.path, audio_model, pictures[found.name], top)
                 if file:
                     file.add(report.told(found))
                 else:
@@ -100,29 +96,6 @@ def tag(
     if file:
         print(f"{out}: {len(sources) - len(broken)} recordings" + (f", {first} of them by an earlier run" if first else ""))
     tell_broken(broken, len(sources))
-
-
-def _open_file(target: Path, model: AudioModel, windows: Windows, sources: Sequence[Source], top: int) -> TagFile:
-    """The file to write, or what an interrupted run has left of it."""
-    from sslam_lightning.cli.tag_file import TagFile
-    from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
-
-    settings = {
-        "weights": digest_of_weights(model),
-        "features": vars(model.features),
-        "padding": model.padding,
-        "windows": list(windows),
-        "bf16": model.bf16,
-        "top": top,
-        "recordings": digest_of_files(sources),
-    }
-    return TagFile(target, settings)
-
-
-def _draw(found: Tagged, model: AudioModel, picture: Path, top: int) -> None:
-    from sslam_lightning.inference.plot import draw_timeline
-
-    draw_timeline(found, found.path, model, picture, top)
 
 
 def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:

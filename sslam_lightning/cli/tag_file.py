@@ -9,12 +9,16 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sslam_lightning.cli.tag_formats import CSV, json_line
+from sslam_lightning.inference import AudioModel
+from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
 from sslam_lightning.inference.parts import check_same_run, replacing
+from sslam_lightning.inference.sources import Source
+from sslam_lightning.inference.spans import Windows
 
 _ENDINGS = (".csv", ".jsonl")
 
@@ -97,3 +101,16 @@ def check_target(target: Path) -> None:
         raise ValueError(f"the file to write must end in {' or '.join(_ENDINGS)}, got {target}")
     if target.exists():
         raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
+
+
+def settings_of_tags(model: AudioModel, windows: Windows, sources: Sequence[Source], top: int) -> dict[str, Any]:
+    """Everything that the tags of a run depend on."""
+    return {
+        "weights": digest_of_weights(model),
+        "features": vars(model.features),
+        "padding": model.padding,
+        "windows": list(windows),
+        "bf16": model.bf16,
+        "top": top,
+        "recordings": digest_of_files(sources),
+    }

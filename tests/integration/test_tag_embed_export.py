@@ -198,7 +198,7 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
             ["tag", "AUDIO", "--model", "FINETUNED", "--features", "{blah: 1}"],
             "unexpected keyword argument 'blah'; known are num_f",
         ),
-        (["tag"], "the following arguments are required: inputs (see sslam tag --help)"),
+        (["tag"], "inputs is missing (see sslam tag --help)"),
         (["embed", "AUDIO", "--model", "PRETRAINED"], "no file to write is named: set --out"),
         (["embed", "AUDIO", "--model", "PRETRAINED", "--out", "x.csv"], "must end in .npz, .parquet, .h5, got x.csv"),
         (["embed", "AUDIO", "--out", "x.npz", "--layer", "last"], "layer cannot be last (see sslam embed --help)"),

@@ -249,7 +249,9 @@ def rezipped(good: Path, target: Path, compression: int = zipfile.ZIP_STORED, **
 
 
 def test_a_good_file_is_one(whole: Path, tmp_path) -> None:
+    """What the bad ones are made from would open."""
     convert(rezipped(whole, tmp_path / "again.pt"), tmp_path / "target")
+    assert (tmp_path / "target" / "model.safetensors").is_file()
 
 
 def test_a_bomb(whole: Path, tmp_path) -> None:

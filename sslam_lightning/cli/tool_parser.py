@@ -1,0 +1,53 @@
+"""The parser of the tools: no abbreviations, and complaints in one line with the nearest real option."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+from sslam_lightning.cli.errors import nearest, one_line
+
+
+class ToolParser(ArgumentParser):
+    """Takes options by their whole names alone: a misspelt one must not be another's beginning."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "allow_abbrev": False})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Name what came, point to the help, leave with code 2."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        command = parser.prog.replace(" [options]", "")
+        if required := re.search(r"arguments are required: ([\w.]+)|expected \"([\w.]+)\.subcommand\" to be", message):
+            inner = (required[1] or f"{required[2]}.").split(".")[
+                :-1
+            ]  # the commands below this one, as in data.scan.folder
+            command = " ".join([command, *inner])
+        options = [name for action in parser._actions for name in action.option_strings]
+        print(f"sslam: error: {_explain(message, options)} (see {command} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _explain(message: str, options: list[str]) -> str:
+    line = one_line(message)
+    if match := re.search(r"unrecognized arguments: (-\S+)", line):
+        typed = match[1].split("=")[0]
+        return f"there is no option {typed}{nearest(typed, options)}"
+    if match := re.search(r"unrecognized arguments: (.+)", line):
+        return f"unexpected {match[1]}"
+    if match := re.search(r"arguments are required: (?:[\w.]+\.)?(\w+)", line):
+        return f"{match[1]} is missing"
+    if match := re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", line):
+        return f"there is no command {match[1]}, only {match[2].replace(chr(39), '')}"
+    if match := re.search(r'subcommand" to be one of {(.+)}', line):
+        return f"a command is missing: one of {match[1].replace(',', ', ')}"
+    if match := re.search(r'key "([\w.]+)": Expected an? (.+)\. Got value: (.*)', line):
+        expected = re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", match[2].replace("'", ""))
+        expected = re.sub(r"<class (.+)>", r"of type \1", expected)
+        return f"{match[1].split('.')[-1]} must be {expected}, got {match[3]}"
+    if match := re.search(r'Parser key "([\w.]+)":.*Given value: (.*)', message, re.DOTALL):
+        return f"{match[1].split('.')[-1]} cannot be {match[2].strip()}"
+    return line
