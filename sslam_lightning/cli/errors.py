@@ -33,6 +33,8 @@ def explain(message: str, argv: Sequence[str]) -> str:
         return f"there is no configuration file {match[1]}"
     if line.startswith("Problems parsing config"):
         return f"{_unreadable_config(argv)}{line}"
+    if re.search(r"arguments are required: \w+\.model", line):
+        return "no model is named: give a recipe in --config, or a class in --model"
     if match := re.search(r"option '([\w.]+)'|Option '([\w.]+)' is not|unrecognized arguments: --([\w.]+)", line):
         name = next(group for group in match.groups() if group)
         typed = next((key for key in _keys(argv) if key.split(".")[-1] == name.split(".")[-1]), name)

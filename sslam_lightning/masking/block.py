@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sslam_lightning.masking.sampler import MaskSampler, choose_exactly
+from sslam_lightning.masking.sampler import RatioMask, choose_exactly
 from sslam_lightning.random_streams import fold_in, integers, uniform
 from sslam_lightning.types import Grid
 
@@ -20,7 +20,7 @@ _CENTRES, _TIE_BREAKS, _SHAPE = (int.from_bytes(name, "big") for name in (b"cent
 
 
 @dataclass(frozen=True)
-class BlockMask(MaskSampler):
+class BlockMask(RatioMask):
     """Squares of patches are hidden.
 
     Args:
@@ -34,8 +34,7 @@ class BlockMask(MaskSampler):
     adjust: float = 0.07
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.hidden_ratio < 1.0:
-            raise ValueError(f"masking: hidden_ratio must lie between 0 and 1, got {self.hidden_ratio}")
+        super().__post_init__()
         if self.block_patches < 1:
             raise ValueError(f"masking: block_patches must be at least 1, got {self.block_patches}")
 
@@ -73,8 +72,8 @@ class InverseBlockMask(BlockMask):
     """Squares of patches stay visible, everything else is hidden: the mask of EAT and SSLAM."""
 
     def num_hidden(self, grid: Grid) -> int:
-        """How many patches every row hides."""
-        return grid.num_patches - int(grid.num_patches * (1 - self.hidden_ratio))
+        """How many patches every row hides: here it is the visible ones whose number is rounded down."""
+        return RatioMask.num_hidden(self, grid)
 
     def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows patches"]:
         """True where a patch is hidden."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sslam_lightning.masking.sampler import MaskSampler
+from sslam_lightning.masking.sampler import RatioMask
 from sslam_lightning.random_streams import fold_in, integers, uniform
 from sslam_lightning.types import Grid
 
@@ -16,7 +16,7 @@ _CORNERS, _SIZES, _TIE_BREAKS = (int.from_bytes(name, "big") for name in (b"corn
 
 
 @dataclass(frozen=True)
-class ChunkMask(MaskSampler):
+class ChunkMask(RatioMask):
     """Chunks are put one after the other at random places, until ``hidden_ratio`` of the patches is hidden.
 
     Every row draws the side of its chunks; the last chunk loses patches at random so that the count is exact. The public
@@ -29,19 +29,13 @@ class ChunkMask(MaskSampler):
         largest: side of the largest ones.
     """
 
-    hidden_ratio: float = 0.75
     smallest: int = 3
     largest: int = 5
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.hidden_ratio < 1.0:
-            raise ValueError(f"masking: hidden_ratio must lie between 0 and 1, got {self.hidden_ratio}")
+        super().__post_init__()
         if not 1 <= self.smallest <= self.largest:
             raise ValueError(f"masking: 1 <= smallest <= largest must hold, got {self.smallest} and {self.largest}")
-
-    def num_hidden(self, grid: Grid) -> int:
-        """How many patches every row hides."""
-        return grid.num_patches - int(grid.num_patches * (1 - self.hidden_ratio))
 
     def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows patches"]:
         """True where a patch is hidden."""

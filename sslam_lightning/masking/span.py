@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from sslam_lightning.masking.sampler import MaskSampler, choose_exactly
+from sslam_lightning.masking.sampler import RatioMask, choose_exactly
 from sslam_lightning.random_streams import fold_in, integers, uniform
 from sslam_lightning.types import Grid
 
@@ -16,7 +16,7 @@ _CENTRES, _TIE_BREAKS = (int.from_bytes(name, "big") for name in (b"centres", b"
 
 
 @dataclass(frozen=True)
-class SpanMask(MaskSampler):
+class SpanMask(RatioMask):
     """Spans of tokens are hidden; single tokens are then added or taken away at random until the count is exact.
 
     Args:
@@ -30,8 +30,7 @@ class SpanMask(MaskSampler):
     adjust: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.hidden_ratio < 1.0:
-            raise ValueError(f"masking: hidden_ratio must lie between 0 and 1, got {self.hidden_ratio}")
+        super().__post_init__()
         if self.span_tokens < 1:
             raise ValueError(f"masking: span_tokens must be at least 1, got {self.span_tokens}")
 
@@ -59,8 +58,8 @@ class InverseSpanMask(SpanMask):
     """Spans of tokens stay visible, everything else is hidden; MAE-AST's retained spans are this with longer spans."""
 
     def num_hidden(self, grid: Grid) -> int:
-        """How many tokens every row hides."""
-        return grid.num_patches - int(grid.num_patches * (1 - self.hidden_ratio))
+        """How many tokens every row hides: here it is the visible ones whose number is rounded down."""
+        return RatioMask.num_hidden(self, grid)
 
     def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows tokens"]:
         """True where a token is hidden."""

@@ -23,5 +23,6 @@ class InfoNCE:
         self, guesses: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
     ) -> Float[Tensor, ""]:
         """Averaged over all hidden patches; scores are the scalar products of guess and patch."""
-        scores = guesses.float() @ patches.float().transpose(1, 2)
+        with torch.autocast(guesses.device.type, enabled=False):  # which would take the product in half precision
+            scores = guesses.float() @ patches.float().transpose(1, 2)
         return -self.weight * torch.log_softmax(scores, dim=-1).diagonal(dim1=1, dim2=2).mean()

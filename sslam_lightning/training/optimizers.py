@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,26 +86,31 @@ class ScheduledLR(LRScheduler):
 def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_blocks: int, fused: bool) -> AdamW:
     """AdamW over all parameters that learn, in groups by learning rate and weight decay.
 
+    Args:
+        modules: the encoder, whose layers layer decay tells apart by their names, then the others.
+        config: rates and decay.
+        num_blocks: of the encoder.
+        fused: update all parameters in one kernel.
+
     Raises:
         ValueError: if nothing learns.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
-    for name, parameter in _learning(modules):
-        lr = config.lr * _layer_scale(name, config, num_blocks)
-        exempt = not config.decay_all and (parameter.ndim <= 1 or name.endswith(_EXEMPT))
-        groups[lr, 0.0 if exempt else config.weight_decay].append(parameter)
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            lr = config.lr * (_layer_scale(name, config, num_blocks) if module is modules[0] else 1.0)
+            exempt = not config.decay_all and (parameter.ndim <= 1 or name.endswith(_EXEMPT))
+            groups[lr, 0.0 if exempt else config.weight_decay].append(parameter)
     if not groups:
         raise ValueError("no parameter is left to train")
     params = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
     return AdamW(params, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=fused)
 
 
-def _learning(modules: Sequence[nn.Module]) -> Iterable[tuple[str, nn.Parameter]]:
-    return ((n, p) for module in modules for n, p in module.named_parameters() if p.requires_grad)
-
-
 def _layer_scale(name: str, config: OptimizerConfig, num_blocks: int) -> float:
-    """Layer decay (BEiT, Bao et al., 2022): 1 for the head, one factor less for every block towards the input."""
+    """Layer decay (BEiT, Bao et al., 2022): one factor less for every block towards the input."""
     part, _, rest = name.partition(".")
     if part == "blocks":
         return config.layer_decay ** (num_blocks - int(rest.split(".")[0]))

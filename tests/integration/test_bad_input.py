@@ -178,6 +178,12 @@ def test_a_misspelt_key_in_a_file(complaint, tmp_path):
     assert "there is no setting mask_per_clip: did you mean masks_per_clip?" in complaint(config=path)
 
 
+def test_no_recipe_at_all(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit"])
+    assert capsys.readouterr().err.startswith("sslam: error: no model is named: give a recipe in --config")
+
+
 def test_a_missing_config(complaint, tmp_path):
     path = tmp_path / "absent.yaml"
     assert f"there is no configuration file '{path}'" in complaint(config=path)

@@ -10,20 +10,23 @@ import numpy as np
 import pytest
 from reference_data import reference_folder
 
-_ran: set[str] = set()
+_CASE = "parity case"  # a property of a test's report, which reaches the process that sums up
+
+_compared: set[str] = set()
+_seen = False  # a test of this folder has run
 
 
 class Reference:
-    """Reads cases, and remembers which ones."""
+    """Reads cases, and notes which ones in the test's report."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, request: pytest.FixtureRequest) -> None:
+        self.folder, self._request = folder, request
 
     def case(self, name: str) -> dict:
         path = self.folder / "cases" / f"{name}.json"
         if not path.is_file():
             pytest.skip(f"the case {name} is not among the {self.folder.name} cases")
-        _ran.add(name)
+        self._request.node.user_properties.append((_CASE, name))
         return json.loads(path.read_text())
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -36,22 +39,29 @@ class Reference:
         return path
 
 
-@pytest.fixture(scope="session")
-def reference() -> Reference:
-    return Reference(reference_folder())
+@pytest.fixture
+def reference(request: pytest.FixtureRequest) -> Reference:
+    return Reference(reference_folder(), request)
 
 
 def pytest_report_header() -> str:
     return f"parity: reference numbers from {reference_folder()}"
 
 
-def pytest_sessionfinish(session, exitstatus) -> None:
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Tests may run in processes of their own; their reports come here."""
+    global _seen
+    _seen |= "parity/" in report.nodeid
+    if report.when == "call" and report.outcome != "skipped":
+        _compared.update(value for name, value in report.user_properties if name == _CASE)
+
+
+def pytest_sessionfinish(session) -> None:
     """A folder that was named on purpose and none of whose cases was compared is no success."""
-    ran_parity = any("parity" in item.nodeid for item in session.items)
-    if os.environ.get("SSLAM_REFERENCE") and ran_parity and not _ran and not session.config.option.collectonly:
+    if os.environ.get("SSLAM_REFERENCE") and _seen and not _compared:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    if _ran:
-        terminalreporter.write_line(f"parity: compared {len(_ran)} cases: {', '.join(sorted(_ran))}")
+    if _compared:
+        terminalreporter.write_line(f"parity: compared {len(_compared)} cases: {', '.join(sorted(_compared))}")

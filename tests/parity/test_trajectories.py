@@ -65,11 +65,12 @@ def _optimizer(setup: dict, **more) -> OptimizerConfig:
     )
 
 
-def _assert_weights(module: torch.nn.Module, expected: dict[str, torch.Tensor]) -> None:
+def _assert_weights(module: torch.nn.Module, expected: dict[str, torch.Tensor], atol: float = 5e-4) -> None:
+    """Within half of what is asked for, since some tensors move by less than 1e-3 in all; the slow teacher closer still."""
     own = module.state_dict()
     assert own.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(own[name], value, rtol=0, atol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(own[name], value, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_24_updates_of_pretraining_equal_the_public_run(reference, tmp_path):
@@ -119,7 +120,7 @@ def test_24_updates_of_pretraining_equal_the_public_run(reference, tmp_path):
     teacher, _ = rename({k.removeprefix("_ema."): v for k, v in final.items() if k.startswith("_ema.")})
     _assert_weights(module.student, parts["encoder"])
     _assert_weights(module.decoder, parts["decoder"])
-    _assert_weights(module.teacher.encoder, teacher["encoder"])
+    _assert_weights(module.teacher.encoder, teacher["encoder"], atol=2e-4)
 
 
 class FinetuneFromLogMels(FinetuneModule):

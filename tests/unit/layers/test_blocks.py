@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.utils import counters
 
 from sslam_lightning.layers import Block, DropPath
 from sslam_lightning.layers.block import FeedForward, NormOrder
@@ -85,6 +86,20 @@ def test_drop_path_drops_whole_rows_and_keeps_the_mean() -> None:
     torch.testing.assert_close(per_row[:, 0].unique(), torch.tensor([0.0, 1 / 0.7]))
     error = (0.3 / 0.7 / 20_000) ** 0.5
     assert rows.mean().item() == pytest.approx(1.0, abs=5 * error)
+
+
+def test_blocks_with_rising_drop_path_share_their_compiled_code() -> None:
+    """PyTorch stops compiling a function at its eighth variant; ViT has twelve blocks."""
+    torch.compiler.reset()
+    counters.clear()
+    num_graphs = []
+    for number in range(12):
+        block = Block(DIM, 2, drop_path=0.01 * number)
+        block.compile(backend="eager")
+        block(tokens(2, 5, DIM)).tokens.sum().backward()
+        num_graphs.append(counters["stats"]["unique_graphs"])
+    assert 0 < num_graphs[0] < num_graphs[1] == num_graphs[-1]  # without drop path, and with it
+    torch.compiler.reset()
 
 
 def test_drop_path_in_evaluation_or_at_zero_does_nothing() -> None:

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig
+from sslam_lightning.models import (
+    ClassificationHead,
+    Encoder,
+    EncoderConfig,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+)
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
 
 
@@ -54,6 +60,15 @@ def test_layer_decay_by_hand(encoder_config: EncoderConfig, corrected: bool, emb
         "clip_token": {embedding},
         "front_end": {embedding},
     }
+
+
+def test_the_blocks_of_a_decoder_are_none_of_the_encoder(encoder_config: EncoderConfig) -> None:
+    decoder = TransformerDecoder(TransformerDecoderConfig(dim=16, depth=2, num_heads=2), encoder_config.dim, 5)
+    modules = nn.ModuleList([Encoder(encoder_config), decoder])
+    optimizer = build_optimizer(list(modules), OptimizerConfig(lr=1.0, layer_decay=0.5), 2, fused=False)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {rates[id(parameter)] for parameter in decoder.parameters()} == {1.0}
+    assert rates[id(modules[0].blocks[0].norm1.weight)] == 0.25
 
 
 def test_the_norm_behind_the_blocks_belongs_to_the_head(encoder_config: EncoderConfig) -> None:
