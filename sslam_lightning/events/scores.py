@@ -105,7 +105,7 @@ def _count(
     collars: Collars,
     with_offsets: bool,
 ) -> _Counts:
-    match_notes = _mir_eval().match_notes
+    match_notes = mir_eval_transcription().match_notes
     counts = _Counts(*np.zeros((3, len(class_of))))
     for name, annotated in truth.items():
         reference, guess = _as_notes(annotated, class_of), _as_notes(found.get(name, ()), class_of)
@@ -167,7 +167,12 @@ def _as_table(events: Sequence[Event], class_of: Mapping[str, int]) -> Events:
     )
 
 
-def _mir_eval() -> Any:
+def mir_eval_transcription() -> Any:
+    """The part of mir_eval that matches events.
+
+    Raises:
+        MissingScorer: it is not installed; the message says how to.
+    """
     try:
         from mir_eval import transcription
     except ImportError as error:

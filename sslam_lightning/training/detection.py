@@ -13,6 +13,7 @@ from torch import Tensor
 from sslam_lightning.augment import SpecAugment
 from sslam_lightning.data.event_dataset import EventDataset, places_of
 from sslam_lightning.events import Collars, EventDecoding, FrameActivity, event_scores, frame_labels, join_clips
+from sslam_lightning.events.scores import mir_eval_transcription
 from sslam_lightning.features import LogMels
 from sslam_lightning.features.fbank import hop_samples
 from sslam_lightning.models import EncoderConfig, FrameHead
@@ -35,7 +36,8 @@ class DetectionModule(FinetuneModule):
     Frames are the encoder's own, one a column of patches: 160 ms for 16 frames of log-mels. Evaluation puts the clips of a
     recording together, reads the events off (``decoding``) and compares them with the annotated ones (``collars``):
     ``event_F1`` by onset and offset, ``event_F1_macro`` its mean over classes, ``onset_F1`` by onset alone, ``segment_F1``
-    by what is heard in every second.
+    by what is heard in every second. ``decoding`` and ``collars`` are no part of a checkpoint, so that they can be changed
+    behind training.
 
     Args:
         encoder: size and switches; drop path belongs here.
@@ -144,6 +146,12 @@ class DetectionModule(FinetuneModule):
 
     # Around it -------------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Miss what the scores need before hours of training, not behind them."""
+        super().setup(stage)
+        if stage != "predict":
+            mir_eval_transcription()
+
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
         """Names, and every class's highest probability in any frame; for events see `take_events`."""
         probabilities = self(self.log_mels(batch)).float().sigmoid()
@@ -168,6 +176,13 @@ class DetectionModule(FinetuneModule):
     def prediction_writer(self, folder: Path) -> EventWriter:
         """A table of events."""
         return EventWriter(folder / "events.tsv")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what may be set anew behind training, as a checkpoint's settings have the last word in evaluation."""
+        super().on_save_checkpoint(checkpoint)
+        for name in ("decoding", "collars"):
+            checkpoint["hyper_parameters"].pop(name, None)
+        checkpoint["head_predicts"] = "frames"
 
     def _collect(self, batch: Batch) -> None:
         if len(batch.waveforms) == 0:  # none of its files could be read
