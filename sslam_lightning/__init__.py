@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sslam_lightning.data import AudioSetDataModule, ESC50DataModule, SyntheticDataModule
     from sslam_lightning.inference import AudioModel, load
     from sslam_lightning.models import Encoder, EncoderConfig
-    from sslam_lightning.training import FinetuneModule, PretrainModule
+    from sslam_lightning.training import DetectionModule, FinetuneModule, PretrainModule
 
 __version__ = "0.1.0"
 
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AudioModel": "sslam_lightning.inference",
     "AudioSetDataModule": "sslam_lightning.data",
+    "DetectionModule": "sslam_lightning.training",
     "ESC50DataModule": "sslam_lightning.data",
     "SyntheticDataModule": "sslam_lightning.data",
     "Encoder": "sslam_lightning.models",
@@ -32,6 +33,7 @@ _HOMES = {
 __all__ = [
     "AudioModel",
     "AudioSetDataModule",
+    "DetectionModule",
     "ESC50DataModule",
     "Encoder",
     "EncoderConfig",

@@ -27,6 +27,22 @@ class Grid(NamedTuple):
         return self.time * self.mel
 
 
+class Event(NamedTuple):
+    """One sound in a recording, in seconds from its beginning."""
+
+    onset_seconds: float
+    offset_seconds: float
+    label: str
+
+
+class Events(NamedTuple):
+    """The sounds of clips, in seconds from the beginning of each clip; one that has no length stands for none."""
+
+    class_index: Int[Tensor, "*clips events"]
+    onset_seconds: Float[Tensor, "*clips events"]
+    offset_seconds: Float[Tensor, "*clips events"]
+
+
 class Clip(NamedTuple):
     """One recording, as a dataset hands it to the collate function."""
 
@@ -34,6 +50,7 @@ class Clip(NamedTuple):
     labels: Float[Tensor, "classes"]  # multi-hot; zero classes wide where the data has no labels
     index: int  # type: ignore[assignment]  # place in the data set: together with seed and epoch it keys all randomness of this clip
     name: str
+    events: Events | None = None  # when what is heard, where the data tells
 
 
 class Batch(NamedTuple):
@@ -45,6 +62,7 @@ class Batch(NamedTuple):
     index: Int[Tensor, "batch"]  # type: ignore[assignment]
     names: tuple[str, ...]
     broken: tuple[tuple[str, str], ...] = ()  # (name, reason) of the clips that were left out of this batch
+    events: Events | None = None  # rows filled up with sounds of no length
 
 
 class ImageBatch(NamedTuple):

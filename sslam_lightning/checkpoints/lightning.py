@@ -33,6 +33,7 @@ _TRAINING = {
     "MixedPrecision",
     "hparams_name",
     "hparams_type",
+    "head_predicts",
     "hyper_parameters",
     "state_dict",
 }
@@ -40,7 +41,7 @@ _NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "centre")  # what training
 
 
 def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
-    """Weights and configuration of a ``PretrainModule`` or ``FinetuneModule`` checkpoint.
+    """Weights and configuration of a ``PretrainModule``, ``FinetuneModule`` or ``DetectionModule`` checkpoint.
 
     Raises:
         ValueError: if the file is another project's.
@@ -52,6 +53,8 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
     if "blocks.0.mlp.fc1.weight" not in student or not known:
         raise ValueError(f"{source} is a Lightning checkpoint, but not of this project: it holds no encoder")
     decoder = _part(state, "decoder.")
+    of_frames = checkpoint.get("head_predicts") == "frames"  # a head of these is none for clips
+    prefixes = tuple(prefix for prefix in _PREFIXES if prefix != "head." or not of_frames)
     where = f"{source}: hyper_parameters"
     weights = Weights(
         source,
@@ -61,9 +64,9 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         _decoder_config(decoder, settings, where) if decoder else None,
         decoder,
         _part(state, "reconstruction_head."),
-        _part(state, "head."),
+        None if of_frames else _part(state, "head."),
         (
-            *(key for key in state if not key.startswith((*_PREFIXES, *_NO_WEIGHTS))),
+            *(key for key in state if not key.startswith((*prefixes, *_NO_WEIGHTS))),
             *(printable(str(key)) for key in checkpoint if key not in _TRAINING and not str(key).endswith("DataModule")),
         ),
         contrast=_part(state, "contrast_head."),

@@ -164,7 +164,7 @@ class SSLAMCLI(LightningCLI):
             raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
         kwargs["callbacks"] = self._callbacks(settings)
         if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in kwargs["callbacks"]):
-            kwargs["callbacks"].append(PredictionWriter(root / "predictions.csv"))
+            kwargs["callbacks"].append(self.model.prediction_writer(root))
         trainer = super().instantiate_trainer(**kwargs)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from sslam_lightning.data.esc50 import ESC50DataModule
     from sslam_lightning.data.images import ImageFolderDataModule
     from sslam_lightning.data.module import AudioDataModule
+    from sslam_lightning.data.sets.dcase2016 import DCASE2016Task2DataModule
+    from sslam_lightning.data.sets.event_table import EventTableDataModule
+    from sslam_lightning.data.sets.iemocap import IEMOCAPDataModule
+    from sslam_lightning.data.sets.spass import SPASSDataModule
+    from sslam_lightning.data.sets.speech_commands import SpeechCommandsDataModule
+    from sslam_lightning.data.sets.urban_sed import URBANSEDDataModule
+    from sslam_lightning.data.sets.voxceleb import VoxCeleb1DataModule
     from sslam_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
     from sslam_lightning.data.text import TextDataModule
 
@@ -26,11 +33,18 @@ _HOMES = {
     "AudioDataModule": "sslam_lightning.data.module",
     "AudioFolderDataModule": "sslam_lightning.data.audio_folder",
     "AudioSetDataModule": "sslam_lightning.data.audioset",
+    "DCASE2016Task2DataModule": "sslam_lightning.data.sets.dcase2016",
     "ESC50DataModule": "sslam_lightning.data.esc50",
+    "EventTableDataModule": "sslam_lightning.data.sets.event_table",
+    "IEMOCAPDataModule": "sslam_lightning.data.sets.iemocap",
     "ImageFolderDataModule": "sslam_lightning.data.images",
+    "SPASSDataModule": "sslam_lightning.data.sets.spass",
+    "SpeechCommandsDataModule": "sslam_lightning.data.sets.speech_commands",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
     "TextDataModule": "sslam_lightning.data.text",
+    "URBANSEDDataModule": "sslam_lightning.data.sets.urban_sed",
+    "VoxCeleb1DataModule": "sslam_lightning.data.sets.voxceleb",
 }
 
 __all__ = [
@@ -39,15 +53,22 @@ __all__ = [
     "AudioSetDataModule",
     "BrokenClip",
     "ClipDataset",
+    "DCASE2016Task2DataModule",
     "ESC50DataModule",
     "EpochSampler",
+    "EventTableDataModule",
+    "IEMOCAPDataModule",
     "ImageFolderDataModule",
     "RecordingDataset",
     "Recordings",
+    "SPASSDataModule",
+    "SpeechCommandsDataModule",
     "SyntheticDataModule",
     "SyntheticDataset",
     "TextDataModule",
+    "URBANSEDDataModule",
     "UnreadableAudio",
+    "VoxCeleb1DataModule",
     "class_balanced_weights",
     "collate",
     "make_recordings",

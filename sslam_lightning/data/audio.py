@@ -51,12 +51,15 @@ class UnreadableAudio(ValueError):
     """A file that cannot be used as a recording; the message is one line: the path and the reason."""
 
 
-def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
+def read_audio(
+    path: str | Path, max_seconds: float | None = None, start_seconds: float = 0.0
+) -> tuple[Float[Tensor, "samples"], int]:
     """Decode a file (wav, flac, ogg, mp3, whatever libsndfile knows) and average its channels.
 
     Args:
         path: the file, or its URL (whatever fsspec opens).
         max_seconds: decode no more than this from the start (and a tenth of a second, for the resampler); None: all.
+        start_seconds: leave out this much of the file's beginning.
 
     Returns:
         The mono waveform, float32, full scale is 1; and its sample rate in Hz.
@@ -67,9 +70,9 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[Floa
     """
     path = local_path(path)
     if is_url(path):
-        return _read_remote(path, max_seconds)
+        return _read_remote(path, max_seconds, start_seconds)
     check_is_file(path)
-    return _decode(for_libsndfile(path), path, max_seconds)
+    return _decode(for_libsndfile(path), path, max_seconds, start_seconds)
 
 
 def decode_audio(file: bytes, name: str, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
@@ -83,10 +86,10 @@ def decode_audio(file: bytes, name: str, max_seconds: float | None = None) -> tu
     return _checked(torch.from_numpy(samples[:kept]), name), sample_rate_hz
 
 
-def _read_remote(url: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
+def _read_remote(url: str, max_seconds: float | None, start_seconds: float) -> tuple[Float[Tensor, "samples"], int]:
     try:
         with open_binary(url) as file:
-            return _decode(file, url, max_seconds)
+            return _decode(file, url, max_seconds, start_seconds)
     except FileNotFoundError as error:
         raise UnreadableAudio(f"{url}: no such file") from error
     except OSError as error:
@@ -135,8 +138,12 @@ def average_channels(samples: Float[np.ndarray, "samples channels"]) -> Float[Te
     return torch.from_numpy(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)).contiguous()
 
 
-def _decode(file: str | bytes | IO[bytes], name: str, max_seconds: float | None) -> tuple[Float[Tensor, "samples"], int]:
+def _decode(
+    file: str | bytes | IO[bytes], name: str, max_seconds: float | None, start_seconds: float = 0.0
+) -> tuple[Float[Tensor, "samples"], int]:
     with open_sound(file, name) as sound:
+        if start_seconds:
+            sound.seek(min(round(start_seconds * sound.samplerate), sound.frames))
         wanted = -1 if max_seconds is None else ceil((max_seconds + _MARGIN_SECONDS) * sound.samplerate)
         waveform = average_channels(sound.read(wanted, dtype="float32", always_2d=True))
         return _checked(waveform, name), sound.samplerate

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from sslam_lightning.data.dataset import BrokenClip
-from sslam_lightning.types import Batch, Clip
+from sslam_lightning.types import Batch, Clip, Events
 
 
 def collate(clips: Sequence[Clip | BrokenClip], min_samples: int = 1) -> Batch:
@@ -34,7 +35,15 @@ def collate(clips: Sequence[Clip | BrokenClip], min_samples: int = 1) -> Batch:
         torch.tensor([clip.index for clip in good]),
         tuple(clip.name for clip in good),
         broken,
+        _padded([clip.events for clip in good if clip.events is not None]),
     )
+
+
+def _padded(events: Sequence[Events]) -> Events | None:
+    """One table of all clips' sounds, a row a clip, filled up with sounds of no length; None where no clip tells any."""
+    if not events:
+        return None
+    return Events(*(pad_sequence(list(column), batch_first=True) for column in zip(*events, strict=True)))
 
 
 def _long_enough(clip: Clip | BrokenClip, min_samples: int) -> Clip | BrokenClip:

@@ -84,13 +84,14 @@ class RecordingDataset(ClipDataset):
         """The clip of ``index`` or of ``(epoch, index)``; a file sounds the same in every epoch."""
         index = key if isinstance(key, int) else key[1]
         name = self.recordings.names[index]
+        wanted_seconds = self.recordings.seconds(index, self.max_clip_seconds)
         try:
-            waveform, rate_hz = self.recordings.read(index, self.max_clip_seconds)
+            waveform, rate_hz = self.recordings.read(index, wanted_seconds)
         except UnreadableAudio as error:
             return BrokenClip(name, str(error))
         waveform = resample(waveform, rate_hz, self.sample_rate_hz, self.resampler)
-        if self.max_clip_seconds is not None:
-            waveform = waveform[: round(self.max_clip_seconds * self.sample_rate_hz)]
+        if wanted_seconds is not None:
+            waveform = waveform[: round(wanted_seconds * self.sample_rate_hz)]
         if len(waveform) == 0:
             return BrokenClip(name, f"{self.recordings.path(index)}: too short, nothing is left after resampling")
         return Clip(waveform, self.recordings.labels(index), index, name)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.download import download_and_unpack
-from sslam_lightning.data.manifest import missing_rows
+from sslam_lightning.data.layout import expect_files_of
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.recordings import make_recordings
 
@@ -51,10 +51,7 @@ class ESC50DataModule(AudioDataModule):
         if fold is not None and fold not in folds:
             raise ValueError(f"{table} has the folds {', '.join(map(str, folds))}, not fold {fold}")
         category = _categories(table, rows)
-        missing = missing_rows(str(root / "audio"), [row.filename for row in rows])
-        if missing:
-            first = root / "audio" / rows[min(missing)].filename
-            raise FileNotFoundError(f"{table}: {len(missing)} of {len(rows)} files do not exist, the first is {first}")
+        expect_files_of(table, root / "audio", [row.filename for row in rows])
         super().__init__(class_names=tuple(category.values()), multi_label=False, **options)
         self.root = root
         self.fold = fold

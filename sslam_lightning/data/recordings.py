@@ -88,6 +88,10 @@ class Recordings:
         """Where the file of a recording lies."""
         return join(self.root, self.names[index])
 
+    def seconds(self, index: int, max_seconds: float | None) -> float | None:
+        """How much of a recording is wanted, if no more than ``max_seconds`` is; None: all of it."""
+        return max_seconds
+
     def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
         """The mono waveform of a recording and its sample rate in Hz; see `read_audio`."""
         return read_audio(self.path(index), max_seconds)

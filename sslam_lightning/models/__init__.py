@@ -4,6 +4,7 @@ from sslam_lightning.models.classifier import Classifier
 from sslam_lightning.models.config import ConvPositionsConfig, DecoderConfig, EncoderConfig
 from sslam_lightning.models.conv_decoder import ConvDecoder
 from sslam_lightning.models.encoder import Encoder
+from sslam_lightning.models.frame_head import FrameHead
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings
 from sslam_lightning.models.heads import ClassificationHead
 from sslam_lightning.models.image import ImageConfig, ImagePatches
@@ -22,6 +23,7 @@ __all__ = [
     "DecoderConfig",
     "Encoder",
     "EncoderConfig",
+    "FrameHead",
     "FrontEnd",
     "FrontEndConfig",
     "ImageConfig",

@@ -1,7 +1,8 @@
-"""Pre-training and fine-tuning as LightningModules."""
+"""Pre-training, fine-tuning and sound event detection as LightningModules."""
 
+from sslam_lightning.training.detection import DetectionModule
 from sslam_lightning.training.finetune import FinetuneModule
 from sslam_lightning.training.mae_ast import MAEASTModule
 from sslam_lightning.training.pretrain import PretrainModule
 
-__all__ = ["FinetuneModule", "MAEASTModule", "PretrainModule"]
+__all__ = ["DetectionModule", "FinetuneModule", "MAEASTModule", "PretrainModule"]

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,7 +24,7 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.models import FrontEnd, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
-from sslam_lightning.training.callbacks import BrokenClipWatch
+from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
 from sslam_lightning.training.checkpoint_io import save_atomically
 from sslam_lightning.training.hparams import plain
@@ -204,6 +205,10 @@ class AudioModule(pl.LightningModule):
     def learning_parts(self) -> Sequence[nn.Module]:
         """The modules that the optimizer trains, those of the encoder by the encoder's own names."""
         raise NotImplementedError
+
+    def prediction_writer(self, folder: Path) -> PredictionWriter:
+        """What ``sslam predict`` writes, and where."""
+        return PredictionWriter(folder / "predictions.csv")
 
     def compiled_parts(self) -> Sequence[nn.Module]:
         """The modules that ``compile`` compiles, each by itself."""

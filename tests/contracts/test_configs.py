@@ -25,7 +25,7 @@ from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModul
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures
 
 CONFIGS = config_folder()
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "downstream")  # see test_suites.py
 RECIPES = [path for path in FILES if "seed_everything" in yaml.safe_load(path.read_text())]
 OVERLAYS = [path for path in FILES if path not in RECIPES]
 SHARDED = "sslam_lightning.training.sharding.ShardedStrategy"
@@ -40,6 +40,8 @@ def _name(path: Path) -> str:
 def _recipes_under(overlay: Path) -> list[str]:
     """What an overlay is written for, told by its name; otherwise a recipe of each kind."""
     name = _name(overlay)
+    if name == "data/audioset_strong.yaml":
+        return ["finetune/dcase2016_task2.yaml"]
     if overlay.parent.name == "tiny":
         pattern = f"*{overlay.stem}_base.yaml" if overlay.stem != "mae_ast" else "mae_ast_*.yaml"
         return [f"pretrain/{path.name}" for path in sorted((CONFIGS / "pretrain").glob(pattern))]
@@ -88,7 +90,23 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (esc50 / "audio" / f"{number}.wav").touch()
         table.append(f"{number}.wav,{number % 5 + 1},{number},category {number},{number < 10}")
     (esc50 / "meta" / "esc50.csv").write_text("\n".join(table) + "\n")
+    _make_downstream_sets(tmp_path / "data")
     return tmp_path
+
+
+def _make_downstream_sets(data: Path) -> None:
+    words, scene, strong = data / "speech_commands_v0.02", data / "SPASS" / "Square audio files", data / "audioset_strong"
+    for folder in (words / "yes", words / "no", scene, strong, data / "dcase2016_task2"):
+        folder.mkdir(parents=True)
+    for file in (words / "yes/a.wav", words / "yes/b.wav", words / "no/a.wav", scene / "a.wav"):
+        file.touch()
+    (words / "validation_list.txt").write_text("yes/a.wav\n")
+    (words / "testing_list.txt").write_text("yes/b.wav\n")
+    (scene.parent / "3_MatrixLabelsSquare.csv").write_text("audio_filename,class\na.wav,dog\na.wav,wind\n")
+    header = "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\n"
+    for split in ("train", "eval"):
+        (strong / f"audioset_{split}_strong.tsv").write_text(header + "x_0\t0\t1\t/m/1\nx_0\t2\t3\t/m/2\n")
+    (strong / "mid_to_display_name.tsv").write_text("/m/1\tDog\n/m/2\tCat\n")
 
 
 def _instantiate(files: Iterable[str], *options: Any) -> SSLAMCLI:

@@ -42,10 +42,19 @@ def read_segments(path: str | Path, folder: str, names: Sequence[str]) -> Record
         ValueError: a malformed line, or two files for one segment.
     """
     segments = _read(Path(path))
-    files = _by_id(names, {segment.id for segment in segments})
     table = table_of_words(label for segment in segments for label in segment.labels)
     classes = [sorted({table.class_of[label] for label in segment.labels}) for segment in segments]
-    return make_recordings(folder, [_file_of(segment, files) for segment in segments], classes, table.names)
+    return make_recordings(folder, files_of_segments(segments, names), classes, table.names)
+
+
+def files_of_segments(segments: Sequence[Segment], names: Sequence[str]) -> list[str]:
+    """Which of the files ``names`` holds each segment; the id itself for one that has none.
+
+    Raises:
+        ValueError: two files for one segment.
+    """
+    files = _by_id(names, {segment.id for segment in segments})
+    return [_file_of(segment, files) for segment in segments]
 
 
 def _read(path: Path) -> list[Segment]:

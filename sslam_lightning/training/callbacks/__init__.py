@@ -3,6 +3,7 @@
 from sslam_lightning.training.callbacks.broken_clip_watch import BrokenClipWatch
 from sslam_lightning.training.callbacks.collapse_guard import CollapseGuard, GuardConfig
 from sslam_lightning.training.callbacks.ema_teacher import EMAConfig, EMATeacher
+from sslam_lightning.training.callbacks.event_writer import EventWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard
 from sslam_lightning.training.callbacks.online_knn import OnlineKNN
 from sslam_lightning.training.callbacks.peer_watch import PeerWatch
@@ -15,6 +16,7 @@ __all__ = [
     "CollapseGuard",
     "EMAConfig",
     "EMATeacher",
+    "EventWriter",
     "GuardConfig",
     "LossGuard",
     "OnlineKNN",

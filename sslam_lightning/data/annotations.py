@@ -1,0 +1,131 @@
+"""Files that say when what is heard: onset, offset and label of events, in the forms that public data sets use."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from sslam_lightning.types import Event
+
+# What the columns of a table of events are called: by DCASE and DESED, and by AudioSet's strong labels.
+_FILE_COLUMNS = ("filename", "segment_id")
+_ONSET_COLUMNS = ("onset", "start_time_seconds")
+_OFFSET_COLUMNS = ("offset", "end_time_seconds")
+_LABEL_COLUMNS = ("event_label", "label")
+
+
+def read_event_list(path: Path) -> list[Event]:
+    """The events of one recording: ``onset<TAB>offset<TAB>label`` a line, in seconds, without a header.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line of another form.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"annotation {path} does not exist")
+    events = []
+    with path.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(file, start=1):
+            if text.strip():
+                cells = text.strip().split("\t") if "\t" in text else text.split(maxsplit=2)
+                if len(cells) != 3:
+                    raise ValueError(f"{path}, line {line}: expected onset<TAB>offset<TAB>label, got {text.strip()!r}")
+                events.append(_event(cells[0], cells[1], cells[2], f"{path}, line {line}"))
+    return events
+
+
+def read_event_table(path: Path) -> dict[str, list[Event]]:
+    """The events of many recordings, by their name: a table separated by tabs or commas, with a header.
+
+    Columns are ``filename, onset, offset, event_label`` (DCASE, DESED) or ``segment_id, start_time_seconds,
+    end_time_seconds, label`` (AudioSet). A row that has nothing but a name is a recording without events.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a column is missing, a row of another form, or no rows.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"table of events {path} does not exist")
+    events: dict[str, list[Event]] = {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header_line = file.readline()
+        separator = "\t" if "\t" in header_line else ","
+        header = [cell.strip() for cell in next(csv.reader([header_line], delimiter=separator), [])]
+        named = [_column(path, header, names) for names in (_FILE_COLUMNS, _ONSET_COLUMNS, _OFFSET_COLUMNS, _LABEL_COLUMNS)]
+        rows = csv.reader(file, delimiter=separator)
+        for row in rows:
+            if not row:
+                continue
+            where = f"{path}, line {rows.line_num + 1}"
+            if len(row) != len(header):
+                raise ValueError(f"{where}: expected {len(header)} cells as in the header, got {len(row)}")
+            name, onset, offset, label = (row[column].strip() for column in named)
+            found = events.setdefault(name, [])
+            if onset or offset or label:
+                found.append(_event(onset, offset, label, where))
+    if not events:
+        raise ValueError(f"{path}: no events in it")
+    return events
+
+
+def read_jams_events(path: Path) -> list[Event]:
+    """The foreground events of a JAMS file that Scaper wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no JAMS file, or one without an annotation of sound events.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"annotation {path} does not exist")
+    try:
+        annotations = json.loads(path.read_text(encoding="utf-8"))["annotations"]
+        wanted = [found for found in annotations if found["namespace"] in ("scaper", "sound_event")]
+        events = [
+            _event(row["time"], float(row["time"]) + float(row["duration"]), row["value"]["label"], str(path))
+            for annotation in wanted
+            for row in annotation["data"]
+            if row["value"].get("role", "foreground") == "foreground"
+        ]
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a JAMS file of sound events ({type(error).__name__}: {error})") from None
+    if not wanted:
+        raise ValueError(f"{path}: no annotation of the namespace scaper or sound_event")
+    return events
+
+
+def labels_of(annotations: Iterable[Sequence[Event]]) -> tuple[str, ...]:
+    """Every label that comes, in alphabetical order."""
+    return tuple(sorted({event.label for events in annotations for event in events}))
+
+
+def renamed(annotations: Mapping[str, Sequence[Event]], name_of: Mapping[str, str]) -> dict[str, list[Event]]:
+    """The same events under other labels; a label that ``name_of`` does not know stays."""
+    return {
+        file: [event._replace(label=name_of.get(event.label, event.label)) for event in events]
+        for file, events in annotations.items()
+    }
+
+
+def _event(onset: Any, offset: Any, label: str, where: str) -> Event:
+    try:
+        event = Event(float(onset), float(offset), label.strip())
+    except ValueError:
+        raise ValueError(f"{where}: onset and offset must be numbers of seconds, got {onset!r} and {offset!r}") from None
+    if not (isfinite(event.onset_seconds) and isfinite(event.offset_seconds)):
+        raise ValueError(f"{where}: onset and offset must be finite, got {onset} and {offset}")
+    if not 0 <= event.onset_seconds <= event.offset_seconds:
+        raise ValueError(f"{where}: an event from {onset} to {offset} s does not lie in a recording")
+    if not event.label:
+        raise ValueError(f"{where}: an event without a label")
+    return event
+
+
+def _column(path: Path, header: Sequence[str], names: Sequence[str]) -> int:
+    found = next((header.index(name) for name in names if name in header), None)
+    if found is None:
+        raise ValueError(f"{path}: no column {' or '.join(names)} among {', '.join(header)}")
+    return found

@@ -1,0 +1,165 @@
+"""Recordings whose events are known: every clip brings its sounds, with onsets and offsets, and their classes as tags."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from sslam_lightning.data.audio import ResamplerName
+from sslam_lightning.data.dataset import BrokenClip, Key, RecordingDataset
+from sslam_lightning.data.excerpts import Excerpt, cut, duration_seconds, make_excerpts
+from sslam_lightning.data.module import AudioDataModule, Split
+from sslam_lightning.data.recordings import PackedStrings
+from sslam_lightning.types import Clip, Event, Events
+
+
+class Annotated(NamedTuple):
+    """A file and what is heard in it."""
+
+    name: str
+    events: Sequence[Event]
+
+
+class Places(NamedTuple):
+    """Where in which file every clip of a data set begins."""
+
+    files: Sequence[str]
+    file_of: Int[np.ndarray, "clips"]
+    start_seconds: Float[np.ndarray, "clips"]
+
+
+class EventDataset(RecordingDataset):
+    """Clips with their events. A clip's labels are the classes of the events that it holds a part of.
+
+    Args:
+        root: folder that the names are relative to.
+        files: recordings and their events.
+        class_names: of the labels of events.
+        clip_seconds: cut the files into clips of this length; None: a file is a clip.
+        sample_rate_hz, resampler, max_clip_seconds: as for `RecordingDataset`.
+
+    Raises:
+        ValueError: an event whose label is no class.
+        UnreadableAudio: a file that has to be cut and cannot be read.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        files: Sequence[Annotated],
+        class_names: Sequence[str],
+        clip_seconds: float | None = None,
+        sample_rate_hz: int = 16000,
+        resampler: ResamplerName = "torchaudio",
+        max_clip_seconds: float | None = None,
+    ) -> None:
+        if clip_seconds is not None and clip_seconds <= 0:
+            raise ValueError(f"clip_seconds must be positive, got {clip_seconds}")
+        self._events = _pack(files, class_names)
+        self._event_start = np.cumsum([0, *(len(file.events) for file in files)])
+        clips = [
+            (number, excerpt)
+            for number, file in enumerate(files)
+            for excerpt in (
+                [Excerpt(file.name)]
+                if clip_seconds is None
+                else cut(file.name, duration_seconds(Path(root, file.name)), clip_seconds)
+            )
+        ]
+        heard = [self._inside(number, part.start_seconds, part.seconds) for number, part in clips]
+        tags = [events.class_index.unique().tolist() for events in heard]
+        excerpts = make_excerpts(str(root), [part for _, part in clips], tags, class_names)
+        super().__init__(excerpts, sample_rate_hz, resampler, max_clip_seconds)
+        self.places = Places(
+            PackedStrings(file.name for file in files), np.array([number for number, _ in clips]), excerpts.start_seconds
+        )
+        self._length_seconds = excerpts.length_seconds
+
+    def __getitem__(self, key: Key) -> Clip | BrokenClip:
+        """The clip of ``index`` or of ``(epoch, index)``, with its events."""
+        clip = super().__getitem__(key)
+        if isinstance(clip, BrokenClip):
+            return clip
+        file, start = int(self.places.file_of[clip.index]), float(self.places.start_seconds[clip.index])
+        return clip._replace(events=self._inside(file, start, float(self._length_seconds[clip.index])))
+
+    def events(self, file: int) -> list[Event]:
+        """All events of a file, in seconds from its beginning."""
+        rows = slice(self._event_start[file], self._event_start[file + 1])
+        names = self.recordings.class_names
+        columns = (column[rows].tolist() for column in self._events)
+        return [Event(onset, offset, names[number]) for number, onset, offset in zip(*columns, strict=True)]
+
+    def _inside(self, file: int, start_seconds: float, length_seconds: float) -> Events:
+        """What a part of a file holds of its events, in seconds from the part's beginning."""
+        rows = slice(self._event_start[file], self._event_start[file + 1])
+        number, onset, offset = (column[rows] for column in self._events)
+        onset = (onset - start_seconds).clamp(min=0.0).float()
+        offset = (offset - start_seconds).clamp(max=length_seconds).float()
+        heard = offset > onset
+        return Events(number[heard], onset[heard], offset[heard])
+
+
+class EventDataModule(AudioDataModule):
+    """Base of the data sets that know their events. They serve as tagged clips (``multi_label``) and for detection alike.
+
+    Args:
+        root: folder that the files' names are relative to.
+        class_names: of the labels of events.
+        clip_seconds: cut the files into clips of this length; None: a file is a clip.
+        options: settings of `AudioDataModule`.
+    """
+
+    def __init__(
+        self, root: str | Path, class_names: Sequence[str], clip_seconds: float | None = None, **options: Any
+    ) -> None:
+        super().__init__(class_names=class_names, multi_label=True, **options)
+        self.root = Path(root)
+        self.clip_seconds = clip_seconds
+
+    @abstractmethod
+    def annotated(self, split: Split) -> list[Annotated] | None:
+        """The files of a split and their events; None where there is no such split."""
+
+    def make_dataset(self, split: Split) -> EventDataset | None:
+        """The files of a split, cut into clips."""
+        files = self.annotated(split)
+        if files is None:
+            return None
+        return EventDataset(
+            self.root,
+            files,
+            self.class_names,
+            self.clip_seconds,
+            self.sample_rate_hz,
+            self.resampler,
+            self.max_clip_seconds,
+        )
+
+
+def places_of(dataset: RecordingDataset) -> Places:
+    """Where the clips of any recordings lie; a file that nothing has cut is one clip."""
+    if isinstance(dataset, EventDataset):
+        return dataset.places
+    return Places(dataset.recordings.names, np.arange(len(dataset)), np.zeros(len(dataset)))
+
+
+def _pack(files: Sequence[Annotated], class_names: Sequence[str]) -> Events:
+    """The events of all files in flat columns, which worker processes share."""
+    class_of = {name: number for number, name in enumerate(class_names)}
+    unknown = next((e.label for file in files for e in file.events if e.label not in class_of), None)
+    if unknown is not None:
+        name = next(file.name for file in files if any(event.label == unknown for event in file.events))
+        raise ValueError(f"{name}: the event {unknown!r} is none of the classes {', '.join(class_names)}")
+    events = [event for file in files for event in file.events]
+    return Events(
+        torch.tensor([class_of[event.label] for event in events], dtype=torch.int64),
+        torch.tensor([event.onset_seconds for event in events], dtype=torch.float64),
+        torch.tensor([event.offset_seconds for event in events], dtype=torch.float64),
+    )

@@ -1,0 +1,63 @@
+"""Checks that a folder is laid out as a data set's makers hand it out; a complaint is one line that says what is amiss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sslam_lightning.data.manifest import missing_rows
+
+
+def expect_file(path: Path, form: str) -> Path:
+    """The path itself, if there is such a file.
+
+    Args:
+        path: the file.
+        form: what the data set looks like, for the message.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: {form}")
+    return path
+
+
+def expect_folder(path: Path, form: str) -> Path:
+    """The path itself, if there is such a folder; as `expect_file`."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {path}: {form}")
+    return path
+
+
+def expect_one_of(paths: Sequence[Path], form: str) -> Path:
+    """The first of several folders that exists, where a set is unpacked in several ways.
+
+    Raises:
+        FileNotFoundError: none of them exists.
+    """
+    found = next((path for path in paths if path.is_dir()), None)
+    if found is None:
+        raise FileNotFoundError(f"there is no folder {' or '.join(map(str, paths))}: {form}")
+    return found
+
+
+def expect_files_of(source: Path, root: Path, names: Sequence[str]) -> None:
+    """Complain of files that a list or a table names and that do not lie in ``root``.
+
+    Raises:
+        FileNotFoundError: with their number and the first of them.
+        ValueError: the list names no file at all.
+    """
+    if not names:
+        raise ValueError(f"{source}: no recordings in it")
+    missing = missing_rows(str(root), names)
+    if missing:
+        first = root / names[min(missing)]
+        raise FileNotFoundError(f"{source}: {len(missing)} of {len(names)} files do not exist, the first is {first}")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, without the white space around them."""
+    with path.open(encoding="utf-8-sig") as file:
+        return [line.strip() for line in file if line.strip()]

@@ -1,0 +1,132 @@
+"""Any recordings whose events stand in one table a split: DESED, IDMT-DESED-FL, AudioSet's strong labels, your own."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from sslam_lightning.data.annotations import labels_of, read_event_table, renamed
+from sslam_lightning.data.audio import AUDIO_EXTENSIONS
+from sslam_lightning.data.event_dataset import Annotated, EventDataModule
+from sslam_lightning.data.files import find_files
+from sslam_lightning.data.layout import expect_file, expect_folder
+from sslam_lightning.data.manifest import MissingFiles
+from sslam_lightning.data.module import Split
+from sslam_lightning.data.sources.segments import Segment, files_of_segments
+from sslam_lightning.types import Event
+
+_log = logging.getLogger(__name__)
+_FORM = "events come as a table (filename, onset, offset, event_label) and a folder of recordings for each split"
+
+
+class _Table(NamedTuple):
+    path: Path
+    audio: str
+    events: dict[str, list[Event]]
+
+
+class EventTableDataModule(EventDataModule):
+    """Recordings of a folder with the events of a table: ``filename<TAB>onset<TAB>offset<TAB>event_label``, with a header.
+
+    The form of DCASE and DESED, and that of AudioSet's strong labels (see `read_event_table`). A recording without events
+    has a row with its name alone. Names may leave out the extension; AudioSet's ids are found under all the names that
+    downloaders give their files. Files of the folder that are not in the table are left alone.
+
+    Args:
+        root: folder that all other paths are relative to.
+        train_events: table of the training recordings.
+        train_audio: folder of the training recordings.
+        val_events, val_audio: those to validate on; None: no validation.
+        test_events, test_audio: those to test on; None: the validation recordings.
+        label_names: table without a header, ``label<TAB>name``: what labels are called, such as AudioSet's
+            ``mid_to_display_name.tsv``.
+        missing_files: a recording of the table that does not exist stops ("error") or is left out ("skip").
+        clip_seconds: cut the recordings into clips of this length; None: a recording is a clip.
+        options: settings of `AudioDataModule`.
+
+    Raises:
+        FileNotFoundError: a table (now), a folder or a recording (at setup) is missing.
+        ValueError: a table of another form.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        train_events: str,
+        train_audio: str,
+        val_events: str | None = None,
+        val_audio: str | None = None,
+        test_events: str | None = None,
+        test_audio: str | None = None,
+        label_names: str | None = None,
+        missing_files: MissingFiles = "error",
+        clip_seconds: float | None = None,
+        **options: Any,
+    ) -> None:
+        root = Path(root)
+        if missing_files not in ("error", "skip"):
+            raise ValueError(f"missing_files must be 'error' or 'skip', got {missing_files!r}")
+        name_of = {} if label_names is None else _read_names(expect_file(root / label_names, _FORM))
+        given: dict[Split, tuple[str | None, str | None]] = {
+            "train": (train_events, train_audio),
+            "val": (val_events, val_audio),
+            "test": (test_events, test_audio),
+        }
+        self._tables: dict[Split, _Table] = {}
+        for split, (table, audio) in given.items():
+            if (table is None) != (audio is None):
+                raise ValueError(f"{split}_events and {split}_audio go together, got {table} and {audio}")
+            if table is not None and audio is not None:
+                path = expect_file(root / table, _FORM)
+                self._tables[split] = _Table(path, audio, renamed(read_event_table(path), name_of))
+        # AudioSet's evaluation clips hold a few classes that its training clips do not.
+        annotations = [events for table in self._tables.values() for events in table.events.values()]
+        super().__init__(root, labels_of(annotations), clip_seconds, **options)
+        self.missing_files: MissingFiles = missing_files
+
+    def annotated(self, split: Split) -> list[Annotated] | None:
+        """The recordings of a table; the test is that of validation where it has none of its own."""
+        table = self._tables.get("val" if split == "test" and "test" not in self._tables else split)
+        if table is None:
+            return None
+        folder = expect_folder(self.root / table.audio, _FORM)
+        file_of = find_recordings(list(table.events), find_files(folder, AUDIO_EXTENSIONS))
+        missing = [name for name in table.events if name not in file_of]
+        if missing:
+            message = f"{table.path}: {len(missing)} of {len(table.events)} recordings are not in {folder}"
+            if self.missing_files == "error" or not file_of:
+                raise FileNotFoundError(f"{message}, the first is {missing[0]}")
+            _log.warning("%s and are skipped, together with their events", message)
+        return [Annotated(f"{table.audio}/{file}", table.events[name]) for name, file in file_of.items()]
+
+
+def find_recordings(names: Sequence[str], files: Sequence[str]) -> dict[str, str]:
+    """The file of each recording that has one: as it is named, without folder or extension, or by AudioSet's id."""
+    by_name: dict[str, str] = {}
+    for file in files:
+        path = PurePosixPath(file)
+        for spelled in (file, str(path.with_suffix("")), path.name, path.stem):
+            by_name.setdefault(spelled, file)
+    segments = {name: segment for name in names if name not in by_name and (segment := _segment(name))}
+    of_segment = dict(zip(segments, files_of_segments(list(segments.values()), files), strict=True))
+    there = set(files)
+    found = {name: by_name.get(name) or of_segment.get(name) for name in names}
+    return {name: file for name, file in found.items() if file is not None and file in there}
+
+
+def _segment(name: str) -> Segment | None:
+    """``YTID_30000``: ten seconds of a film, from 30 s on."""
+    id, _, milliseconds = name.rpartition("_")
+    return Segment(id, int(milliseconds) / 1000, []) if milliseconds.isdigit() else None
+
+
+def _read_names(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.reader(file, delimiter="\t") if row]
+    odd = next((row for row in rows if len(row) != 2), None)
+    if odd is not None:
+        raise ValueError(f"{path}: expected label<TAB>name a line, got {odd}")
+    return {label.strip(): name.strip() for label, name in rows}

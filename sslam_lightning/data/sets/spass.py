@@ -1,0 +1,72 @@
+"""SPASS (Viveros-Muñoz et al., 2023): simulated soundscapes of five places in a city, several sources at a time."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sslam_lightning.data.excerpts import Excerpt
+from sslam_lightning.data.labelled import Labelled, LabelledDataModule
+from sslam_lightning.data.layout import expect_file, expect_files_of, expect_one_of
+from sslam_lightning.data.module import Split
+
+Scene = Literal["market", "park", "square", "street", "waterfront"]
+SCENES: tuple[Scene, ...] = get_args(Scene)
+
+_TRAIN_SHARE = 0.75
+_COLUMNS = ("audio_filename", "class")
+
+
+class SPASSDataModule(LabelledDataModule):
+    """One scene of SPASS as clips with several labels, split as SSLAM evaluates it.
+
+    Read are ``N_MatrixLabelsSCENE.csv`` (a row a source, with the columns ``audio_filename`` and ``class``), in the root or
+    in ``SPASS_META_DATA/``, and the folder ``SCENE audio files`` (or with underscores). In the order of their names the
+    first 75 % of the recordings are for training, the rest for validation and test, as in the lists that SSLAM published.
+
+    Args:
+        root: folder of the data set.
+        scene: market, park, square, street or waterfront.
+        options: settings of `AudioDataModule`.
+
+    Raises:
+        FileNotFoundError: the table, the folder or a recording is missing.
+        ValueError: an unknown scene, or a table of another form.
+    """
+
+    def __init__(self, root: str | Path, scene: Scene = "square", **options: Any) -> None:
+        if scene not in SCENES:
+            raise ValueError(f"scene must be one of {', '.join(SCENES)}, got {scene!r}")
+        root = Path(root)
+        table_name, title = f"{SCENES.index(scene) + 1}_MatrixLabels{scene.title()}.csv", scene.title()
+        form = f"a scene of SPASS is {table_name} (also in SPASS_META_DATA/) and the folder '{title} audio files'"
+        inner = root / "SPASS_META_DATA" / table_name
+        table = inner if inner.is_file() else expect_file(root / table_name, form)
+        audio = expect_one_of([root / f"{title} audio files", root / f"{title}_audio_files"], form)
+        self._classes = _read_table(table)
+        self._names = sorted(self._classes)
+        expect_files_of(table, audio, self._names)
+        super().__init__(audio, sorted(set().union(*self._classes.values())), multi_label=True, **options)
+
+    def labelled(self, split: Split) -> list[Labelled]:
+        """The first three quarters of the names for training, the rest for validation and test."""
+        border = int(len(self._names) * _TRAIN_SHARE)
+        names = self._names[:border] if split == "train" else self._names[border:]
+        return [Labelled(Excerpt(name), sorted(self._classes[name])) for name in names]
+
+
+def _read_table(table: Path) -> dict[str, set[str]]:
+    """The classes that are heard in every recording."""
+    classes: dict[str, set[str]] = {}
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        absent = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
+        if absent:
+            raise ValueError(f"{table}: no column {', '.join(absent)} among {', '.join(rows.fieldnames or ())}")
+        for row in rows:
+            name, label = (row[column] for column in _COLUMNS)
+            if not name or not label:
+                raise ValueError(f"{table}, line {rows.line_num}: audio_filename and class must not be empty")
+            classes.setdefault(name, set()).add(label)
+    return classes

@@ -1,0 +1,57 @@
+"""VoxCeleb1 (Nagrani et al., Interspeech 2017): who speaks, of 1251 speakers; the identification task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sslam_lightning.data.excerpts import Excerpt
+from sslam_lightning.data.labelled import Labelled, LabelledDataModule
+from sslam_lightning.data.layout import expect_file, expect_files_of, expect_one_of, read_lines
+from sslam_lightning.data.module import Split
+
+_FORM = "VoxCeleb1 is wav/SPEAKER/VIDEO/NUMBER.wav (or dev/wav/ and test/wav/) and the official iden_split.txt"
+_HOMES = ("wav", "dev/wav", "test/wav")
+_SPLIT_OF: dict[str, Split] = {"1": "train", "2": "val", "3": "test"}
+
+
+class VoxCeleb1DataModule(LabelledDataModule):
+    """VoxCeleb1 with the official split of its identification task, in which every speaker is in all three parts.
+
+    Args:
+        root: folder that holds ``wav/`` (or ``dev/wav/`` and ``test/wav/``, as the two archives unpack) and the split.
+        split_file: the split, ``1 id10003/video/00001.wav`` a line; None: ``iden_split.txt`` in the root.
+        options: settings of `AudioDataModule`. Recordings last 4 to 145 s: ``max_clip_seconds`` keeps their beginning.
+
+    Raises:
+        FileNotFoundError: a folder, the split, a speaker or a file of the split is missing.
+        ValueError: a line of another form.
+    """
+
+    def __init__(self, root: str | Path, split_file: str | Path | None = None, **options: Any) -> None:
+        root = Path(root)
+        source = expect_file(root / "iden_split.txt" if split_file is None else Path(split_file), _FORM)
+        expect_one_of([root / home for home in _HOMES], _FORM)
+        # A speaker's folder came in one of the two archives.
+        homes = [home for home in _HOMES if (root / home).is_dir()]
+        home_of = {folder.name: home for home in homes for folder in (root / home).iterdir()}
+        self._names: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
+        for number, line in enumerate(read_lines(source), start=1):
+            part, _, name = line.partition(" ")
+            speaker = name.partition("/")[0]
+            if part not in _SPLIT_OF or name.count("/") != 2:
+                raise ValueError(f"{source}, line {number}: expected 1, 2 or 3 and SPEAKER/VIDEO/NUMBER.wav, got {line!r}")
+            if speaker not in home_of:
+                raise FileNotFoundError(f"{source}, line {number}: there is no folder of {speaker} in {root}: {_FORM}")
+            self._names[_SPLIT_OF[part]].append(f"{home_of[speaker]}/{name}")
+        expect_files_of(source, root, [name for names in self._names.values() for name in names])
+        speakers = sorted({_speaker(name) for names in self._names.values() for name in names})
+        super().__init__(root, speakers, multi_label=False, **options)
+
+    def labelled(self, split: Split) -> list[Labelled]:
+        """The recordings of a part of the split."""
+        return [Labelled(Excerpt(name), [_speaker(name)]) for name in self._names[split]]
+
+
+def _speaker(name: str) -> str:
+    return name.split("/")[-3]

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sslam_lightning.data import URBANSEDDataModule
+from sslam_lightning.types import Event
+
+PARTS = {"train": ("soundscape_train0", "soundscape_train1"), "validate": ("soundscape_validate0",), "test": ("t0",)}
+
+
+def jams(*events: tuple[float, float, str, str]) -> str:
+    data = [
+        {"time": time, "duration": length, "value": {"label": label, "role": role}} for time, length, label, role in events
+    ]
+    return json.dumps({"annotations": [{"namespace": "scaper", "data": data}], "file_metadata": {}})
+
+
+@pytest.fixture
+def root(tmp_path: Path, write_sound: Callable[..., Path]) -> Path:
+    for part, names in PARTS.items():
+        (tmp_path / "urban/annotations" / part).mkdir(parents=True)
+        for name in names:
+            write_sound(f"urban/audio/{part}/{name}.wav", seconds=1.0)
+            (tmp_path / f"urban/annotations/{part}/{name}.txt").write_text("0.100\t0.400\tsiren\n0.200\t0.900\tdog_bark\n")
+    return tmp_path / "urban"
+
+
+def test_three_parts_with_tags_and_events(root: Path) -> None:
+    data = URBANSEDDataModule(root, num_workers=0)
+    assert (data.num_classes, data.multi_label) == (10, True)
+    siren, dog = data.class_names.index("siren"), data.class_names.index("dog_bark")
+    assert {split: len(data.dataset(split)) for split in ("train", "val", "test")} == {"train": 2, "val": 1, "test": 1}
+    (batch,) = data.val_dataloader()
+    assert batch.names == ("audio/validate/soundscape_validate0.wav",)
+    assert batch.labels[0].nonzero().flatten().tolist() == [dog, siren]
+    assert batch.events.class_index.tolist() == [[siren, dog]]
+    assert batch.events.onset_seconds[0].tolist() == pytest.approx([0.1, 0.2])
+    assert batch.events.offset_seconds[0].tolist() == pytest.approx([0.4, 0.9])
+
+
+def test_jams_where_there_is_no_text(root: Path) -> None:
+    path = root / "annotations/test/t0.jams"
+    path.write_text(jams((0.0, 1.0, "engine_idling", "background"), (0.25, 0.5, "drilling", "foreground")))
+    assert len(URBANSEDDataModule(root).dataset("test").events(0)) == 2  # the text file comes first
+    path.with_suffix(".txt").unlink()
+    assert URBANSEDDataModule(root).dataset("test").events(0) == [Event(0.25, 0.75, "drilling")]
+
+
+def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere: URBAN-SED is audio/SPLIT/NAME\.wav"):
+        URBANSEDDataModule(tmp_path / "nowhere")
+    data = URBANSEDDataModule(root)
+    annotation = root / "annotations/train/soundscape_train1.txt"
+    annotation.write_text("0.1\t0.4\tcuckoo\n")
+    with pytest.raises(ValueError, match=r"soundscape_train1\.wav: the event 'cuckoo' is none of the classes air_cond"):
+        data.make_dataset("train")
+    annotation.unlink()
+    with pytest.raises(FileNotFoundError, match=r"annotation .*soundscape_train1\.txt does not exist"):
+        data.make_dataset("train")
+    (root / "annotations/validate").rename(root / "annotations/valid")
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*annotations/validate: URBAN-SED is"):
+        data.make_dataset("val")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+
+from sslam_lightning.events import Collars, event_scores
+from sslam_lightning.events.scores import MissingScorer
+from sslam_lightning.types import Event
+
+CLASSES = ("cat", "dog")
+
+
+def test_by_hand() -> None:
+    """Two of three dogs and the cat are found, one of them with its end; another file has a sound that is not there."""
+    truth = {
+        "a": [Event(0.0, 1.0, "dog"), Event(2.0, 2.2, "dog"), Event(4.0, 8.0, "cat")],
+        "b": [Event(1.0, 2.0, "dog")],
+        "c": [],
+    }
+    found = {
+        "a": [Event(0.15, 1.6, "dog"), Event(2.1, 2.5, "dog"), Event(4.0, 6.5, "cat")],
+        "c": [Event(0.2, 0.8, "cat")],
+        "not annotated": [Event(0.0, 9.0, "cat")],
+    }
+    scores = event_scores(truth, found, CLASSES)
+    # Offsets may be off by 0.2 s or half the event: the first dog is by 0.6 > 0.5, the second by 0.3 > 0.2, the cat by
+    # 1.5 < 2.
+    assert scores.event_f1 == pytest.approx(2 * 1 / (4 + 4))
+    assert scores.event_f1_macro == pytest.approx((2 * 1 / (1 + 2) + 0) / 2)
+    assert scores.onset_f1 == pytest.approx(2 * 3 / (4 + 4))
+    # Seconds: dog 0, 2 | 1; cat 4..7. Found: dog 0, 1, 2; cat 4..6, and second 0 of c.
+    assert scores.segment_f1 == pytest.approx(2 * 5 / (7 + 7))
+
+
+def test_all_right_and_all_wrong() -> None:
+    truth = {"a": [Event(0.3, 1.0, "dog"), Event(0.4, 1.0, "cat")]}
+    assert event_scores(truth, truth, CLASSES) == (1, 1, 1, 1)
+    swapped = {"a": [event._replace(label="dog" if event.label == "cat" else "cat") for event in truth["a"]]}
+    assert event_scores(truth, swapped, CLASSES)[:2] == (1.0, 1.0)  # within the collars of one another
+    assert event_scores(truth, swapped, CLASSES, Collars(onset_seconds=0.05))[:3] == (0, 0, 0)
+    assert event_scores(truth, {}, CLASSES) == (0, 0, 0, 0)
+
+
+def test_collars_are_inclusive_and_one_event_counts_once() -> None:
+    truth = {"a": [Event(1.0, 2.0, "dog"), Event(1.3, 2.3, "dog")]}
+    found = {"a": [Event(1.2, 2.2, "dog")]}
+    assert event_scores(truth, found, CLASSES).event_f1 == pytest.approx(2 / 3)
+    # As many as possible: the first found event fits both, the second the first alone.
+    found = {"a": [Event(1.15, 2.1, "dog"), Event(0.9, 2.0, "dog")]}
+    assert event_scores(truth, found, CLASSES).event_f1 == 1.0
+    assert event_scores({"a": [Event(0, 1, "cat")]}, {"a": [Event(0, 1, "dog")]}, CLASSES).event_f1 == 0
+
+
+def test_nothing_to_find() -> None:
+    assert all(math.isnan(score) for score in event_scores({"a": []}, {"a": []}, CLASSES))
+    assert all(math.isnan(score) for score in event_scores({}, {}, CLASSES))
+    scores = event_scores({"a": []}, {"a": [Event(0, 1, "dog")]}, CLASSES)
+    assert (scores.event_f1, scores.onset_f1, scores.segment_f1) == (0, 0, 0)
+    assert math.isnan(scores.event_f1_macro)  # no class is annotated
+
+
+def test_many_classes_are_told_apart() -> None:
+    names = tuple(map(str, range(527)))
+    truth = {"a": [Event(0, 1, name) for name in names]}
+    found = {"a": [Event(0, 1, name) for name in names[:500]]}
+    assert event_scores(truth, found, names).event_f1 == pytest.approx(2 * 500 / 1027)
+
+
+def test_bad_collars() -> None:
+    with pytest.raises(ValueError, match=r"collars must be positive and offset_share not negative, got Collars\(onset_sec"):
+        Collars(onset_seconds=0)
+
+
+def test_without_mir_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mir_eval", None)
+    with pytest.raises(MissingScorer, match=r"event scores need mir_eval .*: pip install 'sslam-lightning\[sed\]'"):
+        event_scores({"a": []}, {"a": []}, CLASSES)
