@@ -12,13 +12,14 @@ from torchmetrics import MaxMetric, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and_gain
-from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.metrics import MeanAveragePrecision, ScoredMeanAveragePrecision
 from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig, FrontEnd
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.start import take_over
 from sslam_lightning.types import Batch
 
 
@@ -210,13 +211,15 @@ class FinetuneModule(AudioModule):
         """
         weights = read_weights(path)
         weights.check_architecture(self.encoder.config)
-        load_strictly(self.encoder, weights.part(self.init_part), self.init_part, weights.source)
-        if weights.head and len(weights.head["linear.bias"]) == self.num_classes:
-            load_strictly(self.head, weights.head, "head", weights.source)
-            self.tell_start(weights, [self.init_part, "head"])
-            return
-        theirs = f" (the file's is for {len(weights.head['linear.bias'])} classes)" if weights.head else ""
-        self.tell_start(weights, [self.init_part], [f"head for {self.num_classes} classes{theirs}"])
+        theirs = len(weights.head["linear.bias"]) if weights.head else 0
+        fits = theirs == self.num_classes
+        head = "head" if fits else f"head for {self.num_classes} classes"
+        head += f" (the file's is for {theirs} classes)" if theirs and not fits else ""
+        parts = {
+            self.init_part: (self.encoder, weights.part(self.init_part)),
+            head: (self.head, weights.head if fits else None),
+        }
+        take_over(weights, parts)
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """Encoder and head; parameters of a frozen encoder do not learn."""
