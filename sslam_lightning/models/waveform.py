@@ -77,8 +77,7 @@ class WaveformFrames(FrontEnd):
         waveforms, num_samples = batch.waveforms, batch.num_samples
         num_tokens = self.num_tokens(torch.tensor(waveforms.shape[1]))
         if self.config.normalise:
-            outside = torch.arange(waveforms.shape[1], device=waveforms.device) >= num_samples.unsqueeze(1)
-            waveforms = _normalised(waveforms.float().masked_fill(outside, 0.0), num_samples, outside)
+            waveforms = normalise_clips(waveforms, num_samples)
         return Readings(waveforms, padding_behind(self.num_tokens(num_samples), int(num_tokens)))
 
     def forward(self, clips: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch tokens dim"]:
@@ -89,9 +88,12 @@ class WaveformFrames(FrontEnd):
         return self.proj(self.proj_norm(x.transpose(1, 2)))
 
 
-def _normalised(
-    clips: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"], outside: Tensor
+def normalise_clips(
+    waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch samples"]:
+    """Every clip at mean 0 and variance 1 over its own samples, zeros behind its end."""
+    outside = torch.arange(waveforms.shape[1], device=waveforms.device) >= num_samples.unsqueeze(1)
+    clips = waveforms.float().masked_fill(outside, 0.0)
     count = num_samples.clamp(min=1).unsqueeze(1)
     centred = (clips - clips.sum(dim=1, keepdim=True) / count).masked_fill(outside, 0.0)
     return centred * (centred.square().sum(dim=1, keepdim=True) / count + 1e-5).rsqrt()

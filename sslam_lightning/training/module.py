@@ -21,7 +21,7 @@ from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
-from sslam_lightning.models import FrontEnd, Readings, TokenEmbeddings
+from sslam_lightning.models import BatchReader, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
@@ -65,7 +65,7 @@ class AudioModule(pl.LightningModule, ABC):
 
     @property
     @abstractmethod
-    def front_end(self) -> FrontEnd:
+    def front_end(self) -> BatchReader:
         """That of the encoder that learns."""
 
     @property
