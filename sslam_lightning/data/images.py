@@ -20,8 +20,10 @@ from sslam_lightning.random_streams import clip_keys, uniform
 from sslam_lightning.types import ImageBatch
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet's colours, as every public model takes them
-_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+_MEAN = torch.tensor([0.485, 0.456, 0.406], device="cpu").view(
+    3, 1, 1
+)  # ImageNet's colours, as every public model takes them
+_STD = torch.tensor([0.229, 0.224, 0.225], device="cpu").view(3, 1, 1)
 
 
 class Picture(NamedTuple):

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,23 +48,22 @@ class HuggingFaceConfig:
             ValueError: if there is no such model, or it has no such setting.
         """
         auto = transformers_library().AutoConfig
-        folder = Path(self.model)
         try:
-            if (folder / "config.json").is_file():
-                config = auto.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            if (Path(self.model) / "config.json").is_file():
+                make = partial(auto.from_pretrained, self.model, local_files_only=True, trust_remote_code=False)
             else:
-                config = auto.for_model(self.model)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
+                make = partial(auto.for_model, self.model)
+            known = make()
+            for name in self.settings:
+                if not hasattr(known, name):
+                    raise ValueError(f"a {known.model_type} has no setting {name}")
+            return make(**self.settings)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise ValueError(
-                f"encoder.model must be a folder with a config.json or a model type of transformers, got {self.model!r} "
-                f"({reason})"
+                "encoder.model must be a folder with a config.json or a model type of transformers, and encoder.settings "
+                f"must be its own, got {self.model!r}: {reason}"
             ) from None
-        for name, value in self.settings.items():
-            if not hasattr(config, name):
-                raise ValueError(f"encoder.settings: a {config.model_type} has no setting {name}")
-            setattr(config, name, value)
-        return config
 
 
 class TransformersMissing(ImportError):

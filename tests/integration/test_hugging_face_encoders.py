@@ -175,9 +175,9 @@ def test_a_folder_with_weights_is_where_student_and_teacher_start(tmp_path):
     [
         (
             {"model": "rober"},
-            r"encoder.model must be a folder with a config.json or a model type of transformers, got 'rober'",
+            r"must be its own, got 'rober': ",
         ),
-        ({"model": "roberta", "settings": {"hiden_size": 3}}, r"encoder.settings: a roberta has no setting hiden_size"),
+        ({"model": "roberta", "settings": {"hiden_size": 3}}, r"got 'roberta': a roberta has no setting hiden_size"),
         (
             {"model": "roberta", "settings": SIZE, "token_module": "embeddings.words"},
             r"a RobertaModel has no part embeddings.words: name the one that embeds its tokens in encoder.token_module",
@@ -203,5 +203,5 @@ def test_no_pickle_and_no_code_of_others_is_opened(tmp_path):
     (folder / "hostile.py").write_text("raise SystemExit('code of others was run')")
     told |= {"model_type": "unheard", "auto_map": {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Model"}}
     (folder / "config.json").write_text(json.dumps(told))
-    with pytest.raises(ValueError, match=r"encoder.model must be a folder with a config.json or a model type"):
+    with pytest.raises(ValueError, match=r"must be its own, got"):
         HuggingFaceConfig(str(folder)).resolve()
