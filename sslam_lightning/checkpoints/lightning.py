@@ -77,6 +77,7 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         as_kind(settings.get("multi_label", True), bool, f"{where}.multi_label"),
         as_kind(settings.get("pooling", "clip_token"), Pooling, f"{where}.pooling"),
         as_kind(settings.get("resampler", "torchaudio"), str, f"{where}.resampler"),
+        head_on="decoder" if weights.head and decoder else "encoder",  # fine-tuning keeps no decoder but one that is used
     ).applied_to(weights)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sslam_lightning.data.audioset import AudioSetDataModule
     from sslam_lightning.data.esc50 import ESC50DataModule
     from sslam_lightning.data.images import ImageFolderDataModule
+    from sslam_lightning.data.labelled_text import LabelledTextDataModule
     from sslam_lightning.data.module import AudioDataModule
     from sslam_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
     from sslam_lightning.data.text import TextDataModule
@@ -28,6 +29,7 @@ _HOMES = {
     "AudioSetDataModule": "sslam_lightning.data.audioset",
     "ESC50DataModule": "sslam_lightning.data.esc50",
     "ImageFolderDataModule": "sslam_lightning.data.images",
+    "LabelledTextDataModule": "sslam_lightning.data.labelled_text",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
     "TextDataModule": "sslam_lightning.data.text",
@@ -42,6 +44,7 @@ __all__ = [
     "ESC50DataModule",
     "EpochSampler",
     "ImageFolderDataModule",
+    "LabelledTextDataModule",
     "RecordingDataset",
     "Recordings",
     "SyntheticDataModule",

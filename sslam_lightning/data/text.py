@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
@@ -25,6 +25,7 @@ class Passage(NamedTuple):
     """One piece of text as tokens."""
 
     tokens: Int[Tensor, "tokens"]
+    labels: Float[Tensor, "classes"]
     index: int  # type: ignore[assignment]
     name: str
 
@@ -53,7 +54,7 @@ class TextDataset(ClipDataset):
         """The piece of ``index``, or of ``(epoch, index)``; it is the same in every epoch."""
         index = key if isinstance(key, int) else key[1]
         start = max(0, min(index * self.max_tokens, len(self.tokens) - self.max_tokens))
-        return Passage(self.tokens[start : start + self.max_tokens].long(), index, self.name(index))
+        return Passage(self.tokens[start : start + self.max_tokens].long(), torch.zeros(0), index, self.name(index))
 
 
 class TextDataModule(AudioDataModule):
@@ -164,7 +165,7 @@ def collate_texts(passages: Sequence[Passage | BrokenClip]) -> TextBatch:
     return TextBatch(
         torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=padding),
         torch.tensor([len(piece) for piece in tokens]),
-        torch.zeros(len(good), 0),
+        torch.stack([passage.labels for passage in good]),
         torch.tensor([passage.index for passage in good]),
         tuple(passage.name for passage in good),
     )

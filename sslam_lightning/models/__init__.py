@@ -1,6 +1,6 @@
 """Encoders, decoders, heads and the teacher: plain PyTorch, usable without Lightning."""
 
-from sslam_lightning.models.classifier import Classifier
+from sslam_lightning.models.classifier import Classifier, classify
 from sslam_lightning.models.config import ConvPositionsConfig, DecoderConfig, EncoderConfig
 from sslam_lightning.models.conv_decoder import ConvDecoder
 from sslam_lightning.models.encoder import Encoder
@@ -42,4 +42,5 @@ __all__ = [
     "TransformerDecoderConfig",
     "WaveformConfig",
     "WaveformFrames",
+    "classify",
 ]

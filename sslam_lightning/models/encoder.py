@@ -125,7 +125,7 @@ class Encoder(nn.Module):
             if number > len(self.blocks) - keep_layers:
                 layers.append((feed_forward if layer_source == "feed_forward" else x)[:, first:])
         x = self.output_norm(x)
-        return Encoded(x[:, 0] if first else _mean(x, padding), x[:, first:], tuple(layers))
+        return Encoded(x[:, 0] if first else mean_of_tokens(x, padding), x[:, first:], tuple(layers))
 
     def block_outputs(
         self, tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None = None
@@ -155,7 +155,9 @@ class Encoder(nn.Module):
         return keep_visible(self.conv_positions(put_back(nothing, tokens, index)), index)
 
 
-def _mean(tokens: Tensor, padding: Tensor | None) -> Tensor:
+def mean_of_tokens(
+    tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None
+) -> Float[Tensor, "rows dim"]:
     """Over the tokens of a row that are no padding."""
     if padding is None:
         return tokens.mean(dim=1)
