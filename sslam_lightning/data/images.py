@@ -6,24 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
 from sslam_lightning.data.files import class_folders, classes_of, find_files
+from sslam_lightning.data.image_file import IMAGE_EXTENSIONS, cropped, open_image
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.random_streams import clip_keys, uniform
 from sslam_lightning.types import ImageBatch
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_MEAN = torch.tensor([0.485, 0.456, 0.406], device="cpu").view(
-    3, 1, 1
-)  # ImageNet's colours, as every public model takes them
-_STD = torch.tensor([0.229, 0.224, 0.225], device="cpu").view(3, 1, 1)
 
 
 class Picture(NamedTuple):
@@ -48,7 +42,7 @@ class ImageDataset(ClipDataset):
         class_names: Sequence[str] = (),
     ) -> None:
         self.root = Path(root)
-        self.names = find_files(root, EXTENSIONS)
+        self.names = find_files(root, IMAGE_EXTENSIONS)
         self.num_classes = len(class_names)
         self.classes = classes_of(self.root, self.names, class_names) if class_names else None
         self.size, self.smallest_crop, self.augment, self.seed = size, smallest_crop, augment, seed
@@ -62,33 +56,26 @@ class ImageDataset(ClipDataset):
 
     def __getitem__(self, key: Key) -> Picture | BrokenClip:  # type: ignore[override]
         """The image of ``index``, or of ``(epoch, index)``: every epoch crops it anew."""
-        from PIL import Image, UnidentifiedImageError
-
         epoch, index = (0, key) if isinstance(key, int) else key
         path = self.root / self.names[index]
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            return BrokenClip(self.names[index], f"{path}: cannot be read as an image ({error})")
-        box, flip = self._crop(image.width, image.height, epoch, index)
-        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255).sub(_MEAN).div(_STD)
+            image = open_image(path)
+        except OSError as error:
+            return BrokenClip(self.names[index], f"{path}: {error}")
+        area, left, top, flip = self._draw(epoch, index)
+        pixels = cropped(image, self.size, area, left, top)
         labels = torch.zeros(self.num_classes)
         if self.classes is not None:
             labels[self.classes[index]] = 1.0
-        return Picture(pixels.flip(2) if flip else pixels, labels, index, self.names[index])
+        return Picture(pixels.flip(2) if flip > 0.5 else pixels, labels, index, self.names[index])
 
-    def _crop(self, width: int, height: int, epoch: int, index: int) -> tuple[tuple[float, float, float, float], bool]:
-        """A square of the image, and whether it is mirrored: any with ``augment``, the largest middle one without."""
-        area, left, top, flip = 1.0, 0.5, 0.5, 0.0
-        if self.augment:
-            key = clip_keys(torch.tensor([index]), self.seed, epoch)
-            area, left, top, flip = uniform(key, 4)[0].tolist()
-            area = self.smallest_crop + (1 - self.smallest_crop) * area
-        side = min(width, height) * area**0.5
-        x, y = left * (width - side), top * (height - side)
-        return (x, y, x + side, y + side), flip > 0.5
+    def _draw(self, epoch: int, index: int) -> tuple[float, float, float, float]:
+        """Area and place of the crop, and above 1/2: mirrored. Without ``augment`` the largest one in the middle."""
+        if not self.augment:
+            return 1.0, 0.5, 0.5, 0.0
+        key = clip_keys(torch.tensor([index]), self.seed, epoch)
+        area, left, top, flip = uniform(key, 4)[0].tolist()
+        return self.smallest_crop + (1 - self.smallest_crop) * area, left, top, flip
 
 
 class ImageFolderDataModule(AudioDataModule):

@@ -13,7 +13,8 @@ from sslam_lightning.data.files import class_folders, classes_of, find_files
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.sampler import EpochSampler
-from sslam_lightning.data.text import END, Passage, collate_texts, read_tokenizer
+from sslam_lightning.data.text import Passage, collate_texts
+from sslam_lightning.data.tokenizer import END, read_tokenizer
 
 
 class Labelled(NamedTuple):

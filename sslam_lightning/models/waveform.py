@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,7 @@ class WaveformFrames(FrontEnd):
             nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
         self.proj_norm = nn.LayerNorm(widths[-1])
         self.proj = nn.Linear(widths[-1], dim)
+        self.hop_samples = prod(stride for _, _, stride in config.layers)  # from one token to the next
         # Backwards from one token to the samples that it sees.
         self.min_samples = reduce(lambda n, layer: (n - 1) * layer[2] + layer[1], reversed(config.layers), 1)
 

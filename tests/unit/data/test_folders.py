@@ -133,7 +133,9 @@ def test_a_tokenizer_is_trained_once(texts: Path) -> None:
 
 
 def test_short_texts_are_filled_up_with_padding() -> None:
-    passages = [Passage(torch.tensor(tokens), index, str(index)) for index, tokens in enumerate(([5, 6, 7], [8]))]
+    passages = [
+        Passage(torch.tensor(tokens), torch.zeros(0), index, str(index)) for index, tokens in enumerate(([5, 6, 7], [8]))
+    ]
     batch = collate_texts(passages)
     assert batch.tokens.tolist() == [[5, 6, 7], [8, 1, 1]]
     assert batch.num_tokens.tolist() == [3, 1]
