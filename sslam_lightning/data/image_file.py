@@ -44,7 +44,12 @@ def cropped(
     """
     from PIL.Image import Resampling
 
-    side = min(image.width, image.height) * area**0.5
-    x, y = left * (image.width - side), top * (image.height - side)
-    image = image.resize((size, size), Resampling.BICUBIC, (x, y, x + side, y + side))
+    image = image.resize((size, size), Resampling.BICUBIC, square(image.width, image.height, area, left, top))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255).sub(_MEAN).div(_STD)
+
+
+def square(width: int, height: int, area: float, left: float, top: float) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a square in an image, see :func:`cropped`."""
+    side = min(width, height) * area**0.5
+    x, y = left * (width - side), top * (height - side)
+    return x, y, x + side, y + side

@@ -28,4 +28,4 @@ def docs_of_the_package(folder: Path) -> None:
     documents = [_ROOT / "README.md", _ROOT / "configs/README.md", *sorted((_ROOT / "sslam_lightning").rglob("README.md"))]
     assert len(documents) > 3
     for number, path in enumerate(documents):
-        (folder / f"{number}.md").write_text(path.read_text(encoding="utf-8")[:20_000], encoding="utf-8")
+        (folder / f"{number}.md").write_text(path.read_text(encoding="utf-8")[:4_000], encoding="utf-8")
