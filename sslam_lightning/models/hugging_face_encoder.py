@@ -94,15 +94,18 @@ class HiddenStates(NamedTuple):
 class HuggingFaceEncoder(nn.Module, BatchReader):
     """A model of transformers as it is, in ``model``; beside it only the vector that stands for hidden tokens.
 
-    The model reads what its ``main_input_name`` says: ``input_ids`` text, ``pixel_values`` images, anything else log-mels,
+    Two switches of training that some models have are off, ``apply_spec_augment`` and ``layerdrop``, as told in the saved
+    configuration. The model reads what its ``main_input_name`` says: ``input_ids`` text, ``pixel_values`` images, anything else log-mels,
     where the module has features, or waveforms.
     """
 
     def __init__(self, config: HuggingFaceConfig) -> None:
         super().__init__()
         resolved = config.resolve()
-        if hasattr(resolved, "apply_spec_augment"):
-            resolved.apply_spec_augment = False  # a mask of its own on top of ours
+        # A mask of its own on top of ours; blocks that sit a step out, which DDP does not take.
+        for name, off in (("apply_spec_augment", False), ("layerdrop", 0.0)):
+            if hasattr(resolved, name):
+                setattr(resolved, name, off)
         self.model = transformers_library().AutoModel.from_config(resolved)
         for name, parameter in self.model.named_parameters():
             if any(part in _IDLE for part in name.split(".")):
