@@ -94,9 +94,9 @@ class HiddenStates(NamedTuple):
 class HuggingFaceEncoder(nn.Module, BatchReader):
     """A model of transformers as it is, in ``model``; beside it only the vector that stands for hidden tokens.
 
-    Two switches of training that some models have are off, ``apply_spec_augment`` and ``layerdrop``, as told in the saved
-    configuration. The model reads what its ``main_input_name`` says: ``input_ids`` text, ``pixel_values`` images, anything else log-mels,
-    where the module has features, or waveforms.
+    The model reads what its ``main_input_name`` says: ``input_ids`` text, ``pixel_values`` images, anything else log-mels,
+    where the module has features, or waveforms. Two switches of training that some models have are off,
+    ``apply_spec_augment`` and ``layerdrop``, as the saved configuration tells.
     """
 
     def __init__(self, config: HuggingFaceConfig) -> None:

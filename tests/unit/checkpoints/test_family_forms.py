@@ -10,7 +10,7 @@ import torch
 
 from sslam_lightning.checkpoints import Weights, convert, load_encoder, read_weights
 from sslam_lightning.checkpoints.write import write_weights
-from sslam_lightning.inference.loading import load
+from sslam_lightning.inference.loading import load, load_model
 from sslam_lightning.models import (
     ConvPositionsConfig,
     Encoder,
