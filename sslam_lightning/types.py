@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
@@ -109,6 +110,12 @@ class Mixture(NamedTuple):
     partner: Int[Tensor, "batch"] | None = None
     shared_columns: Int[Tensor, "batch columns"] | None = None
     padding: Bool[Tensor, "clips tokens"] | None = None
+
+    def shared_patches(self, grid: Grid) -> Int[Tensor, "batch shared"]:
+        """The patches of the shared columns."""
+        assert self.shared_columns is not None, "only mixtures share columns"
+        mels = torch.arange(grid.mel, device=self.shared_columns.device)
+        return (self.shared_columns.unsqueeze(-1) * grid.mel + mels).flatten(1)
 
 
 class Seen(NamedTuple):

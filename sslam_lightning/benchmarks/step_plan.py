@@ -48,7 +48,7 @@ def features_of(module: nn.Module) -> LogMels:
     """
     if isinstance(module, PretrainModule) and isinstance(module.decoder, ConvDecoder):
         config = module.student.config
-    elif isinstance(module, FinetuneModule):
+    elif isinstance(module, FinetuneModule) and module.decoder is None:
         config = module.encoder.config
     else:
         raise ValueError("steps are counted for convolutional decoders and heads, this configuration has another decoder")

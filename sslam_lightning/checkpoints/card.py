@@ -6,17 +6,20 @@ from pathlib import Path
 
 from sslam_lightning.checkpoints.verify import num_classes
 from sslam_lightning.checkpoints.weights import Weights
+from sslam_lightning.models import ImageConfig, TextConfig
 
 _LISTED_CLASSES = 20
+_A = {"audio": "a clip", "image": "an image", "text": "a text"}
 
 
 def model_card(weights: Weights, load_from: str) -> str:
     """README.md of a model: what it is, how to use it (as ``load_from``), and what it was converted from."""
     config = weights.encoder
     kind = "classifier" if weights.head else "encoder"
+    modality = _modality(weights)
     parts = [name for name in ("teacher", "decoder", "reconstruction", "head") if getattr(weights, name)]
     parameters = sum(tensor.numel() for tensor in weights.student.values())
-    pipeline = "audio-classification" if weights.head else "feature-extraction"
+    pipeline = f"{modality}-classification" if weights.head else "feature-extraction"
     patches = f"patches of {config.patch_size} x {config.patch_size}"
     takes = f"log_mels)  # (batch, frames, {config.num_mels}), frames a multiple of {config.patch_size}"
     reads = "vision transformer on log-mel patches"
@@ -27,10 +30,10 @@ def model_card(weights: Weights, load_from: str) -> str:
         "---",
         "library_name: sslam-lightning",
         f"pipeline_tag: {pipeline}",
-        "tags: [audio, self-supervised, sslam, eat]",
+        f"tags: [{modality}, self-supervised, {'sslam, eat' if modality == 'audio' else 'data2vec'}]",
         "---",
         "",
-        f"# Audio {kind}",
+        f"# {modality.capitalize()} {kind}",
         "",
         f"A {reads}, of the SSLAM and EAT family: {config.depth} blocks of "
         f"width {config.dim}, {config.num_heads} heads, {patches}, "
@@ -44,14 +47,21 @@ def model_card(weights: Weights, load_from: str) -> str:
         "```",
         "",
         f"- Parts: {', '.join(['student', *parts])}",
-        f"- Log-mels: {_features(weights)}",
     ]
+    if config.front_end is None or weights.features is not None:
+        lines += [f"- Log-mels: {_features(weights)}"]
     if weights.head:
-        lines += [
-            f"- Classes: {num_classes(weights)}, {'any number' if weights.multi_label else 'exactly one'} of them in a clip"
-            + _names(weights.class_names),
-        ]
+        number = "any number" if weights.multi_label else "exactly one"
+        where = f"{number} of them in {_A[modality]}"
+        lines += [f"- Classes: {num_classes(weights)}, {where}{_names(weights.class_names)}"]
     return "\n".join([*lines, f"- Converted from: {_origin(weights.source)}", ""])
+
+
+def _modality(weights: Weights) -> str:
+    """What the encoder reads, in the words of the Hub."""
+    if isinstance(weights.encoder.front_end, ImageConfig):
+        return "image"
+    return "text" if isinstance(weights.encoder.front_end, TextConfig) else "audio"
 
 
 def _origin(source: str) -> str:

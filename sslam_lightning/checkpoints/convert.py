@@ -7,6 +7,7 @@ from typing import NamedTuple, get_args
 
 from sslam_lightning.checkpoints.hub import check_repository, push_to_hub
 from sslam_lightning.checkpoints.read import read_weights
+from sslam_lightning.checkpoints.transformers_folder import write_transformers
 from sslam_lightning.checkpoints.weights import Part
 from sslam_lightning.checkpoints.write import Form, refuse_existing, write_weights
 
@@ -32,8 +33,8 @@ def convert(
 
     Args:
         source: what :func:`sslam_lightning.checkpoints.read_weights` opens.
-        target: a folder (``shared``, ``hugging_face``) or a file (``fairseq``), which must not exist yet.
-        to: the form.
+        target: a folder, or for ``fairseq`` a file, which must not exist yet.
+        to: the form; ``transformers`` is for checkpoints of ``Data2Vec1Module`` and the only one for them.
         part: keep only this encoder of a pre-trained model, as the one; by default both, where the form holds
             both, else the student.
         push: a repository on the Hub (``owner/name``) that the written folder is put into as well.
@@ -52,6 +53,11 @@ def convert(
             raise ValueError("what goes to the Hub is a folder: convert to shared or hugging_face, got fairseq")
     target = Path(target)
     refuse_existing(target)
+    if to == "transformers":
+        if push is not None:
+            raise ValueError("models of transformers go to the Hub by their own push_to_hub: leave --push out")
+        write_transformers(Path(source), target, part or "student")
+        return Converted(target, None, (), ())
     weights = read_weights(source)
     if part is not None:
         weights = weights._replace(student=weights.part(part), teacher=None)

@@ -20,6 +20,7 @@ from sslam_lightning.models import DecoderConfig, EncoderConfig, TransformerDeco
 from sslam_lightning.models.heads import Pooling
 
 _PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "contrast_head.", "head.")
+CONFIG_KEY = "transformers_config"  # in checkpoints of Data2Vec1Module
 _TRAINING = {
     "pytorch-lightning_version",
     "epoch",
@@ -49,6 +50,8 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
     state = read_state(checkpoint.get("state_dict") or {}, f"{source}: state_dict", max_bytes)
     settings = checkpoint.get("hyper_parameters") or {}
     student = _part(state, "student.") or _part(state, "encoder.") or {}
+    if CONFIG_KEY in checkpoint:
+        raise ValueError(f"{source} holds a model of Hugging Face transformers: sslam convert --to transformers writes it")
     known = isinstance(settings, Mapping) and isinstance(settings.get("encoder"), Mapping)
     if "blocks.0.mlp.fc1.weight" not in student or not known:
         raise ValueError(f"{source} is a Lightning checkpoint, but not of this project: it holds no encoder")
@@ -77,6 +80,7 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         as_kind(settings.get("multi_label", True), bool, f"{where}.multi_label"),
         as_kind(settings.get("pooling", "clip_token"), Pooling, f"{where}.pooling"),
         as_kind(settings.get("resampler", "torchaudio"), str, f"{where}.resampler"),
+        head_on="decoder" if weights.head and decoder else "encoder",  # fine-tuning keeps no decoder but one that is used
     ).applied_to(weights)
 
 

@@ -10,7 +10,7 @@ from sslam_lightning.checkpoints.read import read_weights
 from sslam_lightning.checkpoints.strictly import load_strictly
 from sslam_lightning.checkpoints.verify import num_classes
 from sslam_lightning.checkpoints.weights import Part, Weights
-from sslam_lightning.models import ClassificationHead, Classifier, Encoder
+from sslam_lightning.models import ClassificationHead, Classifier, Encoder, TransformerDecoder, TransformerDecoderConfig
 
 
 def load_encoder(source: str | Path, part: Part = "student") -> Encoder:
@@ -39,9 +39,24 @@ def load_classifier(source: str | Path) -> Classifier:
         ValueError: if it cannot be used, or holds no head.
     """
     weights = read_weights(source)
-    head = ClassificationHead(weights.encoder.dim, num_classes(weights), weights.pooling)
+    head, decoder = build_head(weights)
+    return Classifier(_encoder(weights, "student"), head, decoder).eval()
+
+
+def build_head(weights: Weights) -> tuple[ClassificationHead, TransformerDecoder | None]:
+    """The head, and the decoder that it stands on where it does.
+
+    Raises:
+        ValueError: if there is no head.
+    """
+    classes, decoder = num_classes(weights), None
+    width = weights.encoder.dim
+    if weights.head_on == "decoder" and isinstance(weights.decoder_config, TransformerDecoderConfig):
+        decoder, width = TransformerDecoder(weights.decoder_config, width), weights.decoder_config.dim
+        load_strictly(decoder, weights.decoder or {}, "decoder", weights.source)
+    head = ClassificationHead(width, classes, weights.pooling)
     load_strictly(head, weights.head or {}, "head", weights.source)
-    return Classifier(_encoder(weights, "student"), head).eval()
+    return head, decoder
 
 
 def _encoder(weights: Weights, part: Part) -> Encoder:

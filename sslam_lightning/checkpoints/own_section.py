@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sslam_lightning.checkpoints.settings import as_kind, as_plain, read_class_names, read_dataclass, read_features
-from sslam_lightning.checkpoints.weights import Weights
+from sslam_lightning.checkpoints.weights import HeadOn, Weights
 from sslam_lightning.models import EncoderConfig
 from sslam_lightning.models.heads import Pooling
 
@@ -22,6 +22,7 @@ class Description(NamedTuple):
     pooling: Pooling = "clip_token"
     resampler: str = "torchaudio"
     encoder: EncoderConfig | None = None
+    head_on: HeadOn = "encoder"
 
     def applied_to(self, weights: Weights) -> Weights:
         """The weights with this description.
@@ -44,6 +45,7 @@ def write_description(weights: Weights) -> dict[str, Any]:
         "multi_label": weights.multi_label,
         "pooling": weights.pooling,
         "resampler": weights.resampler,
+        "head_on": weights.head_on,
     }
 
 
@@ -63,4 +65,5 @@ def read_description(settings: Any, where: str) -> Description:
         as_kind(settings.get("pooling", "clip_token"), Pooling, f"{where}.pooling"),
         as_kind(settings.get("resampler", "torchaudio"), str, f"{where}.resampler"),
         None if encoder is None else read_dataclass(EncoderConfig, encoder, f"{where}.encoder"),
+        as_kind(settings.get("head_on", "encoder"), HeadOn, f"{where}.head_on"),
     )

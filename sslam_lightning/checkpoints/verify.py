@@ -41,6 +41,8 @@ def verify(weights: Weights) -> Weights:
     if config.alibi and (scale := weights.student.get("alibi.scale")) is not None and scale.numel() != config.num_heads:
         raise ValueError(f"{source}: student.alibi.scale is for {scale.numel()} heads, the encoder has {config.num_heads}")
     decoder_config = weights.decoder_config or DecoderConfig()
+    if weights.head_on == "decoder" and not (weights.decoder and isinstance(decoder_config, TransformerDecoderConfig)):
+        raise ValueError(f"{source}: its head is behind a decoder of transformer blocks, which it does not hold")
     if weights.decoder:
         stack = "convs" if isinstance(decoder_config, DecoderConfig) else "blocks"
         _check_count(weights.decoder, stack, decoder_config.depth, f"{source}: decoder")
@@ -58,7 +60,8 @@ def verify(weights: Weights) -> Weights:
                     width = _decoder_width(weights)
                     parts.append((part, nn.Linear(width, encoder.front_end.num_values), read_out))
             if weights.head:
-                parts.append(("head", ClassificationHead(config.dim, num_classes(weights), weights.pooling), weights.head))
+                width = config.dim if weights.head_on == "encoder" else _decoder_width(weights)
+                parts.append(("head", ClassificationHead(width, num_classes(weights), weights.pooling), weights.head))
     except (RuntimeError, TypeError, ArithmeticError, AssertionError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(f"{source}: no model has the sizes that it claims ({reason})") from None
@@ -101,6 +104,8 @@ def refuse_others(weights: Weights, layout: str) -> None:
     Raises:
         ValueError: naming the first setting that the layout does not know.
     """
+    if weights.head and weights.head_on == "decoder":
+        raise ValueError(f"{weights.source}: {layout} knows no head behind a decoder: convert to shared")
     config, plain = weights.encoder, EncoderConfig()
     for name in ("front_end", "clip_token", "input_norm", "conv_positions", "alibi", "gated_attention"):
         value = getattr(config, name)

@@ -13,6 +13,7 @@ from sslam_lightning.models.heads import Pooling
 
 State = dict[str, Tensor]
 Part = Literal["student", "teacher"]
+HeadOn = Literal["encoder", "decoder"]
 
 _ARCHITECTURE = (
     "dim",
@@ -28,6 +29,7 @@ _ARCHITECTURE = (
     "alibi",
     "gated_attention",
 )
+_DECODER = ("dim", "depth", "num_heads", "mlp_ratio", "positions", "norm_order", "norm_eps", "gated_attention")
 _OF_PATCHES = ("in_channels", "num_mels", "patch_size")  # of the front-end that an encoder has if it has no other
 
 
@@ -38,7 +40,8 @@ class Weights(NamedTuple):
     :class:`sslam_lightning.models.Teacher`. ``contrast`` is MAE-AST's second read-out of the decoder.
     ``unused`` lists keys of the file that no part took.
     ``features`` are the keyword arguments of :class:`sslam_lightning.features.LogMels` that the model was trained with,
-    None where the file does not say. ``multi_label`` and ``pooling`` are about the head, ``resampler`` about the data.
+    None where the file does not say. ``multi_label``, ``pooling`` and ``head_on`` (whose tokens it takes) are about the
+    head, ``resampler`` about the data.
     """
 
     source: str
@@ -56,6 +59,7 @@ class Weights(NamedTuple):
     pooling: Pooling = "clip_token"
     resampler: str = "torchaudio"
     contrast: State | None = None
+    head_on: HeadOn = "encoder"
 
     def part(self, name: Part) -> State:
         """One of the encoders, whole: a teacher with the student's parts where it has none of its own.
@@ -79,6 +83,19 @@ class Weights(NamedTuple):
             theirs, ours = _without_dropout(getattr(self.encoder, name)), _without_dropout(getattr(config, name))
             if theirs != ours:
                 raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, {whose} is {ours}")
+
+    def check_decoder(self, config: TransformerDecoderConfig) -> None:
+        """Refuse a configured decoder of transformer blocks whose weights these are not; none at all are no mistake.
+
+        Raises:
+            ValueError: naming the first setting that differs.
+        """
+        if self.decoder is None:
+            return
+        for name in _DECODER:
+            theirs, ours = getattr(self.decoder_config, name, None), getattr(config, name)
+            if theirs != ours:
+                raise ValueError(f"{self.source}: its decoder.{name} is {theirs}, the configured one is {ours}")
 
 
 def _without_dropout(setting: Any) -> Any:

@@ -21,7 +21,7 @@ from sslam_lightning.checkpoints.safetensors_file import NAME
 from sslam_lightning.checkpoints.shared import to_shared
 from sslam_lightning.checkpoints.weights import State, Weights
 
-Form = Literal["shared", "hugging_face", "fairseq"]
+Form = Literal["shared", "hugging_face", "fairseq", "transformers"]
 
 
 def write_weights(weights: Weights, target: Path, form: Form, hub_id: str | None = None) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def write_weights(weights: Weights, target: Path, form: Form, hub_id: str | None
     left_out: tuple[str, ...] = ()
     if form == "fairseq":
         content, left_out = to_fairseq(weights)
-        with _written_whole(target) as temporary:
+        with written_whole(target) as temporary:
             torch.save(content, temporary)
         return left_out
     if form == "hugging_face":
@@ -52,7 +52,7 @@ def write_weights(weights: Weights, target: Path, form: Form, hub_id: str | None
     else:
         config, state = to_shared(weights)
     gone: dict[str, Any] = {part.partition(" ")[0]: None for part in left_out}
-    with _written_whole(target) as temporary:
+    with written_whole(target) as temporary:
         _write_folder(temporary, config, state, model_card(weights._replace(**gone), hub_id or target.name))
     return left_out
 
@@ -74,7 +74,7 @@ def _write_folder(folder: Path, config: dict[str, Any], state: State, card: str)
 
 
 @contextmanager
-def _written_whole(target: Path) -> Iterator[Path]:
+def written_whole(target: Path) -> Iterator[Path]:
     """A temporary name beside the target that becomes the target when all is written, and nothing before."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"

@@ -8,7 +8,7 @@ from typing import Literal
 def convert(
     source: str,
     target: str,
-    to: Literal["shared", "hugging_face", "fairseq"] = "shared",
+    to: Literal["shared", "hugging_face", "fairseq", "transformers"] = "shared",
     part: Literal["student", "teacher"] | None = None,
     push: str | None = None,
     private: bool = False,
@@ -21,7 +21,8 @@ def convert(
             (ta012/SSLAM_pretrain, or owner/name@revision; needs sslam-lightning[hub]).
         target: where to write: a folder, or with ``--to fairseq`` a file. Nothing may be there yet.
         to: shared keeps everything in safetensors and JSON; hugging_face is the layout of the released models (an encoder
-            and a head on the clip token); fairseq is a .pt file under the public code's names.
+            and a head on the clip token); fairseq is a .pt file under the public code's names; transformers is the folder
+            of a model of Hugging Face transformers that was trained by data2vec 1.0.
         part: keep only this encoder of a pre-trained model. By default both, or the student where a form holds one.
         push: put the folder on the Hub as well, as owner/name (log in with ``hf auth login`` first).
         private: make a new repository on the Hub private.

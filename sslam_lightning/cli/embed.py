@@ -23,17 +23,20 @@ def embed(
     workers: int = 2,
     device: str = "auto",
     bf16: bool = False,
+    tokenizer: str | None = None,
+    image_size: int | None = None,
 ) -> None:
-    """Write embeddings of recordings of any length to one file: .npz, .parquet or .h5.
+    """Write embeddings of recordings of any length, of images or of texts to one file: .npz, .parquet or .h5.
 
     An interrupted run goes on where it stopped when it is given again: what is done lies in OUT.parts until then.
     Files that cannot be read are left out, listed at the end, and make the exit code 1.
 
     Args:
-        inputs: files, folders or -.
+        inputs: files, folders or -; of the kind that the model reads.
         model: a checkpoint file, a folder or a Hugging Face Hub id.
         out: the file to write, which must not exist.
-        level: one embedding per recording (the clip token), per frame of 160 ms (the mean of its patches), or per patch.
+        level: one embedding per file (the clip token, or the mean of all), per frame of 160 ms (the mean of its patches; of
+            waveforms 20 ms), or per patch; images and texts have no frames, their patches stand by row and column.
         layer: the block whose output is embedded, from 1 or backwards from -1; or the mean of all, or all of them.
         part: the student or the teacher of a pre-trained model.
         padding: masked (embeddings do not depend on padding) or trained (as the model was trained, with padding up to its
@@ -45,22 +48,27 @@ def embed(
         workers: threads that decode.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         bf16: compute in bfloat16.
+        tokenizer: the tokenizer.json of a model of text.
+        image_size: side of the squares that a model of images sees, in pixels; 224.
     """
     if out is None:
         raise ValueError("no file to write is named: set --out to one that ends in .npz, .parquet or .h5")
     from sslam_lightning.inference.embed import embed_recordings
-    from sslam_lightning.inference.sources import find_sources
+    from sslam_lightning.inference.sources import check_inputs, find_sources
     from sslam_lightning.inference.tables import check_format
 
     target = Path(out)
     check_format(target)
-    with find_sources(inputs) as sources:
-        if target.exists():
-            raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
-        audio_model = open_model(model, device, features, part=part, padding=padding, layer=layer, bf16=bf16)
-        windows = audio_model.windows(window_seconds, overlap_seconds)
-        with progress_bar(len(sources)) as progress:
-            done = embed_recordings(audio_model, sources, target, level, windows, batch_size, workers, str(model), progress)
+    check_inputs(inputs)
+    if target.exists():
+        raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
+    options = {"part": part, "padding": padding, "layer": layer, "bf16": bf16}
+    encoder = open_model(model, device, features, tokenizer=tokenizer, image_size=image_size, **options)
+    encoder.check_level(level)
+    windows = encoder.windows(window_seconds, overlap_seconds)
+    with find_sources(inputs, kind=encoder.kind) as sources, progress_bar(len(sources)) as progress:
+        done = embed_recordings(encoder, sources, target, level, windows, batch_size, workers, str(model), progress)
     resumed = f", {done.num_resumed} of them by an earlier run" if done.num_resumed else ""
-    print(f"{target}: {' x '.join(map(str, done.shape))} from {done.num_recordings} recordings{resumed}")
+    files = "recordings" if encoder.tells_time else "files"
+    print(f"{target}: {' x '.join(map(str, done.shape))} from {done.num_recordings} {files}{resumed}")
     tell_broken(done.broken, len(sources))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from sslam_lightning.cli.recordings import open_model
-
 
 def export(
     out: str,
@@ -35,7 +33,11 @@ def export(
 
     if Path(out).exists():
         raise FileExistsError(f"{out} exists already: move it, or name another file")
-    audio_model = open_model(model, "cpu", features, part=part, padding=padding)
+    if model is None:
+        raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
+    from sslam_lightning.inference import load
+
+    audio_model = load(model, part, padding, features=features)
     what = what or ("classifier" if audio_model.head is not None else "encoder")
     comparisons = export_model(audio_model, Path(out), format, what)
     for comparison in comparisons:

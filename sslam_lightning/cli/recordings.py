@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sslam_lightning.inference import AudioModel
+    from sslam_lightning.inference import EncoderModel
 
 _INPUTS = "files, folders (searched with their subfolders), or - for one recording from standard input"
 
@@ -40,8 +40,8 @@ def run_on_recordings(command: Callable[..., Any], argv: list[str]) -> Any:
 
 def open_model(
     model: str | None, device: str, features: dict[str, float | int | str] | None = None, **options: Any
-) -> AudioModel:
-    """The model on its device.
+) -> EncoderModel:
+    """The model on its device; what reads sound, images or text.
 
     Raises:
         ValueError: if no model is named.
@@ -50,11 +50,11 @@ def open_model(
         raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
     import torch
 
-    from sslam_lightning.inference import load
+    from sslam_lightning.inference import load_model
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load(model, features=features, **options).to(device)
+    return load_model(model, features=features, **options).to(device)
 
 
 @contextmanager

@@ -26,8 +26,12 @@ def tag(
     workers: int = 2,
     device: str = "auto",
     bf16: bool = False,
+    tokenizer: str | None = None,
+    image_size: int | None = None,
 ) -> None:
     """Tell what is heard in recordings: the most probable classes of each, and of long ones by window.
+
+    Of images and texts, for models that read them, it tells the most probable classes too.
 
     Probabilities of a long recording are the means over its windows; the peak is its most probable window.
     Files that cannot be read are left out, listed at the end, and make the exit code 1.
@@ -49,6 +53,8 @@ def tag(
         workers: threads that decode.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         bf16: compute in bfloat16.
+        tokenizer: the tokenizer.json of a model of text.
+        image_size: side of the squares that a model of images sees, in pixels; 224.
     """
     if json + csv + (out is not None) > 1:
         raise ValueError("choose one of --json, --csv and --out")
@@ -56,14 +62,18 @@ def tag(
         raise ValueError(f"top must be at least 1, got {top}")
     from sslam_lightning.cli.tag_file import TagFile, check_target, settings_of_tags
     from sslam_lightning.cli.tag_formats import CSV, JSONLines, Table
-    from sslam_lightning.inference.sources import find_sources
+    from sslam_lightning.inference.sources import check_inputs, find_sources
     from sslam_lightning.inference.tag import Unreadable, tag_recordings
 
     if out is not None:
         check_target(Path(out))
-    with find_sources(inputs) as sources:
-        audio_model = open_model(model, device, features, padding=padding, bf16=bf16)
-        windows = audio_model.windows(window_seconds, overlap_seconds)
+    check_inputs(inputs)
+    options = {"tokenizer": tokenizer, "image_size": image_size}
+    audio_model = open_model(model, device, features, padding=padding, bf16=bf16, **options)
+    windows = audio_model.windows(window_seconds, overlap_seconds if audio_model.tells_time else overlap_seconds or None)
+    if plot is not None and getattr(audio_model, "features", None) is None:
+        raise ValueError("pictures are drawn of log-mels, which this model does not read: leave --plot out")
+    with find_sources(inputs, kind=audio_model.kind) as sources:
         report = (JSONLines if json else CSV if csv else Table)(sys.stdout, audio_model.class_names, top)
         file = None
         if out is not None:
@@ -81,8 +91,10 @@ def tag(
                         file.add({"file": found.name, "unreadable": found.reason})
                     continue
                 if pictures:
+                    from sslam_lightning.inference.model import AudioModel
                     from sslam_lightning.inference.plot import draw_timeline
 
+                    assert isinstance(audio_model, AudioModel), "others have no log-mels"
                     draw_timeline(found, found.path, audio_model, pictures[found.name], top)
                 if file:
                     file.add(report.told(found))

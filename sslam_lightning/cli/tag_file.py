@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sslam_lightning.cli.tag_formats import CSV, json_line
-from sslam_lightning.inference import AudioModel
 from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
+from sslam_lightning.inference.encoding import EncoderModel
 from sslam_lightning.inference.parts import check_same_run, replacing
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.inference.spans import Windows
@@ -103,12 +103,11 @@ def check_target(target: Path) -> None:
         raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
 
 
-def settings_of_tags(model: AudioModel, windows: Windows, sources: Sequence[Source], top: int) -> dict[str, Any]:
+def settings_of_tags(model: EncoderModel, windows: Windows, sources: Sequence[Source], top: int) -> dict[str, Any]:
     """Everything that the tags of a run depend on."""
     return {
         "weights": digest_of_weights(model),
-        "features": vars(model.features),
-        "padding": model.padding,
+        **model.settings(),
         "windows": list(windows),
         "bf16": model.bf16,
         "top": top,

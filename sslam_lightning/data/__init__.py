@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sslam_lightning.data.audioset import AudioSetDataModule
     from sslam_lightning.data.esc50 import ESC50DataModule
     from sslam_lightning.data.images import ImageFolderDataModule
+    from sslam_lightning.data.labelled_text import LabelledTextDataModule
     from sslam_lightning.data.module import AudioDataModule
     from sslam_lightning.data.sets.dcase2016 import DCASE2016Task2DataModule
     from sslam_lightning.data.sets.event_table import EventTableDataModule
@@ -40,6 +41,7 @@ _HOMES = {
     "ImageFolderDataModule": "sslam_lightning.data.images",
     "SPASSDataModule": "sslam_lightning.data.sets.spass",
     "SpeechCommandsDataModule": "sslam_lightning.data.sets.speech_commands",
+    "LabelledTextDataModule": "sslam_lightning.data.labelled_text",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
     "TextDataModule": "sslam_lightning.data.text",
@@ -59,6 +61,7 @@ __all__ = [
     "EventTableDataModule",
     "IEMOCAPDataModule",
     "ImageFolderDataModule",
+    "LabelledTextDataModule",
     "RecordingDataset",
     "Recordings",
     "SPASSDataModule",

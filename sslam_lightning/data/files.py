@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -22,3 +22,32 @@ def find_files(root: str | Path, extensions: Iterable[str]) -> list[str]:
     if not found:
         raise FileNotFoundError(f"{root} holds no files of the kinds {', '.join(sorted(wanted))}")
     return found
+
+
+def class_folders(root: str | Path) -> tuple[str, ...]:
+    """The folders in ``root``, sorted: the classes of what lies in them.
+
+    Raises:
+        FileNotFoundError: no such folder, or no folder in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise FileNotFoundError(f"{root} holds no folders: labelled files lie in a folder per class")
+    return tuple(names)
+
+
+def classes_of(root: Path, names: Sequence[str], class_names: Sequence[str]) -> list[int]:
+    """The class of every file, by the first folder on the way to it.
+
+    Raises:
+        ValueError: a file that lies in no folder, or in one that is no class.
+    """
+    number = {name: place for place, name in enumerate(class_names)}
+    folders = [name.partition("/")[0] for name in names]
+    for name, folder in zip(names, folders, strict=True):
+        if folder not in number or folder == name:
+            raise ValueError(f"{root / name} lies in no folder of a class ({', '.join(class_names[:10])})")
+    return [number[folder] for folder in folders]

@@ -1,4 +1,4 @@
-"""A folder of images, for data2vec 2.0 on pictures."""
+"""A folder of images, without labels for data2vec 2.0 on pictures, or a folder per class."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
-from sslam_lightning.data.files import find_files
+from sslam_lightning.data.files import class_folders, classes_of, find_files
+from sslam_lightning.data.image_file import IMAGE_EXTENSIONS, cropped, open_image
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.random_streams import clip_keys, uniform
 from sslam_lightning.types import ImageBatch
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet's colours, as every public model takes them
-_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-
 
 class Picture(NamedTuple):
     """One image, cropped and normalised."""
 
     image: Float[Tensor, "channels rows columns"]
+    labels: Float[Tensor, "classes"]
     index: int  # type: ignore[assignment]
     name: str
 
@@ -35,9 +32,19 @@ class Picture(NamedTuple):
 class ImageDataset(ClipDataset):
     """The images of a folder, cut to squares; see `ImageFolderDataModule` for the arguments."""
 
-    def __init__(self, root: str | Path, size: int, smallest_crop: float, augment: bool, seed: int) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        size: int,
+        smallest_crop: float,
+        augment: bool,
+        seed: int,
+        class_names: Sequence[str] = (),
+    ) -> None:
         self.root = Path(root)
-        self.names = find_files(root, EXTENSIONS)
+        self.names = find_files(root, IMAGE_EXTENSIONS)
+        self.num_classes = len(class_names)
+        self.classes = classes_of(self.root, self.names, class_names) if class_names else None
         self.size, self.smallest_crop, self.augment, self.seed = size, smallest_crop, augment, seed
 
     def __len__(self) -> int:
@@ -49,34 +56,30 @@ class ImageDataset(ClipDataset):
 
     def __getitem__(self, key: Key) -> Picture | BrokenClip:  # type: ignore[override]
         """The image of ``index``, or of ``(epoch, index)``: every epoch crops it anew."""
-        from PIL import Image, UnidentifiedImageError
-
         epoch, index = (0, key) if isinstance(key, int) else key
         path = self.root / self.names[index]
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            return BrokenClip(self.names[index], f"{path}: cannot be read as an image ({error})")
-        box, flip = self._crop(image.width, image.height, epoch, index)
-        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255).sub(_MEAN).div(_STD)
-        return Picture(pixels.flip(2) if flip else pixels, index, self.names[index])
+            image = open_image(path)
+        except OSError as error:
+            return BrokenClip(self.names[index], f"{path}: {error}")
+        area, left, top, flip = self._draw(epoch, index)
+        pixels = cropped(image, self.size, area, left, top)
+        labels = torch.zeros(self.num_classes)
+        if self.classes is not None:
+            labels[self.classes[index]] = 1.0
+        return Picture(pixels.flip(2) if flip > 0.5 else pixels, labels, index, self.names[index])
 
-    def _crop(self, width: int, height: int, epoch: int, index: int) -> tuple[tuple[float, float, float, float], bool]:
-        """A square of the image, and whether it is mirrored: any with ``augment``, the largest middle one without."""
-        area, left, top, flip = 1.0, 0.5, 0.5, 0.0
-        if self.augment:
-            key = clip_keys(torch.tensor([index]), self.seed, epoch)
-            area, left, top, flip = uniform(key, 4)[0].tolist()
-            area = self.smallest_crop + (1 - self.smallest_crop) * area
-        side = min(width, height) * area**0.5
-        x, y = left * (width - side), top * (height - side)
-        return (x, y, x + side, y + side), flip > 0.5
+    def _draw(self, epoch: int, index: int) -> tuple[float, float, float, float]:
+        """Area and place of the crop, and above 1/2: mirrored. Without ``augment`` the largest one in the middle."""
+        if not self.augment:
+            return 1.0, 0.5, 0.5, 0.0
+        key = clip_keys(torch.tensor([index]), self.seed, epoch)
+        area, left, top, flip = uniform(key, 4)[0].tolist()
+        return self.smallest_crop + (1 - self.smallest_crop) * area, left, top, flip
 
 
 class ImageFolderDataModule(AudioDataModule):
-    """All images below a folder, without labels. The loaders are those of the audio data modules.
+    """All images below a folder, without labels or of the classes that its folders are. The loaders are those of audio.
 
     Training cuts a random square out of each (data2vec 2.0 and MAE also stretch it) and mirrors half of them.
 
@@ -85,6 +88,7 @@ class ImageFolderDataModule(AudioDataModule):
         val_root: folder of the validation images; None: no validation.
         size: side of the squares that the model sees, in pixels.
         smallest_crop: the least share of the largest square's area that training cuts out.
+        labelled: the first folder on the way to an image is its class.
         options: settings of `AudioDataModule`.
 
     Raises:
@@ -98,9 +102,11 @@ class ImageFolderDataModule(AudioDataModule):
         val_root: str | Path | None = None,
         size: int = 224,
         smallest_crop: float = 0.2,
+        labelled: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(class_names=(), multi_label=True, **options)
+        names = class_folders(root) if labelled else ()
+        super().__init__(class_names=names, multi_label=not labelled, **options)
         if size < 1 or not 0 < smallest_crop <= 1:
             raise ValueError(f"size must be positive and smallest_crop in (0, 1], got {size} and {smallest_crop}")
         self.folders: dict[Split, str | Path | None] = {"train": root, "val": val_root, "test": val_root}
@@ -109,7 +115,9 @@ class ImageFolderDataModule(AudioDataModule):
     def make_dataset(self, split: Split) -> ImageDataset | None:
         """Search the folder of a split."""
         folder = self.folders[split]
-        return folder and ImageDataset(folder, self.size, self.smallest_crop, split == "train", self.seed)  # type: ignore[return-value]
+        if folder is None:
+            return None
+        return ImageDataset(folder, self.size, self.smallest_crop, split == "train", self.seed, self.class_names)
 
     def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
         loader = super()._loader(dataset, sampler)
@@ -122,7 +130,7 @@ def collate_images(pictures: Sequence[Picture | BrokenClip]) -> ImageBatch:
     good = [picture for picture in pictures if isinstance(picture, Picture)]
     return ImageBatch(
         torch.stack([picture.image for picture in good]) if good else torch.zeros(0, 3, 0, 0),
-        torch.zeros(len(good), 0),
+        torch.stack([picture.labels for picture in good]) if good else torch.zeros(0, 0),
         torch.tensor([picture.index for picture in good], dtype=torch.int64),
         tuple(picture.name for picture in good),
         tuple((broken.name, broken.reason) for broken in pictures if isinstance(broken, BrokenClip)),

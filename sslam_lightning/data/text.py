@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
@@ -15,16 +15,15 @@ from sslam_lightning.data.files import find_files
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.sampler import EpochSampler
+from sslam_lightning.data.tokenizer import END, PADDING, SPECIAL, read_tokenizer, train_tokenizer
 from sslam_lightning.types import TextBatch
-
-# In the order of RoBERTa's vocabulary, which data2vec's released text models have too.
-START, PADDING, END, UNKNOWN, MASK = SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
 class Passage(NamedTuple):
     """One piece of text as tokens."""
 
     tokens: Int[Tensor, "tokens"]
+    labels: Float[Tensor, "classes"]
     index: int  # type: ignore[assignment]
     name: str
 
@@ -53,7 +52,7 @@ class TextDataset(ClipDataset):
         """The piece of ``index``, or of ``(epoch, index)``; it is the same in every epoch."""
         index = key if isinstance(key, int) else key[1]
         start = max(0, min(index * self.max_tokens, len(self.tokens) - self.max_tokens))
-        return Passage(self.tokens[start : start + self.max_tokens].long(), index, self.name(index))
+        return Passage(self.tokens[start : start + self.max_tokens].long(), torch.zeros(0), index, self.name(index))
 
 
 class TextDataModule(AudioDataModule):
@@ -129,33 +128,6 @@ class TextDataModule(AudioDataModule):
         return loader
 
 
-def train_tokenizer(texts: Iterator[str], vocabulary: int) -> Any:
-    """A byte-level BPE (Sennrich et al., 2016; GPT-2's bytes) of at most ``vocabulary`` tokens."""
-    tokenizers = _tokenizers()
-    trained = tokenizers.ByteLevelBPETokenizer()
-    trained.train_from_iterator(texts, vocabulary, min_frequency=2, show_progress=False, special_tokens=list(SPECIAL))
-    return trained
-
-
-def read_tokenizer(path: Path) -> Any:
-    """A tokenizer whose padding token is the one that the models take for padding.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: if it is no tokenizer, or numbers its special tokens in another way.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no tokenizer at {path}: `sslam fit` trains one")
-    try:
-        tokenizer = _tokenizers().Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises a bare Exception
-        raise ValueError(f"{path} is no tokenizer: {error}") from None
-    for number, token in ((SPECIAL.index(PADDING), PADDING), (SPECIAL.index(END), END)):
-        if tokenizer.token_to_id(token) != number:
-            raise ValueError(f"{path}: {token} must be token {number}, it is {tokenizer.token_to_id(token)}")
-    return tokenizer
-
-
 def collate_texts(passages: Sequence[Passage | BrokenClip]) -> TextBatch:
     """Pieces as a batch, filled up with the padding token."""
     good = [passage for passage in passages if isinstance(passage, Passage)]
@@ -164,15 +136,7 @@ def collate_texts(passages: Sequence[Passage | BrokenClip]) -> TextBatch:
     return TextBatch(
         torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=padding),
         torch.tensor([len(piece) for piece in tokens]),
-        torch.zeros(len(good), 0),
+        torch.stack([passage.labels for passage in good]),
         torch.tensor([passage.index for passage in good]),
         tuple(passage.name for passage in good),
     )
-
-
-def _tokenizers() -> Any:
-    try:
-        import tokenizers
-    except ImportError:
-        raise ImportError("text needs the package tokenizers: pip install 'sslam-lightning[text]'") from None
-    return tokenizers

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslam_lightning.inference.model import AudioModel, Level, weighted_mean
+from sslam_lightning.inference.encoding import EncoderModel, Level
+from sslam_lightning.inference.model import weighted_mean
 from sslam_lightning.inference.parts import Parts
 from sslam_lightning.inference.recordings import Broken, End, Work
 from sslam_lightning.inference.sources import STANDARD_INPUT, Source
@@ -30,7 +31,7 @@ class Embedded(NamedTuple):
 
 
 def embed_recordings(
-    model: AudioModel,
+    model: EncoderModel,
     sources: Sequence[Source],
     target: Path,
     level: Level = "clip",
@@ -46,7 +47,7 @@ def embed_recordings(
     their last window is through, see :mod:`sslam_lightning.inference.parts`.
 
     Args:
-        model: what embeds, on its device; its ``layer`` and ``padding`` count.
+        model: what embeds, on its device; its ``layer`` and, for sound, ``padding`` count.
         sources: the recordings.
         target: a file that ends in .npz, .parquet or .h5, and does not exist, see :mod:`sslam_lightning.inference.tables`.
         level: one row per recording, per frame, or per frame with its patches.
@@ -57,22 +58,20 @@ def embed_recordings(
 
     Raises:
         FileExistsError: the target exists.
-        ValueError: another run's parts are in the way, or no recording can be read.
+        ValueError: another run's parts are in the way, no recording can be read, or the model has no such level.
     """
     check_format(target)
+    model.check_level(level)
     windows = windows or model.windows()
     settings = {
         "model": model_name,
         "weights": digest_of_weights(model),
         "level": level,
         "layer": model.layer,
-        "padding": model.padding,
         "window_frames": windows.window_frames,
         "overlap_frames": windows.overlap_frames,
         "bf16": model.bf16,
-        "features": vars(model.features),
-        "resampler": model.resampler,
-        "frame_seconds": model.frame_seconds,
+        **model.settings(),
         "recordings": digest_of_files(sources),
     }
     parts = Parts(target, settings)
@@ -88,7 +87,8 @@ def embed_recordings(
         reason = "; ".join(f"{name}: {why}" for name, why in broken[:1])
         parts.remove()
         raise ValueError(f"none of {len(sources)} recordings can be read, for example {reason}")
-    embeddings = Embeddings(parts, [source.name for source in sources], level, model.times_seconds, settings)
+    times = model.framing.times_seconds if model.tells_time and model.framing else None
+    embeddings = Embeddings(parts, [source.name for source in sources], level, times, settings)
     write_table(embeddings, target)
     parts.remove()
     shape = (int(embeddings.num_rows.sum()), *embeddings.row_shape)
@@ -114,19 +114,19 @@ def _collect(work: Work, sources: Sequence[Source], level: Level, parts: Parts, 
 
 
 def _new_rows(level: Level, work: Work) -> _FrameRows | _ClipRow:
-    return _ClipRow() if level == "clip" else _FrameRows(level, work.model.features.patch_frames)
+    return _ClipRow() if level == "clip" else _FrameRows(level, work.model.token_frames)
 
 
 class _FrameRows:
     """One recording's frames, or patches by frame."""
 
-    def __init__(self, level: Level, patch_frames: int) -> None:
-        self._level, self._patch_frames = level, patch_frames
+    def __init__(self, level: Level, token_frames: int) -> None:
+        self._level, self._token_frames = level, token_frames
         self._joiner, self._num_rows = Joiner(), 0
 
     def push(self, window: Any) -> tuple[int, Tensor]:
         found = window.frames if self._level == "frame" else window.patches
-        return self._numbered(self._joiner.push(window.start_frame // self._patch_frames, found))
+        return self._numbered(self._joiner.push(window.start_frame // self._token_frames, found))
 
     def finish(self) -> tuple[int, Tensor]:
         return self._numbered(self._joiner.finish())
@@ -153,7 +153,7 @@ class _ClipRow:
         return 0, weighted_mean(self._clips, self._weights)[None]
 
 
-def digest_of_weights(model: AudioModel) -> str:
+def digest_of_weights(model: EncoderModel) -> str:
     """So that a resumed run does not mix two models of one name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -58,6 +58,7 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
     """
     if target.exists():
         raise FileExistsError(f"{target} exists already: move it, or name another file")
+    _refuse_others(model)
     if what == "classifier" and model.head is None:
         raise ValueError("the model has no classification head: export its encoder with --what encoder")
     if file_format == "onnx":
@@ -93,13 +94,27 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
     return comparisons
 
 
+def _refuse_others(model: AudioModel) -> None:
+    """The graph is that of log-mel patches with a clip token; the family's other encoders have none yet."""
+    config = model.encoder.config
+    others = {
+        f"the front-end {type(config.front_end).__name__}": config.front_end,
+        "no clip token": not config.clip_token,
+        "positions by convolution": config.conv_positions,
+        "ALiBi": config.alibi,
+        "a head behind its decoder": model.decoder,
+    }
+    if found := [name for name, has in others.items() if has]:
+        raise ValueError(f"export takes log-mel patches with a clip token, this model has {found[0]}")
+
+
 Runner = Callable[[Float[Tensor, "batch samples"]], Sequence[Tensor]]
 
 
 def _compare(model: AudioModel, what: What, run: Runner) -> Iterator[Comparison]:
     """Noise that swells, with a tone in it and silence at the end: quiet and loud bands, and padding."""
     generator = torch.Generator().manual_seed(1)
-    trained = (model.features.num_frames or 1024) / 100
+    trained = ((model.features and model.features.num_frames) or 1024) / 100
     for batch, seconds in ((1, 0.2), (3, 1.0), (2, 0.37 * trained), (1, trained + 0.5), (4, 2.345)):
         num_samples = round(seconds * model.sample_rate_hz)
         time = torch.linspace(0, 1, num_samples)

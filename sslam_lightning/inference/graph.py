@@ -79,7 +79,7 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: AudioModel, what: Literal["encoder", "classifier"]) -> None:
         super().__init__()
-        features = model.features if model.padding == "trained" else model.any_length_features
+        features = model.features if model.features and model.padding == "trained" else model.any_length_features
         self.log_mels = LogMelsGraph(features)
         self.encoder, self.head = model.encoder, model.head if what == "classifier" else None
         self.multi_label = model.multi_label

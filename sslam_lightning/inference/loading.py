@@ -1,4 +1,4 @@
-"""From a checkpoint of any kind to a model that takes sound."""
+"""From a checkpoint of any kind to a model that takes sound, images or text."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.data.audio import ResamplerName
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.classes import class_names_of
-from sslam_lightning.inference.model import AudioModel, Layer, Padding
-from sslam_lightning.models import ClassificationHead, Encoder
+from sslam_lightning.inference.encoding import EncoderModel, Layer
+from sslam_lightning.inference.image_and_text import ImageModel, TextModel
+from sslam_lightning.inference.model import AudioModel, Padding, log_mels_of
+from sslam_lightning.models import Encoder, ImagePatches, TokenEmbeddings
+
+_IMAGE_SIZE = 224
 
 
 def load(
@@ -29,27 +34,70 @@ def load(
         part: the checkpoint's ``student`` or its ``teacher`` (which has no head).
         padding, layer, bf16: see :class:`AudioModel`.
         features: settings of :class:`~sslam_lightning.features.LogMels` that the file does not tell, or tells wrongly. What
-            neither says is as for AudioSet: 1024 frames, mean -4.268, standard deviation 4.569.
+            neither says is as for AudioSet: 1024 frames, mean -4.268, standard deviation 4.569. Of a model of waveforms
+            ``sample_rate_hz`` alone, by default 16000.
 
     Raises:
-        ValueError, OSError: in one line, if it cannot be opened.
+        ValueError, OSError: in one line, if it cannot be opened, or reads no sound.
+    """
+    model = load_model(path, part, padding, layer, bf16, features, sound_only=True)
+    assert isinstance(model, AudioModel), "others have been refused"
+    return model
+
+
+def load_model(
+    path: str | Path,
+    part: Literal["student", "teacher"] = "student",
+    padding: Padding | None = None,
+    layer: Layer = -1,
+    bf16: bool = False,
+    features: Mapping[str, Any] | None = None,
+    tokenizer: str | Path | None = None,
+    image_size: int | None = None,
+    sound_only: bool = False,
+) -> EncoderModel:
+    """Open a checkpoint as what reads the files that its encoder is for: sound, images or text.
+
+    Args:
+        path, part, padding, layer, bf16, features: as :func:`load`.
+        tokenizer: of a model of text, the ``tokenizer.json`` that it was trained with.
+        image_size: of a model of images, the side of the squares that it sees, in pixels; None is 224.
+        sound_only: refuse all others.
+
+    Raises:
+        ValueError, OSError: in one line, if it cannot be opened, or something is asked for that is not of its kind.
     """
     weights = read_weights(path)
     encoder = Encoder(weights.encoder)
     load_strictly(encoder, weights.part(part), part, weights.source)
-    head = None
+    options: dict[str, Any] = {"layer": layer, "bf16": bf16, "multi_label": weights.multi_label}
     if weights.head and part == "student":
-        num_classes, dim = weights.head["linear.weight"].shape
-        head = ClassificationHead(dim, num_classes, weights.pooling)
-        load_strictly(head, weights.head, "head", weights.source)
-    settings: dict[str, Any] = {"num_mels": encoder.config.num_mels, "patch_frames": encoder.config.patch_size}
-    settings |= {**(weights.features or {}), **(features or {})}
+        head, decoder = build_head(weights)
+        names = class_names_of(head.linear.out_features, weights.class_names)
+        options |= {"head": head, "decoder": decoder, "class_names": names}
+    front_end = encoder.front_end
+    if isinstance(front_end, (ImagePatches, TokenEmbeddings)) and sound_only:
+        raise ValueError(f"{path} reads {'images' if isinstance(front_end, ImagePatches) else 'text'}, not sound")
+    if isinstance(front_end, ImagePatches):
+        return ImageModel(encoder, _IMAGE_SIZE if image_size is None else image_size, **options)
+    if isinstance(front_end, TokenEmbeddings):
+        if tokenizer is None:
+            raise ValueError(f"{path} reads text: set tokenizer to the tokenizer.json that it was trained with")
+        return TextModel(encoder, tokenizer, **options)
+    given = {**(weights.features or {}), **(features or {})}
+    resampler: ResamplerName = weights.resampler  # type: ignore[assignment]  # checked where it is used
+    options |= {"resampler": resampler, "padding": padding}
+    expected = log_mels_of(encoder)
+    if expected is None:
+        if unknown := [name for name in given if name != "sample_rate_hz"]:
+            raise ValueError(f"features: a model of waveforms knows sample_rate_hz alone, got {unknown[0]}")
+        if given:
+            options["waveform_rate_hz"] = int(given["sample_rate_hz"])
+        return AudioModel(encoder, features=None, **options)
     try:
-        log_mels = LogMels(**settings)
+        log_mels = LogMels(**{"num_mels": expected[0], "patch_frames": expected[1], **given})
     except TypeError as error:
         raise ValueError(
             f"features: {str(error).split('()')[-1].strip()}; known are {', '.join(vars(LogMels()))}"
         ) from None
-    names = class_names_of(head.linear.out_features, weights.class_names) if head else ()
-    resampler: ResamplerName = weights.resampler  # type: ignore[assignment]  # checked where it is used
-    return AudioModel(encoder, head, log_mels, names, weights.multi_label, resampler, padding, layer, bf16)
+    return AudioModel(encoder, features=log_mels, **options)

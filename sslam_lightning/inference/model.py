@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from sslam_lightning.data.audio import ResamplerName
-from sslam_lightning.data.stream import resample_rows
+from sslam_lightning.data.stream import resample_rows, stream_audio
 from sslam_lightning.features import LogMels, count_frames
-from sslam_lightning.features.fbank import hop_samples, window_samples
-from sslam_lightning.inference.spans import Joiner, Windows
-from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig
-from sslam_lightning.types import Encoded
+from sslam_lightning.inference.encoding import EncoderModel, Layer, Read
+from sslam_lightning.inference.spans import Framing, Joiner, Piece, Windows
+from sslam_lightning.models import (
+    ClassificationHead,
+    Encoder,
+    SpectrogramPatches,
+    SpectrogramTokens,
+    TransformerDecoder,
+    WaveformFrames,
+)
+from sslam_lightning.types import Batch
 
 Padding = Literal["masked", "trained"]
-Layer = int | Literal["mean", "all"]
-Level = Literal["clip", "frame", "patch"]
 
 _ONE_PASS_SECONDS = 120.0
+_ONE_PASS_OF_WAVEFORMS_SECONDS = 30.0  # 50 tokens a second, and ALiBi holds a number for every pair of them and head
 _OVERLAP_SECONDS = 10.24
 _TRAINED_OVERLAP = 0.25  # of a window, in the fixed windows that a classifier was trained on
-LEVELS: tuple[Level, ...] = get_args(Level)
-
-
-class Encodings(NamedTuple):
-    """What the model makes of one batch of windows. ``[layers]`` is there for layer "all" only."""
-
-    tags: Float[Tensor, "rows classes"] | None  # probabilities, where there is a head
-    clip: Float[Tensor, "rows *layers dim"] | None  # None: not asked for
-    frames: Float[Tensor, "rows time *layers dim"] | None
-    patches: Float[Tensor, "rows time mel *layers dim"] | None
-    num_frames: Int[Tensor, "rows"]  # type: ignore[assignment]  # embedded frames of each row; what is behind them is padding
+_WAVEFORM_RATE_HZ = 16000  # of models that read waveforms, where nothing says otherwise
 
 
 class Analysis(NamedTuple):
@@ -50,7 +47,7 @@ class Analysis(NamedTuple):
     times_seconds: Float[Tensor, "time"]  # the middle of each frame
 
 
-class AudioModel(nn.Module):
+class AudioModel(EncoderModel):
     """Sound in, tags and embeddings out; a plain module, in evaluation mode and without gradients.
 
     ``padding`` says what happens to sound shorter than what the model was trained on:
@@ -59,82 +56,83 @@ class AudioModel(nn.Module):
       training of all released weights. Longer sound is cut into windows of that length. Default where
       there is a head, because its probabilities are only those of the published models under this condition.
     - ``"masked"``: every sound has its own length, padding is masked out of attention and pooling, so that a result does
-      not depend on what a sound is batched with. Up to two minutes are one pass. Default without a head.
+      not depend on what a sound is batched with. Up to two minutes are one pass. Default without a head, and all that
+      there is for models of waveforms, which have no trained length.
 
     Args:
-        encoder: the encoder.
+        encoder: the encoder: of log-mel patches, MAE-AST's tokens or waveforms.
         head: a classification head.
-        features: the log-mels that it was trained on; ``num_frames`` is the trained length.
+        features: the log-mels that it was trained on; ``num_frames`` is the trained length. None for waveforms.
         class_names: in the order of the head's outputs.
         multi_label: whether probabilities are those of a sigmoid or of a softmax.
-        resampler: how other sample rates are brought to that of ``features``.
+        resampler: how other sample rates are brought to that of the model.
         padding: None: by the rule above.
         layer: whose block's output is embedded: from 1 to the encoder's depth, or from -1 down; "mean" of all blocks, or
             "all" of them along an axis in front of the last.
         bf16: compute in bfloat16 (results are float32).
+        decoder: what stands between encoder and head, where a model was fine-tuned with its decoder.
+        waveform_rate_hz: of a model of waveforms.
     """
+
+    kind = "sound"
+    framing: Framing
+    tells_time = True
 
     def __init__(
         self,
         encoder: Encoder,
         head: ClassificationHead | None = None,
-        features: LogMels = LogMels(),
+        features: LogMels | None = LogMels(),
         class_names: Sequence[str] = (),
         multi_label: bool = True,
         resampler: ResamplerName = "torchaudio",
         padding: Padding | None = None,
         layer: Layer = -1,
         bf16: bool = False,
+        decoder: TransformerDecoder | None = None,
+        waveform_rate_hz: int = _WAVEFORM_RATE_HZ,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder, head, decoder, class_names, multi_label, layer, bf16)
         if padding is not None and padding not in get_args(Padding):
             raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, got {padding!r}")
-        _refuse_others(encoder.config)
-        if features.num_mels != encoder.config.num_mels or features.patch_frames != encoder.config.patch_size:
-            raise ValueError(
-                f"the encoder expects {encoder.config.num_mels} mels in patches of {encoder.config.patch_size} frames, the "
-                f"features have {features.num_mels} mels in patches of {features.patch_frames}"
-            )
-        self.encoder, self.head, self.features = encoder, head, features
-        self.class_names, self.multi_label, self.resampler = tuple(class_names), multi_label, resampler
-        self.padding: Padding = padding or ("trained" if head is not None and features.num_frames else "masked")
-        self.layer = check_layer(layer, encoder.config.depth)
-        self.bf16 = bf16
-        self.eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.encoder.parameters()).device
-
-    @property
-    def dim(self) -> int:
-        """Width of the embeddings."""
-        return self.encoder.config.dim
+        self.features = features if log_mels_of(encoder) else None
+        if isinstance(encoder.front_end, WaveformFrames):
+            hop, size = encoder.front_end.hop_samples, encoder.front_end.min_samples
+            self.framing = Framing(waveform_rate_hz, hop, size, 1)
+        else:
+            self.framing = Framing.of(_checked(features, encoder))
+        self.resampler = resampler
+        trained = head is not None and self.features is not None and self.features.num_frames is not None
+        self.padding: Padding = padding or ("trained" if trained else "masked")
+        if self.features is None:
+            self.padding = "masked"
 
     @property
     def sample_rate_hz(self) -> int:
         """Of what the model hears; any other rate is resampled to it."""
-        return self.features.sample_rate_hz
+        return self.framing.rate_hz
 
     @property
     def any_length_features(self) -> LogMels:
         """The log-mels without a length of their own."""
+        assert self.features is not None, "waveforms have none"
         return replace(self.features, num_frames=None)
 
     @property
     def frame_seconds(self) -> float:
         """From one embedded frame to the next."""
-        return self.features.patch_frames * hop_samples(self.sample_rate_hz) / self.sample_rate_hz
+        return self.framing.token_seconds
 
     def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
         """How long sound is cut: by default what one pass takes, two minutes, or the trained length (see ``padding``)."""
         if self._fixed_frames and window_seconds is None:
             window_seconds = self._fixed_frames / 100
             overlap_seconds = _TRAINED_OVERLAP * window_seconds if overlap_seconds is None else overlap_seconds
-        window_seconds = _ONE_PASS_SECONDS if window_seconds is None else window_seconds
+        if window_seconds is None:
+            window_seconds = _ONE_PASS_SECONDS if self.features else _ONE_PASS_OF_WAVEFORMS_SECONDS
         overlap_seconds = min(_OVERLAP_SECONDS, window_seconds / 4) if overlap_seconds is None else overlap_seconds
-        windows = Windows.of(window_seconds, overlap_seconds, self.features.patch_frames)
+        per_second = self.framing.frames_per_second
+        windows = Windows.of(window_seconds, overlap_seconds, self.framing.token_frames, per_second)
         if self._fixed_frames and windows.window_frames > self._fixed_frames:
             raise ValueError(
                 f"with padding as trained a window has at most {self._fixed_frames / 100:g} s, got {window_seconds:g} s"
@@ -143,9 +141,7 @@ class AudioModel(nn.Module):
 
     def times_seconds(self, start: int, stop: int) -> Float[Tensor, "time"]:
         """Middles of the embedded frames from ``start`` to ``stop``, float64."""
-        hop, size = hop_samples(self.sample_rate_hz), self.features.patch_frames
-        middle = ((size - 1) * hop + window_samples(self.sample_rate_hz)) / 2
-        return (torch.arange(start, stop, dtype=torch.float64) * (size * hop) + middle) / self.sample_rate_hz
+        return self.framing.times_seconds(start, stop)
 
     @torch.no_grad()
     def forward(self, waveform: Float[Tensor, "*shape samples"], sample_rate_hz: int) -> Analysis:
@@ -174,12 +170,12 @@ class AudioModel(nn.Module):
 
     def _through_windows(self, rows: Float[Tensor, "rows samples"]) -> Analysis:
         joiner, tags, clips, weights, parts = Joiner(), [], [], [], []
-        for piece in self.windows().cut(iter([rows]), self.features):
-            num_samples = torch.full((len(rows),), piece.waveforms.shape[1])
-            found = self.encode(piece.waveforms, num_samples, levels=("clip", "patch"))
+        for piece in self.windows().cut(iter([rows]), self.framing):
+            num_samples = torch.full((len(rows),), piece.content.shape[1])
+            found = self.encode(piece.content, num_samples, levels=("clip", "patch"))
             assert found.patches is not None
             assert found.clip is not None
-            parts.append(joiner.push(piece.start_frame // self.features.patch_frames, found.patches.transpose(0, 1)))
+            parts.append(joiner.push(piece.start_frame // self.framing.token_frames, found.patches.transpose(0, 1)))
             if found.tags is not None:
                 tags.append(found.tags)
             clips.append(found.clip)
@@ -189,82 +185,40 @@ class AudioModel(nn.Module):
         mean_tags = weighted_mean(tags, weights) if tags else None
         return Analysis(mean_tags, weighted_mean(clips, weights), patches.mean(dim=2), patches, times)
 
-    @torch.no_grad()
-    def encode(
-        self,
-        waveforms: Float[Tensor, "rows samples"],
-        num_samples: Int[Tensor, "rows"],
-        levels: Collection[Level] = LEVELS,
-        tags: bool = True,
-    ) -> Encodings:
-        """One pass over windows of different lengths, at the model's rate, each at least one patch long.
+    def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
+        """A recording, decoded and resampled by blocks, in windows."""
+        blocks = stream_audio(path, self.sample_rate_hz, self.resampler)
+        return windows.cut((block[None] for block in blocks), self.framing)
 
-        Args:
-            waveforms: mono, padded behind their ends with anything.
-            num_samples: valid samples of each row, on the CPU.
-            levels: which embeddings to return.
-            tags: whether to apply the head, where there is one.
-        """
+    def read(self, content: Float[Tensor, "rows samples"], lengths: Int[Tensor, "rows"]) -> Read:
+        """Log-mels, or the waveforms as their front-end reads them."""
+        if self.features is None:
+            rows = len(content)
+            batch = Batch(content, lengths.to(content.device), torch.zeros(rows, 0), torch.arange(rows), ("",) * rows)
+            assert isinstance(self.encoder.front_end, WaveformFrames), "others have been refused"
+            return Read(self.encoder.front_end.read(batch).clips, self.encoder.front_end.num_tokens(lengths), True)
         features = self.features if self.padding == "trained" else self.any_length_features
-        features.check(num_samples, waveforms.shape[1])
-        log_mels = features(waveforms.to(self.device), num_samples)
-        size = self.features.patch_frames
-        num_frames = -(-count_frames(num_samples, self.sample_rate_hz) // size)
-        time, mel = self.encoder.front_end.grid(log_mels)
-        num_frames = num_frames.clamp(max=time)
-        padding = None
-        if self._fixed_frames is None and int(num_frames.min()) < time:
-            padding = torch.arange(time) >= num_frames[:, None]
-            padding = padding.repeat_interleave(mel, dim=1).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self._encode(log_mels, padding, num_frames, mel, levels, tags and self.head is not None)
+        features.check(lengths, content.shape[1])
+        num_frames = -(-count_frames(lengths, self.sample_rate_hz) // features.patch_frames)
+        return Read(features(content, lengths), num_frames, masks_padding=self._fixed_frames is None)
 
-    def _encode(
-        self,
-        log_mels: Tensor,
-        padding: Bool[Tensor, "rows tokens"] | None,
-        num_frames: Tensor,
-        mel: int,
-        levels: Collection[Level],
-        tags: bool,
-    ) -> Encodings:
-        depth, longest = self.encoder.config.depth, int(num_frames.max())
-        picked: dict[str, list[Tensor]] = {level: [] for level in levels}
-        last_wanted = self.layer if isinstance(self.layer, int) else depth
-        x = log_mels
-        for number, x in enumerate(self.encoder.block_outputs(self.encoder.embed(log_mels), padding), start=1):
-            if self.layer == number or not isinstance(self.layer, int):
-                for level, views in picked.items():
-                    _pick(views, _view(x, level, mel, longest), self.layer)
-            if number == last_wanted and not (tags and number < depth):
-                break
-        result = {level: _gather(views, self.layer, depth) for level, views in picked.items()}
-        probabilities = self._probabilities(x, padding) if tags else None
-        return Encodings(probabilities, result.get("clip"), result.get("frame"), result.get("patch"), num_frames)
+    def worth_frames(self, content: Float[Tensor, "samples"]) -> int:
+        """Frames of 10 ms."""
+        return len(content) * 100 // self.sample_rate_hz
 
-    def _probabilities(self, x: Tensor, padding: Tensor | None) -> Float[Tensor, "rows classes"]:
-        assert self.head is not None
-        logits = self.head(Encoded(x[:, 0], x[:, 1:], ()), padding).float()
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+    def settings(self) -> dict[str, Any]:
+        """Padding, log-mels, rate and resampler."""
+        return {
+            "padding": self.padding,
+            "features": None if self.features is None else vars(self.features),
+            "resampler": self.resampler,
+            "frame_seconds": self.frame_seconds,
+        }
 
     @property
     def _fixed_frames(self) -> int | None:
         """The one length that the encoder sees, or None: that of the sound."""
-        return self.features.num_frames if self.padding == "trained" else None
-
-
-def check_layer(layer: Layer, depth: int) -> Layer:
-    """The layer counted from 1.
-
-    Raises:
-        ValueError: if there is no such layer.
-    """
-    if isinstance(layer, str):
-        if layer in ("mean", "all"):
-            return layer
-    elif 1 <= abs(layer) <= depth:
-        return layer if layer > 0 else depth + 1 + layer
-    raise ValueError(f"layer must be 1 to {depth}, -{depth} to -1, mean or all, got {layer!r}")
+        return self.features.num_frames if self.features and self.padding == "trained" else None
 
 
 def weighted_mean(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -273,35 +227,27 @@ def weighted_mean(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack([value * (weight / total) for value, weight in zip(values, weights, strict=True)]).sum(dim=0)
 
 
-def _view(x: Float[Tensor, "rows tokens dim"], level: str, mel: int, longest: int) -> Tensor:
-    """The clip token, or the patches by time and mel, or their mean over mel, in float32."""
-    if level == "clip":
-        return x[:, 0].float()
-    patches = x[:, 1 : 1 + longest * mel].unflatten(1, (longest, mel))
-    return patches.float() if level == "patch" else patches.float().mean(dim=2)
+def log_mels_of(encoder: Encoder) -> tuple[int, int] | None:
+    """The mels and the frames of a patch that an encoder of sound takes; None for waveforms.
+
+    Raises:
+        ValueError: if it reads anything else.
+    """
+    front_end = encoder.front_end
+    if isinstance(front_end, SpectrogramPatches):
+        return encoder.config.num_mels, encoder.config.patch_size
+    if isinstance(front_end, SpectrogramTokens):
+        return front_end.config.num_mels, front_end.config.token_frames
+    if isinstance(front_end, WaveformFrames):
+        return None
+    raise ValueError(f"an AudioModel reads log-mels or waveforms, the front-end {type(front_end).__name__} reads neither")
 
 
-def _pick(views: list[Tensor], view: Tensor, layer: Layer) -> None:
-    """Take a layer in; a mean is summed up on the way."""
-    if layer == "mean" and views:
-        views[0] = views[0] + view
-    else:
-        views.append(view)
-
-
-def _gather(views: list[Tensor], layer: Layer, depth: int) -> Tensor:
-    if layer == "all":
-        return torch.stack(views, dim=-2)
-    return views[0] / depth if layer == "mean" else views[0]
-
-
-def _refuse_others(config: EncoderConfig) -> None:
-    """Time here is that of log-mel patches with a clip token in front; the family's other encoders count it otherwise."""
-    others = {
-        f"the front-end {type(config.front_end).__name__}": config.front_end,
-        "no clip token": not config.clip_token,
-        "positions by convolution": config.conv_positions,
-        "ALiBi": config.alibi,
-    }
-    if found := [name for name, has in others.items() if has]:
-        raise ValueError(f"tagging and embedding take log-mel patches with a clip token, this encoder has {found[0]}")
+def _checked(features: LogMels | None, encoder: Encoder) -> LogMels:
+    expected = log_mels_of(encoder)
+    assert expected is not None, "waveforms have no log-mels"
+    mels, frames = expected
+    if features is None or (features.num_mels, features.patch_frames) != expected:
+        theirs = f"{features.num_mels} mels in patches of {features.patch_frames}" if features else "no mels"
+        raise ValueError(f"the encoder expects {mels} mels in patches of {frames} frames, the features have {theirs}")
+    return features

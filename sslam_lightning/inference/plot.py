@@ -39,6 +39,7 @@ def draw_timeline(tagged: Tagged, path: Path, model: AudioModel, target: Path, t
     from matplotlib import pyplot
 
     features = model.features
+    assert features is not None, "models of waveforms have been refused"
     spectrogram = mel_spectrogram(path, model, tagged.seconds)
     shown = np.argsort(-tagged.timeline.max(axis=0), kind="stable")[:top]
     figure, (above, below) = pyplot.subplots(
@@ -77,6 +78,7 @@ def draw_timeline(tagged: Tagged, path: Path, model: AudioModel, target: Path, t
 def mel_spectrogram(path: Path, model: AudioModel, seconds: float) -> Float[Tensor, "columns mels"]:
     """Decibels over the whole recording, in so many columns that it can be drawn: louder frames win."""
     features = model.features
+    assert features is not None, "models of waveforms have been refused"
     rate_hz = features.sample_rate_hz
     hop, size = hop_samples(rate_hz), window_samples(rate_hz)
     frames_per_column = max(1, math.ceil(seconds * rate_hz / hop / _COLUMNS))

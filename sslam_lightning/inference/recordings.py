@@ -8,12 +8,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sslam_lightning.data.audio import UnreadableAudio
-from sslam_lightning.data.stream import stream_audio
-from sslam_lightning.inference.model import AudioModel, Encodings, Level
+from sslam_lightning.inference.encoding import EncoderModel, Encodings, Level
 from sslam_lightning.inference.read_ahead import read_ahead
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.inference.spans import Windows
@@ -23,11 +22,11 @@ _BATCHES_SORTED = 4  # windows of so many batches are sorted by length, so that 
 
 
 class Window(NamedTuple):
-    """A part of a recording, decoded and at the model's rate."""
+    """A part of a file: of a recording decoded and at the model's rate."""
 
     source: int
     start_frame: int
-    waveform: Float[Tensor, "samples"]
+    content: Shaped[Tensor, "length *shape"]
 
 
 class End(NamedTuple):
@@ -69,7 +68,7 @@ class Work:
         workers: threads that decode; 0: decode in between.
     """
 
-    model: AudioModel
+    model: EncoderModel
     windows: Windows | None = None
     levels: Sequence[Level] = ()
     tags: bool = False
@@ -91,22 +90,15 @@ class Work:
             yield from self._encode(waiting)
 
     def _read(self, number: int, source: Source) -> Iterator[Window | End | Broken]:
-        features, resampler = self.model.features, self.model.resampler
-        num_samples = 0
-
-        def blocks() -> Iterator[Tensor]:
-            nonlocal num_samples
-            for block in stream_audio(source.path, features.sample_rate_hz, resampler):
-                num_samples += len(block)
-                yield block[None]
-
+        stop = 0
         try:
-            for piece in self._cut.cut(blocks(), features):
-                yield Window(number, piece.start_frame, piece.waveforms[0])
+            for piece in self.model.pieces(source.path, self._cut):
+                stop = piece.stop_samples
+                yield Window(number, piece.start_frame, piece.content[0])
         except UnreadableAudio as error:
             yield Broken(number, str(error).removeprefix(f"{source.path}: "))
         else:
-            yield End(number, num_samples / features.sample_rate_hz)
+            yield End(number, stop * self.model.sample_seconds)
 
     def _pools(self, items: Iterator[Window | End | Broken]) -> Iterator[list[Window | End | Broken]]:
         """Items of a few batches' worth of windows."""
@@ -117,24 +109,24 @@ class Work:
         for item in items:
             waiting.append(item)
             if isinstance(item, Window):
-                frames += max(_BATCH_FRAMES, self._num_frames(item))
+                frames += max(_BATCH_FRAMES, self._worth(item))
                 if frames >= batches * self.batch_size * _BATCH_FRAMES:
                     yield waiting
                     waiting, frames = [], 0
         if waiting:
             yield waiting
 
-    def _num_frames(self, window: Window) -> int:
-        return len(window.waveform) * 100 // self.model.sample_rate_hz
+    def _worth(self, window: Window) -> int:
+        return self.model.worth_frames(window.content)
 
     def _encode(self, waiting: list[Window | End | Broken]) -> Iterator[EncodedWindow | End | Broken]:
         windows = {place: item for place, item in enumerate(waiting) if isinstance(item, Window)}
         found: dict[int, EncodedWindow] = {}
         for places in self._batches(windows):
-            waveforms = [windows[place].waveform for place in places]
-            num_samples = torch.tensor([len(waveform) for waveform in waveforms])
-            padded = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
-            encodings = self.model.encode(padded, num_samples, self.levels, self.tags)
+            contents = [windows[place].content for place in places]
+            lengths = torch.tensor([len(content) for content in contents])
+            padded = torch.nn.utils.rnn.pad_sequence(contents, batch_first=True)
+            encodings = self.model.encode(padded, lengths, self.levels, self.tags)
             for place, result in zip(places, _rows(encodings), strict=True):
                 found[place] = EncodedWindow(windows[place].source, windows[place].start_frame, *result)
         for place, item in enumerate(waiting):
@@ -143,8 +135,8 @@ class Work:
     def _batches(self, windows: dict[int, Window]) -> Iterator[list[int]]:
         """Places of windows of about one length, longest first: what does not fit into memory fails at once."""
         batch: list[int] = []
-        for place in sorted(windows, key=lambda place: -self._num_frames(windows[place])):
-            longest = max(_BATCH_FRAMES, self._num_frames(windows[batch[0]])) if batch else 0
+        for place in sorted(windows, key=lambda place: -self._worth(windows[place])):
+            longest = max(_BATCH_FRAMES, self._worth(windows[batch[0]])) if batch else 0
             if batch and ((len(batch) + 1) * longest > self.batch_size * _BATCH_FRAMES or len(batch) == self.batch_size):
                 yield batch
                 batch = []

@@ -11,9 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from sslam_lightning.data.image_file import IMAGE_EXTENSIONS
 from sslam_lightning.data.stream import CONTAINERS
 
-_EXTENSIONS = CONTAINERS | {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"}
+_SOUND = CONTAINERS | {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"}
+_EXTENSIONS = {
+    "sound": _SOUND,
+    "an image": frozenset(IMAGE_EXTENSIONS),
+    "a text": frozenset((".txt", ".md")),
+}  # by the kind of an `EncoderModel`
 STANDARD_INPUT = "-"
 
 
@@ -29,42 +35,57 @@ def legible(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Refuse what is not there, before a model is opened for it.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+    """
+    for name in inputs:
+        if name != STANDARD_INPUT and not os.path.exists(name):
+            raise FileNotFoundError(f"{name}: no such file or folder")
+
+
 @contextlib.contextmanager
-def find_sources(inputs: Sequence[str], standard_input: BinaryIO | None = None) -> Iterator[list[Source]]:
-    """Recordings in the order of ``inputs``; those of a folder by name, its subfolders included, each file once.
+def find_sources(
+    inputs: Sequence[str], standard_input: BinaryIO | None = None, kind: str = "sound"
+) -> Iterator[list[Source]]:
+    """Files in the order of ``inputs``; those of a folder by name, its subfolders included, each file once.
 
     Args:
-        inputs: files (taken as they are), folders (searched for names that end like audio), or ``-``: one recording from
+        inputs: files (taken as they are), folders (searched for names of the kind), or ``-``: one recording from
             standard input, which is kept on disk while the context lasts.
         standard_input: what ``-`` reads.
+        kind: of the files that are looked for in folders: that of a model.
 
     Raises:
         FileNotFoundError: no such file or folder.
         ValueError: a folder without audio, or nothing on standard input.
     """
+    check_inputs(inputs)
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Path] = {}
         for name in inputs:
             if name == STANDARD_INPUT:
                 found[name] = _keep(standard_input or sys.stdin.buffer, Path(folder) / "standard_input")
             elif os.path.isdir(name):
-                found |= {path: Path(path) for path in _audio_in(name)}
-            elif os.path.exists(name):
-                found[name] = Path(name)
+                found |= {path: Path(path) for path in _files_in(name, kind)}
             else:
-                raise FileNotFoundError(f"{name}: no such file or folder")
+                found[name] = Path(name)
         yield [Source(name, path) for name, path in found.items()]
 
 
-def _audio_in(folder: str) -> list[str]:
+def _files_in(folder: str, kind: str) -> list[str]:
+    extensions = _EXTENSIONS[kind]
     paths = [
         os.path.join(parent, name)
         for parent, _, names in os.walk(folder)
         for name in names
-        if os.path.splitext(name)[1].lower() in _EXTENSIONS and not name.startswith(".")
+        if os.path.splitext(name)[1].lower() in extensions and not name.startswith(".")
     ]
     if not paths:
-        raise ValueError(f"{folder}: no audio in this folder (looked for {', '.join(sorted(_EXTENSIONS))})")
+        what = {"sound": "audio", "an image": "images", "a text": "text"}[kind]
+        raise ValueError(f"{folder}: no {what} in this folder (looked for {', '.join(sorted(extensions))})")
     return sorted(paths)
 
 

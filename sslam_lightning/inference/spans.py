@@ -6,22 +6,62 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from sslam_lightning.features import LogMels, count_frames
+from sslam_lightning.features import LogMels
 from sslam_lightning.features.fbank import hop_samples, window_samples
 
 
+class Framing(NamedTuple):
+    """How a model's tokens lie on a line of samples (of text: of written tokens, at rate, hop and size 1)."""
+
+    rate_hz: int
+    hop_samples: int  # from one frame to the next
+    size_samples: int  # of a frame
+    token_frames: int  # of a token
+
+    @classmethod
+    def of(cls, features: LogMels) -> Framing:
+        """That of patches of log-mels."""
+        rate_hz = features.sample_rate_hz
+        return cls(rate_hz, hop_samples(rate_hz), window_samples(rate_hz), features.patch_frames)
+
+    @property
+    def token_samples(self) -> int:
+        """What one token sees."""
+        return self.size_samples + (self.token_frames - 1) * self.hop_samples
+
+    @property
+    def token_seconds(self) -> float:
+        """From one token to the next."""
+        return self.token_frames * self.hop_samples / self.rate_hz
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of frames, not tokens."""
+        return self.rate_hz / self.hop_samples
+
+    def count_frames(self, num_samples: int) -> int:
+        """Whole frames."""
+        return max((num_samples - self.size_samples) // self.hop_samples + 1, 0)
+
+    def times_seconds(self, start: int, stop: int) -> Float[Tensor, "time"]:
+        """Middles of the tokens from ``start`` to ``stop``, float64."""
+        steps = torch.arange(start, stop, dtype=torch.float64) * (self.token_frames * self.hop_samples)
+        return (steps + self.token_samples / 2) / self.rate_hz
+
+
 class Piece(NamedTuple):
-    """One window of a recording."""
+    """One window of a recording, or a part of another file."""
 
     start_frame: int  # a multiple of the patch
-    waveforms: Float[Tensor, "rows samples"]
+    content: Shaped[Tensor, "rows *shape"]  # waveforms, tokens of a text, or an image
+    stop_samples: int  # where it ends in the recording
 
 
 class Windows(NamedTuple):
-    """Lengths in frames of 10 ms: a recording of up to ``window_frames`` is one window.
+    """Lengths in frames, for log-mels of 10 ms: a recording of up to ``window_frames`` is one window.
 
     Longer ones are cut every ``window_frames - overlap_frames``; the last window begins earlier instead of being short, so
     that every window sees as much as the others. All begin at whole patches.
@@ -31,28 +71,30 @@ class Windows(NamedTuple):
     overlap_frames: int
 
     @classmethod
-    def of(cls, window_seconds: float, overlap_seconds: float, patch_frames: int) -> Windows:
+    def of(
+        cls, window_seconds: float, overlap_seconds: float, patch_frames: int, frames_per_second: float = 100.0
+    ) -> Windows:
         """The next whole patches.
 
         Raises:
             ValueError: if a window is shorter than a patch, or the overlap longer than half a window.
         """
-        window, overlap = (round(seconds * 100 / patch_frames) for seconds in (window_seconds, overlap_seconds))
+        per_second = frames_per_second / patch_frames  # patches
+        window, overlap = (round(seconds * per_second) for seconds in (window_seconds, overlap_seconds))
         if window < 1 or not 0 <= 2 * overlap <= window:
             raise ValueError(
-                f"a window must have at least {patch_frames / 100:g} s and overlap the next by at most half of it, got "
+                f"a window must have at least {1 / per_second:g} s and overlap the next by at most half of it, got "
                 f"{window_seconds:g} s and {overlap_seconds:g} s"
             )
         return cls(window * patch_frames, overlap * patch_frames)
 
-    def cut(self, blocks: Iterator[Float[Tensor, "rows samples"]], features: LogMels) -> Iterator[Piece]:
+    def cut(self, blocks: Iterator[Shaped[Tensor, "rows samples"]], framing: Framing) -> Iterator[Piece]:
         """Windows of a recording that comes in blocks; never holds much more than two of them.
 
         A recording shorter than one patch gets silence behind its end, up to one patch.
         """
-        rate_hz, patch = features.sample_rate_hz, features.patch_frames
-        hop, frame = hop_samples(rate_hz), window_samples(rate_hz)
-        size = frame + (self.window_frames - 1) * hop
+        hop, patch = framing.hop_samples, framing.token_frames
+        size = framing.size_samples + (self.window_frames - 1) * hop
         step = self.window_frames - self.overlap_frames
         held: Tensor | None = None
         held_from = start = 0  # frames: where `held` begins (a window back, for the last one), and the next window
@@ -60,17 +102,17 @@ class Windows(NamedTuple):
             held = block if held is None else torch.cat([held, block], dim=1)
             while held.shape[1] >= (start - held_from) * hop + size + hop:  # there is more behind this window
                 begin = (start - held_from) * hop
-                yield Piece(start, held[:, begin : begin + size])
+                yield Piece(start, held[:, begin : begin + size], start * hop + size)
                 held, held_from, start = held[:, begin:], start, start + step
         if held is None:
             return
         if start == 0:
-            missing = max(0, features.min_samples - held.shape[1])
-            yield Piece(0, torch.nn.functional.pad(held, (0, missing)))
+            missing = max(0, framing.token_samples - held.shape[1])
+            yield Piece(0, torch.nn.functional.pad(held, (0, missing)), held.shape[1])
             return
-        left = count_frames(held.shape[1], rate_hz) - self.window_frames
+        left = framing.count_frames(held.shape[1]) - self.window_frames
         start = held_from + -(-left // patch) * patch
-        yield Piece(start, held[:, (start - held_from) * hop :])
+        yield Piece(start, held[:, (start - held_from) * hop :], held_from * hop + held.shape[1])
 
 
 class Joiner:

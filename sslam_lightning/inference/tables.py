@@ -2,10 +2,12 @@
 
 What a file holds, under the same names everywhere (Parquet has a row per embedding and so repeats the recording's columns):
 
-- ``file`` and ``seconds``, one per recording that could be read, in the order in which they were asked for;
+- ``file`` and, where there is time, ``seconds``, one per recording that could be read, in the order in which they were
+  asked for;
 - ``embedding`` (float32): at level clip one row per recording, else one per frame of all recordings, with ``num_frames``
-  per recording, and per frame ``file_index`` (which recording) and ``time_seconds`` (the middle of the frame). Behind the
-  first axis come mel (level patch), layer (layer "all") and the width.
+  per recording, and per frame ``file_index`` (which recording) and, where there is time, ``time_seconds`` (the middle of
+  the frame). Behind the first axis come mel (level patch), layer (layer "all") and the width. Of images rows of patches
+  stand for frames and columns for mel, of texts tokens for frames.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Embeddings:
         parts: where they are.
         names: of all recordings that were asked for.
         level: clip, frame or patch.
-        times_seconds: the middles of a recording's frames, from one to another.
+        times_seconds: the middles of a recording's frames, from one to another; None where there is no time.
         settings: what the file says about its making.
     """
 
@@ -52,11 +54,12 @@ class Embeddings:
         parts: Parts,
         names: list[str],
         level: str,
-        times_seconds: Callable[[int, int], Any],
+        times_seconds: Callable[[int, int], Any] | None,
         settings: Mapping[str, Any],
     ) -> None:
         self.level, self.settings = level, settings
         self._parts, self._times = parts, times_seconds
+        self.has_time = times_seconds is not None
         rows, seconds = np.zeros(len(names), np.int64), np.full(len(names), -1.0)
         for kept, embedding in parts.blocks():
             self.row_shape = embedding.shape[1:]
@@ -78,6 +81,7 @@ class Embeddings:
 
     def time_of(self, row: np.ndarray) -> np.ndarray:
         """Middle of a recording's frame by its number."""
+        assert self._times is not None, "there is no time"
         start, step = (float(self._times(0, 2)[0]), float(self._times(0, 2)[1] - self._times(0, 2)[0]))
         return start + row * step
 
@@ -121,10 +125,13 @@ def _write_npz(embeddings: Embeddings, file: IO[bytes]) -> None:
 
         write("embedding", (total, *embeddings.row_shape), "<f4", (b.embedding for b in embeddings.blocks()))
         if embeddings.level != "clip":
-            write("time_seconds", (total,), "<f8", (embeddings.time_of(block.row) for block in embeddings.blocks()))
+            if embeddings.has_time:
+                write("time_seconds", (total,), "<f8", (embeddings.time_of(block.row) for block in embeddings.blocks()))
             write("file_index", (total,), "<i8", (block.file_index for block in embeddings.blocks()))
             np.save(archive.open("num_frames.npy", "w"), embeddings.num_rows)
-        for name, values in (("file", np.array(embeddings.names)), ("seconds", embeddings.seconds)):
+        columns = [("file", np.array(embeddings.names))]
+        columns += [("seconds", embeddings.seconds)] if embeddings.has_time else []
+        for name, values in columns:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.save(member, values)
         with archive.open("settings.npy", "w") as member:
@@ -138,18 +145,21 @@ def _write_h5(embeddings: Embeddings, file: IO[bytes]) -> None:
     with h5py.File(file, "w") as archive:
         archive.attrs["settings"] = json.dumps(embeddings.settings)
         archive.create_dataset("file", data=[legible(name) for name in embeddings.names], dtype=h5py.string_dtype())
-        archive["seconds"] = embeddings.seconds
+        if embeddings.has_time:
+            archive["seconds"] = embeddings.seconds
         rows = archive.create_dataset("embedding", (total, *embeddings.row_shape), "f4")
         if embeddings.level != "clip":
             archive["num_frames"] = embeddings.num_rows
-            times = archive.create_dataset("time_seconds", (total,), "f8")
+            if embeddings.has_time:
+                times = archive.create_dataset("time_seconds", (total,), "f8")
             files = archive.create_dataset("file_index", (total,), "i8")
         start = 0
         for block in embeddings.blocks():
             stop = start + len(block.row)
             rows[start:stop] = block.embedding
             if embeddings.level != "clip":
-                times[start:stop] = embeddings.time_of(block.row)
+                if embeddings.has_time:
+                    times[start:stop] = embeddings.time_of(block.row)
                 files[start:stop] = block.file_index
             start = stop
 
@@ -162,8 +172,9 @@ def _write_parquet(embeddings: Embeddings, file: IO[bytes]) -> None:
     names = {"patch": ["mel"], "frame": [], "clip": []}[embeddings.level]
     names = [*names, "layer"][: len(axes)] if len(axes) > len(names) else names
     extents = dict(zip(names, axes, strict=True))
-    columns = [("file", pa.dictionary(pa.int32(), pa.string())), ("seconds", pa.float64())]
-    columns += [("time_seconds", pa.float64())] if embeddings.level != "clip" else []
+    columns = [("file", pa.dictionary(pa.int32(), pa.string()))]
+    columns += [("seconds", pa.float64())] if embeddings.has_time else []
+    columns += [("time_seconds", pa.float64())] if embeddings.has_time and embeddings.level != "clip" else []
     columns += [(name, pa.int32()) for name in extents]
     schema = pa.schema([*columns, ("embedding", pa.list_(pa.float32(), dim))])
     schema = schema.with_metadata({"sslam_settings": json.dumps(embeddings.settings)})
@@ -173,8 +184,10 @@ def _write_parquet(embeddings: Embeddings, file: IO[bytes]) -> None:
             values = block.embedding.reshape(len(block.row), -1, dim)
             repeats = values.shape[1]
             index = np.repeat(block.file_index, repeats).astype(np.int32)
-            told = {"file": pa.DictionaryArray.from_arrays(index, dictionary), "seconds": embeddings.seconds[index]}
-            if embeddings.level != "clip":
+            told = {"file": pa.DictionaryArray.from_arrays(index, dictionary)}
+            if embeddings.has_time:
+                told["seconds"] = embeddings.seconds[index]
+            if embeddings.has_time and embeddings.level != "clip":
                 told["time_seconds"] = np.repeat(embeddings.time_of(block.row), repeats)
             grid = np.indices(tuple(extents.values())).reshape(len(extents), -1) if extents else ()
             for name, numbers in zip(extents, grid, strict=True):

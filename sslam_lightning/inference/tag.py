@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sslam_lightning.inference.model import AudioModel
+from sslam_lightning.inference.encoding import EncoderModel
 from sslam_lightning.inference.recordings import Broken, End, Work
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.inference.spans import Windows
@@ -35,7 +35,7 @@ class Unreadable(NamedTuple):
 
 
 def tag_recordings(
-    model: AudioModel,
+    model: EncoderModel,
     sources: Sequence[Source],
     windows: Windows | None = None,
     batch_size: int = 8,
@@ -59,7 +59,7 @@ def tag_recordings(
             "the model has no classification head, so it cannot tell classes: fine-tune it, or use sslam embed"
         )
     windows = windows or model.windows()
-    frame_seconds = model.frame_seconds / model.features.patch_frames
+    frame_seconds = model.framing.hop_samples * model.sample_seconds if model.framing else 0.0
     window_seconds = windows.window_frames * frame_seconds
     starts: list[float] = []
     weights: list[int] = []

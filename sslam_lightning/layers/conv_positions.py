@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -24,10 +24,14 @@ class ConvPositions(nn.Module):
         kernel = max(3, width // depth)
         self.convs = nn.ModuleList(nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups) for _ in range(depth))
 
-    def forward(self, tokens: Float[Tensor, "rows tokens dim"]) -> Float[Tensor, "rows tokens dim"]:
-        """What is to be added to the tokens."""
+    def forward(
+        self, tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None = None
+    ) -> Float[Tensor, "rows tokens dim"]:
+        """What is to be added to the tokens; those where ``padding`` is True are as if they were not there."""
         x = tokens
         for conv in self.convs:
+            if padding is not None:
+                x = x.masked_fill(padding.unsqueeze(-1), 0.0)
             x = conv(x.transpose(1, 2))[..., : tokens.shape[1]].transpose(1, 2)  # an even kernel gives one too many
             x = F.gelu(F.layer_norm(x, x.shape[-1:]))
         return x

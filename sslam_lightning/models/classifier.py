@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.models.encoder import Encoder
+from sslam_lightning.models.encoder import Encoder, mean_of_tokens
 from sslam_lightning.models.heads import ClassificationHead
+from sslam_lightning.models.transformer_decoder import TransformerDecoder
+from sslam_lightning.types import Encoded
 
 
 class Classifier(nn.Module):
-    """Log-mels in, class logits out: what fine-tuning leaves behind, without anything of training."""
+    """Clips in, class logits out: what fine-tuning leaves behind, without anything of training.
 
-    def __init__(self, encoder: Encoder, head: ClassificationHead) -> None:
+    Args:
+        encoder: reads log-mels, or what its front-end reads.
+        head: from encoded clips to logits.
+        decoder: stands between the two where a model was fine-tuned with its decoder (MAE-AST); None is the rule.
+    """
+
+    def __init__(self, encoder: Encoder, head: ClassificationHead, decoder: TransformerDecoder | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.decoder = decoder
 
-    def forward(self, log_mels: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch classes"]:
-        """Class logits of whole clips."""
-        return self.head(self.encoder(log_mels))
+    def forward(
+        self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Class logits of whole clips; tokens where ``padding`` is True do not count."""
+        return classify(self.encoder(clips, padding), self.head, self.decoder, padding)
+
+
+def classify(
+    encoded: Encoded,
+    head: ClassificationHead,
+    decoder: TransformerDecoder | None = None,
+    padding: Bool[Tensor, "rows tokens"] | None = None,
+) -> Float[Tensor, "rows classes"]:
+    """Class logits of encoded clips, of all their tokens through the decoder first where there is one."""
+    if decoder is not None:
+        tokens = decoder.refine(decoder.input_proj(encoded.tokens), padding)
+        encoded = Encoded(mean_of_tokens(tokens, padding), tokens, ())
+    return head(encoded, padding)

@@ -53,14 +53,16 @@ class Encoder(nn.Module):
         grid: Grid,
         index: Int[Tensor, "rows kept"] | None = None,
         padding: Bool[Tensor, "clips patches"] | None = None,
+        hide_padding: bool = False,
     ) -> Seen:
         """The tokens at ``index`` as the blocks are to see them, without anything of the others; all where it is None.
 
-        Rows come clip by clip, as in :func:`sslam_lightning.layers.keep_visible`.
+        Rows come clip by clip, as in :func:`sslam_lightning.layers.keep_visible`. With ``hide_padding`` positions by
+        convolution see nothing of the padding; published models are trained without.
         """
         tokens = embedded if index is None else keep_visible(embedded, index)
         if self.conv_positions is not None:
-            tokens = tokens + self._relative(tokens, grid, index)
+            tokens = tokens + self._relative(tokens, grid, index, padding if hide_padding else None)
         if padding is not None and index is not None:
             padding = padding.repeat_interleave(len(index) // len(padding), dim=0).gather(1, index)
         bias = self.alibi(grid, index) if self.alibi is not None else None
@@ -125,20 +127,23 @@ class Encoder(nn.Module):
             if number > len(self.blocks) - keep_layers:
                 layers.append((feed_forward if layer_source == "feed_forward" else x)[:, first:])
         x = self.output_norm(x)
-        return Encoded(x[:, 0] if first else _mean(x, padding), x[:, first:], tuple(layers))
+        return Encoded(x[:, 0] if first else mean_of_tokens(x, padding), x[:, first:], tuple(layers))
 
     def block_outputs(
-        self, tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None = None
+        self,
+        tokens: Float[Tensor, "rows tokens dim"],
+        padding: Bool[Tensor, "rows tokens"] | None = None,
+        bias: Float[Tensor, "biases heads tokens tokens"] | None = None,
     ) -> Iterator[Float[Tensor, "rows clip_and_tokens dim"]]:
         """The output of one block after the other, clip token first; the last comes out of the output norm.
 
         For inference: what is not asked for is not computed, and no block is ever dropped.
         """
-        x, padding, _ = self.enter(tokens, padding)
+        x, padding, bias = self.enter(tokens, padding, bias)
         for block in self.blocks[:-1]:
-            x = block(x, padding).tokens
+            x = block(x, padding, bias).tokens
             yield x
-        yield self.output_norm(self.blocks[-1](x, padding).tokens)
+        yield self.output_norm(self.blocks[-1](x, padding, bias).tokens)
 
     def forward(
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None
@@ -146,16 +151,18 @@ class Encoder(nn.Module):
         """Encode whole clips."""
         return self.encode(*self.choose(self.embed(clips), self.front_end.grid(clips), padding=padding))
 
-    def _relative(self, tokens: Tensor, grid: Grid, index: Tensor | None) -> Tensor:
+    def _relative(self, tokens: Tensor, grid: Grid, index: Tensor | None, padding: Tensor | None) -> Tensor:
         """Positions by convolution; tokens that were not chosen are zeros to it."""
         assert self.conv_positions is not None
         if index is None:
-            return self.conv_positions(tokens)
+            return self.conv_positions(tokens, padding)
         nothing = torch.zeros(len(index), grid.num_patches, tokens.shape[-1], device=tokens.device, dtype=tokens.dtype)
         return keep_visible(self.conv_positions(put_back(nothing, tokens, index)), index)
 
 
-def _mean(tokens: Tensor, padding: Tensor | None) -> Tensor:
+def mean_of_tokens(
+    tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None
+) -> Float[Tensor, "rows dim"]:
     """Over the tokens of a row that are no padding."""
     if padding is None:
         return tokens.mean(dim=1)

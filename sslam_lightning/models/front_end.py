@@ -23,11 +23,20 @@ class Readings(NamedTuple):
     padding: Bool[Tensor, "clips tokens"] | None = None
 
 
-class FrontEnd(nn.Module, ABC):
+class BatchReader(ABC):
+    """What takes its clips out of a batch by itself."""
+
+    min_samples: int = 1  # in the shortest clip that makes one token
+
+    @abstractmethod
+    def read(self, batch: Any) -> Readings:
+        """The clips of a batch, and what of them is padding."""
+
+
+class FrontEnd(nn.Module, BatchReader):
     """Cuts clips into tokens. ``forward`` embeds all tokens of a clip and adds fixed positions."""
 
     num_values = 0  # in the part of a clip that becomes one token; 0: the front-end has no `patchify`
-    min_samples = 1  # in the shortest clip that makes one token
 
     @abstractmethod
     def grid(self, clips: Shaped[Tensor, "batch *shape"]) -> Grid:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Encoded
 
 Pooling = Literal["clip_token", "mean", "linear_softmax"]
@@ -41,20 +42,11 @@ class ClassificationHead(nn.Module):
         if self.pooling == "clip_token":
             return self.linear(self.norm(encoded.clip))
         if self.pooling == "mean":
-            return self.linear(self.norm(_mean(encoded.tokens, padding)))
+            return self.linear(self.norm(mean_of_tokens(encoded.tokens, padding)))
         logits = self.linear(self.norm(encoded.tokens)).float()
         if padding is not None:
             logits = logits.masked_fill(padding.unsqueeze(-1), -torch.inf)  # a probability of 0 is in neither sum
         return linear_softmax(logits)
-
-
-def _mean(
-    tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None
-) -> Float[Tensor, "rows dim"]:
-    if padding is None:
-        return tokens.mean(dim=1)
-    kept = (~padding).unsqueeze(-1)
-    return (tokens * kept).sum(dim=1) / kept.sum(dim=1)
 
 
 def linear_softmax(logits: Float[Tensor, "rows tokens classes"]) -> Float[Tensor, "rows classes"]:

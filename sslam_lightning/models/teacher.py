@@ -65,13 +65,18 @@ class Teacher(nn.Module):
         entered = student.enter(*student.choose(embedded, grid, index, padding))
         return self.encoder.run(*entered, keep_layers, layer_source).layers
 
-    @torch.no_grad()
     def follow(self, student: Encoder, decay: float) -> None:
         """Move every weight towards the student's: teacher = decay * teacher + (1 - decay) * student."""
-        learned = dict(student.named_parameters())
-        own = dict(self.encoder.named_parameters())
-        towards = [learned[name].to(weight.dtype) for name, weight in own.items()]
-        torch._foreach_lerp_(list[Tensor](own.values()), towards, 1.0 - decay)
-        averages = dict(student.named_buffers())
-        for name, average in self.encoder.named_buffers():  # of batch norms, averages already
-            average.copy_(averages[name])
+        follow(self.encoder, student, decay)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, leader: nn.Module, decay: float) -> None:
+    """Move the weights of ``average``, all of which ``leader`` has too, towards the leader's; buffers are copied."""
+    learned = dict(leader.named_parameters())
+    own = dict(average.named_parameters())
+    towards = [learned[name].to(weight.dtype) for name, weight in own.items()]
+    torch._foreach_lerp_(list[Tensor](own.values()), towards, 1.0 - decay)
+    buffers = dict(leader.named_buffers())
+    for name, buffer in average.named_buffers():  # of batch norms, averages already
+        buffer.copy_(buffers[name])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sslam_lightning.layers import keep_visible, put_back, sinusoidal_positions
@@ -101,15 +101,19 @@ class TransformerDecoder(nn.Module):
         everything = put_back(unknown, visible, mask.visible_index)
         return self.output_proj(keep_visible(self.refine(everything), mask.hidden_index))
 
-    def refine(self, tokens: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows tokens width"]:
+    def refine(
+        self, tokens: Float[Tensor, "rows tokens width"], padding: Bool[Tensor, "rows tokens"] | None = None
+    ) -> Float[Tensor, "rows tokens width"]:
         """Positions and blocks, on all tokens of a clip at the decoder's own width; for fine-tuning with the decoder.
+
+        Nothing attends to tokens where ``padding`` is True.
 
         Raises:
             ValueError: if there are more tokens than learned positions.
         """
         x = self.input_dropout(self.input_norm(tokens + self._positions_for(tokens)))
         for block in self.blocks:
-            x = block(x).tokens
+            x = block(x, padding).tokens
         return self.output_norm(x)
 
     def _positions_for(self, tokens: Tensor) -> Tensor:

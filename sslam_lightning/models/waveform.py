@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,7 @@ class WaveformFrames(FrontEnd):
             nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
         self.proj_norm = nn.LayerNorm(widths[-1])
         self.proj = nn.Linear(widths[-1], dim)
+        self.hop_samples = prod(stride for _, _, stride in config.layers)  # from one token to the next
         # Backwards from one token to the samples that it sees.
         self.min_samples = reduce(lambda n, layer: (n - 1) * layer[2] + layer[1], reversed(config.layers), 1)
 
@@ -77,8 +79,7 @@ class WaveformFrames(FrontEnd):
         waveforms, num_samples = batch.waveforms, batch.num_samples
         num_tokens = self.num_tokens(torch.tensor(waveforms.shape[1]))
         if self.config.normalise:
-            outside = torch.arange(waveforms.shape[1], device=waveforms.device) >= num_samples.unsqueeze(1)
-            waveforms = _normalised(waveforms.float().masked_fill(outside, 0.0), num_samples, outside)
+            waveforms = normalise_clips(waveforms, num_samples)
         return Readings(waveforms, padding_behind(self.num_tokens(num_samples), int(num_tokens)))
 
     def forward(self, clips: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch tokens dim"]:
@@ -89,9 +90,12 @@ class WaveformFrames(FrontEnd):
         return self.proj(self.proj_norm(x.transpose(1, 2)))
 
 
-def _normalised(
-    clips: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"], outside: Tensor
+def normalise_clips(
+    waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch samples"]:
+    """Every clip at mean 0 and variance 1 over its own samples, zeros behind its end."""
+    outside = torch.arange(waveforms.shape[1], device=waveforms.device) >= num_samples.unsqueeze(1)
+    clips = waveforms.float().masked_fill(outside, 0.0)
     count = num_samples.clamp(min=1).unsqueeze(1)
     centred = (clips - clips.sum(dim=1, keepdim=True) / count).masked_fill(outside, 0.0)
     return centred * (centred.square().sum(dim=1, keepdim=True) / count + 1e-5).rsqrt()

@@ -3,44 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torchmetrics import MaxMetric, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and_gain
-from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.metrics import MeanAveragePrecision, ScoredMeanAveragePrecision
-from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig, FrontEnd
+from sslam_lightning.models import (
+    ClassificationHead,
+    Encoder,
+    EncoderConfig,
+    FrontEnd,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+    classify,
+)
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.types import Batch
+from sslam_lightning.training.start import take_over
+from sslam_lightning.types import AnyBatch, Batch
+
+
+class Augmented(NamedTuple):
+    """A batch as training sees it."""
+
+    clips: Shaped[Tensor, "batch *shape"]  # log-mels, or what another front-end reads
+    labels: Float[Tensor, "batch classes"]
+    padding: Bool[Tensor, "batch tokens"] | None
 
 
 class FinetuneModule(AudioModule):
-    """Classification of clips (EAT, arXiv 2401.03497, section 4; SSLAM, ICLR 2025, section 4).
+    """Classification of clips (EAT, arXiv 2401.03497, section 4; SSLAM, ICLR 2025, section 4), images or texts.
 
     Args:
         encoder: size and switches; drop path belongs here.
-        features: log-mels and their normalisation.
+        features: log-mels and their normalisation; None for front-ends that read waveforms, images or text themselves.
         num_classes: number of classes; the command line takes it from the data module.
         multi_label: several classes may be present at once (binary cross entropy, mAP) or exactly one is (cross entropy,
             accuracy); from the data module likewise.
         class_names: recorded in the checkpoint; from the data module likewise.
         pooling: what the prediction is made from: the clip token, the mean of all patches, or linear softmax over them.
-        roll_and_gain: random circular shift and gain of the waveform.
+        roll_and_gain: random circular shift and gain of the waveform, where there is one.
         noise_and_roll: random noise and shift of the log-mels, for Speech Commands.
         spec_augment: stripes of the log-mels set to zero; None leaves it out.
-        mixup: blends clips and labels; None leaves it out.
+        mixup: blends log-mels or images, and labels; None leaves it out.
         label_smoothing: share of every label's weight that goes evenly to all classes.
         divide_by: what the summed binary cross entropy is divided by: the ``positives`` in the device's batch (public
             code), or its ``clips``, which does not depend on how clips are shared out among devices.
-        frozen_encoder: train the head alone (linear evaluation).
+        frozen_encoder: train the head alone (linear evaluation); the decoder, where there is one, is frozen too.
         frozen_drop_path: leave drop path on in a frozen encoder, as in the public code's linear evaluation.
         optimizer: AdamW, its schedule and layer decay.
         init_from: a checkpoint to take the encoder from, and the head where it fits: a file or folder (ours, fairseq's or
@@ -49,12 +66,14 @@ class FinetuneModule(AudioModule):
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile the blocks with ``torch.compile``.
+        decoder: put the pre-trained decoder between encoder and head (MAE-AST); None is the encoder alone. The head then
+            takes the decoder's tokens: set ``pooling`` to mean.
     """
 
     def __init__(
         self,
         encoder: EncoderConfig = EncoderConfig(),
-        features: LogMels = LogMels(),
+        features: LogMels | None = LogMels(),
         num_classes: int = 527,
         multi_label: bool = True,
         class_names: list[str] | None = None,
@@ -73,6 +92,7 @@ class FinetuneModule(AudioModule):
         resampler: str = "torchaudio",
         seed: int = 0,
         compile: bool = False,
+        decoder: TransformerDecoderConfig | None = None,
     ) -> None:
         super().__init__(features, optimizer, seed, compile)
         self.save_hyperparameters()
@@ -85,7 +105,12 @@ class FinetuneModule(AudioModule):
         self.init_from, self.init_part = init_from, init_part
 
         self.encoder = Encoder(encoder).requires_grad_(not frozen_encoder)
-        self.head = ClassificationHead(encoder.dim, num_classes, pooling)
+        self.decoder = None
+        if decoder:
+            self.decoder = TransformerDecoder(decoder, encoder.dim).requires_grad_(not frozen_encoder)
+            self.decoder.mask_token.requires_grad_(False)  # nothing is hidden, and DDP waits for all that learns
+        self.head = ClassificationHead(decoder.dim if decoder else encoder.dim, num_classes, pooling)
+        self._check_augmentations()
         self.score_name = "mAP" if multi_label else "accuracy"
         self.score = (
             ScoredMeanAveragePrecision(num_classes) if multi_label else MulticlassAccuracy(num_classes, average="micro")
@@ -102,32 +127,34 @@ class FinetuneModule(AudioModule):
 
     # The method ------------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Augment, predict, compare."""
-        if len(batch.waveforms) == 0:  # none of its files could be read
+        if len(batch.index) == 0:  # none of its files could be read
             return self.no_loss()
-        log_mels, labels = self.augmented(batch)
-        loss = self.loss(self(log_mels), labels)
+        clips, labels, padding = self.augmented(batch)
+        loss = self.loss(self(clips, padding), labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         return loss
 
-    def augmented(self, batch: Batch) -> tuple[Float[Tensor, "batch frames mels"], Float[Tensor, "batch classes"]]:
-        """Log-mels and labels as training sees them."""
+    def augmented(self, batch: AnyBatch) -> Augmented:
+        """Clips and labels as training sees them."""
         keys = self.clip_keys(batch)
-        if self.roll_and_gain:
+        if self.roll_and_gain and isinstance(batch, Batch):
             batch = batch._replace(waveforms=roll_and_gain(batch.waveforms, batch.num_samples, keys))
-        log_mels, labels = self.log_mels(batch), batch.labels
+        (clips, padding), labels = self.read(batch), batch.labels
         if self.noise_and_roll:
-            log_mels = noise_and_roll(log_mels, keys)
+            clips = noise_and_roll(clips, keys)
         if self.mixup:
-            log_mels, labels, _ = self.mixup(log_mels, labels, keys)
+            clips, labels, _ = self.mixup(clips, labels, keys)
         if self.spec_augment:  # behind mixup, as in the public code: stripes stay blank
-            log_mels = self.spec_augment(log_mels, keys)
-        return log_mels, labels
+            clips = self.spec_augment(clips, keys)
+        return Augmented(clips, labels, padding)
 
-    def forward(self, log_mels: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch classes"]:
+    def forward(
+        self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch tokens"] | None = None
+    ) -> Float[Tensor, "batch classes"]:
         """Class logits of whole clips."""
-        return self.head(self.encoder(log_mels))
+        return classify(self.encoder(clips, padding), self.head, self.decoder, padding)
 
     def loss(self, logits: Float[Tensor, "batch classes"], labels: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
         """Binary cross entropy summed over classes, or cross entropy, with smoothed labels."""
@@ -138,24 +165,24 @@ class FinetuneModule(AudioModule):
         error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
         return error / (labels.sum().clamp(min=1) if self.divide_by == "positives" else len(labels))
 
-    def probabilities(self, batch: Batch) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+    def probabilities(self, batch: AnyBatch) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
         """Class probabilities of a batch as it is, and the loss."""
-        logits = self(self.log_mels(batch)).float()
+        logits = self(*self.read(batch)).float()
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1), self.loss(logits, batch.labels)
 
     # Around it -------------------------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
         """Collect predictions."""
         self._collect(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
         """Collect predictions."""
         self._collect(batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
         """Names and class probabilities."""
-        logits = self(self.log_mels(batch)).float()
+        logits = self(*self.read(batch)).float()
         return batch.names, logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
     def on_validation_epoch_end(self) -> None:
@@ -169,8 +196,8 @@ class FinetuneModule(AudioModule):
         """Score the test set."""
         self._score("test")
 
-    def _collect(self, batch: Batch) -> None:
-        if len(batch.waveforms) == 0:  # none of its files could be read
+    def _collect(self, batch: AnyBatch) -> None:
+        if len(batch.index) == 0:  # none of its files could be read
             return
         probabilities, loss = self.probabilities(batch)
         # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.
@@ -193,7 +220,17 @@ class FinetuneModule(AudioModule):
         super().train(mode)
         if self.frozen_encoder and not self.frozen_drop_path:
             self.encoder.eval()
+            if self.decoder is not None:
+                self.decoder.eval()
         return self
+
+    def _check_augmentations(self) -> None:
+        kind = type(self.front_end).__name__
+        for name in ("noise_and_roll", "spec_augment"):
+            if getattr(self, name) and self.features is None:
+                raise ValueError(f"{name} changes log-mels, which the {kind} front-end does not read: leave it out")
+        if self.mixup and self.features is None and not self.front_end.num_values:
+            raise ValueError(f"mixup blends log-mels or images, the {kind} front-end reads neither: set mixup to null")
 
     def setup(self, stage: str) -> None:
         """Check the number of classes."""
@@ -210,21 +247,28 @@ class FinetuneModule(AudioModule):
         """
         weights = read_weights(path)
         weights.check_architecture(self.encoder.config)
-        load_strictly(self.encoder, weights.part(self.init_part), self.init_part, weights.source)
-        if weights.head and len(weights.head["linear.bias"]) == self.num_classes:
-            load_strictly(self.head, weights.head, "head", weights.source)
-            self.tell_start(weights, [self.init_part, "head"])
-            return
-        theirs = f" (the file's is for {len(weights.head['linear.bias'])} classes)" if weights.head else ""
-        self.tell_start(weights, [self.init_part], [f"head for {self.num_classes} classes{theirs}"])
+        if self.decoder is not None:
+            weights.check_decoder(self.decoder.config)
+        theirs = len(weights.head["linear.bias"]) if weights.head else 0
+        fits = theirs == self.num_classes
+        head = "head" if fits else f"head for {self.num_classes} classes"
+        head += f" (the file's is for {theirs} classes)" if theirs and not fits else ""
+        parts = {
+            self.init_part: (self.encoder, weights.part(self.init_part)),
+            "decoder": (self.decoder, weights.decoder),
+            head: (self.head, weights.head if fits else None),
+        }
+        take_over(weights, parts)
 
     def learning_parts(self) -> Sequence[nn.Module]:
-        """Encoder and head; parameters of a frozen encoder do not learn."""
-        return [self.encoder, self.head]
+        """Encoder, decoder and head; parameters of a frozen encoder do not learn."""
+        # Layer decay goes by names: those of the decoder's blocks are not those of the encoder's.
+        between = [nn.ModuleDict({"decoder": self.decoder})] if self.decoder is not None else []
+        return [self.encoder, *between, self.head]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
         """All blocks."""
-        return list(self.encoder.blocks)
+        return [*self.encoder.blocks, *(self.decoder.blocks if self.decoder is not None else ())]
 
     def configure_optimizers(self) -> Any:
         """AdamW with layer decay."""

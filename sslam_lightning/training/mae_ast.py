@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
-from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
 from sslam_lightning.masking import MaskSampler, UniformMask
@@ -24,8 +22,10 @@ from sslam_lightning.models import (
 )
 from sslam_lightning.objectives import InfoNCE, Reconstruction
 from sslam_lightning.random_streams import fold_in
+from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.start import take_over
 from sslam_lightning.types import Batch
 
 _MASKS = int.from_bytes(b"masks", "big")
@@ -72,7 +72,7 @@ class MAEASTModule(AudioModule):
         num_values = self.student.front_end.num_values
         self.reconstruction_head = nn.Linear(decoder.dim, num_values)
         self.contrast_head = nn.Linear(decoder.dim, num_values) if info_nce else None
-        self.mean_loss = MeanMetric()  # of a validation
+        self.named_losses = Losses(["reconstruction", *(["info_nce"] if info_nce else [])])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """Hide tokens, encode the others, restore the hidden ones."""
@@ -88,7 +88,7 @@ class MAEASTModule(AudioModule):
         losses = {"reconstruction": self.reconstruction(self.reconstruction_head(restored), wanted)}
         if self.info_nce and self.contrast_head:
             losses["info_nce"] = self.info_nce(self.contrast_head(restored), wanted)
-        return self.sum_and_log(losses, len(patches))
+        return self.named_losses.sum_and_log(self, losses, rows=len(patches))
 
     @property
     def front_end(self) -> SpectrogramTokens:
@@ -97,25 +97,13 @@ class MAEASTModule(AudioModule):
         assert isinstance(front_end, SpectrogramTokens)
         return front_end
 
-    def sum_and_log(self, losses: dict[str, Tensor], rows: int) -> Float[Tensor, ""]:
-        """The total loss; every loss by name goes to the log."""
-        total = torch.stack(list(losses.values())).sum()
-        if not self.training:
-            self.mean_loss.update(total.detach(), weight=rows)
-            return total
-        self.log("train/loss", total, prog_bar=True, batch_size=rows)
-        for name, loss in losses.items():
-            self.log(f"train/loss_{name}", loss, batch_size=rows)
-        return total
-
     def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""] | None:
         """The same losses on held-out clips, with the same masks at every epoch."""
         return self.training_step(batch, batch_idx) if len(batch.index) else None
 
     def on_validation_epoch_end(self) -> None:
-        """The loss as its mean over all clips of all ranks."""
-        self.log("val/loss", self.mean_loss.compute(), prog_bar=True)
-        self.mean_loss.reset()
+        """Every loss as its mean over all clips of all ranks."""
+        self.named_losses.log_means(self)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names, and the mean of the encoder's tokens, of whole clips."""
@@ -129,14 +117,13 @@ class MAEASTModule(AudioModule):
         """
         weights = read_weights(path)
         weights.check_architecture(self.student.config)
-        load_strictly(self.student, weights.student, "student", weights.source)
-        for part, module, state in (
-            ("decoder", self.decoder, weights.decoder),
-            ("reconstruction head", self.reconstruction_head, weights.reconstruction),
-            ("contrast head", self.contrast_head, weights.contrast),
-        ):
-            if module is not None and state:
-                load_strictly(module, state, part, weights.source)
+        parts = {
+            "student": (self.student, weights.student),
+            "decoder": (self.decoder, weights.decoder),
+            "reconstruction": (self.reconstruction_head, weights.reconstruction),
+            "contrast": (self.contrast_head, weights.contrast),
+        }
+        take_over(weights, parts)
 
     def configure_model(self) -> None:
         """Refuse to share out weights: patches are cut and embedded in two steps, of which FSDP sees none.

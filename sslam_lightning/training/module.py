@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,13 @@ import torch
 from jaxtyping import Float, Int
 from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from sslam_lightning.checkpoints import Weights, check_names_and_shapes
+from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
-from sslam_lightning.models import FrontEnd, Readings, TokenEmbeddings
+from sslam_lightning.models import BatchReader, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
@@ -34,8 +34,8 @@ from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
 from sslam_lightning.types import AnyBatch, Batch
 
 
-class AudioModule(pl.LightningModule):
-    """Base of the two modules.
+class AudioModule(pl.LightningModule, ABC):
+    """Base of all modules.
 
     Everything random is a function of the seed and of where training stands: draws for a clip depend on (seed, epoch,
     clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a run resumed between any two batches equals one
@@ -65,9 +65,9 @@ class AudioModule(pl.LightningModule):
         return self.features(batch.waveforms, batch.num_samples)
 
     @property
-    def front_end(self) -> FrontEnd:
+    @abstractmethod
+    def front_end(self) -> BatchReader:
         """That of the encoder that learns."""
-        raise NotImplementedError
 
     @property
     def min_samples(self) -> int:
@@ -188,31 +188,21 @@ class AudioModule(pl.LightningModule):
             self.start_from(self.init_from)
         self._has_weights = True
 
+    @abstractmethod
     def start_from(self, path: str) -> None:
         """Take over the weights of a checkpoint."""
-        raise NotImplementedError
 
-    @staticmethod
-    def tell_start(weights: Weights, taken: Sequence[str], fresh: Sequence[str] = ()) -> None:
-        """Say once what a start took from a checkpoint, what it did not, and what begins anew."""
-        holds = [name for name in ("student", "teacher", "decoder", "reconstruction", "head") if getattr(weights, name)]
-        left = [*(name for name in holds if name not in taken), *weights.unused]
-        told = {"took": taken, "left": left, "starts fresh": fresh}
-        rank_zero_info(
-            f"{weights.source}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in told.items() if names)
-        )
-
+    @abstractmethod
     def learning_parts(self) -> Sequence[nn.Module]:
         """The modules that the optimizer trains, those of the encoder by the encoder's own names."""
-        raise NotImplementedError
 
     def prediction_writer(self, folder: Path) -> PredictionWriter:
         """What ``sslam predict`` writes, and where."""
         return PredictionWriter(folder / "predictions.csv")
 
+    @abstractmethod
     def compiled_parts(self) -> Sequence[nn.Module]:
         """The modules that ``compile`` compiles, each by itself."""
-        raise NotImplementedError
 
     def sharded_parts(self) -> Sequence[nn.Module]:
         """The modules that FSDP shares out."""

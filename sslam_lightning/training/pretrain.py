@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
-from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible, repeat_rows
 from sslam_lightning.masking import InverseBlockMask, MaskSampler
@@ -40,8 +39,11 @@ from sslam_lightning.objectives import (
 from sslam_lightning.objectives.source_retention import retain_sources
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
+from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.pretrain_settings import check_settings
+from sslam_lightning.training.start import take_over
 from sslam_lightning.types import AnyBatch, Grid, Guesses, Mask, Mixture, Targets
 
 _MASKS = int.from_bytes(b"masks", "big")  # this stream of a clip's key; mixing and augmentation have others
@@ -104,19 +106,6 @@ class PretrainModule(AudioModule):
     ) -> None:
         super().__init__(features, optimizer, seed, compile)
         self.save_hyperparameters()
-        if source_retention and not mixing:
-            raise ValueError("source_retention needs mixing: there are no sources to retain in clean clips")
-        if utterance and dino:
-            raise ValueError("dino takes the place of utterance: set one of them to null")
-        if masks_per_clip < 1:
-            raise ValueError(f"masks_per_clip must be at least 1, got {masks_per_clip}")
-        for name, layers in (
-            ("targets", targets.top_k_layers),
-            ("utterance", utterance.top_k_layers if utterance else None),
-        ):
-            most = encoder.depth if name == "targets" else targets.top_k_layers
-            if layers is not None and not 1 <= layers <= most:
-                raise ValueError(f"{name}.top_k_layers must lie between 1 and {most}, got {layers}")
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
         self.targets, self.regression, self.utterance = targets, regression, utterance
         self.reconstruction, self.dino, self.source_retention = reconstruction, dino, source_retention
@@ -124,24 +113,18 @@ class PretrainModule(AudioModule):
         self.ema, self.guard, self.init_from = ema, guard, init_from
 
         self.student = Encoder(encoder)
+        check_settings(self)
         self.decoder = (
             TransformerDecoder(transformer_decoder, encoder.dim, encoder.dim)
             if transformer_decoder
             else ConvDecoder(decoder, encoder.dim)
         )
-        num_values = self.front_end.num_values
-        if mixing and encoder.front_end:
-            raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
-        if reconstruction and not num_values:
-            kind = type(self.front_end).__name__
-            raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set reconstruction to null")
-        self.reconstruction_head = nn.Linear(encoder.dim, num_values) if reconstruction else None
+        self.reconstruction_head = nn.Linear(encoder.dim, self.front_end.num_values) if reconstruction else None
         self.teacher = Teacher(self.student, teacher_parts)
         self.centre: Tensor | None
         self.register_buffer("centre", torch.zeros(1, encoder.dim) if dino else None)
         objectives = ("regression", "utterance", "dino", "reconstruction", "source_retention", "objective")
-        configured = [name for name in objectives if getattr(self, name)]
-        self.mean_losses = nn.ModuleDict({name: MeanMetric() for name in configured})  # of a validation
+        self.named_losses = Losses(name for name in objectives if getattr(self, name))
 
     # The method ------------------------------------------------------------------------------------------------------
 
@@ -201,7 +184,7 @@ class PretrainModule(AudioModule):
         clip = (self.targets(layers, alone) if alone else patches).mean(dim=1)
         if not self.source_retention or mixture.partner is None:
             return Targets(patches, clip)
-        batch, shared = len(mixture.partner), self._shared_patches(mixture, grid)
+        batch, shared = len(mixture.partner), mixture.shared_patches(grid)
         partners = embedded[:batch][mixture.partner]  # embedded once, in the first pass
         foreign = self.targets(self._teacher_layers(partners, grid, shared))
         return Targets(patches, clip, retain_sources(patches[:batch], foreign, shared))
@@ -258,16 +241,8 @@ class PretrainModule(AudioModule):
         self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"]
     ) -> Float[Tensor, ""]:
         """The total loss; every loss by name goes to the log and, when it is time, the two signs of collapse."""
-        total = torch.stack(list(losses.values())).sum()
-        rows = len(guesses.clip)
-        if not self.training:
-            for name, loss in losses.items():
-                self._mean_of(name).update(loss.detach(), weight=rows)
-            return total
-        self.log("train/loss", total, prog_bar=True, batch_size=rows)
-        for name, loss in losses.items():
-            self.log(f"train/loss_{name}", loss, batch_size=rows)
-        if self.is_time_to_log():
+        total = self.named_losses.sum_and_log(self, losses, rows=len(guesses.clip))
+        if self.training and self.is_time_to_log():
             self.log("prediction_variance", variance_indicator(guesses.patches.flatten(0, 1)))
             self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
         return total
@@ -277,13 +252,6 @@ class PretrainModule(AudioModule):
     ) -> Sequence[Tensor]:
         keep, source = self.targets.top_k_layers, self.targets.source
         return self.teacher.layers(self.student, embedded, grid, index, padding, keep, source)
-
-    @staticmethod
-    def _shared_patches(mixture: Mixture, grid: Grid) -> Int[Tensor, "batch shared"]:
-        columns = mixture.shared_columns
-        assert columns is not None, "only mixtures share columns"
-        mels = torch.arange(grid.mel, device=columns.device)
-        return (columns.unsqueeze(-1) * grid.mel + mels).flatten(1)
 
     @property
     def front_end(self) -> FrontEnd:
@@ -298,17 +266,7 @@ class PretrainModule(AudioModule):
 
     def on_validation_epoch_end(self) -> None:
         """Every loss as its mean over all clips of all ranks."""
-        # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.
-        means = {name: self._mean_of(name).compute() for name in self.mean_losses}
-        for name, mean in means.items():
-            self.log(f"val/loss_{name}", mean)
-            self._mean_of(name).reset()
-        self.log("val/loss", torch.stack(list(means.values())).sum(), prog_bar=True)
-
-    def _mean_of(self, name: str) -> MeanMetric:
-        metric = self.mean_losses[name]
-        assert isinstance(metric, MeanMetric)
-        return metric
+        self.named_losses.log_means(self)
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names and clip tokens of whole clips."""
@@ -330,15 +288,7 @@ class PretrainModule(AudioModule):
             "decoder": (self.decoder, weights.decoder),
             "reconstruction": (self.reconstruction_head, weights.reconstruction),
         }
-        taken: list[str] = []
-        fresh: list[str] = []
-        for name, (module, state) in parts.items():
-            if module is None:
-                continue
-            if state:
-                load_strictly(module, state, name, weights.source)
-            (taken if state else fresh).append(name)
-        self.tell_start(weights, taken, fresh)
+        take_over(weights, parts)
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""

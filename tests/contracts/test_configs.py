@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import Strategy
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
+from sslam_lightning.training import Data2Vec1Module, FinetuneModule, MAEASTModule, PretrainModule
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures
 
 CONFIGS = config_folder()
@@ -61,7 +61,7 @@ def _files_between(overlay: Path, recipe: str) -> Iterable[str]:
     if overlay.parent.name == "model" and "pretrain" in recipe:
         stem = overlay.stem.removesuffix("_pretrain")
         return [f"model/{stem}.yaml", f"model/{stem}_pretrain.yaml"]
-    if overlay.stem in ("mae_ast", "bat"):
+    if overlay.stem in ("mae_ast", "bat", "data2vec1_ast"):
         return ["data/synthetic.yaml", _name(overlay)]
     if overlay.parent.name in ("demo", "esc10"):
         small = "tiny" if overlay.parent.name == "demo" else "small"
@@ -121,7 +121,7 @@ def _settings(recipe: str) -> dict[str, Any]:
 
 
 def _assert_whole(cli: SSLAMCLI) -> None:
-    assert isinstance(cli.model, (PretrainModule, MAEASTModule, FinetuneModule))
+    assert isinstance(cli.model, (PretrainModule, Data2Vec1Module, MAEASTModule, FinetuneModule))
     assert isinstance(cli.datamodule, AudioDataModule)
     assert isinstance(cli.trainer, pl.Trainer)
     if isinstance(cli.model, FinetuneModule):

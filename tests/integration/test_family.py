@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from made_by_tests import docs_of_the_package, striped_images
 from tiny import FAST_EMA, NUM_CLASSES, Diary, soundscapes, trainer
 
-import sslam_lightning
 from sslam_lightning.checkpoints import load_strictly, read_weights
 from sslam_lightning.data import ImageFolderDataModule, TextDataModule
 from sslam_lightning.features import LogMels
@@ -66,24 +64,18 @@ def _waveform(folder: Path):
 
 def _image(folder: Path):
     """Stripes of two colours in random directions."""
-    draw = np.random.RandomState(0)
-    rows, columns = np.mgrid[0:40, 0:40] / 40
-    for number in range(32):
-        angle, frequency, phase = draw.uniform(0, np.pi), draw.uniform(2, 6), draw.uniform(0, 6)
-        wave = np.sin(2 * np.pi * frequency * (np.cos(angle) * columns + np.sin(angle) * rows) + phase)
-        colours = draw.randint(0, 255, (2, 3))
-        Image.fromarray(colours[(wave > 0).astype(int)].astype(np.uint8)).save(folder / f"{number}.png")
+    striped_images(folder / "images", 32)
     module = _data2vec2(
         EncoderConfig(**SIZE, prenet_depth=1, front_end=ImageConfig(8)),
         decoder=DecoderConfig(dim=16, depth=2, groups=4),
         masking=InverseBlockMask(0.7, 2),
         utterance=Utterance(weight=0.1),
     )
-    return module, ImageFolderDataModule(folder, size=32, batch_size=8, num_workers=0)
+    return module, ImageFolderDataModule(folder / "images", size=32, batch_size=8, num_workers=0)
 
 
 def _text(folder: Path):
-    """This package's own source."""
+    """This package's own documentation."""
     module = _data2vec2(
         EncoderConfig(**SIZE, front_end=TextConfig(400, 32), clip_token=False, input_norm=False),
         decoder=DecoderConfig(dim=16, depth=2, kernel_size=5, groups=1, dimensions=1, residual=False, projection_depth=2),
@@ -93,9 +85,9 @@ def _text(folder: Path):
         utterance=None,
         teacher_parts="blocks",
     )
-    source = Path(sslam_lightning.__file__).parent / "masking"
-    settings = {"extensions": (".py",), "vocabulary": 400, "max_tokens": 32, "batch_size": 16, "num_workers": 0}
-    return module, TextDataModule(source, folder / "tokenizer.json", **settings)
+    docs_of_the_package(folder / "texts")
+    settings = {"vocabulary": 400, "max_tokens": 32, "batch_size": 16, "num_workers": 0}
+    return module, TextDataModule(folder / "texts", folder / "tokenizer.json", **settings)
 
 
 def _bat(folder: Path, **settings):

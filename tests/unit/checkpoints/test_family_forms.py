@@ -10,7 +10,7 @@ import torch
 
 from sslam_lightning.checkpoints import Weights, convert, load_encoder, read_weights
 from sslam_lightning.checkpoints.write import write_weights
-from sslam_lightning.inference.loading import load
+from sslam_lightning.inference.loading import load, load_model
 from sslam_lightning.models import (
     ConvPositionsConfig,
     Encoder,
@@ -88,10 +88,12 @@ def test_other_forms_refuse_them(name: str, form: str, tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_tagging_refuses_other_front_ends(tmp_path: Path) -> None:
+def test_what_reads_no_sound_is_no_audio_model(tmp_path: Path) -> None:
     write_weights(model("text"), tmp_path / "a", "shared")
-    with pytest.raises(ValueError, match="this encoder has the front-end TextConfig"):
+    with pytest.raises(ValueError, match="a reads text, not sound"):
         load(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"a reads text: set tokenizer to the tokenizer.json that it was trained with"):
+        load_model(tmp_path / "a")
 
 
 @pytest.mark.parametrize(

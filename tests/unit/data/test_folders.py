@@ -12,6 +12,7 @@ from PIL import Image
 
 from sslam_lightning.data import AudioFolderDataModule, ImageFolderDataModule, TextDataModule
 from sslam_lightning.data.files import find_files
+from sslam_lightning.data.image_file import square
 from sslam_lightning.data.images import collate_images
 from sslam_lightning.data.text import END, PADDING, Passage, collate_texts, read_tokenizer
 
@@ -73,13 +74,13 @@ def test_training_crops_depend_on_seed_epoch_and_image_alone(images: Path) -> No
     one, again, next_epoch = (dataset[(epoch, 1)].image for epoch in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, next_epoch)
-    crops = [dataset._crop(100, 50, epoch, 1) for epoch in range(200)]
-    for (left, top, right, bottom), _ in crops:
+    draws = [dataset._draw(epoch, 1) for epoch in range(200)]
+    for left, top, right, bottom in (square(100, 50, *draw[:3]) for draw in draws):
         assert 0 <= left < right <= 100
         assert 0 <= top < bottom <= 50
         assert right - left == pytest.approx(bottom - top)
         assert 0.2 * 2500 <= (right - left) ** 2 <= 2500 * 1.0001
-    assert 60 < sum(flip for _, flip in crops) < 140
+    assert 60 < sum(flip > 0.5 for *_, flip in draws) < 140
 
 
 def test_a_batch_without_any_image() -> None:
@@ -133,7 +134,9 @@ def test_a_tokenizer_is_trained_once(texts: Path) -> None:
 
 
 def test_short_texts_are_filled_up_with_padding() -> None:
-    passages = [Passage(torch.tensor(tokens), index, str(index)) for index, tokens in enumerate(([5, 6, 7], [8]))]
+    passages = [
+        Passage(torch.tensor(tokens), torch.zeros(0), index, str(index)) for index, tokens in enumerate(([5, 6, 7], [8]))
+    ]
     batch = collate_texts(passages)
     assert batch.tokens.tolist() == [[5, 6, 7], [8, 1, 1]]
     assert batch.num_tokens.tolist() == [3, 1]

@@ -8,7 +8,7 @@ from torchaudio.functional import resample
 
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference import AudioModel
-from sslam_lightning.inference.model import check_layer
+from sslam_lightning.inference.encoding import check_layer
 from sslam_lightning.models import Encoder, EncoderConfig
 
 

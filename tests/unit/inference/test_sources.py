@@ -42,3 +42,11 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         names(tmp_path)
     with pytest.raises(ValueError, match="nothing came on standard input"):
         names("-")
+
+
+@pytest.mark.parametrize(("kind", "found"), [("an image", "a.png"), ("a text", "b.txt"), ("sound", "c.wav")])
+def test_folders_are_searched_for_what_a_model_reads(tmp_path: Path, kind: str, found: str) -> None:
+    for name in ("a.png", "b.txt", "c.wav"):
+        (tmp_path / name).touch()
+    with find_sources([str(tmp_path)], kind=kind) as sources:
+        assert [source.path.name for source in sources] == [found]

@@ -6,14 +6,17 @@ import pytest
 import torch
 
 from sslam_lightning.features import LogMels, count_frames
-from sslam_lightning.inference.spans import Joiner, Windows
+from sslam_lightning.inference.spans import Framing, Joiner, Windows
 
 FEATURES = LogMels(num_frames=None)
 
 
 def cut(num_samples: int, windows: Windows, block: int = 5000) -> list[tuple[int, torch.Tensor]]:
     whole = torch.arange(num_samples, dtype=torch.float32)[None]
-    return [(piece.start_frame, piece.waveforms[0]) for piece in windows.cut(iter(whole.split(block, dim=1)), FEATURES)]
+    return [
+        (piece.start_frame, piece.content[0])
+        for piece in windows.cut(iter(whole.split(block, dim=1)), Framing.of(FEATURES))
+    ]
 
 
 def test_windows_are_whole_patches() -> None:

@@ -7,21 +7,26 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sslam_lightning.augment import Mixup, SpecAugment
+from sslam_lightning.checkpoints import Weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.masking import UniformMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import (
     DecoderConfig,
     EncoderConfig,
+    HuggingFaceConfig,
     SpectrogramTokensConfig,
     TextConfig,
     TransformerDecoderConfig,
     WaveformConfig,
 )
 from sslam_lightning.objectives import LayerTargets, Reconstruction
-from sslam_lightning.training import MAEASTModule, PretrainModule
+from sslam_lightning.objectives.targets import normalise
+from sslam_lightning.random_streams import fold_in
+from sslam_lightning.training import Data2Vec1Module, FinetuneModule, MAEASTModule, PretrainModule
 from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
-from sslam_lightning.types import Batch
+from sslam_lightning.types import Batch, Grid, ImageBatch, TextBatch
 
 SIZE = {"dim": 16, "depth": 2, "num_heads": 2}
 LINE = DecoderConfig(dim=8, depth=1, groups=2, dimensions=1)
@@ -130,3 +135,76 @@ def test_what_weight_decay_leaves_alone_and_what_lies_below_the_blocks() -> None
     assert found["front_end.convs.0.weight"] == (0.125, 0.1)
     assert found["positions"] == (1.0, 0.0)
     assert found["mask_token"] == (1.0, 0.0)
+
+
+def data2vec1(**settings) -> Data2Vec1Module:
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    encoder = HuggingFaceConfig("vit", {**size, "image_size": 16, "patch_size": 4})
+    return Data2Vec1Module(encoder, **{"targets": LayerTargets(2, "block"), **settings})
+
+
+def test_data2vec1_by_hand() -> None:
+    module = quiet(data2vec1())
+    images = torch.randn(2, 3, 16, 16)
+    nothing = ImageBatch(images, torch.zeros(2, 0), torch.arange(2), ("a", "b"))
+    module.eval()
+    loss = module.training_step(nothing, 0)
+    keys = fold_in(module.clip_keys(nothing), int.from_bytes(b"masks", "big"))
+    mask = module.masking(keys, Grid(4, 4))
+    whole = module.teacher.encoder.model(images, output_hidden_states=True).hidden_states[1:]
+    normalised = [normalise(layer[:, 1:], "instance") for layer in whole]
+    targets = torch.nn.functional.layer_norm(sum(normalised) / 2, (16,))
+    guesses = module.regression_head(module.student(images, hidden=mask.hidden).tokens)
+    error = (guesses - targets)[mask.hidden].square().sum(dim=1).mean() / 16**0.5
+    torch.testing.assert_close(loss, error)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"targets": LayerTargets(3, "block")}, r"targets.top_k_layers must lie between 1 and 2, got 3"),
+        ({"targets": LayerTargets(2)}, r"models of transformers return what their blocks put out"),
+    ],
+)
+def test_what_data2vec1_refuses(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        data2vec1(**settings)
+
+
+def test_data2vec1_has_no_layer_decay() -> None:
+    module = data2vec1(optimizer=OptimizerConfig(layer_decay=0.5))
+    with pytest.raises(ValueError, match=r"layer decay knows the blocks of this project's encoders"):
+        module.configure_optimizers()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mixup": Mixup()}, r"mixup blends log-mels or images, the TokenEmbeddings front-end reads neither"),
+        ({"spec_augment": SpecAugment()}, r"spec_augment changes log-mels, which the TokenEmbeddings front-end does not"),
+        ({"noise_and_roll": True}, r"noise_and_roll changes log-mels"),
+    ],
+)
+def test_augmentations_that_a_front_end_does_not_take(settings, message) -> None:
+    encoder = EncoderConfig(**SIZE, front_end=TextConfig(100, 16), clip_token=False)
+    with pytest.raises(ValueError, match=message):
+        FinetuneModule(encoder, None, 2, **settings)
+
+
+def test_padding_does_not_count_in_fine_tuning() -> None:
+    encoder = EncoderConfig(**SIZE, front_end=TextConfig(100, 16), clip_token=False)
+    module = FinetuneModule(encoder, None, 2, pooling="mean").eval()
+    texts = torch.randint(4, 100, (2, 8))
+    texts[1, 5:] = 1
+    batch = TextBatch(texts, torch.tensor([8, 5]), torch.eye(2), torch.arange(2), ("a", "b"))
+    alone = TextBatch(texts[1:, :5], torch.tensor([5]), torch.eye(2)[:1], torch.arange(1), ("b",))
+    torch.testing.assert_close(module(*module.read(batch))[1:], module(*module.read(alone)))
+
+
+def test_a_decoder_of_another_shape_is_refused(tmp_path) -> None:
+    module = mae_ast()
+    config = module.student.config
+    weights = Weights("file", config, module.student.state_dict(), decoder_config=TransformerDecoderConfig(16, 1, 4))
+    weights = weights._replace(decoder=module.decoder.state_dict())
+    with pytest.raises(ValueError, match=r"file: its decoder.num_heads is 4, the configured one is 2"):
+        weights.check_decoder(module.decoder.config)

@@ -86,7 +86,7 @@ def test_a_frozen_encoder_neither_learns_nor_drops() -> None:
 def test_augmentation_is_what_is_asked_for_and_a_function_of_the_clip() -> None:
     batch = noise()
     plain = finetune(roll_and_gain=False)
-    log_mels, labels = plain.augmented(batch)
+    log_mels, labels, _ = plain.augmented(batch)
     torch.testing.assert_close(log_mels, plain.log_mels(batch))
     assert torch.equal(labels, batch.labels)
     for settings in (
@@ -96,7 +96,7 @@ def test_augmentation_is_what_is_asked_for_and_a_function_of_the_clip() -> None:
         {"roll_and_gain": False, "mixup": Mixup(alpha=0.8, prob=1.0)},
     ):
         module = finetune(**settings)
-        changed, labels = module.augmented(batch)
+        changed, labels, _ = module.augmented(batch)
         assert not torch.allclose(changed, log_mels), settings
         assert torch.equal(labels, batch.labels) == ("mixup" not in settings)
         torch.testing.assert_close(module.augmented(batch)[0], changed)
@@ -104,7 +104,7 @@ def test_augmentation_is_what_is_asked_for_and_a_function_of_the_clip() -> None:
 
 def test_an_empty_batch_has_no_loss() -> None:
     module = finetune()
-    loss = module.training_step(noise()._replace(waveforms=torch.zeros(0, 6000)), 0)
+    loss = module.training_step(noise()._replace(waveforms=torch.zeros(0, 6000), index=torch.arange(0)), 0)
     loss.backward()
     assert loss.item() == 0.0
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module.parameters())

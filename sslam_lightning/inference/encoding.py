@@ -1,0 +1,230 @@
+"""What a pre-trained encoder makes of pieces of files: tags and embeddings of any layer, whatever it reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from sslam_lightning.inference.spans import Framing, Piece, Windows
+from sslam_lightning.models import ClassificationHead, Encoder, TransformerDecoder, classify
+from sslam_lightning.models.encoder import mean_of_tokens
+from sslam_lightning.types import Encoded
+
+Layer = int | Literal["mean", "all"]
+Level = Literal["clip", "frame", "patch"]
+
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+
+class Encodings(NamedTuple):
+    """What the model makes of one batch of windows. ``[layers]`` is there for layer "all" only."""
+
+    tags: Float[Tensor, "rows classes"] | None  # probabilities, where there is a head
+    clip: Float[Tensor, "rows *layers dim"] | None  # None: not asked for
+    frames: Float[Tensor, "rows time *layers dim"] | None
+    patches: Float[Tensor, "rows time mel *layers dim"] | None
+    num_frames: Int[Tensor, "rows"]  # type: ignore[assignment]  # embedded frames of each row; what is behind them is padding
+
+
+class Read(NamedTuple):
+    """What the encoder's front-end takes."""
+
+    clips: Shaped[Tensor, "rows *shape"]
+    num_frames: Int[Tensor, "rows"]  # type: ignore[assignment]  # tokens in time of each row, on the CPU
+    masks_padding: bool  # or what is behind a row's end is to be seen, as in training
+
+
+class EncoderModel(nn.Module, ABC):
+    """Files in, tags and embeddings out; a plain module, in evaluation mode and without gradients.
+
+    A subclass says how a file becomes pieces (:meth:`pieces`) and pieces become what the front-end takes (:meth:`read`).
+
+    Args:
+        encoder: the encoder.
+        head: a classification head.
+        decoder: what stands between encoder and head, where a model was fine-tuned with its decoder.
+        class_names: in the order of the head's outputs.
+        multi_label: whether probabilities are those of a sigmoid or of a softmax.
+        layer: whose block's output is embedded: from 1 to the encoder's depth, or from -1 down; "mean" of all blocks, or
+            "all" of them along an axis in front of the last.
+        bf16: compute in bfloat16 (results are float32).
+    """
+
+    kind: str  # of files, as the file extensions of `find_sources` are sorted
+    levels: tuple[Level, ...] = LEVELS
+    framing: Framing | None = None  # None: what it reads is no line of samples
+    tells_time = False
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: ClassificationHead | None = None,
+        decoder: TransformerDecoder | None = None,
+        class_names: Sequence[str] = (),
+        multi_label: bool = True,
+        layer: Layer = -1,
+        bf16: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.head, self.decoder = encoder, head, decoder
+        self.class_names, self.multi_label = tuple(class_names), multi_label
+        self.layer = check_layer(layer, encoder.config.depth)
+        self.bf16 = bf16
+        self.eval()
+
+    @abstractmethod
+    def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
+        """The content of a file, in pieces of one row each.
+
+        Raises:
+            UnreadableAudio: if it cannot be read.
+        """
+
+    @abstractmethod
+    def read(self, content: Shaped[Tensor, "rows *shape"], lengths: Int[Tensor, "rows"]) -> Read:
+        """What the front-end takes of pieces that are filled up behind their ends."""
+
+    @abstractmethod
+    def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
+        """How long files are cut."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Whatever else than weights, level and layer a result depends on, as plain data."""
+
+    def worth_frames(self, content: Shaped[Tensor, "length *shape"]) -> int:
+        """How much work a piece is, in frames of 10 ms of log-mels; at least a clip of ten seconds is counted."""
+        return 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.encoder.parameters()).device
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings."""
+        return self.encoder.config.dim
+
+    @property
+    def token_frames(self) -> int:
+        """Frames of an embedded frame, see :class:`Framing`."""
+        return self.framing.token_frames if self.framing else 1
+
+    @property
+    def sample_seconds(self) -> float:
+        """From one sample to the next; 0 where there is no time."""
+        return 1 / self.framing.rate_hz if self.tells_time and self.framing else 0.0
+
+    def check_level(self, level: Level) -> None:
+        """Refuse an embedding that there is none of.
+
+        Raises:
+            ValueError: naming those that there are.
+        """
+        if level not in self.levels:
+            raise ValueError(f"{self.kind} has no {level}s: set the level to {' or '.join(self.levels)}")
+
+    @torch.no_grad()
+    def encode(
+        self,
+        content: Shaped[Tensor, "rows *shape"],
+        lengths: Int[Tensor, "rows"],
+        levels: Collection[Level] = LEVELS,
+        tags: bool = True,
+    ) -> Encodings:
+        """One pass over pieces of different lengths.
+
+        Args:
+            content: of sound mono waveforms at the model's rate, each at least one patch long; filled up behind their ends.
+            lengths: valid samples of each row, on the CPU.
+            levels: which embeddings to return.
+            tags: whether to apply the head, where there is one.
+        """
+        clips, num_frames, masks_padding = self.read(content.to(self.device), lengths)
+        time, mel = self.encoder.front_end.grid(clips)
+        num_frames = num_frames.clamp(max=time)
+        padding = None
+        if masks_padding and int(num_frames.min()) < time:
+            padding = torch.arange(time) >= num_frames[:, None]
+            padding = padding.repeat_interleave(mel, dim=1).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self._encode(clips, padding, num_frames, mel, levels, tags and self.head is not None)
+
+    def _encode(
+        self,
+        clips: Tensor,
+        padding: Tensor | None,
+        num_frames: Tensor,
+        mel: int,
+        levels: Collection[Level],
+        tags: bool,
+    ) -> Encodings:
+        depth, longest = self.encoder.config.depth, int(num_frames.max())
+        picked: dict[str, list[Tensor]] = {level: [] for level in levels}
+        last_wanted = self.layer if isinstance(self.layer, int) else depth
+        seen = self.encoder.choose(self.encoder.embed(clips), self.encoder.front_end.grid(clips), None, padding, True)
+        x = seen.tokens
+        for number, x in enumerate(self.encoder.block_outputs(*seen), start=1):
+            if self.layer == number or not isinstance(self.layer, int):
+                found = self._split(x, padding)
+                for level, views in picked.items():
+                    _pick(views, _view(found, level, mel, longest), self.layer)
+            if number == last_wanted and not (tags and number < depth):
+                break
+        result = {level: _gather(views, self.layer, depth) for level, views in picked.items()}
+        probabilities = self._probabilities(self._split(x, padding), padding) if tags else None
+        return Encodings(probabilities, result.get("clip"), result.get("frame"), result.get("patch"), num_frames)
+
+    def _split(self, x: Tensor, padding: Tensor | None) -> Encoded:
+        """A block's output as clip and tokens; without a clip token the mean of the tokens stands for the clip."""
+        if self.encoder.clip_token is not None:
+            return Encoded(x[:, 0], x[:, 1:], ())
+        return Encoded(mean_of_tokens(x, padding), x, ())
+
+    def _probabilities(self, encoded: Encoded, padding: Tensor | None) -> Float[Tensor, "rows classes"]:
+        assert self.head is not None
+        logits = classify(encoded, self.head, self.decoder, padding).float()
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+
+def check_layer(layer: Layer, depth: int) -> Layer:
+    """The layer counted from 1.
+
+    Raises:
+        ValueError: if there is no such layer.
+    """
+    if isinstance(layer, str):
+        if layer in ("mean", "all"):
+            return layer
+    elif 1 <= abs(layer) <= depth:
+        return layer if layer > 0 else depth + 1 + layer
+    raise ValueError(f"layer must be 1 to {depth}, -{depth} to -1, mean or all, got {layer!r}")
+
+
+def _view(encoded: Encoded, level: str, mel: int, longest: int) -> Tensor:
+    """The clip, or the patches by time and mel, or their mean over mel, in float32."""
+    if level == "clip":
+        return encoded.clip.float()
+    patches = encoded.tokens[:, : longest * mel].unflatten(1, (longest, mel))
+    return patches.float() if level == "patch" else patches.float().mean(dim=2)
+
+
+def _pick(views: list[Tensor], view: Tensor, layer: Layer) -> None:
+    """Take a layer in; a mean is summed up on the way."""
+    if layer == "mean" and views:
+        views[0] = views[0] + view
+    else:
+        views.append(view)
+
+
+def _gather(views: list[Tensor], layer: Layer, depth: int) -> Tensor:
+    if layer == "all":
+        return torch.stack(views, dim=-2)
+    return views[0] / depth if layer == "mean" else views[0]

@@ -1,0 +1,125 @@
+"""Encoders of images and of text: one image or text a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sslam_lightning.data.audio import UnreadableAudio
+from sslam_lightning.data.image_file import cropped, open_image
+from sslam_lightning.data.tokenizer import END, read_tokenizer
+from sslam_lightning.inference.encoding import EncoderModel, Level, Read
+from sslam_lightning.inference.spans import Framing, Piece, Windows
+from sslam_lightning.models import Encoder, ImagePatches, TokenEmbeddings
+from sslam_lightning.models.front_end import padding_behind
+
+
+class ImageModel(EncoderModel):
+    """Images in. Rows of patches stand for frames, columns for mels.
+
+    Args:
+        encoder: reads images.
+        size: side in pixels of the largest square in the middle of an image, as the encoder sees it.
+        options: those of :class:`EncoderModel`.
+
+    Raises:
+        ValueError: if ``size`` is not a whole number of patches.
+    """
+
+    kind = "an image"
+    levels: tuple[Level, ...] = ("clip", "patch")
+
+    def __init__(self, encoder: Encoder, size: int = 224, **options: Any) -> None:
+        super().__init__(encoder, **options)
+        assert isinstance(encoder.front_end, ImagePatches), "images are what this front-end reads"
+        encoder.front_end.grid(torch.empty(1, encoder.front_end.config.in_channels, size, size))
+        self.size = size
+
+    def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
+        """The image."""
+        try:
+            image = open_image(path)
+        except OSError as error:
+            raise UnreadableAudio(f"{path}: {error}") from None
+        yield Piece(0, cropped(image, self.size)[None], 0)
+
+    def read(self, content: Float[Tensor, "rows channels high wide"], lengths: Int[Tensor, "rows"]) -> Read:
+        """All of one size."""
+        return Read(content, torch.full((len(content),), self.encoder.front_end.grid(content).time), masks_padding=False)
+
+    def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
+        """Images are not cut.
+
+        Raises:
+            ValueError: if a window is asked for.
+        """
+        return _no_windows(self.kind, window_seconds, overlap_seconds)
+
+    def settings(self) -> dict[str, Any]:
+        """The size."""
+        return {"image_size": self.size}
+
+
+class TextModel(EncoderModel):
+    """Texts in, in pieces of what the encoder takes at most, each of which shares a quarter with the next.
+
+    Args:
+        encoder: reads text.
+        tokenizer: the ``tokenizer.json`` that the encoder was trained with.
+        options: those of :class:`EncoderModel`.
+
+    Raises:
+        FileNotFoundError, ValueError: if it is no such tokenizer, or has more tokens than the encoder.
+    """
+
+    kind = "a text"
+    levels: tuple[Level, ...] = ("clip", "patch")
+    framing = Framing(1, 1, 1, 1)
+
+    def __init__(self, encoder: Encoder, tokenizer: str | Path, **options: Any) -> None:
+        super().__init__(encoder, **options)
+        assert isinstance(encoder.front_end, TokenEmbeddings), "text is what this front-end reads"
+        self.config = encoder.front_end.config
+        self.tokenizer = read_tokenizer(Path(tokenizer))
+        given = self.tokenizer.get_vocab_size()
+        if given > self.config.vocabulary:
+            raise ValueError(f"{tokenizer} has {given} tokens, the encoder knows {self.config.vocabulary}")
+
+    def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
+        """The text with an end token behind it."""
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise UnreadableAudio(f"{path}: {error.strerror}") from None
+        tokens = torch.tensor([[*self.tokenizer.encode(text).ids, self.tokenizer.token_to_id(END)]])
+        return windows.cut(iter([tokens]), self.framing)
+
+    def read(self, content: Int[Tensor, "rows tokens"], lengths: Int[Tensor, "rows"]) -> Read:
+        """Tokens, the padding token behind their end."""
+        behind = padding_behind(lengths.to(content.device), content.shape[1])
+        clips = content if behind is None else content.masked_fill(behind, self.config.padding_token)
+        return Read(clips, lengths, masks_padding=True)
+
+    def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
+        """What the encoder takes at most, in tokens.
+
+        Raises:
+            ValueError: if a window in seconds is asked for.
+        """
+        _no_windows(self.kind, window_seconds, overlap_seconds)
+        return Windows(self.config.max_tokens, self.config.max_tokens // 4)
+
+    def settings(self) -> dict[str, Any]:
+        """The tokenizer."""
+        return {"tokenizer": self.tokenizer.to_str()}
+
+
+def _no_windows(kind: str, *seconds: float | None) -> Windows:
+    if any(given is not None for given in seconds):
+        raise ValueError(f"{kind} has no seconds: leave window_seconds and overlap_seconds out")
+    return Windows(1, 0)

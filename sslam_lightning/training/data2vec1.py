@@ -1,0 +1,191 @@
+"""Pre-training of any encoder of Hugging Face transformers by data2vec (Baevski et al., 2022, arXiv 2202.03555)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from sslam_lightning.checkpoints import load_strictly
+from sslam_lightning.checkpoints.lightning import CONFIG_KEY
+from sslam_lightning.checkpoints.transformers_folder import read_own_checkpoint, read_pretrained
+from sslam_lightning.features import LogMels
+from sslam_lightning.layers import keep_visible
+from sslam_lightning.masking import MaskSampler, UniformMask
+from sslam_lightning.metrics import variance_indicator
+from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, HuggingFaceTeacher
+from sslam_lightning.objectives import LayerTargets, Regression
+from sslam_lightning.random_streams import fold_in
+from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
+from sslam_lightning.training.losses import Losses
+from sslam_lightning.training.module import AudioModule
+from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.types import AnyBatch
+
+_MASKS = int.from_bytes(b"masks", "big")
+
+
+class Data2Vec1Module(AudioModule):
+    """A student that sees a masked clip regresses, at the hidden tokens, what its teacher makes of the whole clip.
+
+    There are no masked copies, no decoder and no clip token's loss: hidden tokens go through the encoder as a learned
+    vector, and a head on its last hidden state guesses. ``sslam convert CKPT FOLDER --to transformers`` writes the trained
+    model as ``save_pretrained`` does.
+
+    Args:
+        encoder: which model of transformers.
+        features: log-mels for models that read spectrograms (AST); None for waveforms, images and text.
+        masking: which tokens are hidden.
+        targets: how the teacher's last hidden states become targets.
+        regression: the head's output against the targets at hidden tokens.
+        head_depth: linear layers of the head, with a GELU between two (the published one of text has two).
+        ema: how the teacher follows.
+        guard: when to stop a run that collapses.
+        optimizer: AdamW and its schedule.
+        init_from: weights to start from: a folder of transformers (``config.json``, ``model.safetensors``; student and
+            teacher begin with them) or a checkpoint of this module.
+        resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
+        seed: of everything random in training.
+        compile: compile the blocks with ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        encoder: HuggingFaceConfig,
+        features: LogMels | None = None,
+        masking: MaskSampler = UniformMask(0.5),
+        targets: LayerTargets = LayerTargets(8, "block"),
+        regression: Regression = Regression(),
+        head_depth: Literal[1, 2] = 1,
+        ema: EMAConfig = EMAConfig(0.999, 0.9999, 30_000),
+        guard: GuardConfig = GuardConfig(),
+        optimizer: OptimizerConfig = OptimizerConfig(),
+        init_from: str | None = None,
+        resampler: str = "torchaudio",
+        seed: int = 0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(features, optimizer, seed, compile)
+        self.save_hyperparameters()
+        self.masking, self.targets, self.regression = masking, targets, regression
+        self.ema, self.guard, self.init_from = ema, guard, init_from
+        self.student = HuggingFaceEncoder(encoder)
+        dim, depth = self.student.dim, self.student.depth
+        if not 1 <= targets.top_k_layers <= depth:
+            raise ValueError(f"targets.top_k_layers must lie between 1 and {depth}, got {targets.top_k_layers}")
+        if targets.source != "block":
+            raise ValueError("models of transformers return what their blocks put out: set targets.source to block")
+        self.teacher = HuggingFaceTeacher(self.student)
+        wider = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.regression_head = wider if head_depth == 2 else nn.Linear(dim, dim)
+        self.named_losses = Losses(["regression"])
+
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
+        """The teacher sees the whole clip, the student what is not hidden of it."""
+        if not len(batch.index):
+            return self.no_loss()
+        clips, padding = self.read(batch)
+        targets = self.targets(self.teacher(clips, padding, self.targets.top_k_layers).layers)
+        num_tokens = targets.shape[1]
+        grid = self.student.grid(clips, num_tokens)
+        mask = self.masking(fold_in(self.clip_keys(batch), _MASKS), grid, self.student.token_padding(padding, num_tokens))
+        seen = self.student(clips, padding, mask.hidden)
+        guesses = self.regression_head(keep_visible(seen.tokens, mask.hidden_index))
+        wanted = keep_visible(targets, mask.hidden_index)
+        losses = {"regression": self.regression(guesses, wanted)}
+        if self.training and self.is_time_to_log():
+            self.log("prediction_variance", variance_indicator(guesses.flatten(0, 1)))
+            self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
+        return self.named_losses.sum_and_log(self, losses, rows=len(clips))
+
+    @property
+    def front_end(self) -> HuggingFaceEncoder:
+        """The model reads batches itself."""
+        return self.student
+
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""] | None:
+        """The same loss on held-out clips, with the same masks at every epoch."""
+        return self.training_step(batch, batch_idx) if len(batch.index) else None
+
+    def on_validation_epoch_end(self) -> None:
+        """The loss as its mean over all clips of all ranks."""
+        self.named_losses.log_means(self)
+
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
+        """Names, and the mean of the last hidden state over the tokens that are no padding."""
+        clips, padding = self.read(batch)
+        tokens = self.student(clips, padding).tokens
+        behind = self.student.token_padding(padding, tokens.shape[1])
+        kept = torch.ones_like(tokens[..., :1]) if behind is None else (~behind).unsqueeze(-1).to(tokens.dtype)
+        return batch.names, (tokens * kept).sum(dim=1) / kept.sum(dim=1)
+
+    def setup(self, stage: str) -> None:
+        """Check that the tokenizer's tokens are the model's.
+
+        Raises:
+            ValueError: if the model has a vector for fewer of them.
+        """
+        super().setup(stage)
+        given = getattr(getattr(self.trainer, "datamodule", None), "vocabulary", 0)
+        known = getattr(self.student.model.config, "vocab_size", None)
+        if known is not None and self.student.model.main_input_name == "input_ids" and given > known:
+            raise ValueError(f"the tokenizer has {given} tokens, but encoder.settings.vocab_size is {known}")
+
+    def start_from(self, path: str) -> None:
+        """Take over a model of transformers, or student and teacher of a checkpoint.
+
+        Raises:
+            ValueError: naming the first parameter that does not fit.
+        """
+        if Path(path).is_dir():
+            state = read_pretrained(Path(path), self.student.model)
+            load_strictly(self.student.model, state, "student", path)
+            load_strictly(self.teacher.encoder.model, state, "teacher", path)
+            return
+        own = read_own_checkpoint(Path(path))
+        load_strictly(self.student.model, own.student, "student", path)
+        load_strictly(self.teacher.encoder.model, own.teacher, "teacher", path)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The teacher moves, and collapse is watched, however the trainer is built."""
+        return [*super().configure_callbacks(), EMATeacher(self.ema), CollapseGuard(self.guard)]
+
+    def configure_model(self) -> None:
+        """Refuse to share out weights: the blocks of a model of transformers are not ours to cut.
+
+        Raises:
+            ValueError: if the trainer's strategy asks for it.
+        """
+        if self.is_sharded:
+            raise ValueError("models of transformers do not train with FSDP here: train with --trainer.strategy=ddp")
+
+    def learning_parts(self) -> Sequence[nn.Module]:
+        """The student and its head."""
+        return [self.student, self.regression_head]
+
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        """The members of the models' longest stacks, which are their blocks."""
+        models = (self.student.model, self.teacher.encoder.model)
+        stacks = ([part for part in model.modules() if isinstance(part, nn.ModuleList)] for model in models)
+        return [block for found in stacks for block in max(found, key=len)]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over student and head.
+
+        Raises:
+            ValueError: if layer decay is asked for.
+        """
+        if self.optimizer_config.layer_decay != 1:
+            raise ValueError("layer decay knows the blocks of this project's encoders: set optimizer.layer_decay to 1")
+        return self.build_optimizers(self.student.depth)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the model's whole configuration, wherever it came from."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CONFIG_KEY] = json.loads(self.student.model.config.to_json_string(use_diff=False))

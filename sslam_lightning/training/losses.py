@@ -1,0 +1,47 @@
+"""Losses by their names: summed and logged in training, averaged over the clips of a validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+
+class Losses(nn.ModuleDict):
+    """What a module's objectives report, and their running means over a validation.
+
+    The means are not left to ``log(..., sync_dist=True)``: over ranks Lightning rounds the mean number of clips down to a
+    whole number.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__({name: MeanMetric() for name in names})
+
+    def sum_and_log(self, module: pl.LightningModule, losses: dict[str, Tensor], rows: int) -> Float[Tensor, ""]:
+        """The total. Training logs it with every loss by name; a validation takes the losses of ``rows`` clips in."""
+        total = torch.stack(list(losses.values())).sum()
+        if not module.training:
+            for name, loss in losses.items():
+                self._mean_of(name).update(loss.detach(), weight=rows)
+            return total
+        module.log("train/loss", total, prog_bar=True, batch_size=rows)
+        for name, loss in losses.items():
+            module.log(f"train/loss_{name}", loss, batch_size=rows)
+        return total
+
+    def log_means(self, module: pl.LightningModule) -> None:
+        """Every loss as its mean over all clips of all ranks since the last time, and their sum."""
+        means = {name: self._mean_of(name).compute() for name in self}
+        for name, mean in means.items():
+            module.log(f"val/loss_{name}", mean)
+            self._mean_of(name).reset()
+        module.log("val/loss", torch.stack(list(means.values())).sum(), prog_bar=True)
+
+    def _mean_of(self, name: str) -> MeanMetric:
+        metric = self[name]
+        assert isinstance(metric, MeanMetric)
+        return metric

@@ -1,0 +1,36 @@
+"""Which settings of pre-training go together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sslam_lightning.training.pretrain import PretrainModule
+
+
+def check_settings(module: PretrainModule) -> None:
+    """Refuse objectives that lack what they are about, and layers that no encoder has.
+
+    Raises:
+        ValueError: naming the setting, and what it needs.
+    """
+    encoder, front_end = module.student.config, module.front_end
+    if module.source_retention and not module.mixing:
+        raise ValueError("source_retention needs mixing: there are no sources to retain in clean clips")
+    if module.utterance and module.dino:
+        raise ValueError("dino takes the place of utterance: set one of them to null")
+    if module.masks_per_clip < 1:
+        raise ValueError(f"masks_per_clip must be at least 1, got {module.masks_per_clip}")
+    _check_layers("targets", module.targets.top_k_layers, encoder.depth)
+    if module.utterance and module.utterance.top_k_layers is not None:
+        _check_layers("utterance", module.utterance.top_k_layers, module.targets.top_k_layers)
+    if module.mixing and encoder.front_end:
+        raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
+    if module.reconstruction and not front_end.num_values:
+        kind = type(front_end).__name__
+        raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set reconstruction to null")
+
+
+def _check_layers(name: str, layers: int, most: int) -> None:
+    if not 1 <= layers <= most:
+        raise ValueError(f"{name}.top_k_layers must lie between 1 and {most}, got {layers}")

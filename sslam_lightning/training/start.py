@@ -1,0 +1,41 @@
+"""Starting from other weights: what a module takes out of a checkpoint, and one line that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from sslam_lightning.checkpoints import Weights, load_strictly
+from sslam_lightning.checkpoints.weights import State
+
+_PARTS = ("student", "teacher", "decoder", "reconstruction", "contrast", "head")
+
+
+def take_over(weights: Weights, parts: Mapping[str, tuple[nn.Module | None, State | None]]) -> None:
+    """Load every part of a checkpoint into the module that it is for.
+
+    Args:
+        weights: the checkpoint.
+        parts: by their names, the modules (None: there is none) and what the file has for them (None: they start fresh).
+
+    Raises:
+        ValueError: naming the first parameter that does not fit.
+    """
+    taken: list[str] = []
+    fresh: list[str] = []
+    for name, (module, state) in parts.items():
+        if module is None:
+            continue
+        if state:
+            load_strictly(module, state, name, weights.source)
+        (taken if state else fresh).append(name)
+    tell_start(weights, taken, fresh)
+
+
+def tell_start(weights: Weights, taken: Sequence[str], fresh: Sequence[str]) -> None:
+    """Say once what a start took from a checkpoint, what it did not, and what begins anew."""
+    left = [*(name for name in _PARTS if getattr(weights, name) and name not in taken), *weights.unused]
+    told = {"took": taken, "left": left, "starts fresh": fresh}
+    rank_zero_info(f"{weights.source}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in told.items() if names))
