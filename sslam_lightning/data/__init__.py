@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sslam_lightning.data.audioset import AudioSetDataModule
     from sslam_lightning.data.esc50 import ESC50DataModule
     from sslam_lightning.data.images import ImageFolderDataModule
+    from sslam_lightning.data.mixtures import ESC50MixturesDataModule
     from sslam_lightning.data.module import AudioDataModule
     from sslam_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
     from sslam_lightning.data.text import TextDataModule
@@ -27,6 +28,7 @@ _HOMES = {
     "AudioFolderDataModule": "sslam_lightning.data.audio_folder",
     "AudioSetDataModule": "sslam_lightning.data.audioset",
     "ESC50DataModule": "sslam_lightning.data.esc50",
+    "ESC50MixturesDataModule": "sslam_lightning.data.mixtures",
     "ImageFolderDataModule": "sslam_lightning.data.images",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
@@ -40,6 +42,7 @@ __all__ = [
     "BrokenClip",
     "ClipDataset",
     "ESC50DataModule",
+    "ESC50MixturesDataModule",
     "EpochSampler",
     "ImageFolderDataModule",
     "RecordingDataset",
