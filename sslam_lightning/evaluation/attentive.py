@@ -32,7 +32,7 @@ class AttentiveProbe(Probe):
 
     def __init__(
         self,
-        learning_rates: Sequence[float] = (1e-4, 3e-4, 1e-3, 3e-3),
+        learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2),
         epochs: int = 30,
         batch_size: int = 32,
         weight_decay: float = 0.0,

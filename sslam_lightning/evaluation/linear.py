@@ -31,7 +31,7 @@ class LinearProbe(Probe):
 
     def __init__(
         self,
-        learning_rates: Sequence[float] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+        learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
         epochs: int = 100,
         batch_size: int = 64,
         weight_decay: float = 0.0,
@@ -58,6 +58,8 @@ class StandardisedLinear(ProbeModule):
     def __init__(self, features: Float[Tensor, "clips dim"], num_classes: int, place: int = 0) -> None:
         super().__init__()
         self.place = place
+        self.mean: Tensor
+        self.scale: Tensor
         self.register_buffer("mean", features.mean(dim=0))
         self.register_buffer("scale", 1.0 / (features.std(dim=0, correction=0) + 1e-6))
         self.linear = nn.Linear(features.shape[1], num_classes)

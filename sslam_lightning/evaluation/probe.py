@@ -33,7 +33,7 @@ class Probe(Protocol):
 
     def __init__(
         self,
-        learning_rates: Sequence[float] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+        learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
         epochs: int = 50,
         batch_size: int = 64,
         weight_decay: float = 0.0,
@@ -108,11 +108,10 @@ class Probe(Protocol):
         return curves
 
     def _fresh(self, task: Task, choice: dict[str, Any]) -> nn.Module:
+        settings = {name: value for name, value in choice.items() if name != "learning_rate"}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(task.seed)
-            return self.build(task, **{name: value for name, value in choice.items() if name != "learning_rate"}).to(
-                task.device
-            )
+            return self.build(task, **settings).to(task.device)
 
     def _optimizer(self, probe: nn.Module, rate: float) -> torch.optim.Optimizer:
         parameters = list(probe.parameters())

@@ -146,12 +146,11 @@ def _in_order(runs: Sequence[Run]) -> list[Run]:
 
 def _chosen(runs: Sequence[Run]) -> str:
     """``learning_rate 0.001 (4), 0.003 (1)``, and so on for every setting."""
-    names = dict.fromkeys(name for run in runs for name in run.chosen)
-    return "; ".join(
-        f"{name} "
-        + ", ".join(f"{value} ({count})" for value, count in Counter(str(run.chosen[name]) for run in runs).items())
-        for name in names
-    )
+    told = []
+    for name in dict.fromkeys(name for run in runs for name in run.chosen):
+        counts = Counter(str(run.chosen[name]) for run in runs)
+        told.append(f"{name} " + ", ".join(f"{value} ({count})" for value, count in counts.items()))
+    return "; ".join(told)
 
 
 def _deviation(values: Sequence[float]) -> float | None:
