@@ -10,7 +10,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 _LISTS = {"suite": str, "protocols": str, "seeds": int}
 
@@ -50,7 +53,6 @@ def evaluate(
         cache_gib: disk space for the features of all layers; what does not fit is computed anew whenever it is needed.
         command: how the table says that it was made.
     """
-    import torch
     from tqdm import tqdm
 
     from sslam_lightning.cli.configs import config_folder
@@ -58,8 +60,7 @@ def evaluate(
     from sslam_lightning.evaluation.runs import RunStore
     from sslam_lightning.evaluation.table import write_tables
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = _device(device)
     suites = [read_suite(each, config_folder() / "downstream") for each in suite]
     runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(Path(each).stem for each in suite)))
     evaluations = [
@@ -73,7 +74,7 @@ def evaluate(
             part=part,
             data=data or {},
             features=features or {},
-            device=torch.device(device),
+            device=where,
             cache_bytes=cache_gib * 2**30,
             command=command,
         )
@@ -99,6 +100,17 @@ def evaluate(
     if failed:
         print(f"sslam: {failed} of {total} runs failed; the table says why", file=sys.stderr)
         sys.exit(1)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"there is no device {name} here: try cpu, or cuda where there is a GPU") from None
 
 
 def _be_quiet() -> None:

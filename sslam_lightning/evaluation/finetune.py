@@ -114,7 +114,7 @@ class FineTuning(Protocol):
                 **self.model,
             }
         )
-        return parser.instantiate_classes(settings).model
+        return parser.instantiate(settings).model
 
 
 def _module_parser(settings: Mapping[str, Any]) -> tuple[ArgumentParser, Any]:

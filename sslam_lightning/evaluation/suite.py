@@ -124,7 +124,7 @@ def _build(kind: type, where: str, settings: Mapping[str, Any]) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=kind)
     try:
-        return parser.instantiate_classes(parser.parse_object({"it": dict(settings)})).it
+        return parser.instantiate(parser.parse_object({"it": dict(settings)})).it
     except ArgumentError as error:
         raise ValueError(f"{where}: {error}") from None
 

@@ -123,7 +123,11 @@ def markdown(rows: Sequence[Row], runs: Sequence[Run]) -> str:
 def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    deviations = [f"{of}_{what}" for of in ("best", "last") for what in ("mean", *(f"std_{x}" for x in Spread._fields[1:]))]
+    deviations = [
+        f"{of}_{what}"
+        for of in ("best", "last")
+        for what in ("mean", *(name.replace("of", "std") for name in Spread._fields[1:]))
+    ]
     writer.writerow(["model", "suite", "protocol", "metric", *deviations, "runs", "failed", "chosen"])
     for row in rows:
         numbers = [number for found in (row.best, row.last) for number in (found or Spread(*[None] * 4))]  # type: ignore[arg-type]
