@@ -10,17 +10,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    import torch
-
-_LISTS = {"suite": str, "protocols": str, "seeds": int}
+_LISTS = {"suite": str, "protocols": str, "seeds": int, "only": str}
 
 
 def evaluate(
-    suite: Sequence[str],
-    model: str,
+    suite: Sequence[str] = (),
+    model: str | None = None,
     name: str | None = None,
     protocols: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
@@ -30,6 +27,8 @@ def evaluate(
     features: dict[str, Any] | None = None,
     device: str = "auto",
     cache_gib: float = 20.0,
+    compare: str | None = None,
+    only: Sequence[str] = (),
     command: str = "",
 ) -> None:
     """Judge a model on labelled clips: every protocol, on every fold, with every seed. One table comes out.
@@ -51,39 +50,57 @@ def evaluate(
         features: log-mel settings over those of checkpoint and suite, such as --features.num_frames 512.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         cache_gib: disk space for the features of all layers; what does not fit is computed anew whenever it is needed.
+        compare: instead of --suite and --model, a list of recipes to pre-train with every seed, and the suites and
+            protocols to judge each by (configs/downstream/compare).
+        only: names of some models of that list.
         command: how the table says that it was made.
     """
-    from tqdm import tqdm
-
     from sslam_lightning.cli.configs import config_folder
     from sslam_lightning.evaluation import Evaluation, read_suite
     from sslam_lightning.evaluation.runs import RunStore
+
+    if (compare is None) == (model is None) or (compare is None) == (not suite):
+        raise ValueError("give --suite and --model, or --compare alone")
+    where = _device(device)
+    stems = [Path(each).stem for each in (suite if compare is None else [compare])]
+    runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(stems)))
+    common: dict[str, Any] = {"runs": runs, "seeds": seeds, "part": part, "data": data or {}, "features": features or {}}
+    common |= {"device": where, "cache_bytes": cache_gib * 2**30, "command": command}
+    wanted = [one for some in protocols for one in some.split(",") if one]
+
+    def evaluations(suites: Sequence[str], protocols: Sequence[str], model: str, name: str) -> list[Evaluation]:
+        read = [read_suite(each, config_folder() / "downstream") for each in suites]
+        return [Evaluation(each, model, name, protocols=protocols, **common) for each in read]
+
+    if compare is None:
+        assert model is not None, "checked above"
+        _judge(evaluations(suite, wanted, model, name or model), runs)
+        return
+
+    from sslam_lightning.cli.compare import pretrain, read_comparison, source
+
+    comparison = read_comparison(Path(compare))
+    judged = [each for each, how in comparison.models.items() if how.judged]
+    if unknown := [each for each in only if each not in judged]:
+        raise ValueError(f"{compare} has no model {unknown[0]}, only {', '.join(judged)}")
+    todo = []
+    for each in only or judged:
+        for args in pretrain(comparison, each, seeds, runs.folder, data or {}):
+            print("sslam " + shlex.join(args), flush=True)
+        todo += evaluations(comparison.suites, wanted or comparison.protocols, source(comparison, each, runs.folder), each)
+    _judge(todo, runs)
+
+
+def _judge(evaluations: Sequence[Any], runs: Any) -> None:
+    """Run all that is to be run, and write the table."""
+    from tqdm import tqdm
+
     from sslam_lightning.evaluation.table import write_tables
 
-    where = _device(device)
-    suites = [read_suite(each, config_folder() / "downstream") for each in suite]
-    runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(Path(each).stem for each in suite)))
-    evaluations = [
-        Evaluation(
-            suite=each,
-            source=model,
-            name=name or model,
-            runs=runs,
-            protocols=[one for some in protocols for one in some.split(",") if one],
-            seeds=seeds,
-            part=part,
-            data=data or {},
-            features=features or {},
-            device=where,
-            cache_bytes=cache_gib * 2**30,
-            command=command,
-        )
-        for each in suites
-    ]
-    runs.folder.mkdir(parents=True, exist_ok=True)
     _be_quiet()
+    runs.folder.mkdir(parents=True, exist_ok=True)
     failed = total = 0
-    bars = {"disable": None}  # on a terminal alone
+    bars: dict[str, Any] = {"disable": None}  # on a terminal alone
     try:
         with (
             tqdm(total=sum(map(len, evaluations)), unit="run", **bars) as over,
@@ -102,7 +119,7 @@ def evaluate(
         sys.exit(1)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str) -> Any:  # naming torch's class here would import it for the help
     import torch
 
     if name == "auto":
@@ -131,15 +148,12 @@ def run_evaluate(argv: list[str]) -> None:
     description, told = (inspect.getdoc(evaluate) or "").split("\n\nArgs:")
     parser = ArgumentParser(prog="sslam evaluate", description=description, allow_abbrev=False, exit_on_error=False)
     for name, kind in _LISTS.items():
-        default = parameters[name].default
-        required = default is inspect.Parameter.empty
         lines = re.search(rf"^\s+{name}: (.*?)(?=^\s+\w+: |\Z)", told, re.MULTILINE | re.DOTALL)
         parser.add_argument(
             f"--{name}",
             type=kind,
             nargs="+",
-            default=None if required else list(default),
-            required=required,
+            default=list(parameters[name].default),
             help=" ".join(lines[1].split()) if lines else "",
         )
     skipped: set[str | int] = {*_LISTS, "command"}

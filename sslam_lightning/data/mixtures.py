@@ -13,6 +13,7 @@ from sslam_lightning.data.esc50 import ESC50DataModule
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.types import Clip
 
+_MOST_CACHED_BYTES = 2**30  # of decoded clips, each of which is in many mixtures
 _SPLIT_NUMBER: dict[Split, int] = {"train": 0, "val": 1, "test": 1}
 
 
@@ -47,6 +48,8 @@ class MixtureDataset(ClipDataset):
             raise ValueError(f"max_level_decibels must not be negative, got {max_level_decibels}")
         self.clips, self.num_mixtures, self.split = clips, num_mixtures, split
         self.max_level_decibels, self.seed = max_level_decibels, seed
+        self._decoded: dict[int, Clip | BrokenClip] = {}
+        self._bytes_left = _MOST_CACHED_BYTES
         classes = np.array([clips.recordings.classes(index)[0] for index in range(len(clips))])
         self._classes = classes
         if len(np.unique(classes)) < 2:
@@ -72,7 +75,7 @@ class MixtureDataset(ClipDataset):
         """The mixture of ``index`` or of ``(epoch, index)``; it is the same in every epoch."""
         index = range(self.num_mixtures)[key if isinstance(key, int) else key[1]]
         place, other, level = self.parts(index)
-        first, second = self.clips[place], self.clips[other]
+        first, second = self._clip(place), self._clip(other)
         for clip in (first, second):
             if isinstance(clip, BrokenClip):
                 return clip
@@ -84,6 +87,17 @@ class MixtureDataset(ClipDataset):
             mixed[: len(clip.waveform)] += clip.waveform * (gain / rms)
         mixed *= 0.5 / max(float(mixed.abs().max()), 1e-9)
         return Clip(mixed, (first.labels + second.labels).clamp(max=1.0), index, f"{first.name} + {second.name}")
+
+    def _clip(self, place: int) -> Clip | BrokenClip:
+        """A clip of the source, decoded once as long as there is room."""
+        if place in self._decoded:
+            return self._decoded[place]
+        clip = self.clips[place]
+        size = clip.waveform.nbytes if isinstance(clip, Clip) else 0
+        if size <= self._bytes_left:
+            self._decoded[place] = clip
+            self._bytes_left -= size
+        return clip
 
 
 class ESC50MixturesDataModule(AudioDataModule):

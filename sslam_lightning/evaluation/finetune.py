@@ -25,6 +25,11 @@ _FROM_THE_TASK = (
     "resampler",
     "seed",
 )
+_OF_LOG_MELS = (
+    "spec_augment",
+    "noise_and_roll",
+    "mixup",
+)  # augmentations that a front-end without log-mels has to do without
 
 
 class FineTuning(Protocol):
@@ -38,7 +43,8 @@ class FineTuning(Protocol):
         batch_size: clips of an update.
         evaluations: how often the test clips are scored, evenly spaced, the last time at the end.
         drop_path: of the last block; it rises from 0 at the first.
-        model: settings of `FinetuneModule`, but for what the checkpoint, the suite and the data say.
+        model: settings of `FinetuneModule`, but for what the checkpoint, the suite and the data say. Augmentations of
+            log-mels are left out for encoders that read waveforms.
         trainer: settings of Lightning's trainer, such as precision.
     """
 
@@ -99,6 +105,7 @@ class FineTuning(Protocol):
         model = task.model
         encoder = as_plain(model.config_for_training(self.drop_path))
         features = None if model.features is None else vars(model.features)
+        left_out = () if features else _OF_LOG_MELS
         # Settings as plain data through a parser, as from a recipe: nested ones become objects, wrong ones are named.
         parser, settings = _module_parser(
             {
@@ -111,7 +118,7 @@ class FineTuning(Protocol):
                 "init_part": model.candidate.part,
                 "resampler": data.resampler,
                 "seed": task.seed,
-                **self.model,
+                **{name: value for name, value in self.model.items() if name not in left_out},
             }
         )
         return parser.instantiate(settings).model

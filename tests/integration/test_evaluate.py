@@ -236,3 +236,46 @@ def test_the_help_teaches(capsys):
         "--seeds",
     ):
         assert words in told
+
+
+def test_a_list_of_recipes_is_pre_trained_and_compared(suite, sounds, tmp_path, capsys):
+    keys = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "trainer.callbacks": None, "data.fold": None}
+    keys |= {"data.batch_size": 4, "data.num_workers": 0, "trainer.enable_progress_bar": False, "masks_per_clip": 2}
+    tiny = {
+        "model.encoder.dim": 32,
+        "model.encoder.depth": 2,
+        "model.encoder.num_heads": 2,
+        "model.features.num_frames": 64,
+    }
+    tiny |= {"model.decoder.dim": 32, "model.decoder.depth": 1, "model.decoder.groups": 4, "model.targets.top_k_layers": 2}
+    configs = ["data/esc50", "trainer/cpu"]
+    models = {
+        "untrained": {"random": "model/tiny"},
+        "stage 1": {"configs": ["pretrain/eat_base_corrected", *configs], "set": tiny, "judged": False},
+        "SSLAM": {"configs": ["pretrain/sslam_base_corrected", *configs], "set": tiny, "after": "stage 1"},
+    }
+    keys["model.masks_per_clip"] = keys.pop("masks_per_clip")
+    path = tmp_path / "family.yaml"
+    path.write_text(
+        yaml.safe_dump({"suites": [str(suite)], "protocols": ["knn"], "set": keys, "models": models}, sort_keys=False)
+    )
+    command = ["evaluate", "--compare", str(path), f"--data.root={sounds}", f"--out={tmp_path / 'out'}"]
+    main(command)
+    table = rows(tmp_path / "out")
+    assert sorted(table) == [("SSLAM", "knn"), ("untrained", "knn")]
+    assert {row["runs"] for row in table.values()} == {"2"}
+    weights = {one["settings"]["weights"] for one in json.loads((tmp_path / "out" / "results.json").read_text())}
+    assert len(weights) == 2
+    capsys.readouterr()
+    main([*command, "--only", "SSLAM"])
+    printed = capsys.readouterr().out
+    assert "sslam fit" not in printed  # nothing is pre-trained again
+    assert printed.count("(done before)") == 2
+    for options, line in (
+        (["--only", "EAT"], f"{path} has no model EAT, only untrained, SSLAM"),
+        (["--suite", "synthetic"], "give --suite and --model, or --compare alone"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main([*command, *options])
+        assert left.value.code == 2
+        assert capsys.readouterr().err.strip().endswith(f"sslam: error: {line}")
