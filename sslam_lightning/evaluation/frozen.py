@@ -80,6 +80,11 @@ class FrozenClips:
                 yield FrozenBatch(found.tokens[rows].float(), batch.labels[rows], padding)
 
 
+def poolings_of(model: OpenedModel, wanted: Sequence[str]) -> Sequence[str]:
+    """Those that there are: without a clip token, the mean of the tokens stands for the clip."""
+    return wanted if model.encoder.config.clip_token else ("mean",)
+
+
 class FeatureStore:
     """Encodes every clip once and keeps what comes out: pooled in memory; all layers, in half precision, in a file that is
     gone with the process. What would make the file larger than ``max_bytes`` is encoded anew whenever it is asked for.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.evaluation.frozen import POOLINGS
+from sslam_lightning.evaluation.frozen import POOLINGS, poolings_of
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
 from sslam_lightning.evaluation.scoring import check_metric, score
 
@@ -49,7 +49,9 @@ class KNN(Protocol):
         check_metric(task.metric, "knn")
         learn, judges, judged = task.for_choosing()
         train, test = task.train, task.test
-        choices = [(pooling, k) for pooling in self.poolings for k in self.neighbours if k <= len(learn)]
+        choices = [
+            (pooling, k) for pooling in poolings_of(task.model, self.poolings) for k in self.neighbours if k <= len(learn)
+        ]
         if not choices:
             raise ValueError(f"knn: {min(self.neighbours)} neighbours cannot be found among {len(learn)} training clips")
 

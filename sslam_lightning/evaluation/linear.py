@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.evaluation.frozen import POOLINGS, FrozenBatch
+from sslam_lightning.evaluation.frozen import POOLINGS, FrozenBatch, poolings_of
 from sslam_lightning.evaluation.probe import Probe, ProbeModule
 from sslam_lightning.evaluation.protocol import Task
 
@@ -42,9 +42,9 @@ class LinearProbe(Probe):
             raise ValueError(f"linear: poolings are clip_token and mean, got {list(poolings)}")
         self.poolings = tuple(poolings)
 
-    def choices(self) -> dict[str, Sequence[Any]]:
+    def choices(self, task: Task) -> dict[str, Sequence[Any]]:
         """Which of the two features."""
-        return {"pooling": self.poolings}
+        return {"pooling": poolings_of(task.model, self.poolings)}
 
     def build(self, task: Task, **choice: Any) -> nn.Module:
         """Standardise, then map."""

@@ -57,14 +57,14 @@ class Probe(Protocol):
     def build(self, task: Task, **choice: Any) -> nn.Module:
         """What learns: it makes logits of a `FrozenBatch`. ``choice`` is one of the settings of `choices`."""
 
-    def choices(self) -> dict[str, Sequence[Any]]:
+    def choices(self, task: Task) -> dict[str, Sequence[Any]]:
         """Settings to choose on validation clips, beside the learning rate: name -> what to try."""
         return {}
 
     def run(self, task: Task) -> Outcome:
         """Choose, then learn and be scored."""
         check_metric(task.metric, self.name)
-        settings = {"learning_rate": self.learning_rates, **self.choices()}
+        settings = {"learning_rate": self.learning_rates, **self.choices(task)}
         tried = [dict(zip(settings, values, strict=True)) for values in product(*settings.values())]
         chosen, notes = tried[0], {}
         if len(tried) > 1:
