@@ -86,14 +86,14 @@ def test_features_are_standardised_before_the_linear_layer():
 
 def test_a_linear_probe_finds_what_is_linear(opened, task_of):
     """Labels that are signs of directions in the features: learned to the end, on clips that it has not seen."""
-    task = task_of(opened(), num_train=200, num_val=60)
+    task = task_of(opened(num_frames=16), num_train=100, num_val=40)
     generator = torch.Generator().manual_seed(0)
-    for clips, count in ((task.train, 200), (task.test, 60)):
+    for clips, count in ((task.train, 100), (task.test, 40)):
         clips.pooled = torch.randn(count, 2, 16, generator=generator) * 3 + 7
         clips.labels = (clips.pooled[:, 1, :4] > 7).float()
-    outcome = LinearProbe(epochs=30).run(task)
+    outcome = LinearProbe([1e-2, 3e-2], epochs=30).run(task)
     assert outcome.chosen["pooling"] == "mean"
-    assert outcome.scores[-1] > 0.93  # chance: a half
+    assert outcome.scores[-1] > 0.85  # chance: a half
     assert outcome.scores[0] < outcome.scores[-1]
     assert len(outcome.scores) == 30
     assert outcome.notes["scored_classes"] == 4
