@@ -19,6 +19,7 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam fit --config FILE ...                    pre-train or fine-tune; several --config layer, later ones win
   sslam validate|test|predict --config FILE --ckpt_path CKPT
   sslam convert SOURCE TARGET                    checkpoints: fairseq, Hugging Face, ours; to safetensors and the others
+  sslam evaluate --suite NAME --model MODEL      probes, kNN, fine-tuning; all folds and seeds, one table
 
   sslam tag FILE|FOLDER|- --model MODEL          what is heard in recordings of any length
   sslam embed FILE|FOLDER --model MODEL --out X.npz       embeddings by clip, frame or patch

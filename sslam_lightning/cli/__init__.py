@@ -13,9 +13,11 @@ TOOLS = {
     "tag": ("sslam_lightning.cli.tag", "tag"),
     "embed": ("sslam_lightning.cli.embed", "embed"),
     "export": ("sslam_lightning.cli.export", "export"),
+    "evaluate": ("sslam_lightning.cli.evaluate", "run_evaluate"),
     "benchmark": ("sslam_lightning.cli.tools", "BENCHMARKS"),
 }
 _ON_RECORDINGS = ("tag", "embed")  # any number of files and folders, then options
+_WITH_A_PARSER = ("evaluate",)  # of its own: options that take several values
 
 
 def run_trainer(argv: list[str]) -> None:
@@ -34,6 +36,8 @@ def run_tool(argv: list[str]) -> Any:
 
     module, name = TOOLS[argv[0]]
     command = getattr(import_module(module), name)
+    if argv[0] in _WITH_A_PARSER:
+        return command(argv)
     if argv[0] in _ON_RECORDINGS:
         return run_on_recordings(command, argv)
     return auto_cli({argv[0]: command}, args=argv, prog="sslam", parser_class=ToolParser)

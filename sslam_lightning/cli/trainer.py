@@ -25,7 +25,7 @@ from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
 
 # Lightning's advice to itself, and hints that do not apply here.
-_NOISE = (
+NOISE = (
     "args.? parameter is intended to run from within Python",
     "is smaller than the logging interval",
     "checkpoints exists and is not empty",
@@ -86,7 +86,7 @@ class SSLAMCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
-        for noise in _NOISE:
+        for noise in NOISE:
             warnings.filterwarnings("ignore", message=f".*{noise}")
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in str(record.msg))
         Parser.argv = sys.argv[1:] if args is None else args

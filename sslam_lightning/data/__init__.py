@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sslam_lightning.data.esc50 import ESC50DataModule
     from sslam_lightning.data.images import ImageFolderDataModule
     from sslam_lightning.data.labelled_text import LabelledTextDataModule
+    from sslam_lightning.data.mixtures import ESC50MixturesDataModule
     from sslam_lightning.data.module import AudioDataModule
     from sslam_lightning.data.sets.dcase2016 import DCASE2016Task2DataModule
     from sslam_lightning.data.sets.event_table import EventTableDataModule
@@ -38,6 +39,7 @@ _HOMES = {
     "ESC50DataModule": "sslam_lightning.data.esc50",
     "EventTableDataModule": "sslam_lightning.data.sets.event_table",
     "IEMOCAPDataModule": "sslam_lightning.data.sets.iemocap",
+    "ESC50MixturesDataModule": "sslam_lightning.data.mixtures",
     "ImageFolderDataModule": "sslam_lightning.data.images",
     "SPASSDataModule": "sslam_lightning.data.sets.spass",
     "SpeechCommandsDataModule": "sslam_lightning.data.sets.speech_commands",
@@ -57,6 +59,7 @@ __all__ = [
     "ClipDataset",
     "DCASE2016Task2DataModule",
     "ESC50DataModule",
+    "ESC50MixturesDataModule",
     "EpochSampler",
     "EventTableDataModule",
     "IEMOCAPDataModule",

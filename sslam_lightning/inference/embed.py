@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslam_lightning.inference.encoding import EncoderModel, Level
 from sslam_lightning.inference.model import weighted_mean
@@ -153,7 +153,7 @@ class _ClipRow:
         return 0, weighted_mean(self._clips, self._weights)[None]
 
 
-def digest_of_weights(model: EncoderModel) -> str:
+def digest_of_weights(model: nn.Module) -> str:
     """So that a resumed run does not mix two models of one name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -25,7 +25,7 @@ from sslam_lightning.training import Data2Vec1Module, FinetuneModule, MAEASTModu
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures
 
 CONFIGS = config_folder()
-FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "downstream")  # see test_suites.py
+FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if "downstream" not in path.parts)  # see test_suites.py
 RECIPES = [path for path in FILES if "seed_everything" in yaml.safe_load(path.read_text())]
 OVERLAYS = [path for path in FILES if path not in RECIPES]
 SHARDED = "sslam_lightning.training.sharding.ShardedStrategy"

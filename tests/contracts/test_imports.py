@@ -54,8 +54,10 @@ def test_the_layers_hold():
         "try: main(['tag', '--help'])\nexcept SystemExit as left: assert left.code == 0",
         "from sslam_lightning.__main__ import main\n"
         "try: main(['data', 'pack', '--help'])\nexcept SystemExit as left: assert left.code == 0",
+        "from sslam_lightning.__main__ import main\n"
+        "try: main(['evaluate', '--help'])\nexcept SystemExit as left: assert left.code == 0",
     ],
-    ids=["import", "help", "version", "demo --help", "tag --help", "data pack --help"],
+    ids=["import", "help", "version", "demo --help", "tag --help", "data pack --help", "evaluate --help"],
 )
 def test_what_needs_no_torch_does_not_import_it(code, tmp_path):
     heavy = ("torch", "lightning", "torchaudio", "matplotlib")

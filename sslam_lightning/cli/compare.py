@@ -1,0 +1,134 @@
+"""``sslam evaluate --compare``: pre-train a list of recipes on one budget, then judge each on the same suites."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sslam_lightning.cli.configs import config_folder
+
+_DONE = "done"  # a file that says that a pre-training is over
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """One run of ``sslam fit`` per seed.
+
+    Args:
+        configs: files under ``configs/`` that are layered.
+        set: keys set behind them.
+        after: the name of the entry whose checkpoint it starts from.
+        random: instead of all this, recipes (joined by commas) whose encoder keeps its random weights.
+        judged: False for what only others start from.
+    """
+
+    configs: Sequence[str] = ()
+    set: Mapping[str, Any] = field(default_factory=dict)
+    after: str | None = None
+    random: str | None = None
+    judged: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The content of a comparison's file.
+
+    Args:
+        suites: names of suites.
+        protocols: of them.
+        models: name -> how it is made.
+        set: keys set behind those of every pre-training.
+    """
+
+    suites: Sequence[str]
+    protocols: Sequence[str]
+    models: Mapping[str, Pretraining]
+    set: Mapping[str, Any]
+
+
+def read_comparison(path: Path) -> Comparison:
+    """The comparison of a file.
+
+    Raises:
+        FileNotFoundError: if there is none, or a file that it names.
+        ValueError: naming what is wrong in it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no comparison at {path}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML file: {str(error).splitlines()[0]}") from None
+    _refuse_others(path, "", content, ("suites", "protocols", "models", "set"))
+    models = {}
+    for name, settings in content.get("models", {}).items():
+        _refuse_others(path, f"models.{name}: ", settings, [one.name for one in fields(Pretraining)])
+        model = models[str(name)] = Pretraining(**settings)
+        if bool(model.configs) == bool(model.random):
+            raise ValueError(f"{path}: models.{name} needs either configs or random")
+        if model.after is not None and model.after not in list(models)[:-1]:
+            raise ValueError(f"{path}: models.{name} starts after {model.after}, which does not stand above it")
+        for file in (*model.configs, *(model.random or "").split(",")):
+            if file and not (config_folder() / f"{file}.yaml").is_file():
+                raise FileNotFoundError(f"{path}: models.{name} names configs/{file}.yaml, which does not exist")
+    if not models or not content.get("suites"):
+        raise ValueError(f"{path} needs suites and models")
+    return Comparison(content["suites"], content.get("protocols", ()), models, content.get("set", {}))
+
+
+def arguments(comparison: Comparison, name: str, seed: int, folder: Path, data: Mapping[str, Any]) -> list[str]:
+    """What ``sslam`` is called with to pre-train a model."""
+    model = comparison.models[name]
+    args = ["fit"]
+    for config in model.configs:
+        args += ["--config", os.path.relpath(config_folder() / f"{config}.yaml")]
+    start = None if model.after is None else f"{run_folder(folder, model.after, seed)}/checkpoints/last.ckpt"
+    keys = {**comparison.set, **{f"data.{key}": value for key, value in data.items()}, **model.set}
+    keys |= {"model.init_from": start, "seed_everything": seed, "trainer.default_root_dir": run_folder(folder, name, seed)}
+    return [*args, *(f"--{key}={'null' if value is None else value}" for key, value in keys.items()), "--ckpt_path=last"]
+
+
+def run_folder(folder: Path, name: str, seed: int | str) -> Path:
+    """Where a pre-training lies."""
+    return folder / "pretrained" / f"{name.replace('/', '-').replace(' ', '_')}_seed{seed}"
+
+
+def pretrain(
+    comparison: Comparison, name: str, seeds: Sequence[int], folder: Path, data: Mapping[str, Any]
+) -> Iterator[list[str]]:
+    """Pre-train a model, and what it starts from, with every seed; yields the arguments of each run before it starts.
+
+    A run that is over is not done again, an interrupted one goes on.
+    """
+    from sslam_lightning.cli import run_trainer
+
+    model = comparison.models[name]
+    if model.random:
+        return
+    if model.after is not None:
+        yield from pretrain(comparison, model.after, seeds, folder, data)
+    for seed in seeds:
+        done = run_folder(folder, name, seed) / _DONE
+        if not done.is_file():
+            yield (args := arguments(comparison, name, seed, folder, data))
+            run_trainer(args)
+            done.touch()
+
+
+def source(comparison: Comparison, name: str, folder: Path) -> str:
+    """What ``--model`` is for a model of the comparison."""
+    if recipes := comparison.models[name].random:
+        return ",".join(os.path.relpath(config_folder() / f"{each}.yaml") for each in recipes.split(","))
+    return f"{run_folder(folder, name, '{seed}')}/checkpoints/last.ckpt"
+
+
+def _refuse_others(path: Path, where: str, settings: Any, known: Sequence[str]) -> None:
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{path}: {where}expected a table of {', '.join(known)}")
+    if others := [key for key in settings if key not in known]:
+        raise ValueError(f"{path}: {where}there is no setting {others[0]}, only {', '.join(known)}")

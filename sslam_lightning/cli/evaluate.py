@@ -1,0 +1,165 @@
+"""``sslam evaluate``."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+_LISTS = {"suite": str, "protocols": str, "seeds": int, "only": str}
+
+
+def evaluate(
+    suite: Sequence[str] = (),
+    model: str | None = None,
+    name: str | None = None,
+    protocols: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    out: str | None = None,
+    part: Literal["student", "teacher"] = "student",
+    data: dict[str, Any] | None = None,
+    features: dict[str, Any] | None = None,
+    device: str = "auto",
+    cache_gib: float = 20.0,
+    compare: str | None = None,
+    only: Sequence[str] = (),
+    command: str = "",
+) -> None:
+    """Judge a model on labelled clips: every protocol, on every fold, with every seed. One table comes out.
+
+    OUT/results.md, results.csv and results.json show all runs in OUT; another model with the same --out adds its rows. An
+    interrupted evaluation goes on where it stopped when it is given again: what is done is not done again, what failed is.
+
+    Args:
+        suite: one or several, by name (configs/downstream) or as .yaml files.
+        model: a checkpoint of any kind, or a Hub id; none for random weights of the base size, a recipe's .yaml (or
+            several, joined by commas) for random weights of that size. {fold} and {seed} stand for those of a run.
+        name: of the model in the table; what --model says if left out.
+        protocols: of linear, linear_published, knn, attentive, convex_gated, finetune and the suite's own, separated by
+            commas or spaces; all that the suite has if left out.
+        seeds: of everything random in the protocols, and of random weights.
+        out: folder of the results; runs/evaluate/SUITE if left out.
+        part: the student or the teacher of a pre-trained model.
+        data: settings of the data module over the suite's, such as --data.root PATH.
+        features: log-mel settings over those of checkpoint and suite, such as --features.num_frames 512.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
+        cache_gib: disk space for the features of all layers; what does not fit is computed anew whenever it is needed.
+        compare: instead of --suite and --model, a list of recipes to pre-train with every seed, and the suites and
+            protocols to judge each by (configs/downstream/compare).
+        only: names of some models of that list.
+        command: how the table says that it was made.
+    """
+    from sslam_lightning.cli.configs import config_folder
+    from sslam_lightning.evaluation import Evaluation, read_suite
+    from sslam_lightning.evaluation.runs import RunStore
+
+    if (compare is None) == (model is None) or (compare is None) == (not suite):
+        raise ValueError("give --suite and --model, or --compare alone")
+    where = _device(device)
+    stems = [Path(each).stem for each in (suite if compare is None else [compare])]
+    runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(stems)))
+    common: dict[str, Any] = {"runs": runs, "seeds": seeds, "part": part, "data": data or {}, "features": features or {}}
+    common |= {"device": where, "cache_bytes": cache_gib * 2**30, "command": command}
+    wanted = [one for some in protocols for one in some.split(",") if one]
+
+    def evaluations(suites: Sequence[str], protocols: Sequence[str], model: str, name: str) -> list[Evaluation]:
+        read = [read_suite(each, config_folder() / "downstream") for each in suites]
+        return [Evaluation(each, model, name, protocols=protocols, **common) for each in read]
+
+    if compare is None:
+        assert model is not None, "checked above"
+        _judge(evaluations(suite, wanted, model, name or model), runs)
+        return
+
+    from sslam_lightning.cli.compare import pretrain, read_comparison, source
+
+    comparison = read_comparison(Path(compare))
+    judged = [each for each, how in comparison.models.items() if how.judged]
+    if unknown := [each for each in only if each not in judged]:
+        raise ValueError(f"{compare} has no model {unknown[0]}, only {', '.join(judged)}")
+    todo = []
+    for each in only or judged:
+        for args in pretrain(comparison, each, seeds, runs.folder, data or {}):
+            print("sslam " + shlex.join(args), flush=True)
+        todo += evaluations(comparison.suites, wanted or comparison.protocols, source(comparison, each, runs.folder), each)
+    _judge(todo, runs)
+
+
+def _judge(evaluations: Sequence[Any], runs: Any) -> None:
+    """Run all that is to be run, and write the table."""
+    from tqdm import tqdm
+
+    from sslam_lightning.evaluation.table import write_tables
+
+    _be_quiet()
+    runs.folder.mkdir(parents=True, exist_ok=True)
+    failed = total = 0
+    bars: dict[str, Any] = {"disable": None}  # on a terminal alone
+    try:
+        with (
+            tqdm(total=sum(map(len, evaluations)), unit="run", **bars) as over,
+            tqdm(unit="clip", desc="encoding", leave=False, **bars) as clips,
+        ):
+            for evaluation in evaluations:
+                for run, earlier in evaluation.run(clips.update):
+                    over.update()
+                    total, failed = total + 1, failed + bool(run.failed)
+                    tqdm.write(f"{run.key}: {run.told}" + (" (done before)" if earlier else ""), file=sys.stdout)
+    finally:  # an interrupted evaluation has a table too
+        table = write_tables(runs.all(), runs.folder) if total else ""
+    print(f"\n{table}\n{runs.folder}: results.md, results.csv, results.json")
+    if failed:
+        print(f"sslam: {failed} of {total} runs failed; the table says why", file=sys.stderr)
+        sys.exit(1)
+
+
+def _device(name: str) -> Any:  # naming torch's class here would import it for the help
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"there is no device {name} here: try cpu, or cuda where there is a GPU") from None
+
+
+def _be_quiet() -> None:
+    """Lightning's advice to itself, once a run, would hide the results."""
+    from sslam_lightning.cli.trainer import NOISE
+
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=f".*{noise}")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def run_evaluate(argv: list[str]) -> None:
+    """Understand the arguments of ``sslam evaluate``, some of which take several values."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parameters = inspect.signature(evaluate).parameters
+    description, told = (inspect.getdoc(evaluate) or "").split("\n\nArgs:")
+    parser = ArgumentParser(prog="sslam evaluate", description=description, allow_abbrev=False, exit_on_error=False)
+    for name, kind in _LISTS.items():
+        lines = re.search(rf"^\s+{name}: (.*?)(?=^\s+\w+: |\Z)", told, re.MULTILINE | re.DOTALL)
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            nargs="+",
+            default=list(parameters[name].default),
+            help=" ".join(lines[1].split()) if lines else "",
+        )
+    skipped: set[str | int] = {*_LISTS, "command"}
+    parser.add_function_arguments(evaluate, skip=skipped, as_group=False)
+    try:
+        options = parser.parse_args(argv[1:]).as_dict()
+    except ArgumentError as error:
+        raise ValueError(f"{error} (see sslam evaluate --help)") from None
+    evaluate(**options, command=shlex.join(["sslam", *argv]))

@@ -1,0 +1,67 @@
+"""All layers of a frozen encoder, whatever it reads and whether it has a clip token."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sslam_lightning.evaluation.model import OpenedModel
+from sslam_lightning.models import Encoder, Readings
+from sslam_lightning.types import Batch
+
+_SAMPLES_A_FRAME = 160
+
+
+class Layers(NamedTuple):
+    """The outputs of all blocks, the first token of each being the clip's; the last layer is the encoder's output."""
+
+    tokens: Float[Tensor, "clips layers clip_and_tokens dim"]
+    padding: Bool[Tensor, "clips tokens"] | None = None  # True behind a clip's end
+
+
+@torch.no_grad()
+def all_layers(encoder: Encoder, readings: Readings) -> Layers:
+    """Run every block and keep what it makes. Without a clip token, the mean of a layer's tokens is its clip."""
+    clips = readings.clips
+    chosen = encoder.choose(encoder.embed(clips), encoder.front_end.grid(clips), padding=readings.padding)
+    x, padding, bias = encoder.enter(*chosen)
+    layers = []
+    for block in encoder.blocks:
+        x = block(x, padding, bias).tokens
+        layers.append(x)
+    layers[-1] = encoder.output_norm(x)
+    tokens = torch.stack(layers, dim=1)
+    if not encoder.config.clip_token:
+        tokens = torch.cat([mean_of_tokens(tokens, readings.padding).unsqueeze(2), tokens], dim=2)
+    return Layers(tokens, readings.padding)
+
+
+def mean_of_tokens(
+    tokens: Float[Tensor, "clips layers tokens dim"], padding: Bool[Tensor, "clips tokens"] | None
+) -> Float[Tensor, "clips layers dim"]:
+    """Over those that are no padding."""
+    if padding is None:
+        return tokens.mean(dim=2)
+    kept = (~padding)[:, None, :, None]
+    return (tokens * kept).sum(dim=2) / kept.sum(dim=2)
+
+
+def read(model: OpenedModel, batch: Batch) -> Readings:
+    """What the model's front-end takes, at the common length of all clips.
+
+    Raises:
+        ValueError: if nothing says how long a clip is.
+    """
+    if model.num_frames is None:
+        raise ValueError("clips need a common length: set features.num_frames in the suite, or --features.num_frames")
+    if model.features is not None:
+        return Readings(model.features(batch.waveforms, batch.num_samples))
+    num_samples = model.num_frames * _SAMPLES_A_FRAME
+    waveforms = F.pad(batch.waveforms, (0, max(0, num_samples - batch.waveforms.shape[1])))[:, :num_samples]
+    return model.encoder.front_end.read(
+        batch._replace(waveforms=waveforms, num_samples=batch.num_samples.clamp(max=num_samples))
+    )

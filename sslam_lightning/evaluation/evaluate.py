@@ -1,0 +1,184 @@
+"""All protocols of a suite on all its folds, with all seeds, for one model; what is done is not done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+
+from sslam_lightning.checkpoints import check_source
+from sslam_lightning.checkpoints.weights import Part
+from sslam_lightning.evaluation.frozen import FeatureStore
+from sslam_lightning.evaluation.model import Candidate, OpenedModel
+from sslam_lightning.evaluation.protocol import Protocol, Task
+from sslam_lightning.evaluation.provenance import commit, machine
+from sslam_lightning.evaluation.runs import Key, Run, RunStore
+from sslam_lightning.evaluation.suite import Suite, build_data, build_protocol
+
+_NOT_ABOUT_SCORES = ("num_workers", "worker_timeout_seconds", "download")  # settings of data modules
+
+
+class _Opened(NamedTuple):
+    model: OpenedModel
+    store: FeatureStore
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on a suite.
+
+    Args:
+        suite: the data and how to judge on it.
+        source: see `Candidate`; ``{fold}`` and ``{seed}`` in it stand for those of a run, where every fold or seed has a
+            checkpoint of its own.
+        name: of the model, in the table.
+        runs: where results are kept.
+        protocols: by name; all of the suite if empty.
+        seeds: of everything random in the protocols, and of random weights.
+        part: the checkpoint's ``student`` or its ``teacher``.
+        data: settings of the data module over the suite's.
+        features: settings of the log-mels over the checkpoint's and the suite's.
+        device: where to compute.
+        cache_bytes: of the file that holds all layers' features.
+        command: as the table quotes it.
+
+    Raises:
+        ValueError, OSError: if a checkpoint is not there, or settings are wrong.
+    """
+
+    suite: Suite
+    source: str
+    name: str
+    runs: RunStore
+    protocols: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    part: Part = "student"
+    data: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    cache_bytes: float = 20 * 2**30
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
+        for seed in self.seeds:
+            for fold in self.suite.folds:
+                candidate = self._candidate(fold, seed)
+                if not candidate.is_random:
+                    check_source(candidate.source)
+        for name in self.protocols or self.suite.protocol_names:
+            build_protocol(name, self.suite.protocol_settings(name))
+
+    def __len__(self) -> int:
+        """How many runs there are."""
+        return len(self.protocols or self.suite.protocol_names) * len(self.seeds) * len(self.suite.folds)
+
+    def run(self, progress: Callable[[int], Any] = lambda num_clips: None) -> Iterator[tuple[Run, bool]]:
+        """Every run when it is over, and whether an earlier call had done it.
+
+        Raises:
+            ValueError, OSError: what stops all runs: the data, the first model, or results of other settings.
+        """
+        names = self.protocols or self.suite.protocol_names
+        protocols = {name: build_protocol(name, self.suite.protocol_settings(name)) for name in names}
+        opened: _Opened | None = None
+        for seed, fold in product(self.seeds, self.suite.folds):
+            candidate = self._candidate(fold, seed)
+            try:
+                if opened is None or opened.model.candidate != candidate:
+                    opened = self._open(candidate, protocols.values(), progress)
+            except (ValueError, OSError) as error:
+                if opened is None:  # the first one: the others will fare no better
+                    raise
+                for name in names:
+                    yield self._failed(Key(self.name, self.suite.name, name, fold, seed), error), False
+                continue
+            task = self._task(opened, fold, seed)
+            for name, protocol in protocols.items():
+                yield self._one(name, protocol, task)
+
+    def _open(self, candidate: Candidate, protocols: Iterable[Protocol], progress: Callable[[int], Any]) -> _Opened:
+        model = candidate.open()
+        max_bytes = self.cache_bytes if any(protocol.level == "layers" for protocol in protocols) else 0
+        return _Opened(
+            model, FeatureStore(model, self.device, self.runs.folder, max_bytes, self.suite.share_clips, progress)
+        )
+
+    def _one(self, name: str, protocol: Protocol, task: Task) -> tuple[Run, bool]:
+        key = Key(self.name, self.suite.name, name, task.fold, task.seed)
+        settings = self._settings(name, task)
+        if earlier := self.runs.done(key, settings):
+            return earlier, True
+        start = time.perf_counter()
+        try:
+            outcome = protocol.run(task)
+        except Exception as error:
+            return self._failed(key, error, settings), False
+        run = Run(
+            *key,
+            metric=self.suite.metric,
+            settings=settings,
+            scores=outcome.scores,
+            chosen=outcome.chosen,
+            notes=outcome.notes,
+            seconds=time.perf_counter() - start,
+            machine=machine(self.device),
+            commit=commit(),
+            command=self.command,
+        )
+        self.runs.add(run)
+        return run, False
+
+    def _failed(self, key: Key, error: Exception, settings: Mapping[str, Any] | None = None) -> Run:
+        kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
+        reason = kind + " ".join(str(error).split())[:300]
+        run = Run(
+            *key,
+            metric=self.suite.metric,
+            settings=settings or {},
+            failed=reason or type(error).__name__,
+            machine=machine(self.device),
+            commit=commit(),
+            command=self.command,
+        )
+        self.runs.add(run)
+        return run
+
+    def _candidate(self, fold: str, seed: int) -> Candidate:
+        source = self.source.replace("{fold}", fold).replace("{seed}", str(seed))
+        candidate = Candidate(source, self.part, 0, self.features, self.suite.features)
+        return Candidate(source, self.part, seed, self.features, self.suite.features) if candidate.is_random else candidate
+
+    def _task(self, opened: _Opened, fold: str, seed: int) -> Task:
+        model, store = opened
+
+        def make_data(**settings: Any) -> Any:
+            under = {"resampler": model.resampler, "sample_rate_hz": model.sample_rate_hz}
+            data = build_data(self.suite.data_settings(fold, {**self.data, **settings}, under))
+            data.min_samples = model.min_samples
+            return data
+
+        task = Task(model, make_data, self.suite.metric, self.suite.validation, fold, seed, self.device, store)
+        if (self.suite.metric == "accuracy") == task.data.multi_label and self.suite.metric in ("accuracy", "mAP"):
+            several = "several classes" if task.data.multi_label else "one class"
+            raise ValueError(f"{self.suite.name}: the metric is {self.suite.metric}, but its clips are of {several}")
+        return task
+
+    def _settings(self, name: str, task: Task) -> dict[str, Any]:
+        """All that a score depends on."""
+        model = task.model
+        data = self.suite.data_settings(task.fold, self.data, {})
+        data["init_args"] = {key: value for key, value in data["init_args"].items() if key not in _NOT_ABOUT_SCORES}
+        return {
+            "weights": model.digest,
+            "features": None if model.features is None else dict(vars(model.features)),
+            "num_frames": model.num_frames,
+            "data": data,
+            "validation": task.validation,
+            "protocol": self.suite.protocol_settings(name),
+        }

@@ -1,0 +1,168 @@
+"""Fine-tuning, and the public code's linear evaluation: `FinetuneModule` and the trainer, no loop of our own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+from jsonargparse import ArgumentError, ArgumentParser
+
+from sslam_lightning.checkpoints.settings import as_plain
+from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
+from sslam_lightning.evaluation.scoring import check_metric
+from sslam_lightning.training import FinetuneModule
+
+_FROM_THE_TASK = (
+    "encoder",
+    "features",
+    "num_classes",
+    "multi_label",
+    "class_names",
+    "init_from",
+    "init_part",
+    "resampler",
+    "seed",
+)
+_OF_LOG_MELS = (
+    "spec_augment",
+    "noise_and_roll",
+    "mixup",
+)  # augmentations that a front-end without log-mels has to do without
+
+
+class FineTuning(Protocol):
+    """The encoder learns with a head, by the settings of a fine-tuning recipe.
+
+    With ``model: {frozen_encoder: true, frozen_drop_path: true}`` it is the public code's linear evaluation: the weights
+    are frozen, but drop path stays on, and mixup where ``model.mixup`` is set.
+
+    Args:
+        updates: of the optimizer.
+        batch_size: clips of an update.
+        evaluations: how often the test clips are scored, evenly spaced, the last time at the end.
+        drop_path: of the last block; it rises from 0 at the first.
+        model: settings of `FinetuneModule`, but for what the checkpoint, the suite and the data say. Augmentations of
+            log-mels are left out for encoders that read waveforms.
+        trainer: settings of Lightning's trainer, such as precision.
+    """
+
+    module_class: ClassVar[type[FinetuneModule]] = FinetuneModule
+
+    def __init__(
+        self,
+        updates: int = 1000,
+        batch_size: int = 48,
+        evaluations: int = 10,
+        drop_path: float = 0.1,
+        model: dict[str, Any] | None = None,
+        trainer: dict[str, Any] | None = None,
+    ) -> None:
+        if updates < 1 or batch_size < 1 or not 1 <= evaluations <= updates:
+            raise ValueError(
+                "finetune: updates and batch_size must be at least 1 and evaluations between 1 and updates, "
+                f"got {updates}, {batch_size} and {evaluations}"
+            )
+        self.updates, self.batch_size, self.evaluations, self.drop_path = updates, batch_size, evaluations, drop_path
+        self.model, self.trainer = dict(model or {}), dict(trainer or {})
+        if taken := [name for name in _FROM_THE_TASK if name in self.model]:
+            raise ValueError(f"finetune: model.{taken[0]} is not set here: it comes from the checkpoint, suite or data")
+        _module_parser(self.module_class, self.model)  # a misspelt one is found before anything is computed
+
+    def run(self, task: Task) -> Outcome:
+        """Train, scoring the test clips now and then; nothing is chosen by these scores."""
+        self.check_metric(task.metric)
+        data = task.make_data(batch_size=self.batch_size)
+        for split in ("train", "test"):
+            data.dataset(split)  # made of the suite's own seed; what the run's seed changes is their order
+        data.seed = task.seed
+        data.val_dataloader = data.test_dataloader  # type: ignore[method-assign]
+        pl.seed_everything(task.seed, workers=True, verbose=False)
+        module = self._module(task, data)
+        scores = _Scores(f"val/{self.score_name(task.metric)}")
+        trainer = pl.Trainer(
+            **{
+                "accelerator": "gpu" if task.device.type == "cuda" else "cpu",
+                "devices": [task.device.index or 0] if task.device.type == "cuda" else 1,
+                "max_steps": self.updates,
+                "max_epochs": -1,
+                "val_check_interval": self.updates // self.evaluations,
+                "check_val_every_n_epoch": None,
+                "num_sanity_val_steps": 0,
+                "logger": False,
+                "enable_checkpointing": False,
+                "enable_model_summary": False,
+                "enable_progress_bar": sys.stderr.isatty(),
+                **self.trainer,
+            },
+            callbacks=[scores],
+        )
+        trainer.fit(module, datamodule=data)
+        if scores.last_update != trainer.global_step:
+            trainer.validate(module, datamodule=data, verbose=False)
+        return Outcome(scores.values, {}, {"broken_clips": len(data.broken_clips)})
+
+    def check_metric(self, metric: str) -> None:
+        """Refuse a metric that the module does not log."""
+        check_metric(metric, "finetune")
+
+    def score_name(self, metric: str) -> str:
+        """As the module logs it."""
+        return metric
+
+    def _module(self, task: Task, data: Any) -> FinetuneModule:
+        model = task.model
+        encoder = as_plain(model.config_for_training(self.drop_path))
+        features = None if model.features is None else vars(model.features)
+        left_out = () if features else _OF_LOG_MELS
+        # Settings as plain data through a parser, as from a recipe: nested ones become objects, wrong ones are named.
+        parser, settings = _module_parser(
+            self.module_class,
+            {
+                "encoder": encoder,
+                "features": features,
+                "num_classes": data.num_classes,
+                "multi_label": data.multi_label,
+                "class_names": list(data.class_names),
+                "init_from": None if model.candidate.is_random else model.candidate.source,
+                "init_part": model.candidate.part,
+                "resampler": data.resampler,
+                "seed": task.seed,
+                **{name: value for name, value in self.model.items() if name not in left_out},
+            },
+        )
+        return parser.instantiate(settings).model
+
+
+def _module_parser(kind: type[FinetuneModule], settings: Mapping[str, Any]) -> tuple[ArgumentParser, Any]:
+    """What makes a module of these settings, and they, understood.
+
+    Raises:
+        ValueError: naming what the module does not take.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "model")
+    # A detector's classes are always several at once, and it has no setting for that.
+    known = {
+        name: value
+        for name, value in settings.items()
+        if name != "multi_label" or "multi_label" in signature(kind).parameters
+    }
+    try:
+        return parser, parser.parse_object({"model": known})
+    except ArgumentError as error:
+        raise ValueError(f"finetune: {error}") from None
+
+
+class _Scores(pl.Callback):
+    """Remembers every score of the test clips."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.values, self.last_update = name, list[float](), -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Behind `on_validation_epoch_end`, which scores."""
+        self.values.append(float(trainer.callback_metrics[self.name]))
+        self.last_update = trainer.global_step

@@ -1,0 +1,220 @@
+"""What a frozen encoder makes of clips, computed once for all protocols, folds and seeds."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sslam_lightning.data.collate import collate
+from sslam_lightning.data.dataset import ClipDataset
+from sslam_lightning.data.module import AudioDataModule, Split
+from sslam_lightning.evaluation.encode import Layers, all_layers, mean_of_tokens, read
+from sslam_lightning.evaluation.model import OpenedModel
+from sslam_lightning.types import Batch
+
+Level = Literal["pooled", "layers"]
+POOLINGS = ("clip_token", "mean")
+
+_BROKEN = -1
+
+
+class FrozenBatch(NamedTuple):
+    """Features of some clips and their labels.
+
+    ``features`` are (clips, 2, dim), clip token and mean of the tokens of the last layer, at the level ``pooled``; at the
+    level ``layers`` (clips, layers, 1 + tokens, dim), the clip token first.
+    """
+
+    features: Float[Tensor, "clips *shape dim"]
+    labels: Float[Tensor, "clips classes"]
+    padding: Bool[Tensor, "clips tokens"] | None = None
+
+
+class FrozenClips:
+    """The clips of one split, in their order, without those that could not be read."""
+
+    def __init__(
+        self, store: FeatureStore, loader: Callable[[Sequence[int]], Any], places: Sequence[tuple[int, int]]
+    ) -> None:
+        self._store, self._loader = store, loader
+        self._index = [index for index, _ in places]  # in the data set
+        self._rows = torch.tensor([row for _, row in places], dtype=torch.long)  # in the store
+        self.pooled, self.labels = store.pooled(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, level: Level, chosen: Int[Tensor, "chosen"], batch_size: int) -> Iterator[FrozenBatch]:
+        """The features of the chosen clips, on the store's device, in this order."""
+        device = self._store.device
+        if level == "layers" and not self._store.holds(self._rows):
+            yield from self._anew(chosen, batch_size)
+            return
+        for part in chosen.split(batch_size):
+            labels = self.labels[part].to(device)
+            if level == "pooled":
+                yield FrozenBatch(self.pooled[part].to(device), labels)
+            else:
+                found = self._store.layers(self._rows[part])
+                yield FrozenBatch(found.tokens, labels, found.padding)
+
+    def _anew(self, chosen: Int[Tensor, "chosen"], batch_size: int) -> Iterator[FrozenBatch]:
+        """Through the encoder again, where all layers of all clips are more than the store may hold."""
+        order = [self._index[place] for place in chosen.tolist()]
+        for batch in self._loader(order):
+            batch = self._store.on_device(batch)
+            found = self._store.encode(batch)
+            for rows in torch.arange(len(batch.labels), device=self._store.device).split(batch_size):
+                padding = None if found.padding is None else found.padding[rows]
+                yield FrozenBatch(found.tokens[rows].float(), batch.labels[rows], padding)
+
+
+def poolings_of(model: OpenedModel, wanted: Sequence[str]) -> Sequence[str]:
+    """Those that there are: without a clip token, the mean of the tokens stands for the clip."""
+    return wanted if model.encoder.config.clip_token else ("mean",)
+
+
+class FeatureStore:
+    """Encodes every clip once and keeps what comes out: pooled in memory; all layers, in half precision, in a file that is
+    gone with the process. What would make the file larger than ``max_bytes`` is encoded anew whenever it is asked for.
+
+    Args:
+        model: the encoder.
+        device: where it runs, and where features are handed out.
+        folder: on whose disk the file lies.
+        max_bytes: of the file; 0 where no protocol looks at all layers.
+        share_clips: whether clips of one name are the same in all folds.
+        progress: told the number of clips whenever some are encoded.
+    """
+
+    def __init__(
+        self,
+        model: OpenedModel,
+        device: torch.device,
+        folder: Path,
+        max_bytes: float,
+        share_clips: bool = False,
+        progress: Callable[[int], Any] = lambda num_clips: None,
+    ) -> None:
+        self.model, self.device, self.max_bytes = model, device, max_bytes
+        self.share_clips, self.progress = share_clips, progress
+        model.encoder.to(device)
+        self.broken: dict[str, str] = {}  # name -> reason
+        self._row: dict[Hashable, int] = {}
+        self._pooled: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # without a name, so nothing is ever left behind
+        self._shape: tuple[int, ...] = ()  # of a clip's layers
+        self._place = torch.zeros(0, dtype=torch.long)  # row -> place in the file, or _BROKEN
+        self._num_tokens: list[Tensor] = []  # of the clips in the file, padding left out
+        self._num_kept = 0
+
+    def split(self, data: AudioDataModule, split: Split, fold: str) -> FrozenClips:
+        """The clips of a split; those that are new go through the encoder.
+
+        Raises:
+            ValueError: if there are none, or more of them cannot be read than the data module allows.
+        """
+        dataset = data.dataset(split)
+        if dataset is None:
+            raise ValueError(f"{type(data).__name__} has no {split} clips")
+        keys: list[Hashable] = [
+            dataset.name(index) if self.share_clips else (fold, split, index) for index in range(len(dataset))
+        ]
+        loader = partial(self._loader, data, dataset)
+        new = [index for index, key in enumerate(keys) if key not in self._row]
+        if new:
+            self._take_in(data, loader(new), keys, new)
+        places = [(index, self._row[key]) for index, key in enumerate(keys) if self._row[key] != _BROKEN]
+        if not places:
+            raise ValueError(f"none of the {len(dataset)} {split} clips of {type(data).__name__} can be read")
+        return FrozenClips(self, loader, places)
+
+    def pooled(self, rows: Int[Tensor, "chosen"]) -> tuple[Float[Tensor, "chosen 2 dim"], Float[Tensor, "chosen classes"]]:
+        """Clip token and mean of the tokens of the last layer, and labels, on the CPU."""
+        self._pooled, self._labels = [torch.cat(self._pooled)], [torch.cat(self._labels)]
+        return self._pooled[0][rows], self._labels[0][rows]
+
+    def holds(self, rows: Int[Tensor, "chosen"]) -> bool:
+        """Whether all layers of all these clips are in the file."""
+        return bool((self._place[rows] != _BROKEN).all())
+
+    def layers(self, rows: Int[Tensor, "chosen"]) -> Layers:
+        """All layers of clips that are in the file, in float32 on the device."""
+        table = np.memmap(self._file, np.float16, "r", shape=(self._num_kept, *self._shape))
+        places = self._place[rows]
+        tokens = torch.from_numpy(np.array(table[places.numpy()])).to(self.device).float()
+        self._num_tokens = [torch.cat(self._num_tokens)]
+        num_tokens, width = self._num_tokens[0][places], tokens.shape[2] - 1
+        padding = torch.arange(width) >= num_tokens.unsqueeze(1)
+        return Layers(tokens, padding.to(self.device) if bool(padding.any()) else None)
+
+    def on_device(self, batch: Batch) -> Batch:
+        """The sound and the labels of a batch where the encoder is."""
+        return batch._replace(
+            waveforms=batch.waveforms.to(self.device),
+            num_samples=batch.num_samples.to(self.device),
+            labels=batch.labels.to(self.device),
+        )
+
+    def encode(self, batch: Batch) -> Layers:
+        """A batch through the encoder."""
+        return all_layers(self.model.encoder, read(self.model, batch))
+
+    def _loader(self, data: AudioDataModule, dataset: ClipDataset, order: Sequence[int]) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=data.batch_size,
+            sampler=order,
+            num_workers=data.num_workers,
+            collate_fn=partial(collate, min_samples=self.model.min_samples),
+        )
+
+    def _take_in(self, data: AudioDataModule, loader: Any, keys: Sequence[Hashable], new: Sequence[int]) -> None:
+        pooled, labels = list[Tensor](), list[Tensor]()
+        places: list[int] = []
+        row_of = dict.fromkeys(new, _BROKEN)
+        for batch in loader:
+            data.broken.record(batch)
+            data.broken.judge()
+            self.broken.update(batch.broken)
+            self.progress(len(batch.names) + len(batch.broken))
+            if not batch.names:
+                continue
+            found = self.encode(self.on_device(batch))
+            if not bool(torch.isfinite(found.tokens.half()).all()):
+                raise ValueError(f"{self.model.candidate.source}: the encoder's outputs are not finite numbers")
+            last = found.tokens[:, -1:]
+            pooled.append(torch.stack([last[:, 0, 0], mean_of_tokens(last[:, :, 1:], found.padding)[:, 0]], dim=1).cpu())
+            labels.append(batch.labels)
+            if not places:
+                self._shape = tuple(found.tokens.shape[1:])
+                keep = 2 * (self._num_kept + len(new)) * math.prod(self._shape) <= self.max_bytes
+            for index in batch.index.tolist():
+                row_of[index] = len(self._place) + len(places)
+                places.append(self._num_kept if keep else _BROKEN)
+                self._num_kept += keep
+            if keep:
+                self._write(found)
+        self._pooled += pooled
+        self._labels += labels
+        self._place = torch.cat([self._place, torch.tensor(places, dtype=torch.long)])
+        self._row.update({keys[index]: row for index, row in row_of.items()})
+
+    def _write(self, found: Layers) -> None:
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(found.tokens.half().cpu().contiguous().numpy().data)
+        self._file.flush()
+        full = torch.full((len(found.tokens),), found.tokens.shape[2] - 1)
+        self._num_tokens.append(full if found.padding is None else (~found.padding).sum(dim=1).cpu())

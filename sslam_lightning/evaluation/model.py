@@ -1,0 +1,140 @@
+"""The encoder that is judged: a checkpoint's, or one of the same size that has learned nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints.settings import read_dataclass
+from sslam_lightning.checkpoints.weights import Part
+from sslam_lightning.features import LogMels
+from sslam_lightning.inference.embed import digest_of_weights
+from sslam_lightning.models import Encoder, EncoderConfig, FrontEnd
+
+NONE = "none"
+_STATISTICS = ("mean", "std")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An encoder to judge, and how it takes sound.
+
+    Args:
+        source: a checkpoint (anything that ``init_from`` takes); ``none`` for EAT's base model with random weights; or a
+            recipe's ``.yaml``, or several that are layered, joined by commas: random weights of that size.
+        part: the checkpoint's ``student`` or its ``teacher``.
+        seed: of random weights.
+        features: settings of the log-mels, over those of the checkpoint.
+        clip_features: likewise of the suite; its mean and standard deviation are for Kaldi log-mel patches alone.
+    """
+
+    source: str
+    part: Part = "student"
+    seed: int = 0
+    features: Mapping[str, Any] = field(default_factory=dict)
+    clip_features: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is no checkpoint."""
+        return self.source == NONE or self.source.endswith((".yaml", ".yml"))
+
+    def open(self) -> OpenedModel:
+        """Read the checkpoint, or draw weights.
+
+        Raises:
+            OSError: if there is no such file.
+            ValueError: if it cannot be used.
+        """
+        if self.is_random:
+            settings = {} if self.source == NONE else _layered(self.source)
+            config = read_dataclass(EncoderConfig, settings.get("encoder", {}), f"{self.source}: model.encoder")
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                encoder = Encoder(config)
+            told, resampler = settings.get("features"), "torchaudio"
+        else:
+            weights = read_weights(self.source)
+            encoder = Encoder(weights.encoder)
+            load_strictly(encoder, weights.part(self.part), self.part, weights.source)
+            told, resampler = weights.features, weights.resampler
+        log_mels, num_frames = self._features(encoder, told or {})
+        return OpenedModel(self, encoder.eval(), log_mels, num_frames, resampler, digest_of_weights(encoder))
+
+    def _features(self, encoder: Encoder, told: Mapping[str, Any]) -> tuple[LogMels | None, int | None]:
+        """The log-mels (None where the front-end reads waveforms) and the common length of all clips in frames of 10 ms."""
+        ours, clips = dict(self.features), dict(self.clip_features)
+        front_end = encoder.config.front_end
+        if type(encoder.front_end).read is not FrontEnd.read:
+            return None, {**clips, **ours}.get("num_frames")
+        if front_end is not None or {**told, **ours}.get("kind", "kaldi") != "kaldi":
+            clips = {name: value for name, value in clips.items() if name not in _STATISTICS}
+        defaults = {
+            "num_mels": getattr(front_end, "num_mels", encoder.config.num_mels),
+            "patch_frames": getattr(front_end, "token_frames", encoder.config.patch_size),
+        }
+        log_mels = read_dataclass(LogMels, {**defaults, **told, **clips, **ours}, "features")
+        return log_mels, log_mels.num_frames
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A candidate in memory, in evaluation mode.
+
+    ``features`` is None where the front-end reads waveforms; ``num_frames`` is the length, in frames of 10 ms, to which
+    every clip is padded or cut.
+    """
+
+    candidate: Candidate
+    encoder: Encoder
+    features: LogMels | None
+    num_frames: int | None
+    resampler: str
+    digest: str
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the waveforms that it takes."""
+        return self.features.sample_rate_hz if self.features else 16000
+
+    @property
+    def min_samples(self) -> int:
+        """Of the shortest clip that makes one token."""
+        return self.features.min_samples if self.features else self.encoder.front_end.min_samples
+
+    def config_for_training(self, drop_path_end: float) -> EncoderConfig:
+        """The encoder's configuration with this drop path; other dropouts stay as in pre-training."""
+        return replace(self.encoder.config, drop_path_start=0.0, drop_path_end=drop_path_end)
+
+
+def _layered(files: str) -> dict[str, Any]:
+    """The encoder and the features of recipes, the later ones laid over the earlier."""
+    settings: dict[str, Any] = {}
+    for name in files.split(","):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no recipe at {name}")
+        try:
+            content = yaml.safe_load(Path(name).read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"{name} is no YAML file: {str(error).splitlines()[0]}") from None
+        model = content.get("model") if isinstance(content, Mapping) else None
+        if not isinstance(model, Mapping):
+            raise ValueError(f"{name} has no `model`, so it is no recipe of an encoder")
+        found = model.get("init_args") or {}
+        _lay_over(settings, {name: found[name] for name in ("encoder", "features") if found.get(name) is not None})
+    return settings
+
+
+def _lay_over(settings: dict[str, Any], later: Mapping[str, Any]) -> None:
+    """As the command line layers files: tables are merged, anything else is replaced."""
+    for name, value in later.items():
+        if isinstance(value, Mapping) and isinstance(settings.get(name), dict):
+            _lay_over(settings[name], value)
+        else:
+            settings[name] = dict(value) if isinstance(value, Mapping) else value

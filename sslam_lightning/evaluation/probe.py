@@ -1,0 +1,142 @@
+"""Probes that learn by gradients on a frozen encoder's features."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sslam_lightning.evaluation.frozen import FrozenBatch, FrozenClips
+from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
+from sslam_lightning.evaluation.scoring import Score, check_metric, loss, probabilities, score
+from sslam_lightning.schedules import warmup_cosine
+
+
+class Probe(Protocol):
+    """AdamW with a cosine on the features of training clips, without augmentation.
+
+    All choices of settings learn side by side from the same batches, a part of the training clips held out. The one whose
+    last epoch is best on that part learns anew from all training clips, and is scored on the test clips after every epoch.
+
+    Args:
+        learning_rates: peak rates to choose from.
+        epochs: over the training clips.
+        batch_size: clips of an update.
+        weight_decay: decoupled, of matrices.
+    """
+
+    def __init__(
+        self,
+        learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+        epochs: int = 50,
+        batch_size: int = 64,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not learning_rates or min(learning_rates) <= 0:
+            raise ValueError(f"{self.name}: learning_rates must be positive, got {list(learning_rates)}")
+        if epochs < 1 or batch_size < 1 or weight_decay < 0:
+            raise ValueError(
+                f"{self.name}: epochs and batch_size must be at least 1 and weight_decay not negative, "
+                f"got {epochs}, {batch_size} and {weight_decay}"
+            )
+        self.learning_rates, self.epochs = tuple(learning_rates), epochs
+        self.batch_size, self.weight_decay = batch_size, weight_decay
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return type(self).__name__
+
+    @abstractmethod
+    def build(self, task: Task, **choice: Any) -> nn.Module:
+        """What learns: it makes logits of a `FrozenBatch`. ``choice`` is one of the settings of `choices`."""
+
+    def choices(self, task: Task) -> dict[str, Sequence[Any]]:
+        """Settings to choose on validation clips, beside the learning rate: name -> what to try."""
+        return {}
+
+    def run(self, task: Task) -> Outcome:
+        """Choose, then learn and be scored."""
+        check_metric(task.metric, self.name)
+        settings = {"learning_rate": self.learning_rates, **self.choices(task)}
+        tried = [dict(zip(settings, values, strict=True)) for values in product(*settings.values())]
+        chosen, notes = tried[0], {}
+        if len(tried) > 1:
+            learn, judges, judged = task.for_choosing()
+            scores = [curve[-1].value for curve in self._learn(task, tried, learn, judges, judged, last_only=True)]
+            best = max(range(len(tried)), key=scores.__getitem__)
+            chosen, notes = tried[best], {"validation": scores[best]}
+        (curve,) = self._learn(task, [chosen], torch.arange(len(task.train)), task.test, torch.arange(len(task.test)))
+        return Outcome([one.value for one in curve], chosen, {**notes, "scored_classes": curve[-1].num_classes})
+
+    def _learn(
+        self,
+        task: Task,
+        tried: Sequence[dict[str, Any]],
+        learn: Int[Tensor, "learn"],
+        judges: FrozenClips,
+        judged: Int[Tensor, "judged"],
+        last_only: bool = False,
+    ) -> list[list[Score]]:
+        """The scores of every choice after each epoch, or after the last one alone."""
+        probes = [self._fresh(task, choice) for choice in tried]
+        optimizers = [self._optimizer(probe, choice["learning_rate"]) for probe, choice in zip(probes, tried, strict=True)]
+        order = torch.Generator().manual_seed(task.seed)
+        curves: list[list[Score]] = [[] for _ in probes]
+        num_updates = self.epochs * math.ceil(len(learn) / self.batch_size)
+        update = 0
+        for epoch in range(1, self.epochs + 1):
+            shuffled = learn[torch.randperm(len(learn), generator=order)]
+            for batch in task.train.batches(self.level or "pooled", shuffled, self.batch_size):
+                for probe, optimizer, choice in zip(probes, optimizers, tried, strict=True):
+                    rate = warmup_cosine(update, choice["learning_rate"], 0.0, 0, num_updates)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    optimizer.zero_grad()
+                    loss(task.metric, probe(batch), batch.labels).backward()
+                    optimizer.step()
+                update += 1
+            if epoch == self.epochs or not last_only:
+                for curve, one in zip(curves, self._judge(task, probes, judges, judged), strict=True):
+                    curve.append(one)
+        return curves
+
+    def _fresh(self, task: Task, choice: dict[str, Any]) -> nn.Module:
+        settings = {name: value for name, value in choice.items() if name != "learning_rate"}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(task.seed)
+            return self.build(task, **settings).to(task.device)
+
+    def _optimizer(self, probe: nn.Module, rate: float) -> torch.optim.Optimizer:
+        parameters = list(probe.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
+
+    @torch.no_grad()
+    def _judge(
+        self, task: Task, probes: Sequence[nn.Module], clips: FrozenClips, chosen: Int[Tensor, "chosen"]
+    ) -> list[Score]:
+        found: list[list[Tensor]] = [[] for _ in probes]
+        labels = []
+        for batch in clips.batches(self.level or "pooled", chosen, self.batch_size):
+            labels.append(batch.labels)
+            for probe, predicted in zip(probes, found, strict=True):
+                predicted.append(probabilities(task.metric, probe(batch)))
+        return [score(task.metric, torch.cat(predicted), torch.cat(labels)) for predicted in found]
+
+
+class ProbeModule(nn.Module):
+    """Makes logits of frozen features."""
+
+    def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
+        """Class logits of every clip."""
+        raise NotImplementedError

@@ -1,0 +1,140 @@
+"""The runs of a table: one JSON file each, written when a run is over, so that what is done is not done again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sslam_lightning.inference.parts import replacing
+
+
+class Key(NamedTuple):
+    """What a run is called."""
+
+    model: str
+    suite: str
+    protocol: str
+    fold: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.suite}, {self.protocol}, fold {self.fold}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One protocol on one fold with one seed, over.
+
+    ``settings`` are all that the scores depend on, but for the code: a run of other settings is another run. ``failed`` is
+    the reason of a run without scores.
+    """
+
+    model: str
+    suite: str
+    protocol: str
+    fold: str
+    seed: int
+    metric: str
+    settings: Mapping[str, Any]
+    scores: list[float] = field(default_factory=list)
+    failed: str | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    machine: str = ""
+    commit: str | None = None
+    command: str = ""
+
+    @property
+    def key(self) -> Key:
+        """What it is called."""
+        return Key(self.model, self.suite, self.protocol, self.fold, self.seed)
+
+    @property
+    def best(self) -> float:
+        """The best of all evaluations; it was chosen on the test clips."""
+        return max(self.scores)
+
+    @property
+    def last(self) -> float:
+        """The evaluation at the end."""
+        return self.scores[-1]
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        if self.failed:
+            return f"failed: {self.failed}"
+        return f"{self.metric} last {100 * self.last:.1f}, best {100 * self.best:.1f}, in {self.seconds:.0f} s"
+
+
+class RunStore:
+    """The folder of a table.
+
+    Raises:
+        FileExistsError: if the folder holds something else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._runs = folder, folder / "runs"
+        if folder.exists() and not self._runs.is_dir() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"{folder} holds something else than results of evaluate: name another folder with --out")
+
+    def done(self, key: Key, settings: Mapping[str, Any]) -> Run | None:
+        """The run of this name if it is over; one that failed is not, and may be tried again.
+
+        Raises:
+            ValueError: if it was made with other settings.
+        """
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        run = _read(path)
+        if run.failed:
+            return None
+        if difference := _difference(run.settings, json.loads(json.dumps(settings))):
+            raise ValueError(
+                f"{self.folder} holds a run of {key} with other settings: {difference}. Name another folder with --out, or "
+                "another model with --name"
+            )
+        return run
+
+    def add(self, run: Run) -> None:
+        """Keep a run, whole or not at all."""
+        path = self._path(run.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(json.dumps(asdict(run), indent=1).encode())
+
+    def all(self) -> list[Run]:
+        """Every run of the folder, in the order of their names."""
+        return [_read(path) for path in sorted(self._runs.rglob("*.json"))]
+
+    def _path(self, key: Key) -> Path:
+        folders = [_as_file_name(part) for part in (key.model, key.suite, key.protocol)]
+        return self._runs.joinpath(*folders, f"fold_{_as_file_name(key.fold)}_seed_{key.seed}.json")
+
+
+def _read(path: Path) -> Run:
+    try:
+        return Run(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no run of evaluate ({error}): move it away, and it is made again") from None
+
+
+def _as_file_name(name: str) -> str:
+    return re.sub(r"[^\w.+-]", lambda match: f"%{ord(match[0]):02x}", name).lstrip(".") or "_"
+
+
+def _difference(old: Any, new: Any, where: str = "") -> str | None:
+    """The first setting that differs, in words."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in (*old, *(name for name in new if name not in old)):
+            if found := _difference(old.get(name), new.get(name), f"{where}.{name}" if where else str(name)):
+                return found
+        return None
+    return None if old == new else f"{where} was {old}, is {new}"

@@ -1,0 +1,166 @@
+"""A suite: a data set and how models are judged on it, read from one file; see ``configs/downstream/README.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.evaluation.protocol import Protocol
+
+# What every suite can be judged by, unless it says `without`.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "linear": {"class_path": "sslam_lightning.evaluation.LinearProbe"},
+    "linear_published": {
+        "class_path": "sslam_lightning.evaluation.FineTuning",
+        "init_args": {
+            "model": {
+                "frozen_encoder": True,
+                "frozen_drop_path": True,
+                "optimizer": {"lr": 1e-3, "warmup_updates": 0, "layer_decay": 1.0},
+            }
+        },
+    },
+    "knn": {"class_path": "sslam_lightning.evaluation.KNN"},
+    "attentive": {"class_path": "sslam_lightning.evaluation.AttentiveProbe"},
+    "convex_gated": {"class_path": "sslam_lightning.evaluation.ConvexGatedProbe"},
+    "finetune": {"class_path": "sslam_lightning.evaluation.FineTuning"},
+}
+_PLACE = Path("configs/downstream")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The content of a suite's file.
+
+    Args:
+        name: in the table.
+        metric: accuracy, mAP, or what a protocol of the suite's own brings.
+        data: ``class_path`` and ``init_args`` of the data module.
+        features: of its clips.
+        folds: name -> settings over ``data.init_args``.
+        share_clips: whether clips of one name are the same in all folds.
+        validation: the share of the training clips, or ``val``, on which a probe's settings are chosen.
+        protocols: name -> ``class_path`` and ``init_args``.
+        without: names of protocols that make no sense here.
+    """
+
+    name: str
+    metric: str
+    data: Mapping[str, Any]
+    features: Mapping[str, Any] = field(default_factory=dict)
+    folds: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"all": {}})
+    share_clips: bool = False
+    validation: float | Literal["val"] = 0.2
+    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+
+    def data_settings(self, fold: str, over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
+        """``class_path`` and ``init_args`` of a fold; ``over`` wins over all, ``under`` over nothing."""
+        init_args = {**under, **self.data.get("init_args", {}), **self.folds[fold], **over}
+        return {"class_path": self.data["class_path"], "init_args": init_args}
+
+    def protocol_settings(self, name: str) -> dict[str, Any]:
+        """``class_path`` and ``init_args`` of a protocol.
+
+        Raises:
+            ValueError: if this suite has none of this name.
+        """
+        if name not in self.protocol_names:
+            why = " on purpose (`without`)" if name in self.without else ""
+            raise ValueError(f"the suite {self.name} has no protocol {name}{why}, only {', '.join(self.protocol_names)}")
+        ours, theirs = PROTOCOLS.get(name, {}), self.protocols.get(name, {})
+        init_args = _laid_over(ours.get("init_args", {}), theirs.get("init_args", {}))
+        return {"class_path": theirs.get("class_path", ours.get("class_path")), "init_args": init_args}
+
+    @property
+    def protocol_names(self) -> list[str]:
+        """The shipped ones, then the suite's own."""
+        return [name for name in {**PROTOCOLS, **self.protocols} if name not in self.without]
+
+
+def read_suite(name: str, folder: Path) -> Suite:
+    """The suite of a file, or of this name in the folder of suites.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: naming the file and what is wrong in it.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise FileNotFoundError(f"there is no suite {name}: name a .yaml file, or one of {known} (in {_PLACE})")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML file: {str(error).splitlines()[0]}") from None
+    try:
+        return _checked(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def build_data(settings: Mapping[str, Any]) -> AudioDataModule:
+    """The data module of these settings.
+
+    Raises:
+        ValueError, OSError: what the parser or the data module complain about.
+    """
+    return _build(AudioDataModule, "data", settings)
+
+
+def build_protocol(name: str, settings: Mapping[str, Any]) -> Protocol:
+    """The protocol of these settings, likewise."""
+    return _build(Protocol, f"protocols.{name}", settings)
+
+
+def _build(kind: type, where: str, settings: Mapping[str, Any]) -> Any:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--it", type=kind)
+    try:
+        return parser.instantiate(parser.parse_object({"it": dict(settings)})).it
+    except ArgumentError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _checked(content: Any) -> Suite:
+    if not isinstance(content, Mapping):
+        raise ValueError("a suite is a table with name, metric and data")
+    known = [one.name for one in fields(Suite)]
+    for key in content:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            raise ValueError(f"there is no setting {key}" + (f": did you mean {near[0]}?" if near else ""))
+    for key in ("name", "metric", "data"):
+        if not content.get(key):
+            raise ValueError(f"{key} is missing")
+    for key in ("data", "features", "folds", "protocols"):
+        if not isinstance(content.get(key, {}), Mapping):
+            raise ValueError(f"{key} must be a table, got {type(content[key]).__name__}")
+    if not content["data"].get("class_path"):
+        raise ValueError("data.class_path is missing: it names the data module")
+    folds = {str(name): dict(settings or {}) for name, settings in content.get("folds", {"all": {}}).items()}
+    if not folds:
+        raise ValueError("folds is empty: leave it out where there is one split")
+    validation = content.get("validation", 0.2)
+    if validation != "val" and not (isinstance(validation, float) and 0 < validation < 1):
+        raise ValueError(f"validation must be a share of the training clips between 0 and 1, or val, got {validation}")
+    suite = Suite(**{**content, "folds": folds, "without": tuple(content.get("without", ()))})
+    for name in (*suite.protocols, *suite.without):
+        if name not in PROTOCOLS and not (suite.protocols.get(name) or {}).get("class_path"):
+            raise ValueError(f"{name} is no protocol, and brings no class_path; known are {', '.join(PROTOCOLS)}")
+    return suite
+
+
+def _laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for name, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _laid_over(merged[name], value) if both else value
+    return merged

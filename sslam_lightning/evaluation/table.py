@@ -1,0 +1,186 @@
+"""The table of all runs: Markdown and CSV by model, suite and protocol, and every single run as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from sslam_lightning.evaluation.runs import Run
+from sslam_lightning.evaluation.suite import PROTOCOLS
+from sslam_lightning.inference.parts import replacing
+
+
+class Spread(NamedTuple):
+    """A mean over runs, and standard deviations (n - 1): over all of them, of the folds' means over seeds, and of the
+    seeds' means over folds; None where there is one value.
+    """
+
+    mean: float
+    of_runs: float | None
+    of_folds: float | None
+    of_seeds: float | None
+
+
+class Row(NamedTuple):
+    """What a model reaches on a suite by a protocol. ``best`` and ``last`` are None where no run has a score."""
+
+    model: str
+    suite: str
+    protocol: str
+    metric: str
+    best: Spread | None
+    last: Spread | None
+    num_runs: int
+    num_failed: int
+    chosen: str
+
+
+def rows_of(runs: Iterable[Run]) -> list[Row]:
+    """One row for each model, suite and protocol, in the order of the runs."""
+    groups: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.model, run.suite, run.protocol].append(run)
+    rows = []
+    for (model, suite, protocol), group in groups.items():
+        whole = [run for run in group if not run.failed]
+        best, last = (spread(whole, value) if whole else None for value in (lambda run: run.best, lambda run: run.last))
+        rows.append(
+            Row(model, suite, protocol, group[0].metric, best, last, len(whole), len(group) - len(whole), _chosen(whole))
+        )
+    return rows
+
+
+def spread(runs: Sequence[Run], value: Callable[[Run], float]) -> Spread:
+    """Mean and deviations of a value of the runs."""
+    values = [value(run) for run in runs]
+    deviations = [_deviation(values)]
+    for kind in (lambda run: run.fold, lambda run: str(run.seed)):
+        means = [statistics.fmean(value(run) for run in group) for _, group in groupby(sorted(runs, key=kind), key=kind)]
+        deviations.append(_deviation(means))
+    return Spread(statistics.fmean(values), *deviations)
+
+
+def write_tables(runs: Sequence[Run], folder: Path) -> str:
+    """Write ``results.md``, ``results.csv`` and ``results.json``; returns the first."""
+    runs = _in_order(runs)
+    rows = rows_of(runs)
+    text = markdown(rows, runs)
+    for name, content in (
+        ("results.md", text),
+        ("results.csv", _csv(rows)),
+        ("results.json", json.dumps([_told(run) for run in runs], indent=1) + "\n"),
+    ):
+        with replacing(folder / name) as file:
+            file.write(content.encode())
+    return text
+
+
+def markdown(rows: Sequence[Row], runs: Sequence[Run]) -> str:
+    """The table, failures, and where the numbers come from."""
+    head = ("model", "suite", "protocol", "metric", "best", "last", "± of folds", "± of seeds", "runs", "chosen")
+    lines = _table(
+        head,
+        [
+            (
+                *row[:4],
+                _percent(row.best),
+                _percent(row.last),
+                _points(row.last.of_folds) if row.last else "",
+                _points(row.last.of_seeds) if row.last else "",
+                str(row.num_runs) + (f", {row.num_failed} failed" if row.num_failed else ""),
+                row.chosen,
+            )
+            for row in rows
+        ],
+    )
+    lines += [
+        "",
+        "In %. *last*: the test clips scored when training had ended; *best*: the best of all their scores on the way, so "
+        "chosen on them. Mean ± standard deviation over runs (folds x seeds); then that of the folds' means and of the "
+        "seeds' means, of *last*. *chosen*: settings that were chosen on validation clips, and in how many runs.",
+    ]
+    if failed := [run for run in runs if run.failed]:
+        lines += ["", "Failed:", ""]
+        lines += _table(
+            ("model", "suite", "protocol", "fold", "seed", "why"),
+            [(run.model, run.suite, run.protocol, run.fold, str(run.seed), run.failed or "") for run in failed],
+        )
+    seeds = sorted({run.seed for run in runs})
+    lines += ["", f"Seeds: {', '.join(map(str, seeds))}. Commit: {_listed(run.commit or 'unknown' for run in runs)}."]
+    lines += [f"Hardware: {_listed(run.machine for run in runs)}. Run time: {_hours(sum(run.seconds for run in runs))}."]
+    lines += ["", "```", *dict.fromkeys(run.command for run in runs if run.command), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    deviations = [
+        f"{of}_{what}"
+        for of in ("best", "last")
+        for what in ("mean", *(name.replace("of", "std") for name in Spread._fields[1:]))
+    ]
+    writer.writerow(["model", "suite", "protocol", "metric", *deviations, "runs", "failed", "chosen"])
+    for row in rows:
+        numbers = [number for found in (row.best, row.last) for number in (found or Spread(*[None] * 4))]  # type: ignore[arg-type]
+        writer.writerow([*row[:4], *numbers, row.num_runs, row.num_failed, row.chosen])
+    return text.getvalue()
+
+
+def _told(run: Run) -> dict[str, object]:
+    scores = {} if run.failed else {"best": run.best, "last": run.last}
+    return {**asdict(run), **scores}
+
+
+def _in_order(runs: Sequence[Run]) -> list[Run]:
+    """By suite, protocol and model, so that models stand under each other; then by fold and seed."""
+    place = {name: number for number, name in enumerate(PROTOCOLS)}
+    return sorted(
+        runs, key=lambda run: (run.suite, place.get(run.protocol, len(place)), run.protocol, run.model, run.fold, run.seed)
+    )
+
+
+def _chosen(runs: Sequence[Run]) -> str:
+    """``learning_rate 0.001 (4), 0.003 (1)``, and so on for every setting."""
+    told = []
+    for name in dict.fromkeys(name for run in runs for name in run.chosen):
+        counts = Counter(str(run.chosen[name]) for run in runs)
+        told.append(f"{name} " + ", ".join(f"{value} ({count})" for value, count in counts.items()))
+    return "; ".join(told)
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _percent(found: Spread | None) -> str:
+    if found is None:
+        return "failed"
+    return f"{100 * found.mean:.1f}" + (f" ± {_points(found.of_runs)}" if found.of_runs is not None else "")
+
+
+def _points(deviation: float | None) -> str:
+    return "" if deviation is None else f"{100 * deviation:.1f}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def _listed(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(values))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return [line(head), "|" + "---|" * len(head), *(line(row) for row in rows)]

@@ -1,0 +1,49 @@
+"""Every suite of configs/downstream is read, and its protocols and data become objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.evaluation import Protocol, read_suite
+from sslam_lightning.evaluation.suite import build_protocol
+from sslam_lightning.features import LogMels
+
+FOLDER = config_folder() / "downstream"
+SUITES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def test_there_are_suites():
+    assert set(SUITES) >= {"audioset_20k", "audioset_2m", "esc10", "esc10_mixtures", "esc50", "synthetic"}
+    names = [read_suite(name, FOLDER).name for name in SUITES]
+    assert len(set(names)) == len(names)  # they are told apart in one table
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites(name):
+    suite = read_suite(name, FOLDER)
+    assert (FOLDER / f"{name}.yaml").read_text().startswith("# ")
+    assert suite.protocol_names
+    for protocol in suite.protocol_names:
+        assert isinstance(build_protocol(protocol, suite.protocol_settings(protocol)), Protocol)
+    kind = _imported(suite.data["class_path"])
+    assert issubclass(kind, AudioDataModule)
+    assert LogMels(**{"num_frames": 1024, **suite.features}).num_frames
+    for fold in suite.folds:
+        assert suite.data_settings(fold, {}, {})["init_args"]
+
+
+def test_the_one_that_needs_no_data_gives_clips(tmp_path: Path):
+    from sslam_lightning.evaluation.suite import build_data
+
+    data = build_data(read_suite("synthetic", FOLDER).data_settings("all", {"num_train": 4}, {}))
+    assert len(data.dataset("train")) == 4
+    assert data.multi_label
+
+
+def _imported(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    return getattr(__import__(module, fromlist=[name]), name)

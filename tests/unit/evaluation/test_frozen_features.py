@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from front_ends import FRONT_ENDS
+
+from sslam_lightning.data import BrokenClip
+from sslam_lightning.evaluation.encode import all_layers, mean_of_tokens, read
+from sslam_lightning.evaluation.frozen import FeatureStore
+from sslam_lightning.models import Readings
+from sslam_lightning.types import Batch
+
+
+def _whole(clips) -> torch.Tensor:
+    return torch.cat([batch.features for batch in clips.batches("layers", torch.arange(len(clips)), 7)])
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_the_last_layer_is_the_encoders_output(front_end, opened):
+    model = opened(front_end)
+    waveforms = torch.randn(3, 10400) * 0.1
+    lengths = torch.tensor([10400, 10400, 6000])
+    readings = read(model, Batch(waveforms, lengths, torch.zeros(3, 1), torch.arange(3), ("a", "b", "c")))
+    found = all_layers(model.encoder, readings)
+    with torch.no_grad():
+        wanted = model.encoder(*readings)
+    depth = model.encoder.config.depth
+    assert found.tokens.shape == (3, depth, 1 + wanted.tokens.shape[1], 16)
+    torch.testing.assert_close(found.tokens[:, -1, 0], wanted.clip)
+    torch.testing.assert_close(found.tokens[:, -1, 1:], wanted.tokens)
+    assert (found.padding is not None) == (front_end == "waveform")  # log-mels are padded as in training
+    assert not torch.allclose(found.tokens[:, 0], found.tokens[:, 1])
+
+
+def test_the_last_layer_of_a_pre_norm_encoder_comes_out_of_its_norm(opened):
+    model = opened("patches")
+    model.encoder.output_norm = torch.nn.LayerNorm(16, eps=1e-6)
+    clips = torch.randn(2, 64, 128)
+    assert torch.equal(all_layers(model.encoder, Readings(clips)).tokens[:, -1, 0], model.encoder(clips).clip)
+
+
+def test_a_mean_leaves_padding_out():
+    tokens = torch.tensor([[[[1.0], [2.0], [9.0]]]])
+    assert mean_of_tokens(tokens, torch.tensor([[False, False, True]])).item() == 1.5
+    assert mean_of_tokens(tokens, None).item() == 4.0
+
+
+def test_waveforms_are_padded_and_cut_to_the_common_length(opened):
+    model = opened("waveform", num_frames=50)  # 8000 samples
+    labels, index = torch.zeros(2, 1), torch.arange(2)
+    long, short = (
+        read(model, Batch(torch.ones(2, n), torch.tensor([n, 3000]), labels, index, ("a", "b"))) for n in (10400, 4000)
+    )
+    assert long.clips.shape == short.clips.shape == (2, 8000)
+    assert long.padding is not None
+    assert short.padding is not None
+    assert torch.equal(long.padding[1], short.padding[1])
+    with pytest.raises(ValueError, match=r"clips need a common length: set features\.num_frames in the suite"):
+        read(opened("waveform", num_frames=None), Batch(torch.ones(2, 4000), torch.tensor([4000, 3000]), labels, index, ()))
+
+
+@pytest.mark.parametrize("front_end", ["patches", "waveform"])
+def test_features_are_computed_once_or_anew_and_are_the_same(front_end, opened, task_of, monkeypatch):
+    encoded = []
+    encode = FeatureStore.encode
+    monkeypatch.setattr(
+        FeatureStore, "encode", lambda self, batch: (encoded.append(len(batch.names)), encode(self, batch))[1]
+    )
+    model = opened(front_end)
+    kept, anew = task_of(model), task_of(model, max_bytes=1000)
+    first = _whole(kept.train)
+    assert first.shape[:2] == (24, 2)
+    assert sum(encoded) == 24
+    assert torch.equal(_whole(kept.train), first)
+    assert kept.train.pooled.shape == (24, 2, 16)
+    assert sum(encoded) == 24  # once, whoever asks
+    second = _whole(anew.train)
+    assert sum(encoded) == 24 + 2 * 24  # for what is pooled, then for all layers
+    torch.testing.assert_close(first, second, atol=2e-3, rtol=2e-3)  # kept in half precision
+    for place, wanted in ((0, second[:, -1, 0]), (1, second[:, -1, 1:].mean(dim=1))):
+        torch.testing.assert_close(anew.train.pooled[:, place], wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_batches_come_in_the_order_that_is_asked_for(opened, task_of):
+    train = task_of(opened()).train
+    order = torch.tensor([3, 17, 0, 9])
+    for level in ("pooled", "layers"):
+        (batch,) = train.batches(level, order, 8)
+        assert torch.equal(batch.labels, train.labels[order])
+    assert torch.equal(next(train.batches("pooled", order, 8)).features, train.pooled[order])
+    assert len(torch.unique(train.pooled[:, 1], dim=0)) == 24
+
+
+def test_splits_share_the_file_but_not_the_clips(opened, task_of):
+    task = task_of(opened())
+    train, test = _whole(task.train), _whole(task.test)
+    assert torch.equal(_whole(task.train), train)
+    assert len(test) == 8
+    assert not torch.equal(train[:8], test)
+
+
+def test_clips_of_one_name_are_encoded_once_where_folds_share_them(opened, task_of, tmp_path):
+    task, progress = task_of(opened()), []
+    store = FeatureStore(task.model, task.device, tmp_path, 1e9, share_clips=True, progress=progress.append)
+    first = store.split(task.data, "train", "1")  # soundscapes are called clip 0, clip 1 and so on in every split
+    second = store.split(task.data, "test", "2")
+    assert sum(progress) == 24
+    assert torch.equal(first.pooled[:8], second.pooled)
+
+
+def test_broken_clips_leave_with_their_labels(opened, task_of, monkeypatch):
+    task = task_of(opened())
+    dataset = task.data.dataset("train")
+    good = type(dataset).__getitem__
+    broken = lambda self, key: BrokenClip("x", "no sound") if key in (2, 11) else good(self, key)  # noqa: E731
+    monkeypatch.setattr(type(dataset), "__getitem__", broken)
+    whole = task.train
+    monkeypatch.undo()
+    assert len(whole) == 22
+    assert task.store.broken == {"x": "no sound"}
+    kept = [index for index in range(24) if index not in (2, 11)]
+    assert torch.equal(whole.labels, torch.stack([dataset[index].labels for index in kept]))
+    assert len(_whole(whole)) == 22
+
+
+def test_too_many_broken_clips_no_clips_and_no_numbers(opened, task_of, monkeypatch):
+    task = task_of(opened(), num_val=0)
+    with pytest.raises(ValueError, match="SyntheticDataModule has no test clips"):
+        _ = task.test
+    kind = type(task.data.dataset("train"))
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "__getitem__", lambda self, key: BrokenClip(f"clip {key}", "no sound"))
+        with pytest.raises(ValueError, match="none of the 24 train clips of SyntheticDataModule can be read"):
+            _ = task.train
+        many = task_of(opened(), num_train=60)
+        with pytest.raises(ValueError, match=r"clips cannot be read, more than max_broken_share 0\.2 allows"):
+            _ = many.train
+    model = opened()
+    with torch.no_grad():
+        model.encoder.blocks[1].mlp.fc2.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="none: the encoder's outputs are not finite numbers"):
+        _ = task_of(model).train
+
+
+def test_validation_clips_are_training_clips_or_those_of_the_data(opened, task_of):
+    learn, held_out, judged = task_of(opened()).for_choosing()
+    assert sorted([*learn.tolist(), *judged.tolist()]) == list(range(24))
+    assert len(judged) == 6
+    task = task_of(opened(), validation="val")
+    learn, held_out, judged = task.for_choosing()
+    assert learn.tolist() == list(range(24))
+    assert judged.tolist() == list(range(8))
+    assert not torch.equal(held_out.pooled, task.test.pooled)
+    with pytest.raises(ValueError, match=r"24 training clips are too few to choose settings on 0\.99 of them"):
+        task_of(opened(), validation=0.99).for_choosing()

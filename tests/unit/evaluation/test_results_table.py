@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+
+import pytest
+
+from sslam_lightning.evaluation.runs import Key, Run, RunStore
+from sslam_lightning.evaluation.table import Spread, rows_of, spread, write_tables
+
+
+def run(fold="1", seed=0, scores=(0.5, 0.4), model="EAT", protocol="knn", **settings) -> Run:
+    return Run(
+        model, "ESC-10", protocol, fold, seed, "accuracy", settings.pop("settings", {"a": 1}), list(scores), **settings
+    )
+
+
+RUNS = [
+    run("1", 0, (0.9, 0.8), chosen={"lr": 0.1}, seconds=60.0, machine="a CPU", commit="abc", command="sslam evaluate --x"),
+    run("1", 1, (0.7, 0.6), chosen={"lr": 0.1}, seconds=60.0, machine="a CPU", commit="abc", command="sslam evaluate --x"),
+    run("2", 0, (0.4, 0.4), chosen={"lr": 0.3}, machine="a CPU", commit="abc", command="sslam evaluate --y"),
+    run("2", 1, (0.2, 0.2), chosen={"lr": 0.1}, machine="a CPU", commit="abc"),
+    run("1", 0, (), model="none", failed="no | sound", machine="a CPU"),
+    run("1", 0, (0.25,), model="SSLAM", protocol="linear", machine="a GPU"),
+]
+
+
+def test_deviations_by_hand():
+    found = spread(RUNS[:4], lambda one: one.last)
+    assert found.mean == pytest.approx(0.5)
+    assert found.of_runs == pytest.approx(statistics.stdev([0.8, 0.6, 0.4, 0.2]))
+    assert found.of_folds == pytest.approx(statistics.stdev([0.7, 0.3]))
+    assert found.of_seeds == pytest.approx(statistics.stdev([0.6, 0.4]))
+    assert spread(RUNS[:1], lambda one: one.best) == Spread(0.9, None, None, None)
+
+
+def test_rows():
+    rows = {row.model: row for row in rows_of(RUNS)}
+    eat = rows["EAT"]
+    assert eat.best.mean == pytest.approx(0.55)
+    assert (eat.num_runs, eat.num_failed, eat.chosen) == (4, 0, "lr 0.1 (3), 0.3 (1)")
+    assert (rows["none"].best, rows["none"].last, rows["none"].num_runs, rows["none"].num_failed) == (None, None, 0, 1)
+
+
+def test_what_the_tables_say(tmp_path):
+    text = write_tables(RUNS, tmp_path)
+    assert text == (tmp_path / "results.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert lines[0] == "| model | suite | protocol | metric | best | last | ± of folds | ± of seeds | runs | chosen |"
+    assert lines[1] == "| SSLAM | ESC-10 | linear | accuracy | 25.0 | 25.0 |  |  | 1 |  |"  # in the order of the protocols
+    assert (
+        lines[2] == "| EAT | ESC-10 | knn | accuracy | 55.0 ± 31.1 | 50.0 ± 25.8 | 28.3 | 14.1 | 4 | lr 0.1 (3), 0.3 (1) |"
+    )
+    assert lines[3] == "| none | ESC-10 | knn | accuracy | failed | failed |  |  | 0, 1 failed |  |"
+    assert lines[5] == "| none | ESC-10 | knn | 1 | 0 | no \\| sound |"
+    assert "Seeds: 0, 1. Commit: unknown; abc." in text
+    assert "Hardware: a GPU; a CPU. Run time: 2.0 min." in text
+    assert text.endswith("```\nsslam evaluate --x\nsslam evaluate --y\n```\n")
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == ["SSLAM", "EAT", "none"]
+    assert float(rows[1]["last_mean"]) == pytest.approx(0.5)
+    assert float(rows[1]["last_std_folds"]) == pytest.approx(statistics.stdev([0.7, 0.3]))
+    assert (rows[2]["last_mean"], rows[2]["failed"]) == ("", "1")
+    singles = json.loads((tmp_path / "results.json").read_text())
+    assert len(singles) == len(RUNS)
+    assert {(one["model"], one["best"], one["last"]) for one in singles if not one["failed"]} >= {("EAT", 0.9, 0.8)}
+    assert [one["failed"] for one in singles if one["failed"]] == ["no | sound"]
+
+
+def test_what_is_done_is_not_done_again_and_nothing_is_mixed_up(tmp_path):
+    store = RunStore(tmp_path / "out")
+    assert store.all() == []
+    key = RUNS[0].key
+    assert key == Key("EAT", "ESC-10", "knn", "1", 0)
+    assert store.done(key, {"a": 1}) is None
+    store.add(RUNS[0])
+    store.add(run(model="../a/b c", scores=()))
+    store.add(RUNS[4])
+    again = RunStore(tmp_path / "out")
+    assert again.done(key, {"a": 1}) == RUNS[0]
+    assert len(again.all()) == 3
+    assert {path.parent.parent.parent.parent for path in tmp_path.rglob("*.json")} == {tmp_path / "out" / "runs"}
+    assert again.done(RUNS[4].key, {"a": 2}) is None  # it failed, so it may be tried again, otherwise too
+    with pytest.raises(
+        ValueError, match=r"holds a run of EAT, ESC-10, knn, fold 1, seed 0 with other settings: a was 1, is 2\. Name"
+    ):
+        again.done(key, {"a": 2})
+    store.add(run(seed=5, settings={"a": {"b": 1, "c": 2}}))
+    with pytest.raises(ValueError, match=r"other settings: a\.c was 2, is 3"):
+        again.done(key._replace(seed=5), {"a": {"b": 1, "c": 3}})
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(
+        FileExistsError, match="holds something else than results of evaluate: name another folder with --out"
+    ):
+        RunStore(tmp_path)
+    with pytest.raises(FileExistsError, match="holds something else"):
+        RunStore(tmp_path / "photo.jpg")
+    store = RunStore(tmp_path / "out")
+    store.add(RUNS[0])
+    (path,) = (tmp_path / "out").rglob("*.json")
+    path.write_text('{"model": 1')
+    with pytest.raises(
+        ValueError, match=r"fold_1_seed_0\.json is no run of evaluate .*: move it away, and it is made again"
+    ):
+        store.all()
