@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from sslam_lightning.interruption import kept_from_children
-from sslam_lightning.training.wandb_files import STEP, logged_values
+from sslam_lightning.training.wandb_files import STEP, logged_values, run_files
 
 _RUN_ID_FILE = "wandb_run_id.txt"
 _ROWS_ON_THEIR_WAY = 1000  # more than W&B keeps in memory before it writes
@@ -96,13 +96,24 @@ class WandbRun(WandbLogger):
         if self._experiment is None:
             return
         code = 0 if status == "success" else 1
-        try:
-            self._experiment.finish(exit_code=code)
-        except _lost():
+        self._finish(code)
+        if self._lacks_rows():
             self._start_anew()
-            self._experiment.finish(exit_code=code)
-        self._end_process(code)
+            self._finish(code)
         self._recent.clear()
+
+    def _finish(self, exit_code: int) -> None:
+        with suppress(*_lost()):
+            self.experiment.finish(exit_code=exit_code)  # type: ignore[union-attr]
+        self._end_process(exit_code)
+
+    def _lacks_rows(self) -> bool:
+        """Whether W&B's process ended, without a word, before it had written what it was given."""
+        if not run_files(self.folder, self.run_id):
+            return False
+        kept = logged_values(self.folder, self.run_id)
+        rows = (row for row in self._recent if row.step is not None)
+        return any((row.step, name) not in kept for row in rows for name in (*row.metrics, *row.pictures))
 
     def _end_process(self, exit_code: int) -> None:
         """W&B's own writes on for a moment behind `finish`; when it has ended all is on the disk."""
