@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -17,6 +18,7 @@ sslam: self-supervised pre-training of audio encoders (SSLAM, EAT)
   sslam data stats|pack                          mean and std for the recipe, class weights; fast shards
   sslam plan --config FILE ...                   what a run will be: memory, epochs, time, differences from its paper
   sslam fit --config FILE ...                    pre-train or fine-tune; several --config layer, later ones win
+  sslam slurm --config FILE ... --nodes N --gpus-per-node M      a script for Slurm that survives preemption; --submit
   sslam validate|test|predict --config FILE --ckpt_path CKPT
   sslam convert SOURCE TARGET                    checkpoints: fairseq, Hugging Face, ours; to safetensors and the others
   sslam evaluate --suite NAME --model MODEL      probes, kNN, fine-tuning; all folds and seeds, one table
@@ -61,11 +63,19 @@ def _dispatch(argv: list[str]) -> None:
         from sslam_lightning.cli.plan import run_plan
 
         run_plan(argv[1:])
+    elif argv[0] == "slurm":
+        from sslam_lightning.cli.slurm import run_slurm
+
+        run_slurm(argv[1:])
     else:
         from sslam_lightning.cli import TOOLS, run_tool, run_trainer
 
-        if not argv[0].startswith("-") and argv[0] not in (commands := [*_OF_THE_TRAINER, *TOOLS, "plan"]):
+        if not argv[0].startswith("-") and argv[0] not in (commands := [*_OF_THE_TRAINER, *TOOLS, "plan", "slurm"]):
             raise ValueError(f"there is no command {argv[0]}, only {', '.join(commands)}")
+        if argv[0] == "fit" and "SLURM_JOB_ID" in os.environ:
+            from sslam_lightning.interruption import listen_to
+
+            listen_to(signal.SIGTERM, signal.SIGUSR1)  # that come before training starts; see SaveOnSignal
         (run_tool if argv[0] in TOOLS else run_trainer)(argv)
 
 

@@ -11,9 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser, instantiate_class
 
 from sslam_lightning.benchmarks.memory import Arithmetic
 from sslam_lightning.benchmarks.step_plan import Placement, StepPlan, features_of, plan_step
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.published import Difference, differences, published_recipe
-from sslam_lightning.cli.trainer import SSLAMCLI
+from sslam_lightning.cli.settings import SettingsCLI
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.module import AudioModule
@@ -66,37 +65,18 @@ class RunPlan(NamedTuple):
         return max(1, math.ceil(batches / self.layout.accumulated))
 
 
-class PlanCLI(SSLAMCLI):
-    """Understands a run's configuration as ``sslam fit`` does, and makes nothing of it."""
-
-    def __init__(self, args: list[str]) -> None:
-        super().__init__(args=args, run=False)
+class PlanCLI(SettingsCLI):
+    """A configuration, and what only a plan asks for."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What only a plan asks for."""
+        """How fast, and how much."""
         super().add_arguments_to_parser(parser)
-        for name in ("ckpt_path", "weights_only"):  # a run's own config.yaml has them, a plan needs none
-            parser.add_argument(f"--{name}", default=None, help="Of `sslam fit`; makes no difference here.")
         parser.add_argument(
             "--clips_per_second", type=float | None, default=None, help="Speed of all devices together, for the time."
         )
         parser.add_argument(
             "--clips", type=int | None, default=None, help="Clips of an epoch; by default those of the data, if there."
         )
-
-    def _set_seed(self) -> None:
-        """Nothing is drawn."""
-
-    def instantiate_classes(self) -> None:
-        """Nothing is built: there may be neither data nor devices here."""
-
-    def settings(self, *files: str) -> dict[str, Any]:
-        """The configuration as plain data; with ``files``, that of the shipped recipes of these names."""
-        config = self.config
-        if files:
-            arguments = [word for name in files for word in ("--config", str(config_folder() / f"{name}.yaml"))]
-            config = self.parser.parse_args(arguments)
-        return config.clone().as_dict()
 
 
 def run_plan(args: list[str]) -> None:
@@ -112,7 +92,7 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
     notes: list[str] = []
     data, clips = _look_at_data(settings, notes)
     module = build_model(settings["model"], data)
-    layout = _layout(settings, notes)
+    layout = layout_of(settings, notes)
     placement = _placement(settings, layout)
     features = features_of(module)
     num_frames = features.num_frames
@@ -131,7 +111,7 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
         None,
         settings["clips"] or clips,
         " + ".join(f"configs/{name}.yaml" for name in recipe),
-        _layout(published, []),
+        layout_of(published, []),
         differences(published, settings),
         notes,
     )
@@ -232,7 +212,8 @@ def _look_at_data(settings: Mapping[str, Any], notes: list[str]) -> tuple[AudioD
     return data, clips or None
 
 
-def _layout(settings: Mapping[str, Any], notes: list[str]) -> Layout:
+def layout_of(settings: Mapping[str, Any], notes: list[str]) -> Layout:
+    """As the configuration spreads clips; what it leaves to the machine is noted."""
     trainer = settings["trainer"]
     return Layout(
         _count_devices(trainer["devices"], trainer["accelerator"], notes),

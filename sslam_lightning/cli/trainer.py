@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, Throughput
+from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, SaveOnSignal, Throughput
 from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
 
@@ -206,7 +206,8 @@ class SSLAMCLI(LightningCLI):
         if wants_bar and not any(isinstance(callback, ProgressBar) for callback in configured):
             # Every refresh fetches the loss from the device, which then waits: not at every step.
             configured = [TQDMProgressBar(refresh_rate=10), *configured]
-        guards = [guard for guard in (LossGuard, PeerWatch) if not any(isinstance(c, guard) for c in configured)]
+        saving = [] if settings["enable_checkpointing"] is False or settings["fast_dev_run"] else [SaveOnSignal]
+        guards = [guard for guard in (LossGuard, PeerWatch, *saving) if not any(isinstance(c, guard) for c in configured)]
         return [*(guard() for guard in guards), Throughput(), *configured]
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
 from sslam_lightning.data.sampler import EpochSampler
+from sslam_lightning.data.worker_signals import leave_signals_to_the_run
 from sslam_lightning.types import Batch, Clip
 
 _IDLE = -1
@@ -77,6 +78,7 @@ class ClipLoader(DataLoader[Any]):
         self._resumed = (0, 0)  # epoch, clips
         self._names: str | None = None  # the fingerprint of the data set's
         options.setdefault("collate_fn", collate)
+        options.setdefault("worker_init_fn", leave_signals_to_the_run)
         if options.get("num_workers"):
             options["timeout"] = min(_LOOK_SECONDS, worker_timeout_seconds or _LOOK_SECONDS)
         clips = dataset.clips if isinstance(dataset, WatchedDataset) else dataset  # Lightning may build the loader anew

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import subprocess
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sslam_lightning.training.wandb_files import STEP, logged_values
+from sslam_lightning.interruption import kept_from_children
+from sslam_lightning.training.wandb_files import STEP, logged_values, run_files
 
 _RUN_ID_FILE = "wandb_run_id.txt"
+_ROWS_ON_THEIR_WAY = 1000  # more than W&B keeps in memory before it writes
+
+
+class _Row(NamedTuple):
+    step: int | None
+    metrics: Mapping[str, Any]
+    pictures: Mapping[str, str]  # PNG files
 
 
 class WandbRun(WandbLogger):
@@ -46,6 +57,8 @@ class WandbRun(WandbLogger):
         kept = self.folder / _RUN_ID_FILE
         self.run_id = kept.read_text().strip() if resume and kept.is_file() else secrets.token_hex(4)
         self._resumes, self._known = resume, set[tuple[int, str]]()
+        self._settings: dict[str, Any] = {}
+        self._recent: deque[_Row] = deque(maxlen=_ROWS_ON_THEIR_WAY)
         settings: dict[str, Any] = {"resume": "allow", "entity": entity, "tags": tags}
         folder = str(self.folder)
         super().__init__(name=name, save_dir=folder, offline=offline, id=self.run_id, project=project, **settings)
@@ -56,36 +69,98 @@ class WandbRun(WandbLogger):
         """The W&B run; the first use starts it."""
         if self._experiment is None and self._resumes:
             self._known = logged_values(self.folder, self.run_id)
-        return super().experiment
+        with kept_from_children(signal.SIGUSR1):
+            return super().experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log what is not known of this step yet, all of it in one row."""
-        experiment: Any = self.experiment  # starts the run, and so knows what it holds
-        new = {name: value for name, value in metrics.items() if (step, name) not in self._known}
-        if new:
-            experiment.log({**new, **({} if step is None else {STEP: step})})
+        self._log(_Row(step, metrics, {}))
 
+    @rank_zero_only
     def log_pictures(self, pictures: Mapping[str, str], step: int) -> None:
         """PNG files by name, as one row."""
-        import wandb
-
-        self.log_metrics({name: wandb.Image(path) for name, path in pictures.items()}, step)
+        self._log(_Row(step, {}, pictures))
 
     @rank_zero_only
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         """Keep the run's id, the configuration, and the commit that it is run with."""
         (self.folder / _RUN_ID_FILE).write_text(self.run_id + "\n")
-        experiment: Any = self.experiment
-        experiment.config.update({**settings, "git_commit": git_commit()}, allow_val_change=True)
+        self._settings = {**settings, "git_commit": git_commit()}
+        self._send_settings()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write everything to the disk, whatever ended the run; who logs again goes on with the same run."""
         super().finalize(status)
-        if self._experiment is not None:
-            self._experiment.finish(exit_code=0 if status == "success" else 1)
-            self._experiment, self._resumes = None, True
+        if self._experiment is None:
+            return
+        code = 0 if status == "success" else 1
+        self._finish(code)
+        if self._lacks_rows():
+            self._start_anew()
+            self._finish(code)
+        self._recent.clear()
+
+    def _finish(self, exit_code: int) -> None:
+        with suppress(*_lost()):
+            self.experiment.finish(exit_code=exit_code)  # type: ignore[union-attr]
+        self._end_process(exit_code)
+
+    def _lacks_rows(self) -> bool:
+        """Whether W&B's process ended, without a word, before it had written what it was given."""
+        if not run_files(self.folder, self.run_id):
+            return False
+        kept = logged_values(self.folder, self.run_id)
+        rows = (row for row in self._recent if row.step is not None)
+        return any((row.step, name) not in kept for row in rows for name in (*row.metrics, *row.pictures))
+
+    def _end_process(self, exit_code: int) -> None:
+        """W&B's own writes on for a moment behind `finish`; when it has ended all is on the disk."""
+        import wandb
+
+        with suppress(*_lost()):
+            wandb.teardown(exit_code=exit_code)
+        wandb.run = None
+        self._experiment, self._resumes = None, True
+
+    def _log(self, row: _Row) -> None:
+        self._recent.append(row)
+        try:
+            self._send(row)
+        except _lost():
+            self._start_anew()
+
+    def _send_settings(self) -> None:
+        experiment: Any = self.experiment
+        experiment.config.update(self._settings, allow_val_change=True)
+
+    def _send(self, row: _Row) -> None:
+        import wandb
+
+        experiment: Any = self.experiment  # starts the run, and so knows what it holds
+        pictures = {name: path for name, path in row.pictures.items() if (row.step, name) not in self._known}
+        new = {name: value for name, value in row.metrics.items() if (row.step, name) not in self._known}
+        new |= {name: wandb.Image(path) for name, path in pictures.items()}
+        if new:
+            experiment.log({**new, **({} if row.step is None else {STEP: row.step})})
+
+    def _start_anew(self) -> None:
+        """Another process of W&B's, for one that has ended and took with it what it had not written yet.
+
+        It ends by any SIGTERM, and a scheduler that preempts a job sends one to every process in it.
+        """
+        self._end_process(1)
+        self._send_settings()
+        for row in self._recent:
+            self._send(row)
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """What W&B raises when its own process is gone."""
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+    return ConnectionError, MailboxClosedError, HandleAbandonedError
 
 
 def git_commit() -> str | None:

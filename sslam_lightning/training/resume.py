@@ -29,7 +29,7 @@ def keep_place(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
     state = loader.state_dict(broken_off=_batch_is_broken_off(trainer))
     epoch, batch = state["epoch"], loader.batches_behind(state["clips"])
     epoch_has_ended = epochs.current.processed > epoch
-    validated = trainer.validating or epoch_has_ended or batch == 0
+    validated = (trainer.validating and not _validation_is_broken_off(trainer)) or epoch_has_ended or batch == 0
     if epoch_has_ended and batch >= trainer.num_training_batches:
         epoch, batch = epoch + 1, 0
         state = {**state, "epoch": epoch, "clips": 0, "over": False}
@@ -112,3 +112,9 @@ def _batch_is_broken_off(trainer: pl.Trainer) -> bool:
     """Whether a batch has been begun and not ended, as when an exception is on its way; such a batch comes again."""
     current = _counting(trainer).epoch_loop.batch_progress.current
     return bool(current.ready > current.processed)
+
+
+def _validation_is_broken_off(trainer: pl.Trainer) -> bool:
+    """Whether this is a batch of a validation and not its end; it is made anew."""
+    current = _counting(trainer).epoch_loop.val_loop.batch_progress.current
+    return bool(current.ready > current.completed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,30 @@ def test_the_commands_and_the_python_of_readme_run(tmp_path):
     assert outputs, "README shows no output"
     for output in outputs:
         assert output.replace("runs/", f"{tmp_path}/runs/") in printed
+
+
+def test_the_commands_for_a_cluster_make_runs_of_the_published_batch(tmp_path, monkeypatch, capsys):
+    """Their devices are not here: the settings are understood, the scripts written, and nothing is started."""
+    from sslam_lightning.__main__ import main
+    from sslam_lightning.cli.plan import layout_of
+    from sslam_lightning.cli.settings import SettingsCLI
+
+    (block,) = blocks(_README.read_text(), "bash cluster")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(_ROOT / "configs")
+    listing = 'sslam() { printf "%q " "$@"; echo; }\n' + block
+    done = subprocess.run(["bash", "-euc", listing], capture_output=True, text=True, check=True)
+    commands = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert [command[0] for command in commands] == ["fit", "fit", "fit", "slurm", "slurm"]
+    batches = [layout_of(SettingsCLI(command[1:]).settings(), []).global_batch for command in commands[:3]]
+    assert batches[1:] == [48, 48]
+    for command in commands[3:]:
+        main([word for word in command if word != "--submit"])
+        assert "global batch: 48 clips" in capsys.readouterr().out
+    assert "--submit" in commands[-1]
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("runs/*/*")}
+    assert len(written) == 2
+    assert all(f"writes {path}" in block for path in written)
 
 
 @pytest.mark.slow

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.training.loggers import git_commit
+from sslam_lightning.training.loggers import WandbRun, git_commit
 from sslam_lightning.training.wandb_files import STEP, read_history, read_records, run_files
 
 RECIPE = """
@@ -160,3 +163,27 @@ def test_tensorboard_that_is_not_installed_is_said_in_one_line(tmp_path, monkeyp
     assert left.value.code == 2
     told = "sslam: error: TensorBoard is not installed: pip install 'sslam-lightning[tensorboard]', or log to CSV"
     assert capsys.readouterr().err.splitlines()[-1] == told
+
+
+def test_a_w_and_b_process_that_a_signal_ends_takes_no_step_with_it(tmp_path):
+    """Slurm preempts a job by a SIGTERM to every process in it, of which W&B's own is one."""
+    logger = WandbRun(save_dir=str(tmp_path), offline=True)
+    logger.log_settings({"lr": 0.5})
+    for step in range(20):
+        logger.log_metrics({"loss": float(step)}, step)
+    children = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
+    )
+    (service,) = (int(line.split()[0]) for line in children.stdout.splitlines() if "wandb-core" in line)
+    os.kill(service, signal.SIGUSR1)  # near the time limit: it lives on
+    logger.log_metrics({"loss": 20.0}, 20)
+    os.kill(service, signal.SIGTERM)
+    for step in range(21, 24):
+        logger.log_metrics({"loss": float(step)}, step)
+    logger.finalize("success")
+    files = run_files(tmp_path, logger.run_id)
+    rows = [row for file in files for row in read_history(file)]
+    assert [(row[STEP], row["loss"]) for row in rows] == [(step, float(step)) for step in range(24)]
+    configs = [record.run.config for record in read_records(files[-1]) if record.HasField("run")]
+    configs += [record.config for record in read_records(files[-1]) if record.HasField("config")]
+    assert any(item.key == "lr" and item.value_json == "0.5" for config in configs for item in config.update)

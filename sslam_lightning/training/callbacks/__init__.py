@@ -9,6 +9,7 @@ from sslam_lightning.training.callbacks.online_knn import OnlineKNN
 from sslam_lightning.training.callbacks.peer_watch import PeerWatch
 from sslam_lightning.training.callbacks.pictures import Pictures
 from sslam_lightning.training.callbacks.prediction_writer import PredictionWriter
+from sslam_lightning.training.callbacks.save_on_signal import SaveOnSignal
 from sslam_lightning.training.callbacks.throughput import Throughput
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "PeerWatch",
     "Pictures",
     "PredictionWriter",
+    "SaveOnSignal",
     "Throughput",
 ]

@@ -1,0 +1,135 @@
+"""`sslam slurm` on a real Slurm: a job that is preempted, then out of time, ends as if it had been left alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from slurm_cluster import GRACE_SECONDS, Cluster, Unavailable, cluster, wait_until
+
+import sslam_lightning
+from sslam_lightning.__main__ import main
+from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.training.wandb_files import STEP, read_history, run_files
+
+_HERE = Path(__file__).parent
+_PACKAGE = Path(sslam_lightning.__file__).parents[1]
+RECIPES = ("pretrain/sslam_base_corrected", "model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu")
+UPDATES, PREEMPTED_IN, OUT_OF_TIME_IN = 12, 3, 7  # 5 updates an epoch
+SIGNAL_SECONDS = 25
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL")
+START_SECONDS = 90  # of a job on a busy machine
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Cluster]:
+    try:
+        with cluster(["n1", "n2", "n3", "n4"]) as found:
+            yield found
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def submit(slurm, tmp_path, monkeypatch, capsys):
+    """`sslam slurm --submit` of a two-node run in a folder, with further options; the job's number."""
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_PACKAGE), str(_HERE), os.environ.get("PYTHONPATH", "")]))
+    # Nodes of a cluster know each other by name; these are all this machine.
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("GLOO_SOCKET_IFNAME", "lo"), ("OMP_NUM_THREADS", "1")):
+        monkeypatch.setenv(name, value)
+
+    def run(folder: Path, *options: str, holds: tuple[int, ...] = ()) -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            monkeypatch.setenv("MASTER_PORT", str(probe.getsockname()[1]))
+        overlay = tmp_path / f"{folder.name}.yaml"
+        overlay.write_text(yaml.safe_dump(_overlay(folder, holds)))
+        configs = [word for name in RECIPES for word in ("--config", str(config_folder() / f"{name}.yaml"))]
+        main(["slurm", *configs, "--config", str(overlay), "--nodes=2", "--gpus-per-node=0", "--submit", *options])
+        printed = capsys.readouterr().out
+        assert "global batch: 8 clips = 1 device x 2 nodes x 4 clips" in printed
+        return int(re.search(r"submitted job (\d+)", printed)[1])
+
+    return run
+
+
+def _overlay(folder: Path, holds: tuple[int, ...]) -> dict:
+    checkpoints = {"every_n_train_steps": 4, "save_last": True}
+    hold = {"updates": list(holds), "folder": str(folder.parent)}
+    return {
+        "trainer": {
+            "default_root_dir": str(folder),
+            "max_steps": UPDATES,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "logger": {"class_path": "sslam_lightning.training.loggers.WandbRun", "init_args": {"offline": True}},
+            "callbacks": [
+                {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": checkpoints},
+                {"class_path": "slurm_hold.Hold", "init_args": hold},
+            ],
+        },
+        "model": {"init_args": {"init_from": None}},
+        "data": {"init_args": {"num_train": 40, "num_val": 0, "batch_size": 4, "num_workers": 1}},
+    }
+
+
+@pytest.mark.slow
+def test_a_preempted_job_and_one_out_of_time_end_like_an_undisturbed_one(slurm, submit, tmp_path):
+    disturbed, left_alone = tmp_path / "disturbed run", tmp_path / "left_alone"
+    job = submit(disturbed, "--time=10", f"--signal-seconds={SIGNAL_SECONDS}", holds=(PREEMPTED_IN, OUT_OF_TIME_IN))
+    log = disturbed / f"slurm-{job}.log"
+
+    def is_back_in_the_queue(times: int) -> bool:
+        state = slurm.job(job)
+        assert state["JobState"] not in ENDED, (state["JobState"], log.read_text()[-3000:])
+        return state["JobState"] == "PENDING" and state["Restarts"] == str(times)
+
+    wait_until(lambda: (tmp_path / "holding_0").exists(), START_SECONDS, "the first start")
+    on_the_same_nodes = slurm.job(job)["NodeList"]
+    slurm.run("sbatch", "--partition=urgent", f"--nodelist={on_the_same_nodes}", "--nodes=2", "--exclusive", "--wrap=true")
+    reference = submit(left_alone, "--partition=urgent", "--time=10")
+    wait_until(lambda: is_back_in_the_queue(1), GRACE_SECONDS + START_SECONDS, "the requeue after preemption")
+    assert (
+        f"SIGTERM: saved {disturbed}/checkpoints/on_signal.ckpt after update {PREEMPTED_IN + 1}; waiting" in log.read_text()
+    )
+
+    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=1", "StartTime=now")  # instead of two minutes later
+    wait_until(lambda: is_back_in_the_queue(2), START_SECONDS, "the requeue at the time limit")
+    told = re.findall(r"SIGUSR1: saved .* after update (\d+); job (\d+) is back in Slurm's queue", log.read_text())
+    assert len(told) == 1
+    assert PREEMPTED_IN + 1 < int(told[0][0]) <= OUT_OF_TIME_IN + 1
+    assert int(told[0][1]) == job
+
+    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=10", "StartTime=now")
+    for number in (reference, job):
+        wait_until(lambda number=number: slurm.job(number)["JobState"] == "COMPLETED", START_SECONDS, f"job {number}'s end")
+    assert log.read_text().count("sslam: resuming from") == 2
+    _assert_equal(disturbed, left_alone)
+
+
+def _assert_equal(disturbed: Path, left_alone: Path) -> None:
+    """The same weights, optimizer and losses, bit for bit; one W&B run that holds every step once."""
+    own, other = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (disturbed, left_alone))
+    assert own["global_step"] == other["global_step"] == UPDATES
+    assert own["state_dict"].keys() == other["state_dict"].keys()
+    assert [name for name, value in own["state_dict"].items() if not torch.equal(value, other["state_dict"][name])] == []
+    moments = [run["optimizer_states"][0]["state"] for run in (own, other)]
+    assert all(torch.equal(moments[0][i]["exp_avg_sq"], moments[1][i]["exp_avg_sq"]) for i in moments[1])
+    losses = []
+    for run, processes in ((disturbed, 4), (left_alone, 1)):  # SIGTERM ended one of W&B's
+        files = run_files(run, (run / "wandb_run_id.txt").read_text().strip())
+        assert len(files) == processes == len(list(run.glob("wandb/*run-*-*"))), "all of one W&B run"
+        rows = [row for file in files for row in read_history(file) if "train/loss" in row]
+        losses.append([(row[STEP], row["train/loss"]) for row in rows])
+    assert losses[0] == losses[1]
+    assert [step for step, _ in losses[0]] == list(range(UPDATES))
