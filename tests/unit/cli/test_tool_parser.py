@@ -19,10 +19,7 @@ from sslam_lightning.__main__ import main
         ("data scan a b", "unexpected b (see sslam data scan --help)"),
         ("data scna x", "there is no command scna, only scan, check, import, stats, pack (see sslam data --help)"),
         ("data", "a command is missing: one of scan, check, import, stats, pack (see sslam data --help)"),
-        (
-            "convert a b --to foo",
-            "to must be one of shared, hugging_face, fairseq, transformers, got foo (see sslam convert --help)",
-        ),
+        ("export x --format foo", "format must be one of onnx, torch-export, got foo (see sslam export --help)"),
         ("tag x --top many", "top must be of type int, got many (see sslam tag --help)"),
         ("data scan folder --workers many", "workers cannot be many (see sslam data scan --help)"),
     ],
