@@ -27,6 +27,7 @@ _TRAINING = {
     "loops",
     "place",
     "gradients_in_flight",
+    "losses_in_flight",
     "callbacks",
     "optimizer_states",
     "lr_schedulers",

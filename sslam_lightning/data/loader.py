@@ -92,7 +92,7 @@ class ClipLoader(DataLoader[Any]):
         sampler.start = start if sampler.epoch == epoch else 0
         epoch, clips = sampler.epoch, sampler.start
         for batch in self._naming_files():
-            before, clips = clips, min(clips + sampler.global_batch_size, sampler.num_samples)
+            before, clips = clips, clips + sampler.global_batch_size
             self._handed_out = _Place(epoch, clips, before)
             yield batch
 

@@ -108,7 +108,7 @@ class FinetuneModule(AudioModule):
             return self.no_loss()
         log_mels, labels = self.augmented(batch)
         loss = self.loss(self(log_mels), labels)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        self.log_losses({"loss": loss}, len(labels))
         return loss
 
     def augmented(self, batch: Batch) -> tuple[Float[Tensor, "batch frames mels"], Float[Tensor, "batch classes"]]:

@@ -103,10 +103,13 @@ class MAEASTModule(AudioModule):
         if not self.training:
             self.mean_loss.update(total.detach(), weight=rows)
             return total
-        self.log("train/loss", total, prog_bar=True, batch_size=rows)
-        for name, loss in losses.items():
-            self.log(f"train/loss_{name}", loss, batch_size=rows)
+        self.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
         return total
+
+    @property
+    def loss_names(self) -> Sequence[str]:
+        """The total, and both objectives if there are two."""
+        return ("loss", "loss_reconstruction", *(["loss_info_nce"] if self.contrast_head else []))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""] | None:
         """The same losses on held-out clips, with the same masks at every epoch."""

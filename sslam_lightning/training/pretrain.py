@@ -213,9 +213,9 @@ class PretrainModule(AudioModule):
 
     def sit_out(self) -> Float[Tensor, ""]:
         """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
-        no_loss = self.no_loss()
         nothing = torch.zeros(0, self.student.config.dim, device=self.device)
         self.follow_centre(nothing)
+        no_loss = self.no_loss()
         if torch.distributed.is_initialized() and self.is_time_to_log():
             for _ in ("prediction_variance", "target_variance"):
                 variance_indicator(nothing)
@@ -264,9 +264,7 @@ class PretrainModule(AudioModule):
             for name, loss in losses.items():
                 self._mean_of(name).update(loss.detach(), weight=rows)
             return total
-        self.log("train/loss", total, prog_bar=True, batch_size=rows)
-        for name, loss in losses.items():
-            self.log(f"train/loss_{name}", loss, batch_size=rows)
+        self.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
         if self.is_time_to_log():
             self.log("prediction_variance", variance_indicator(guesses.patches.flatten(0, 1)))
             self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
@@ -304,6 +302,11 @@ class PretrainModule(AudioModule):
             self.log(f"val/loss_{name}", mean)
             self._mean_of(name).reset()
         self.log("val/loss", torch.stack(list(means.values())).sum(), prog_bar=True)
+
+    @property
+    def loss_names(self) -> Sequence[str]:
+        """The total, and every configured objective."""
+        return ("loss", *(f"loss_{name}" for name in self.mean_losses))
 
     def _mean_of(self, name: str) -> MeanMetric:
         metric = self.mean_losses[name]
