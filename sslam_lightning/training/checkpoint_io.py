@@ -24,6 +24,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in path.parent.glob(".*.ckpt.unfinished"):  # by a process that was killed: they would fill the disk
+            left_over.unlink(missing_ok=True)
         unfinished = path.with_name(f".{path.name}.unfinished")
         try:
             with unfinished.open("wb") as file:
