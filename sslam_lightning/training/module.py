@@ -122,7 +122,7 @@ class AudioModule(pl.LightningModule):
         return ("loss",)
 
     def log_losses(self, losses: Mapping[str, Float[Tensor, ""]], clips: int) -> None:
-        """Log the losses of an update behind its last batch: means over its clips, those of all ranks when it is time to log.
+        """Log the losses of an update behind its last batch: means over its clips, of all ranks when it is time to log.
 
         All ranks have to call this for every batch, one without clips with no losses.
         """
