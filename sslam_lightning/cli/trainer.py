@@ -23,6 +23,7 @@ from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, Throughput
 from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
+from sslam_lightning.training.restarted import join_anew
 
 # Lightning's advice to itself, and hints that do not apply here.
 _NOISE = (
@@ -174,6 +175,7 @@ class SSLAMCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """What the machine does to a run is said in one line."""
         try:
+            join_anew(self.trainer)
             super()._run_subcommand(subcommand)
         except Exception as error:
             from sslam_lightning.cli.trouble import MachineTrouble, explain_trouble

@@ -1,4 +1,4 @@
-"""Writes checkpoints as a run does, and is killed in the middle of it, over and over. Started by test_interrupted_writes.py.
+"""Writes checkpoints as a run does, killed in the middle of it, over and over. Started by test_interrupted_writes.py.
 
 This process imports everything once; every writer is a fork of it, killed (SIGKILL) at a random moment of a write.
 """
