@@ -25,6 +25,7 @@ from sslam_lightning.models import FrontEnd, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
+from sslam_lightning.training.callbacks.sharded_evaluation import ShardedEvaluation
 from sslam_lightning.training.checkpoint_io import save_atomically
 from sslam_lightning.training.hparams import plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
@@ -88,6 +89,10 @@ class AudioModule(pl.LightningModule):
         if self.features and isinstance(batch, Batch):
             return Readings(self.log_mels(batch))
         return self.front_end.read(batch)
+
+    def is_unusable(self, batch: AnyBatch) -> bool:
+        """Nothing is left of a batch when none of its files can be read."""
+        return len(batch.index) == 0
 
     def clip_keys(self, batch: AnyBatch) -> Int[Tensor, "batch"]:
         """The key of every clip's random draws in this epoch. Evaluation draws the same at every epoch."""
@@ -185,8 +190,8 @@ class AudioModule(pl.LightningModule):
             )
 
     def configure_callbacks(self) -> list[Callback]:
-        """Broken clips are watched, however the trainer is built."""
-        return [BrokenClipWatch()]
+        """Broken clips are watched, and no rank waits in vain in an evaluation, however the trainer is built."""
+        return [BrokenClipWatch(), ShardedEvaluation()]
 
     @property
     def is_sharded(self) -> bool:
