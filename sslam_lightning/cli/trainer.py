@@ -14,13 +14,13 @@ import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, Throughput
+from sslam_lightning.training.csv_log import CSVRun
 from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.restarted import join_anew
@@ -155,7 +155,7 @@ class SSLAMCLI(LightningCLI):
                 "or name another folder with --trainer.default_root_dir"
             )
         if settings["logger"] in (None, True):
-            kwargs["logger"] = CSVLogger(root, name="logs")
+            kwargs["logger"] = CSVRun(root, resume=resumes and self.subcommand == "fit")
         if (
             self.subcommand in ("validate", "test", "predict")
             and not resumes
