@@ -82,9 +82,13 @@ class WandbRun(WandbLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write everything to the disk, whatever ended the run; who logs again goes on with the same run."""
+        import wandb
+
         super().finalize(status)
         if self._experiment is not None:
-            self._experiment.finish(exit_code=0 if status == "success" else 1)
+            code = 0 if status == "success" else 1
+            self._experiment.finish(exit_code=code)
+            wandb.teardown(exit_code=code)  # W&B's own process writes the file, and may not be done when finish returns
             self._experiment, self._resumes = None, True
 
 
