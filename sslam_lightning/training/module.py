@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
+from sslam_lightning import __version__
 from sslam_lightning.checkpoints import Weights, check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
@@ -27,7 +29,7 @@ from sslam_lightning.training.callbacks import BrokenClipWatch
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
 from sslam_lightning.training.callbacks.sharded_evaluation import ShardedEvaluation
 from sslam_lightning.training.checkpoint_io import save_atomically
-from sslam_lightning.training.hparams import plain
+from sslam_lightning.training.hparams import differences, plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
 from sslam_lightning.training.resume import (
     ends_update,
@@ -41,6 +43,8 @@ from sslam_lightning.training.resume import (
 from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
 from sslam_lightning.training.update_losses import UpdateLosses
 from sslam_lightning.types import AnyBatch, Batch
+
+_FREE_SETTINGS = ("init_from", "compile", "_instantiator")  # a run that goes on is none the wiser
 
 
 class AudioModule(pl.LightningModule):
@@ -312,6 +316,7 @@ class AudioModule(pl.LightningModule):
             keep_place(self.trainer, checkpoint)
             checkpoint["gradients_in_flight"] = gradients_in_flight(self.trainer, self)
             checkpoint["losses_in_flight"] = losses_in_flight(self.trainer, self._losses)
+        checkpoint["package_version"] = __version__
         known = inspect.signature(type(self)).parameters  # the command line also hands on what another module takes
         given = {
             name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name[0] == "_" or name in known
@@ -333,3 +338,15 @@ class AudioModule(pl.LightningModule):
                 "losses": checkpoint.get("losses_in_flight"),
             }
         check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._tell_changes(checkpoint)
+
+    def _tell_changes(self, checkpoint: Mapping[str, Any]) -> None:
+        """A run may go on with other settings, or with another version; but not unawares."""
+        saved = {name: value for name, value in checkpoint["hyper_parameters"].items() if name not in _FREE_SETTINGS}
+        changed = differences(saved, self.hparams)
+        before, now = checkpoint.get("package_version"), __version__
+        if before and before != now:
+            changed.insert(0, f"sslam-lightning {before} (now {now})")
+        if changed:
+            rank_zero_warn(f"the run goes on with other settings than the checkpoint's: {', '.join(changed)}")
