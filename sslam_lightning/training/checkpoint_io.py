@@ -33,6 +33,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
+        except RuntimeError as error:  # of torch's writer, which finds its file shorter than it should be
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         finally:
             unfinished.unlink(missing_ok=True)
 

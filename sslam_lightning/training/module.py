@@ -18,7 +18,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from sslam_lightning import __version__
 from sslam_lightning.checkpoints import Weights, check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
@@ -43,6 +42,7 @@ from sslam_lightning.training.resume import (
 from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
 from sslam_lightning.training.update_losses import UpdateLosses
 from sslam_lightning.types import AnyBatch, Batch
+from sslam_lightning.version import __version__
 
 _FREE_SETTINGS = ("init_from", "compile", "_instantiator")  # a run that goes on is none the wiser
 
