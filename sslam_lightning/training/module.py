@@ -343,7 +343,9 @@ class AudioModule(pl.LightningModule):
 
     def _tell_changes(self, checkpoint: Mapping[str, Any]) -> None:
         """A run may go on with other settings, or with another version; but not unawares."""
-        saved = {name: value for name, value in checkpoint["hyper_parameters"].items() if name not in _FREE_SETTINGS}
+        saved = {
+            name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name not in _FREE_SETTINGS
+        }
         changed = differences(saved, self.hparams)
         before, now = checkpoint.get("package_version"), __version__
         if before and before != now:
