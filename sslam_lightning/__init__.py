@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sslam_lightning.version import __version__
+
 if TYPE_CHECKING:
     from sslam_lightning.checkpoints import load_classifier, load_encoder
     from sslam_lightning.data import AudioSetDataModule, ESC50DataModule, SyntheticDataModule
     from sslam_lightning.inference import AudioModel, load
     from sslam_lightning.models import Encoder, EncoderConfig
     from sslam_lightning.training import DetectionModule, FinetuneModule, PretrainModule
-
-__version__ = "0.1.0"
 
 # Imported on first use, so that `sslam --help` need not wait for torch.
 _HOMES = {
@@ -40,6 +40,7 @@ __all__ = [
     "FinetuneModule",
     "PretrainModule",
     "SyntheticDataModule",
+    "__version__",
     "load",
     "load_classifier",
     "load_encoder",

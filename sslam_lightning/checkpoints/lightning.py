@@ -28,6 +28,8 @@ _TRAINING = {
     "loops",
     "place",
     "gradients_in_flight",
+    "losses_in_flight",
+    "package_version",
     "callbacks",
     "optimizer_states",
     "lr_schedulers",

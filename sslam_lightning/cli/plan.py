@@ -14,6 +14,7 @@ from sslam_lightning.benchmarks.step_plan import Placement, StepPlan, features_o
 from sslam_lightning.cli.published import Difference, differences, published_recipe
 from sslam_lightning.cli.settings import SettingsCLI
 from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.data.sampler import EpochSampler, LastBatch
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.module import AudioModule
 
@@ -51,6 +52,7 @@ class RunPlan(NamedTuple):
     layout: Layout
     updates: int | None
     clips: int | None  # of an epoch; None where the data are not there
+    last_batch: LastBatch
     published: str
     published_layout: Layout
     differences: list[Difference]
@@ -58,11 +60,19 @@ class RunPlan(NamedTuple):
 
     @property
     def updates_per_epoch(self) -> int | None:
-        """Whole global batches of an epoch, accumulated; its last update may have fewer of them."""
+        """Of an epoch whose last update is filled up, or left out, as the data module does."""
         if self.clips is None:
             return None
-        batches = self.clips // (self.layout.global_batch // self.layout.accumulated)
-        return max(1, math.ceil(batches / self.layout.accumulated))
+        layout, world = self.layout, self.layout.devices * self.layout.nodes
+        sampler = EpochSampler(
+            self.clips,
+            layout.batch_size,
+            last_batch=self.last_batch,
+            accumulated=layout.accumulated,
+            world=world,
+            rank=0,
+        )
+        return max(1, math.ceil(sampler.num_batches() / layout.accumulated))
 
 
 class PlanCLI(SettingsCLI):
@@ -110,6 +120,7 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
         layout,
         None,
         settings["clips"] or clips,
+        settings["data"]["init_args"].get("last_batch", "pad"),
         " + ".join(f"configs/{name}.yaml" for name in recipe),
         layout_of(published, []),
         differences(published, settings),

@@ -14,15 +14,16 @@ import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, SaveOnSignal, Throughput
+from sslam_lightning.training.csv_log import CSVRun
 from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
+from sslam_lightning.training.restarted import join_anew
 
 # Lightning's advice to itself, and hints that do not apply here.
 NOISE = (
@@ -155,7 +156,7 @@ class SSLAMCLI(LightningCLI):
                 "or name another folder with --trainer.default_root_dir"
             )
         if settings["logger"] in (None, True):
-            kwargs["logger"] = CSVLogger(root, name="logs")
+            kwargs["logger"] = CSVRun(root, resume=resumes and self.subcommand == "fit")
         if (
             self.subcommand in ("validate", "test", "predict")
             and not resumes
@@ -175,6 +176,7 @@ class SSLAMCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """What the machine does to a run is said in one line."""
         try:
+            join_anew(self.trainer)
             super()._run_subcommand(subcommand)
         except Exception as error:
             from sslam_lightning.cli.trouble import MachineTrouble, explain_trouble

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.data.worker_signals import leave_signals_to_the_run
 from sslam_lightning.types import Batch, Clip
 
+_log = logging.getLogger(__name__)
 _IDLE = -1
 _LOOK_SECONDS = 5.0  # between two looks whether the workers still live
 _TIMED_OUT = "DataLoader timed out"  # how PyTorch's messages begin
@@ -94,7 +96,7 @@ class ClipLoader(DataLoader[Any]):
         sampler.start = start if sampler.epoch == epoch else 0
         epoch, clips = sampler.epoch, sampler.start
         for batch in self._naming_files():
-            before, clips = clips, min(clips + sampler.global_batch_size, sampler.num_samples)
+            before, clips = clips, clips + sampler.global_batch_size
             self._handed_out = _Place(epoch, clips, before)
             yield batch
 
@@ -126,8 +128,10 @@ class ClipLoader(DataLoader[Any]):
         now = self._order_settings(sampler)
         changed = [name for name in now if now[name] != state["order"][name]]
         clips = sampler.num_samples if state["over"] else state["clips"]
-        if clips and changed and not state["over"]:
-            told = ", ".join(f"{name.replace('_', ' ')} {state['order'][name]} (now {now[name]})" for name in changed)
+        told = ", ".join(f"{name.replace('_', ' ')} {state['order'][name]} (now {now[name]})" for name in changed)
+        if changed and (not clips or state["over"]):
+            _log.warning("the run goes on with other data, or in another order, than the checkpoint's: %s", told)
+        elif changed:
             raise ValueError(
                 f"the checkpoint stands in the middle of epoch {state['epoch']}, whose order was made with {told}: "
                 "go on with the same data, or from a checkpoint between two epochs"

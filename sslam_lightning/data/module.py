@@ -47,7 +47,7 @@ class AudioDataModule(LightningDataModule, ABC):
         seed: of the order of the clips.
         weighted_sampling: draw clips of rare classes more often; needs samples_per_epoch.
         samples_per_epoch: train on this many clips, drawn anew for every epoch without replacement; None: on all.
-        last_batch: what becomes of the clips that do not fill an epoch's last batch over all devices: "pad" fills it with
+        last_batch: what becomes of the clips that do not fill an epoch's last update over all devices: "pad" fills it with
             the first clips of the epoch, which so come twice; "drop" leaves them out of this epoch.
         max_broken_share: stop when a larger share of the clips than this cannot be read.
         worker_timeout_seconds: stop when the workers give nothing for so long, and name the file; 0: wait for ever.
@@ -139,6 +139,7 @@ class AudioDataModule(LightningDataModule, ABC):
             self.batch_size,
             self.seed,
             last_batch=self.last_batch,
+            accumulated=1 if self.trainer is None else self.trainer.accumulate_grad_batches,
             weights=weights,
             samples_per_epoch=self.samples_per_epoch,
         )

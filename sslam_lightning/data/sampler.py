@@ -1,8 +1,9 @@
 """Which clip comes when, on which rank: a pure function of (seed, epoch).
 
 All clips get one global order, which is cut into global batches; each rank takes its contiguous part of every global
-batch. So the global batches are the same on one device with batch 48 and on four with batch 12, and a resumed run
-needs nothing but the epoch and the number of clips of its order that lie behind, on however many ranks.
+batch. So the global batches are the same on one device with batch 48 and on four with batch 12, and so are the clips of
+an update on four devices with batch 12 and on one that accumulates four batches of 12. A resumed run needs nothing but
+the epoch and the number of clips of its order that lie behind, on however many ranks.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         batch_size: clips per device and step; the same as the loader's.
         seed: of the order.
         shuffle: a new order every epoch; otherwise the order of the data set.
-        last_batch: what becomes of the clips that do not fill the last global batch. "pad" fills it with the first clips
+        last_batch: what becomes of the clips that do not fill the last update. "pad" fills it with the first clips
             of the epoch's order, which so come twice; "drop" leaves them out. Then all ranks get the same number of
             whole batches, as training needs; only an epoch of less than one global batch is one ragged batch. "keep" is
-            for evaluation: every clip exactly once over all ranks, which may get different numbers of them.
+            for evaluation: every clip exactly once over all ranks, in the batches that one device would have, so that
+            some ranks may have one batch less than others.
+        accumulated: global batches that make one update. An epoch of less than one update is one of fewer batches.
         weights: how much sooner a clip is chosen than others; clips of weight 0 never are. Needs ``samples_per_epoch``.
         samples_per_epoch: choose this many clips anew for every epoch, without replacement; None: all.
         world: number of ranks; None: asked of torch.distributed when it is needed.
@@ -51,6 +54,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         seed: int = 0,
         shuffle: bool = True,
         last_batch: LastBatch = "pad",
+        accumulated: int = 1,
         weights: Float[Tensor, "clips"] | None = None,
         samples_per_epoch: int | None = None,
         world: int | None = None,
@@ -71,6 +75,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         self.seed = seed
         self.shuffle = shuffle
         self.last_batch = last_batch
+        self.accumulated = accumulated
         self.weights = weights
         self.samples_per_epoch = samples_per_epoch
         self.epoch = 0  # set by Lightning through set_epoch
@@ -86,8 +91,8 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
     def __len__(self) -> int:
         """Samples of this rank in a whole epoch, wherever this one starts."""
         world, rank = self._place()
-        whole, ragged = self._batches(self.num_samples, world)
-        return whole * self.batch_size + ragged * (rank + 1) // world - ragged * rank // world
+        whole, ragged = self._batches(0, world)
+        return whole * self.batch_size + len(range(ragged)[self._part(ragged, world, rank)])
 
     @property
     def num_samples(self) -> int:  # type: ignore[override]
@@ -100,8 +105,8 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         return self.batch_size * self._place()[0]
 
     def num_batches(self, start: int = 0) -> int:
-        """Steps of an epoch once ``start`` clips of its order lie behind."""
-        whole, ragged = self._batches(self.num_samples - start, self._place()[0])
+        """Steps of an epoch once ``start`` clips of its order lie behind, those that fill it up counted as well."""
+        whole, ragged = self._batches(start, self._place()[0])
         return whole + (ragged > 0)
 
     def order(self, epoch: int) -> Int[Tensor, "samples"]:
@@ -117,26 +122,36 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         # In shuffled order: the draw itself would put the heavy clips first, and so into the same batches.
         return shuffled[torch.zeros(self.num_clips, dtype=torch.bool).index_fill_(0, chosen, True)[shuffled]]
 
-    def _batches(self, left: int, world: int) -> tuple[int, int]:
-        """Whole global batches that ``left`` clips of the order make, and clips of a ragged one behind them."""
-        whole, rest = divmod(max(0, left), self.batch_size * world)
+    def _batches(self, start: int, world: int) -> tuple[int, int]:
+        """Whole global batches behind ``start`` clips of the order, and clips of a ragged one behind them."""
+        batch, left = self.batch_size * world, max(0, self.num_samples - start)
+        whole, rest = divmod(left, batch)
         if self.last_batch == "keep":
             return whole, rest
-        if self.num_samples < self.batch_size * world:
+        if self.num_samples < batch:
             if 0 < rest < world:
                 raise ValueError(f"{rest} clips are too few for {world} devices: each needs at least one")
             return whole, rest
-        return whole + (rest > 0 and self.last_batch == "pad"), 0
+        update = batch * self.accumulated
+        if self.num_samples < update or start % batch:  # nothing to fill, or begun with batches of another size
+            return whole + (rest > 0 and self.last_batch == "pad"), 0
+        begun = start % update
+        updates, rest = divmod(max(0, self.num_samples - start + begun), update)
+        return max(0, (updates + (rest > 0 and self.last_batch == "pad")) * self.accumulated - begun // batch), 0
 
     def _mine(self, order: Int[Tensor, "samples"]) -> Int[Tensor, "mine"]:
         world, rank = self._place()
-        left = order[self.start :]
-        whole, ragged = self._batches(len(left), world)
+        whole, ragged = self._batches(self.start, world)
         in_whole = whole * self.batch_size * world
-        padded = torch.cat([left, order[: max(0, in_whole - len(left))]])
-        mine = padded[:in_whole].view(whole, world, self.batch_size)[:, rank].flatten()
-        rest = left[in_whole : in_whole + ragged]
-        return torch.cat([mine, rest[ragged * rank // world : ragged * (rank + 1) // world]])
+        filled = order[(self.start + torch.arange(in_whole + ragged)) % len(order)]  # around, where clips are missing
+        mine = filled[:in_whole].view(whole, world, self.batch_size)[:, rank].flatten()
+        return torch.cat([mine, filled[in_whole:][self._part(ragged, world, rank)]])
+
+    def _part(self, ragged: int, world: int, rank: int) -> slice:
+        """This rank's clips of a ragged batch."""
+        if self.last_batch == "keep":
+            return slice(rank * self.batch_size, (rank + 1) * self.batch_size)
+        return slice(ragged * rank // world, ragged * (rank + 1) // world)  # in training, each needs some
 
     def _place(self) -> tuple[int, int]:
         if self._given_place is not None:

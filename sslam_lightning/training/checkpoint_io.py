@@ -24,6 +24,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in path.parent.glob(".*.ckpt.unfinished"):  # by a process that was killed: they would fill the disk
+            left_over.unlink(missing_ok=True)
         unfinished = path.with_name(f".{path.name}.unfinished")
         try:
             with unfinished.open("wb") as file:
@@ -31,6 +33,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
+        except RuntimeError as error:  # of torch's writer, which finds its file shorter than it should be
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         finally:
             unfinished.unlink(missing_ok=True)
 

@@ -105,6 +105,11 @@ class Data2Vec1Module(AudioModule):
         return self.named_losses.sum_and_log(self, losses, rows=len(clips))
 
     @property
+    def loss_names(self) -> Sequence[str]:
+        """The total, and the objective."""
+        return self.named_losses.log_names
+
+    @property
     def front_end(self) -> HuggingFaceEncoder:
         """The model reads batches itself."""
         return self.student

@@ -119,7 +119,7 @@ class DetectionModule(FinetuneModule):
             log_mels = self.spec_augment(log_mels, self.clip_keys(batch))
         logits = self(log_mels)
         loss = self.frame_loss(logits, self.targets(batch, logits.shape[1]))
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(log_mels))
+        self.log_losses({"loss": loss}, len(log_mels))
         return loss
 
     def forward(  # type: ignore[override]

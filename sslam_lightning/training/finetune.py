@@ -133,7 +133,7 @@ class FinetuneModule(AudioModule):
             return self.no_loss()
         clips, labels, padding = self.augmented(batch)
         loss = self.loss(self(clips, padding), labels)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
+        self.log_losses({"loss": loss}, len(labels))
         return loss
 
     def augmented(self, batch: AnyBatch) -> Augmented:

@@ -21,3 +21,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings that both have, and that differ, as plain data: ``optimizer.lr 0.001 (now 0.0005)``."""
+    told = []
+    for name in saved.keys() & now.keys():
+        before, after = plain(saved[name]), plain(now[name])
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            told += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            told.append(f"{prefix}{name} {before} (now {after})")
+    return sorted(told)

@@ -92,6 +92,7 @@ class WandbRun(WandbLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write everything to the disk, whatever ended the run; who logs again goes on with the same run."""
+
         super().finalize(status)
         if self._experiment is None:
             return

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
+
+if TYPE_CHECKING:
+    from sslam_lightning.training.module import AudioModule
 
 
 class Losses(nn.ModuleDict):
@@ -21,16 +25,19 @@ class Losses(nn.ModuleDict):
     def __init__(self, names: Iterable[str]) -> None:
         super().__init__({name: MeanMetric() for name in names})
 
-    def sum_and_log(self, module: pl.LightningModule, losses: dict[str, Tensor], rows: int) -> Float[Tensor, ""]:
+    @property
+    def log_names(self) -> tuple[str, ...]:
+        """What training logs: the total, then every loss."""
+        return ("loss", *(f"loss_{name}" for name in self))
+
+    def sum_and_log(self, module: AudioModule, losses: dict[str, Tensor], rows: int) -> Float[Tensor, ""]:
         """The total. Training logs it with every loss by name; a validation takes the losses of ``rows`` clips in."""
         total = torch.stack(list(losses.values())).sum()
         if not module.training:
             for name, loss in losses.items():
                 self._mean_of(name).update(loss.detach(), weight=rows)
             return total
-        module.log("train/loss", total, prog_bar=True, batch_size=rows)
-        for name, loss in losses.items():
-            module.log(f"train/loss_{name}", loss, batch_size=rows)
+        module.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
         return total
 
     def log_means(self, module: pl.LightningModule) -> None:

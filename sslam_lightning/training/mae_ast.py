@@ -97,6 +97,11 @@ class MAEASTModule(AudioModule):
         assert isinstance(front_end, SpectrogramTokens)
         return front_end
 
+    @property
+    def loss_names(self) -> Sequence[str]:
+        """The total, and every configured objective."""
+        return self.named_losses.log_names
+
     def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""] | None:
         """The same losses on held-out clips, with the same masks at every epoch."""
         return self.training_step(batch, batch_idx) if len(batch.index) else None

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from sslam_lightning.checkpoints import check_names_and_shapes
@@ -26,20 +28,33 @@ from sslam_lightning.models import BatchReader, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
+from sslam_lightning.training.callbacks.sharded_evaluation import ShardedEvaluation
 from sslam_lightning.training.checkpoint_io import save_atomically
-from sslam_lightning.training.hparams import plain
+from sslam_lightning.training.hparams import differences, plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
-from sslam_lightning.training.resume import find_place, gradients_in_flight, keep_place, restore_gradients
+from sslam_lightning.training.resume import (
+    ends_update,
+    find_place,
+    gradients_in_flight,
+    keep_place,
+    losses_in_flight,
+    restore_gradients,
+    share_of_ranks,
+)
 from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
+from sslam_lightning.training.update_losses import UpdateLosses
 from sslam_lightning.types import AnyBatch, Batch
+from sslam_lightning.version import __version__
+
+_FREE_SETTINGS = ("init_from", "compile", "_instantiator")  # a run that goes on is none the wiser
 
 
 class AudioModule(pl.LightningModule, ABC):
     """Base of all modules.
 
     Everything random is a function of the seed and of where training stands: draws for a clip depend on (seed, epoch,
-    clip), the rest (noise, dropout) on (seed, epoch, batch, rank). So a run resumed between any two batches equals one
-    that was never stopped.
+    clip), the rest (noise, dropout) on (seed, epoch, device's batch). So a run resumed between any two batches equals one
+    that was never stopped, and four devices draw what one device draws in four batches.
     """
 
     def __init__(self, features: LogMels | None, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
@@ -49,6 +64,7 @@ class AudioModule(pl.LightningModule, ABC):
         self.seed = seed
         self.compile_blocks = compile
         self.init_from: str | None = None
+        self._losses: UpdateLosses | None = None
         self._updated = False  # the optimizer has stepped since the schedule did
         self._has_weights = False  # a fit or a checkpoint has set them: nothing else may
         self._resumed: dict[str, Any] | None = None  # what a checkpoint says of the place where it was saved
@@ -80,13 +96,24 @@ class AudioModule(pl.LightningModule, ABC):
             return Readings(self.log_mels(batch))
         return self.front_end.read(batch)
 
+    def is_unusable(self, batch: AnyBatch) -> bool:
+        """Nothing is left of a batch when none of its files can be read."""
+        return len(batch.index) == 0
+
     def clip_keys(self, batch: AnyBatch) -> Int[Tensor, "batch"]:
         """The key of every clip's random draws in this epoch. Evaluation draws the same at every epoch."""
         return clip_keys(batch.index, self.seed, self.current_epoch if self.training else -1)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed what has no key of its own, differently on every rank."""
-        where = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
+        """Seed what has no key of its own, differently on every rank: by the number of the device's batch in the epoch."""
+        self._seed_batch(self.current_epoch, batch_idx)
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Draw the same at every epoch."""
+        self._seed_batch(-1, batch_idx)
+
+    def _seed_batch(self, epoch: int, batch_idx: int) -> None:
+        where = f"{self.seed} {epoch} {batch_idx * self.world_size + self.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.blake2b(where.encode(), digest_size=8).digest(), "little", signed=True))
 
     def is_time_to_log(self) -> bool:
@@ -94,6 +121,29 @@ class AudioModule(pl.LightningModule, ABC):
         if self._trainer is None:
             return True
         return (self.trainer.global_step + 1) % max(1, self.trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
+
+    @property
+    def world_size(self) -> int:
+        """How many devices train together."""
+        return 1 if self._trainer is None else self.trainer.world_size
+
+    @property
+    def loss_names(self) -> Sequence[str]:
+        """What `log_losses` is given."""
+        return ("loss",)
+
+    def log_losses(self, losses: Mapping[str, Float[Tensor, ""]], clips: int) -> None:
+        """Log the losses of an update behind its last batch: means over its clips, of all ranks when it is time to log.
+
+        All ranks have to call this for every batch, one without clips with no losses.
+        """
+        self._losses = self._losses or UpdateLosses(self.loss_names)
+        self._losses.add(losses, clips, self.device)
+        if self._trainer is not None and not ends_update(self.trainer):
+            return
+        of_all_ranks = self.world_size > 1 and self.is_time_to_log()
+        for name, mean in self._losses.finish(self.trainer.strategy if of_all_ranks else None).items():
+            self.log(f"train/{name}", mean, prog_bar=name == "loss")
 
     def no_loss(self) -> Float[Tensor, ""]:
         """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for.
@@ -106,6 +156,7 @@ class AudioModule(pl.LightningModule, ABC):
                 f"rank {self.global_rank} can read too few clips of its batch for a step, which FSDP does not take: "
                 "leave out the broken files, or train with --trainer.strategy=ddp"
             )
+        self.log_losses({}, 0)
         parameters = (p for part in self.learning_parts() for p in part.parameters() if p.requires_grad)
         return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
@@ -145,8 +196,8 @@ class AudioModule(pl.LightningModule, ABC):
             )
 
     def configure_callbacks(self) -> list[Callback]:
-        """Broken clips are watched, however the trainer is built."""
-        return [BrokenClipWatch()]
+        """Broken clips are watched, and no rank waits in vain in an evaluation, however the trainer is built."""
+        return [BrokenClipWatch(), ShardedEvaluation()]
 
     @property
     def is_sharded(self) -> bool:
@@ -175,6 +226,8 @@ class AudioModule(pl.LightningModule, ABC):
         if self._resumed is not None:
             find_place(self.trainer, self._resumed["place"])
             restore_gradients(self.trainer, self, self._resumed["gradients"] or {})
+            if (losses := self._resumed["losses"]) is not None:
+                self._losses = UpdateLosses(self.loss_names, share_of_ranks(losses, self.trainer).to(self.device))
             self._resumed = None
 
     def on_validation_start(self) -> None:
@@ -258,6 +311,8 @@ class AudioModule(pl.LightningModule, ABC):
         if self._trainer is not None:
             keep_place(self.trainer, checkpoint)
             checkpoint["gradients_in_flight"] = gradients_in_flight(self.trainer, self)
+            checkpoint["losses_in_flight"] = losses_in_flight(self.trainer, self._losses)
+        checkpoint["package_version"] = __version__
         known = inspect.signature(type(self)).parameters  # the command line also hands on what another module takes
         given = {
             name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name[0] == "_" or name in known
@@ -273,5 +328,23 @@ class AudioModule(pl.LightningModule, ABC):
         """
         self._has_weights = True
         if "place" in checkpoint:
-            self._resumed = {"place": checkpoint["place"], "gradients": checkpoint["gradients_in_flight"]}
+            self._resumed = {
+                "place": checkpoint["place"],
+                "gradients": checkpoint["gradients_in_flight"],
+                "losses": checkpoint.get("losses_in_flight"),
+            }
         check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self._tell_changes(checkpoint)
+
+    def _tell_changes(self, checkpoint: Mapping[str, Any]) -> None:
+        """A run may go on with other settings, or with another version; but not unawares."""
+        saved = {
+            name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name not in _FREE_SETTINGS
+        }
+        changed = differences(saved, self.hparams)
+        before, now = checkpoint.get("package_version"), __version__
+        if before and before != now:
+            changed.insert(0, f"sslam-lightning {before} (now {now})")
+        if changed:
+            rank_zero_warn(f"the run goes on with other settings than the checkpoint's: {', '.join(changed)}")

@@ -196,9 +196,9 @@ class PretrainModule(AudioModule):
 
     def sit_out(self) -> Float[Tensor, ""]:
         """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
-        no_loss = self.no_loss()
         nothing = torch.zeros(0, self.student.config.dim, device=self.device)
         self.follow_centre(nothing)
+        no_loss = self.no_loss()
         if torch.distributed.is_initialized() and self.is_time_to_log():
             for _ in ("prediction_variance", "target_variance"):
                 variance_indicator(nothing)
@@ -267,6 +267,11 @@ class PretrainModule(AudioModule):
     def on_validation_epoch_end(self) -> None:
         """Every loss as its mean over all clips of all ranks."""
         self.named_losses.log_means(self)
+
+    @property
+    def loss_names(self) -> Sequence[str]:
+        """The total, and every configured objective."""
+        return self.named_losses.log_names
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names and clip tokens of whole clips."""

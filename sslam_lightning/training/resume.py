@@ -18,6 +18,7 @@ from torch import Tensor, distributed, nn
 
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.training.sharding import share_of, whole
+from sslam_lightning.training.update_losses import UpdateLosses
 
 
 def keep_place(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
@@ -80,8 +81,7 @@ def find_place(trainer: pl.Trainer, place: dict[str, Any]) -> None:
 
 def gradients_in_flight(trainer: pl.Trainer, module: nn.Module) -> dict[str, Tensor] | None:
     """Gradients of every rank, one row each, that wait for more batches until the next update; None between updates."""
-    accumulating = _counting(trainer)._should_accumulate() and trainer.fit_loop.epoch_loop.batch_idx >= 0
-    if not accumulating or _batch_is_broken_off(trainer):
+    if not _is_between_updates(trainer):
         return None
     return {name: _of_all_ranks(whole(p.grad)) for name, p in module.named_parameters() if p.grad is not None}
 
@@ -90,9 +90,31 @@ def restore_gradients(trainer: pl.Trainer, module: nn.Module, gradients: dict[st
     """Give every rank its own, or, where their number has changed, their mean."""
     for name, parameter in module.named_parameters():
         if name in gradients:
-            ranks = gradients[name]
-            own = ranks[trainer.global_rank] if len(ranks) == trainer.world_size else ranks.mean(dim=0)
+            own = share_of_ranks(gradients[name], trainer)
             parameter.grad = share_of(own.to(parameter.device, copy=True), parameter)
+
+
+def losses_in_flight(trainer: pl.Trainer, losses: UpdateLosses | None) -> Tensor | None:
+    """Sums of losses of every rank, one row each, that wait for the same update."""
+    if not _is_between_updates(trainer) or losses is None or losses.sums is None:
+        return None
+    return _of_all_ranks(losses.sums)
+
+
+def share_of_ranks(ranks: Tensor, trainer: pl.Trainer) -> Tensor:
+    """This rank's row, or, where the number of ranks has changed, the mean of all."""
+    return ranks[trainer.global_rank] if len(ranks) == trainer.world_size else ranks.mean(dim=0)
+
+
+def ends_update(trainer: pl.Trainer) -> bool:
+    """Whether the batch that is being trained on is the last one of an update."""
+    return not _counting(trainer)._should_accumulate()
+
+
+def _is_between_updates(trainer: pl.Trainer) -> bool:
+    """Whether batches are behind that wait for more until the next update."""
+    accumulating = not ends_update(trainer) and trainer.fit_loop.epoch_loop.batch_idx >= 0
+    return accumulating and not _batch_is_broken_off(trainer)
 
 
 def _of_all_ranks(gradient: Tensor) -> Tensor:

@@ -121,7 +121,8 @@ def test_variances_are_those_of_all_clips(ranks, alone):
 def test_noise_differs_between_ranks_and_steps(ranks, alone):
     seeds = [rank["stage 1"]["seeds"] for rank in ranks]
     assert len({*seeds[0], *seeds[1]}) == 2 * STEPS
-    assert seeds[0] == alone["stage 1"]["seeds"]  # rank 0 draws what a single process draws
+    assert seeds[0][0] == alone["stage 1"]["seeds"][0]
+    assert seeds[1][0] == alone["stage 1"]["seeds"][1]  # rank 1 draws what a single process draws in its second batch
 
 
 def test_validation_scores_every_clip_once_whatever_the_number_of_processes(ranks, alone):

@@ -39,7 +39,7 @@ def test_the_published_run(plan):
     assert _value(lines, "operations").startswith("12.9 TFLOP: teacher 9%, student 27%, decoder 4%, backward 61%")
     assert _value(lines, "global batch") == "48 clips = 4 devices x 12 clips"
     assert _value(lines, "updates") == "400,000"
-    assert _value(lines, "epochs") == "10.04 of 1,912,134 clips (39,836 updates each)"  # 1 912 134 // 48
+    assert _value(lines, "epochs") == "10.04 of 1,912,134 clips (39,837 updates each)"  # of 48 clips, the last filled up
     assert _value(lines, "time") == "10.7 hours"  # 400 000 x 48 / 500 seconds
     assert lines[-1] == "the same as published (configs/pretrain/eat_base.yaml)"
 
@@ -90,7 +90,7 @@ def test_fine_tuning_is_compared_with_its_own_recipe(plan):
     lines = plan("finetune/esc50", "finetune/linear_published")
     assert lines[-1] == "the same as published (configs/finetune/esc50.yaml + configs/finetune/linear_published.yaml)"
     lines = plan("finetune/audioset_2m", "trainer/gpu")
-    assert _value(lines, "epochs") == "144 of 200,000 clips (2,083 updates each)"  # the recipe's own samples_per_epoch
+    assert _value(lines, "epochs") == "144 of 200,000 clips (2,084 updates each)"  # the recipe's own samples_per_epoch
     assert lines[-3] == "differences from configs/finetune/audioset_2m.yaml"
     assert lines[-1].split() == ["trainer.precision", "16-mixed", "bf16-mixed"]
 

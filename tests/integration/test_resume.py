@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger
 from tiny import Clips, Diary, KeepEveryBatch, ema_callback, finetune, pretrain, soundscapes, trainer
 
+from sslam_lightning import __version__
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.data import EpochSampler
 from sslam_lightning.training.optimizers import OptimizerConfig
@@ -95,7 +98,9 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_the_uninterrupted_one(na
     start = {k: v.clone() for k, v in module.state_dict().items()}
     whole = trainer(tmp_path, diary, validations, KeepEveryBatch(tmp_path), logger=rows, **settings)
     whole.fit(module, soundscapes(**data))
-    assert list(diary.losses) == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
+    accumulated = settings.get("accumulate_grad_batches", 1)
+    batches = -(-BATCHES // accumulated) * accumulated  # the last update is filled up
+    assert list(diary.losses) == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(batches)]
     moved = [k for k, v in start.items() if not torch.equal(v, module.state_dict()[k])]
     assert len(moved) > 0.9 * len(start)  # else the comparison would prove little
     expected = state_of(whole, tmp_path / "end.ckpt")
@@ -110,7 +115,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_the_uninterrupted_one(na
         assert_equal(state_of(resumed, tmp_path / "again.ckpt"), expected, f"from batch {place}")
         steps = torch.load(tmp_path / f"batch{place}.ckpt", weights_only=True)["global_step"]
         assert [row for row in logged.rows if row[0] >= steps] == rows.behind(steps), place
-        due = (steps,) if place % BATCHES == 0 else ()  # saved behind an epoch's last batch, and so before its validation
+        due = (steps,) if place % batches == 0 else ()  # saved behind an epoch's last batch, and so before its validation
         assert repeated.steps == [v for v in validations.steps if v[1] > steps or v[1] in due]
         if name != "fine-tuning":
             assert ema_callback(resumed).updates == whole.global_step
@@ -196,6 +201,29 @@ def test_other_data_in_the_middle_of_an_epoch_are_refused(settings, told, tmp_pa
         finetune(), data, ckpt_path=tmp_path / "batch6.ckpt", weights_only=True
     )
     assert len(clips.seen) == len(data.train_dataloader())
+
+
+def test_another_version_other_settings_and_other_data_are_said(tmp_path, caplog):
+    trainer(tmp_path, KeepEveryBatch(tmp_path)).fit(finetune(), soundscapes(24))
+    path = tmp_path / "batch6.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content["package_version"] == __version__
+    with warnings.catch_warnings(), caplog.at_level(logging.WARNING, "sslam_lightning"):
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", module="lightning.*", message="(?!the run goes on)")
+        trainer(tmp_path / "b").fit(finetune(), soundscapes(24), ckpt_path=path, weights_only=True)  # as it was: no word
+    assert "the run goes on" not in caplog.text
+
+    content["package_version"] = "0.0.1"
+    torch.save(content, path)
+    other = finetune(label_smoothing=0.1, optimizer=OptimizerConfig(lr=2e-3, layer_decay=0.65))
+    told = (
+        rf"goes on with other settings than the checkpoint's: sslam-lightning 0\.0\.1 \(now {__version__}\), "
+        r"label_smoothing 0\.0 \(now 0\.1\), optimizer\.lr 0\.001 \(now 0\.002\)"
+    )
+    with pytest.warns(UserWarning, match=told), caplog.at_level(logging.WARNING, "sslam_lightning"):
+        trainer(tmp_path / "b").fit(other, soundscapes(20), ckpt_path=path, weights_only=True)
+    assert "goes on with other data, or in another order, than the checkpoint's: clips 24 (now 20)" in caplog.text
 
 
 def test_a_batch_that_an_exception_broke_off_comes_again(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -141,6 +142,23 @@ def test_pictures_and_neighbours_change_nothing_in_a_run(resumed, tmp_path):
     own, other = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (tmp_path / "run", resumed))
     assert own["global_step"] == other["global_step"] == UPDATES
     assert all(torch.equal(other["state_dict"][name], value) for name, value in own["state_dict"].items())
+
+
+def test_the_table_goes_on_without_repeated_or_missing_steps(tmp_path):
+    csv_log = ("--trainer.logger=null", "--trainer.callbacks=null")
+    with pytest.raises(Killed):
+        _fit(tmp_path, *csv_log, f"--trainer.callbacks+={__name__}.Kill")
+    (table,) = (tmp_path / "run" / "logs").glob("*/metrics.csv")
+    kept = table.read_bytes()
+    table.write_bytes(kept[:-20])  # the last row is broken off, as a kill may leave it
+    _fit(tmp_path, *csv_log, "--ckpt_path=last")
+    assert list((tmp_path / "run" / "logs").glob("*/metrics.csv")) == [table]
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("train/loss", "gradient_norm", "learning_rate", "prediction_variance"):
+        assert [int(row["step"]) for row in rows if row[name]] == list(range(UPDATES)), name
+    before = list(csv.DictReader(kept.decode().splitlines()))[:-1]
+    assert [row["train/loss"] for row in rows[: len(before)]] == [row["train/loss"] for row in before]
 
 
 def test_tensorboard(tmp_path):

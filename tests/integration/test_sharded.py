@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from processes import run_together
-from sharded_job import EPOCHS, KINDS, fit
+from sharded_job import EPOCHS, KINDS, fit, predict
 
 from sslam_lightning.checkpoints import load_strictly, read_weights
 from sslam_lightning.models import Encoder
@@ -22,8 +22,10 @@ def folder(tmp_path_factory) -> Path:
     """The runs of two processes, those of one beside them, and runs that one began and the other ended."""
     folder = tmp_path_factory.mktemp("sharded")
     for kind in KINDS:
-        _, diary = fit(kind, folder / "alone" / kind, 1)
+        runner, diary = fit(kind, folder / "alone" / kind, 1)
         torch.save(diary.logged, folder / "alone" / kind / "logged.pt")
+        validated = {name: float(value) for name, value in runner.callback_metrics.items() if name.startswith("val/")}
+        torch.save(validated, folder / "alone" / kind / "validated.pt")
     (folder / "alone, then sharded").mkdir()
     (folder / "alone, then sharded" / "epoch=0.ckpt").symlink_to(folder / "alone" / "stage 2" / "epoch=0.ckpt")
     run_together("sharded_job.py", folder)
@@ -64,6 +66,33 @@ def test_weights_teacher_and_logs_are_those_of_one_process(kind, folder):
     for entries in zip(*logged, alone, strict=True):
         for name in {"gradient_norm", "target_variance", "prediction_variance", "ema_decay"} & entries[2].keys():
             assert entries[0][name] == entries[1][name] == pytest.approx(entries[2][name], rel=1e-5), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rank_without_clips_takes_part_in_a_validation_and_counts_nothing(kind, folder):
+    alone = torch.load(folder / "alone" / kind / "validated.pt", weights_only=True)
+    assert "val/loss" in alone
+    for rank in (0, 1):
+        validated = torch.load(folder / f"rank{rank}.pt", weights_only=True)[kind]["validated"]
+        assert validated == pytest.approx(alone, rel=1e-5)
+        assert validated.get("val/mAP") == alone.get("val/mAP")
+
+
+@pytest.mark.parametrize("kind", ["stage 1", "fine-tuning"])
+def test_predictions_are_those_of_one_process(kind, folder):
+    one, two = (torch.load(folder / f"rank{rank}.pt", weights_only=True)[kind]["predicted"] for rank in (0, 1))
+    alone = predict(kind, folder / "alone" / kind, 1)
+    assert len(one) == 3
+    assert len(two) == 2
+    assert sorted([*one, *two]) == sorted(alone)
+    for name, row in {**one, **two}.items():
+        assert row == pytest.approx(alone[name], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["stage 2", "fine-tuning"])
+def test_a_run_goes_on_between_two_batches_of_an_update(kind, folder):
+    for rank in (0, 1):
+        assert torch.load(folder / f"rank{rank}.pt", weights_only=True)[kind]["differs"] == []
 
 
 def test_a_device_holds_half_of_the_weights(folder):

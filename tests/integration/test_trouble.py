@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from processes import run_alone
-from tiny import copy_of, ema_callback, pretrain, soundscapes, trainer
+from tiny import KeepEveryBatch, copy_of, ema_callback, pretrain, soundscapes, trainer
 
 from sslam_lightning.schedules import warmup_cosine
 from sslam_lightning.training.callbacks import LossGuard
@@ -65,6 +66,58 @@ def test_too_many_lost_updates_end_the_run(tmp_path):
     ):
         runner.fit(pretrain(), soundscapes(24, batch_size=4))
     assert ema_callback(runner).updates == 4
+
+
+class LossyPlaces(LossGuard):
+    """Spoils the loss of the same batches in every run: those of some clips, say."""
+
+    def __init__(self, lost: set[tuple[int, int]]) -> None:
+        super().__init__(max_skips_in_a_row=2)
+        self.lost = lost
+
+    @property
+    def state_key(self) -> str:
+        return LossGuard.__qualname__
+
+    def on_before_backward(self, trainer, pl_module, loss) -> None:
+        if (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx) in self.lost:
+            loss.register_hook(lambda gradient: gradient * float("nan"))
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.filterwarnings("ignore:update .* is skipped")
+def test_a_run_resumed_behind_skipped_updates_goes_on_as_one_that_was_not_stopped(accumulated, tmp_path):
+    """Checkpoints fall right behind lost updates and between two of them; the guard forgets nothing."""
+    lost = {(0, 1), (0, 2), (1, 3), (2, 2)}
+    settings = {"max_epochs": 3, "accumulate_grad_batches": accumulated}
+
+    def fit(folder: Path, *callbacks: pl.Callback, **resumed: Any) -> tuple[LossGuard, Any]:
+        guard, module = LossyPlaces(lost), pretrain()
+        runner = trainer(folder, guard, *callbacks, **settings)
+        runner.fit(module, soundscapes(16, batch_size=4), **resumed)
+        return guard, {**copy_of(module), "updates": ema_callback(runner).updates}
+
+    guard, expected = fit(tmp_path, KeepEveryBatch(tmp_path))
+    assert guard.skipped == len(lost)
+    for place in (2, 3, 5, 8, 11):
+        again, state = fit(tmp_path / "b", ckpt_path=tmp_path / f"batch{place}.ckpt", weights_only=True)
+        assert again.skipped == guard.skipped, place
+        changed = [
+            name
+            for name, value in expected.items()
+            if not torch.equal(torch.as_tensor(state[name]), torch.as_tensor(value))
+        ]
+        assert changed == [], place
+
+
+@pytest.mark.filterwarnings("ignore:update .* is skipped")
+def test_too_many_in_a_row_end_a_resumed_run_at_the_same_update(tmp_path):
+    lost = {(0, batch) for batch in (2, 3, 4)}
+    for place in (None, 2, 3, 4):
+        resumed = {} if place is None else {"ckpt_path": tmp_path / f"batch{place}.ckpt", "weights_only": True}
+        keep = [KeepEveryBatch(tmp_path)] if place is None else []
+        with pytest.raises(NotFinite, match="in update 5 and the 2 before it"):
+            trainer(tmp_path / "b", LossyPlaces(lost), *keep).fit(pretrain(), soundscapes(24, batch_size=4), **resumed)
 
 
 # Several processes ---------------------------------------------------------------------------------------------------

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import time
-import traceback
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from forks import exit_code, fork_group
 from lightning.pytorch.strategies import DDPStrategy
 from tiny import ema_callback, pretrain, soundscapes, trainer
 
@@ -57,42 +57,18 @@ def train(folder: Path, kind: str) -> None:
     torch.save(kept, folder / f"rank{runner.global_rank}.pt")
 
 
-def start(folder: Path, kind: str, port: int, rank: int) -> int:
-    """Fork: importing everything anew would take most of the time."""
-    if process := os.fork():
-        return process
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
-    output = os.open(folder / f"output{rank}.txt", os.O_WRONLY | os.O_CREAT)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    try:
-        train(folder, kind)
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(3)
-    os._exit(0)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def main(folder: Path) -> None:
     """Start all at once, and write down how they ended; a process that never ends is not waited for."""
     processes = {}
     for kind in KINDS:
         (folder / kind).mkdir()
-        port = free_port()
-        processes[kind] = [start(folder / kind, kind, port, rank) for rank in (0, 1)]
+        processes[kind] = fork_group(2, partial(train, folder / kind, kind), folder / kind)
     codes: dict[str, list[int]] = {}
     for kind, pair in processes.items():
-        codes[kind] = [os.waitstatus_to_exitcode(os.waitpid(pair[0], 0)[1])]
+        codes[kind] = [exit_code(pair[0])]
         if kind == "is stopped":  # such a process does not even die
             os.kill(pair[1], signal.SIGKILL)
-        codes[kind].append(os.waitstatus_to_exitcode(os.waitpid(pair[1], 0)[1]))
+        codes[kind].append(exit_code(pair[1]))
     (folder / "codes.json").write_text(json.dumps(codes))
 
 

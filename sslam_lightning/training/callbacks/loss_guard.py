@@ -38,7 +38,8 @@ class LossGuard(pl.Callback):
     """An update that is not finite is skipped on all ranks; the clips of all such updates are kept in the run's folder.
 
     Neither schedule nor teacher count a skipped update, only ``trainer.max_steps`` does. Every rank lists its own clips in
-    ``not_finite_clips.csv`` (others than the first: ``not_finite_clips_rank1.csv`` and so on).
+    ``not_finite_clips.csv`` (others than the first: ``not_finite_clips_rank1.csv`` and so on). A checkpoint right behind a
+    skipped update has the weights before it, and the count of those in a row.
 
     Args:
         max_skips_in_a_row: how many updates one behind the other may be skipped; the next one ends the run. 0 ends the run
@@ -60,6 +61,14 @@ class LossGuard(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start at the trainer's step, which is not 0 in a resumed run."""
         self._step = trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the decision about the next update depends on: a resumed run meets the same batches and ends at the same."""
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
 
     def allows(self, trainer: pl.Trainer, gradient_norm: Tensor) -> bool:
         """Whether an update may be made. All ranks ask about the same norm, which knows of a NaN on any of them."""
@@ -92,17 +101,9 @@ class LossGuard(pl.Callback):
         self._check(trainer)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Never write lost weights over whole ones: a gradient may be NaN where the loss is not.
-
-        Weights behind which no update is finite may be lost without being NaN, so they end the run as well; but fp16's loss
-        scaler skips an update now and then by intention, and a checkpoint may fall there.
-        """
+        """Never write lost weights over whole ones: a gradient may be NaN where the loss is not."""
         self._check(trainer)
-        if self._in_a_row and trainer.precision != "16-mixed":
-            raise NotFinite(
-                f"the loss or its gradients became NaN or infinite in update {self._step}, right before a checkpoint, "
-                f"which was not written, earlier ones are kept. {_ADVICE}"
-            )
+        checkpoint.setdefault("callbacks", {})[self.state_key] = self.state_dict()  # with what that look has found
         lost = next((name for name, weight in _floats(pl_module) if not torch.isfinite(weight).all()), None)
         if not trainer.strategy.reduce_boolean_decision(lost is None, all=True):
             raise NotFinite(

@@ -66,7 +66,12 @@ def test_evaluation_sees_every_clip_once(num_clips: int, world: int) -> None:
     parts = [indices(sampler) for sampler in samplers]
     assert sorted(chain.from_iterable(parts)) == list(range(num_clips))
     assert [len(part) for part in parts] == [len(sampler) for sampler in samplers]
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    batches = [[part[i : i + 4] for i in range(0, len(part), 4)] for part in parts]
+    alone = list(range(num_clips))
+    # Batch by batch what one process has, so that nothing depends on the number of processes.
+    in_order = [batch for turn in zip_longest(*batches) for batch in turn if batch]
+    assert in_order == [alone[i : i + 4] for i in range(0, num_clips, 4)]
+    assert max(map(len, batches)) - min(map(len, batches)) <= 1
 
 
 def test_yields_the_epoch() -> None:
@@ -193,17 +198,43 @@ def test_dropping_leaves_out_less_than_a_batch(num_clips: int, world: int, batch
     assert len(seen) == len(set(seen)) == num_clips - num_clips % (world * batch_size)
 
 
+@pytest.mark.parametrize(("last_batch", "updates"), [("drop", 4), ("pad", 5)])
+def test_an_update_has_the_same_clips_on_many_devices_and_in_many_batches_of_one(
+    last_batch: LastBatch, updates: int
+) -> None:
+    alone = global_batches(100, 1, 6, accumulated=4, last_batch=last_batch)
+    assert len(alone) == 4 * updates
+    for world, accumulated in ((2, 2), (4, 1)):
+        together = global_batches(100, world, 6, accumulated=accumulated, last_batch=last_batch)
+        # Batch by batch of a device, too: draws and mixtures within a batch are the same.
+        assert [batch[i : i + 6] for batch in together for i in range(0, 6 * world, 6)] == alone
+    assert global_batches(100, 4, 6, last_batch=last_batch) == global_batches(100, 1, 24, last_batch=last_batch)
+
+
+def test_less_than_an_update_is_not_filled_up() -> None:
+    assert [len(batch) for batch in global_batches(15, 1, 4, accumulated=5)] == [4, 4, 4, 4]
+    assert [len(batch) for batch in global_batches(15, 1, 4, accumulated=5, last_batch="drop")] == [4, 4, 4]
+    assert [len(batch) for batch in global_batches(15, 1, 4, accumulated=3)] == [4] * 6
+
+
 @quick
-@given(**sizes, **moments, last_batch=st.sampled_from(WHOLE), place=st.integers(0, 10**6))
+@given(**sizes, **moments, last_batch=st.sampled_from(WHOLE), accumulated=st.integers(1, 4), place=st.integers(0, 10**6))
 def test_a_resumed_epoch_is_the_rest(
-    num_clips: int, world: int, batch_size: int, seed: int, epoch: int, last_batch: LastBatch, place: int
+    num_clips: int,
+    world: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    last_batch: LastBatch,
+    accumulated: int,
+    place: int,
 ) -> None:
     if num_clips < world:
         return
-    options: dict[str, Any] = {"seed": seed, "last_batch": last_batch}
+    options: dict[str, Any] = {"seed": seed, "last_batch": last_batch, "accumulated": accumulated}
     whole = global_batches(num_clips, world, batch_size, epoch, **options)
     behind = place % (len(whole) + 1)
-    start = min(behind * world * batch_size, num_clips)
+    start = behind * world * batch_size
     assert global_batches(num_clips, world, batch_size, epoch, start, **options) == whole[behind:]
 
 

@@ -217,17 +217,17 @@ def test_losses_on_a_device_are_asked_before_anything_is_written(save: bool, tmp
         hook(fake_trainer(7, default_root_dir=tmp_path), module)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
-def test_no_checkpoint_right_behind_a_skipped_update_but_in_fp16(precision, tmp_path) -> None:
-    """fp16's loss scaler skips one now and then by intention."""
-    guard, trainer = LossGuard(), fake_trainer(3, default_root_dir=tmp_path, precision=precision)
+def test_a_checkpoint_behind_a_skipped_update_keeps_the_count(tmp_path) -> None:
+    guard, trainer, checkpoint = LossGuard(1), fake_trainer(3, default_root_dir=tmp_path), {}
+    guard._recent = [Update(3, 0, ["a"], torch.tensor(False))]  # a device's loss, not looked at yet
     with pytest.warns(UserWarning, match="update 3 is skipped"):
-        end_batch(guard, trainer, torch.tensor(float("nan")))
-    if precision == "16-mixed":
-        guard.on_save_checkpoint(trainer, nn.Linear(1, 1), {})  # type: ignore[arg-type]
-        return
-    with pytest.raises(NotFinite, match="in update 3, right before a checkpoint, which was not written"):
-        guard.on_save_checkpoint(trainer, nn.Linear(1, 1), {})  # type: ignore[arg-type]
+        guard.on_save_checkpoint(trainer, nn.Linear(1, 1), checkpoint)  # type: ignore[arg-type]
+    assert checkpoint == {"callbacks": {"LossGuard": {"skipped": 1, "in_a_row": 1}}}
+    again = LossGuard(1)
+    again.load_state_dict(checkpoint["callbacks"]["LossGuard"])
+    again.on_train_start(trainer, nn.Linear(1, 1))  # type: ignore[arg-type]
+    with pytest.raises(NotFinite, match="in update 4 and the 1 before it"):
+        end_batch(again, fake_trainer(4, default_root_dir=tmp_path), torch.tensor(float("nan")))
 
 
 def test_all_ranks_stop_together(tmp_path) -> None:

@@ -36,6 +36,27 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pyte
     assert os.listdir(tmp_path) == ["last.ckpt"]
 
 
+def test_torchs_writer_hides_the_full_disk_behind_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(content: Any, file: Any) -> None:
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 4803136 vs 4803028")
+
+    monkeypatch.setattr(torch, "save", run_out)
+    with pytest.raises(OSError, match="No space left"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, tmp_path / "last.ckpt")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_process_that_was_killed_left_unfinished_is_taken_away(tmp_path: Path) -> None:
+    (tmp_path / ".step=3.ckpt.unfinished").write_bytes(b"half")
+    AtomicCheckpointIO().save_checkpoint({"step": 4}, tmp_path / "step=4.ckpt")
+    assert os.listdir(tmp_path) == ["step=4.ckpt"]
+
+
 def test_the_trainers_own_choice_is_left_alone() -> None:
     class Mine(TorchCheckpointIO):
         pass

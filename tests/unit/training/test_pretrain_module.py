@@ -283,3 +283,14 @@ def test_every_step_has_a_seed_of_its_own() -> None:
             assert torch.rand(()).item() == first
             drawn.add(first)
     assert len(drawn) == 4
+
+
+def test_a_device_draws_what_one_device_draws_in_that_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(world: int, rank: int, batch: int) -> float:
+        module = pretrain()
+        monkeypatch.setattr(type(module), "world_size", world)
+        monkeypatch.setattr(type(module), "global_rank", rank)
+        module.on_train_batch_start(None, batch)
+        return torch.rand(()).item()
+
+    assert [drawn(2, rank, batch) for batch in (0, 1) for rank in (0, 1)] == [drawn(1, 0, batch) for batch in range(4)]
