@@ -66,7 +66,11 @@ def attempt(job: Job, folder: Path, pipe: int) -> None:
     module: pl.LightningModule = pretrain("stage 2", dropping=True)
     if job.finetuning:
         module = finetune(spec_augment=SpecAugment(), mixup=Mixup(alpha=0.8), noise_and_roll=True)
-        data |= {"label_descriptors": job.data.parent / "classes.csv", "weighted_sampling": True, "samples_per_epoch": CHOSEN}
+        data |= {
+            "label_descriptors": job.data.parent / "classes.csv",
+            "weighted_sampling": True,
+            "samples_per_epoch": CHOSEN,
+        }
     save = ModelCheckpoint(folder / "kept", save_last=True, every_n_train_steps=1)
     parallel = {"devices": job.ranks, "strategy": "ddp" if job.ranks > 1 else "auto"}
     settings = {"max_epochs": job.epochs, "accumulate_grad_batches": 2, **parallel}

@@ -33,7 +33,9 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def kills_of(folder: Path, data: Path, epochs: int, ranks: int = 1, finetuning: bool = False, **more: int) -> dict[str, int]:
+def kills_of(
+    folder: Path, data: Path, epochs: int, ranks: int = 1, finetuning: bool = False, **more: int
+) -> dict[str, int]:
     """Run kill_job.py and compare what it leaves; how often what was killed."""
     settings = {"data": data, "ranks": ranks, "epochs": epochs, **more}
     options = [f"--{name}={value}" for name, value in settings.items()] + ["--finetuning"] * finetuning
