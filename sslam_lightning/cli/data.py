@@ -35,7 +35,7 @@ def scan(
     """
     from sslam_lightning.cli.data_steps import bare, inspect_listing
     from sslam_lightning.data.labels import labels_as_written
-    from sslam_lightning.data.recordings import PackedStrings
+    from sslam_lightning.data.packed import PackedStrings
     from sslam_lightning.data.scan import list_folder
 
     listing, others = list_folder(folder)
