@@ -89,7 +89,9 @@ def _read_remote(url: str, max_seconds: float | None) -> tuple[Float[Tensor, "sa
             return _decode(file, url, max_seconds)
     except FileNotFoundError as error:
         raise UnreadableAudio(f"{url}: no such file") from error
-    except OSError as error:
+    except UnreadableAudio:
+        raise
+    except Exception as error:  # libraries of protocols have classes of their own
         raise UnreadableAudio(f"{url}: cannot be read ({_first_line(error)})") from error
 
 

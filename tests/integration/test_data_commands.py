@@ -159,6 +159,10 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "nowhere.h5 does not exist" in failing(["data", "import", "hdf5", "nowhere.h5"], capsys)
     assert "no such parquet file" in failing(["data", "import", "parquet", "nowhere"], capsys)
     assert "say what to measure on: --manifest" in failing(["benchmark", "data"], capsys)
+    (tmp_path / "bad.wav").write_bytes(b"nonsense")
+    (tmp_path / "bad.tsv").write_text(".\nbad.wav\t1\n")
+    line = failing(["benchmark", "data", f"--manifest={tmp_path / 'bad.tsv'}", "--clips=1"], capsys)
+    assert "bad.wav: not readable as audio" in line
     line = failing(["benchmark", "data", "--manifest=x.tsv", "--recipe=y.yaml"], capsys)
     assert "takes both --recipe and --step_seconds" in line
 
