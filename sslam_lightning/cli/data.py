@@ -35,7 +35,7 @@ def scan(
     """
     from sslam_lightning.cli.data_steps import bare, inspect_listing
     from sslam_lightning.data.labels import labels_as_written
-    from sslam_lightning.data.recordings import PackedStrings
+    from sslam_lightning.data.packed import PackedStrings
     from sslam_lightning.data.scan import list_folder
 
     listing, others = list_folder(folder)
@@ -57,21 +57,23 @@ def check(
 ) -> None:
     """Look at every recording of a manifest again, and write a new manifest of those that are good.
 
+    The others are listed with their reason in OUT.rejected.tsv, as by scan.
+
     Args:
         manifest: of either form: a table with a header, or fairseq's .tsv.
-        out: the new manifest; default: MANIFEST with .checked before its extension.
+        out: the new manifest; default: MANIFEST with .checked before its extension, then .checked_2 and so on.
         labels: a .lbl; default: the manifest's own labels, or the .lbl beside it.
         min_seconds: shorter recordings are rejected.
         silence_db: so are those whose highest peak is no louder than this, relative to full scale.
         workers: processes; default: one per core.
     """
-    from sslam_lightning.cli.data_steps import inspect_listing
+    from sslam_lightning.cli.data_steps import first_free, inspect_listing
     from sslam_lightning.data.manifest import read_labelled
     from sslam_lightning.data.scan import listing_of
 
     stem, extension = os.path.splitext(manifest)
     listing = listing_of(read_labelled(manifest, labels))
-    inspect_listing(listing, out or f"{stem}.checked{extension}", min_seconds, silence_db, workers, "check")
+    inspect_listing(listing, out or first_free(f"{stem}.checked{extension}"), min_seconds, silence_db, workers, "check")
 
 
 def stats(
@@ -87,7 +89,8 @@ def stats(
 
     OUT.yaml is an overlay: sslam fit --config RECIPE --config OUT.yaml sets the recipe's mean and std and names the
     weights, which data.weighted_sampling draws by. OUT.classes.csv counts the classes and is a --data.label_descriptors.
-    OUT.weights.tsv holds 1000 / (count + 0.01), summed over its classes, for every clip.
+    OUT.weights.tsv holds 1000 / (count + 0.01), summed over its classes, for every clip. Recordings that cannot be read
+    count for nothing, are listed in OUT.rejected.tsv, and make the exit code 1.
 
     Args:
         path: a manifest, or a folder of shards.
@@ -98,7 +101,7 @@ def stats(
         max_clip_seconds: measure only this much from the start of every clip.
         workers: processes; default: one per core.
     """
-    from sslam_lightning.cli.data_steps import bare, open_labelled, processes
+    from sslam_lightning.cli.data_steps import bare, leave_out, open_labelled, processes
     from sslam_lightning.data.durable import refuse_existing
     from sslam_lightning.data.statistics import FrontEnd, measure, output_paths, write_statistics
 
@@ -110,9 +113,8 @@ def stats(
     print(
         f"mean {found.log_mels.mean:.3f}, std {found.log_mels.std:.3f} over {found.log_mels.num_values // num_mels} frames"
     )
-    for rejected in found.rejected:
-        print(f"left out: {rejected.reason}")
     print(f"wrote {', '.join(paths)}")
+    leave_out(len(found.rejected), len(found.recordings), paths[-1])
 
 
 def pack(
@@ -129,7 +131,7 @@ def pack(
     """Write the recordings of a manifest as shards: tar files of 16 kHz mono with an index, for --data.train_manifest=OUT.
 
     Training on the shards gives the same batches as training on the manifest, bit for bit, as long as every recording can
-    be read; those that cannot are listed in OUT/rejected.tsv.
+    be read; those that cannot are left out, listed in OUT/rejected.tsv, and make the exit code 1.
 
     Args:
         manifest: of either form; labels are kept as they are written.

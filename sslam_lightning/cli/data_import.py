@@ -100,7 +100,7 @@ def import_folders(
 
     Args:
         folder: holds a folder of recordings for every class.
-        out: the manifest to write; default: FOLDER.tsv, beside the folder.
+        out: the manifest to write; default: FOLDER.imported.tsv, beside the folder.
         min_seconds: shorter recordings are rejected.
         silence_db: so are those whose highest peak is no louder than this, relative to full scale.
         workers: processes; default: one per core.
@@ -112,7 +112,7 @@ def import_folders(
 
     listing, _ = list_folder(folder)
     recordings = read_class_folders(folder, listing.names)
-    out = out or f"{bare(folder)}.tsv"
+    out = out or f"{bare(folder)}.imported.tsv"
     classes = f"{os.path.splitext(out)[0]}.classes.csv"
     refuse_existing(out, classes)
     import_listed(recordings, out, None, min_seconds, silence_db, workers)
@@ -131,6 +131,8 @@ def import_hdf5(
     workers: int | None = None,
 ) -> None:
     """From an HDF5 file of waveforms (PANNs) or of mp3 bytes (PaSST) straight to shards.
+
+    What cannot be read is left out, listed in OUT/rejected.tsv, and makes the exit code 1.
 
     Args:
         file: with audio_name, waveform or mp3, and target.
@@ -163,6 +165,8 @@ def import_parquet(
 ) -> None:
     """From Hugging Face's parquet with audio inside straight to shards, and OUT/classes.csv for --data.label_descriptors.
 
+    What cannot be read is left out, listed in OUT/rejected.tsv, and makes the exit code 1.
+
     Args:
         path: a parquet file, or a folder of them, with a column audio {bytes, path}.
         out: the folder of shards to write; default: beside the source, with .shards.
@@ -173,14 +177,11 @@ def import_parquet(
         max_clip_seconds: keep only this much from the start of every clip.
         workers: processes; default: one per core.
     """
-    from sslam_lightning.cli.data_steps import bare, pack_recordings, write_classes
+    from sslam_lightning.cli.data_steps import bare, pack_recordings
     from sslam_lightning.data.sources.parquet import read_parquet
 
-    recordings = read_parquet(path, label_column)
-    out = out or f"{bare(path)}.shards"
-    pack_recordings(recordings, out, codec, clips_per_shard, resampler, max_clip_seconds, workers)
-    if recordings.class_names:
-        write_classes(os.path.join(out, "classes.csv"), recordings)
+    recordings, out = read_parquet(path, label_column), out or f"{bare(path)}.shards"
+    pack_recordings(recordings, out, codec, clips_per_shard, resampler, max_clip_seconds, workers, with_classes=True)
 
 
 IMPORT_COMMANDS: dict[str, Any] = {

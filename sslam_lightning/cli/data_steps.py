@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from sslam_lightning.data.descriptors import read_class_table
@@ -19,6 +20,16 @@ from sslam_lightning.data.tables import write_table
 def bare(path: str) -> str:
     """Without extension, and without a slash behind a folder."""
     return os.path.splitext(path.rstrip("/"))[0] if not os.path.isdir(path) else path.rstrip("/")
+
+
+def first_free(path: str) -> str:
+    """The path, or with _2, _3 and so on before its extension where there is something already."""
+    stem, extension = os.path.splitext(path)
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = f"{stem}_{number}{extension}"
+    return free
 
 
 def processes(workers: int | None) -> int:
@@ -65,15 +76,24 @@ def pack_recordings(
     max_clip_seconds: float | None,
     workers: int | None,
     sample_rate_hz: int = 16000,
+    with_classes: bool = False,
 ) -> None:
-    """Write shards, and tell what became of the recordings."""
+    """Write shards (and their table of classes beside them), and tell what became of the recordings."""
     packing = Packing(codec, clips_per_shard, sample_rate_hz, resampler, max_clip_seconds)
     packed = pack(recordings, out, packing, processes(workers))
     if packed.num_kept:
         print(f"went on behind {packed.num_kept} shards of an interrupted run")
     print(f"{packed.num_clips} clips in {packed.num_shards} shards: {out}")
-    if packed.rejected:
-        print(f"{len(packed.rejected)} could not be read: {os.path.join(out, 'rejected.tsv')}")
+    if with_classes and recordings.class_names:
+        write_classes(os.path.join(out, "classes.csv"), recordings)
+    leave_out(len(packed.rejected), len(recordings), os.path.join(out, "rejected.tsv"))
+
+
+def leave_out(num_rejected: int, total: int, listed: str) -> None:
+    """Where recordings are missing from what was made of them: say how many, and leave with exit code 1."""
+    if num_rejected:
+        print(f"sslam: {num_rejected} of {total} recordings could not be read and were left out: {listed}", file=sys.stderr)
+        sys.exit(1)
 
 
 def write_classes(path: str, recordings: Recordings) -> None:

@@ -92,7 +92,9 @@ def _read_remote(url: str, max_seconds: float | None, start_seconds: float) -> t
             return _decode(file, url, max_seconds, start_seconds)
     except FileNotFoundError as error:
         raise UnreadableAudio(f"{url}: no such file") from error
-    except OSError as error:
+    except UnreadableAudio:
+        raise
+    except Exception as error:  # libraries of protocols have classes of their own
         raise UnreadableAudio(f"{url}: cannot be read ({_first_line(error)})") from error
 
 

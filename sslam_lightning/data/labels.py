@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
 from sslam_lightning.data.descriptors import ClassTable, table_of_words
+from sslam_lightning.data.packed import PackedClasses, in_chunks
 from sslam_lightning.data.storage import exists, local_path, open_binary
 
 LABEL_SEPARATOR = ";"  # in manifests; names of classes hold commas
 _YOUTUBE_ID_LENGTH = 11
 
 
-def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> list[list[int]]:
+def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> PackedClasses:
     """Class indices of every recording, in the order of ``names``.
 
     Args:
@@ -42,15 +44,17 @@ def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> li
     if aligned is not None:
         return aligned
     entries = _LabelFile(path)
-    classes = []
-    taken: dict[int, str] = {}
+    lines: dict[int, str] = {}
     for name in names:
         line = entries.line_of(name)
-        if line in taken:
-            raise ValueError(f"{path}, line {line}: could mean {taken[line]} and {name}; give the folder in the label file")
-        taken[line] = name
-        classes.append(_classes_of(entries.labels[line], name, path, line, table))
-    return classes
+        if line in lines:
+            raise ValueError(f"{path}, line {line}: could mean {lines[line]} and {name}; give the folder in the label file")
+        lines[line] = name
+
+    def explain(row: int, label: str) -> ValueError:
+        return _unknown_label(path, list(lines)[row], label, names[row])
+
+    return PackedClasses.of_texts((entries.labels[line] for line in lines), ",", table.class_of, explain)
 
 
 def labels_as_written(path: str | Path, names: Sequence[str]) -> list[str]:
@@ -71,37 +75,46 @@ def words_of(path: str) -> set[str]:
     return {word.strip() for word in words if word.strip()}
 
 
-def _read_aligned(path: str, names: Sequence[str], table: ClassTable) -> list[list[int]] | None:
+def _read_aligned(path: str, names: Sequence[str], table: ClassTable) -> PackedClasses | None:
     """The labels of a file that has the manifest's own names in its order, as most have; None: it has not.
 
     The general search needs all names of a file in memory: for two million, more than half a gigabyte.
     """
-    known: dict[str, list[int]] = {}
-    classes: list[list[int]] = []
-    if len(np.unique(np.fromiter(map(hash, names), dtype=np.int64, count=len(names)))) < len(names):
+    hashes = np.sort(np.fromiter(map(hash, names), dtype=np.int64, count=len(names)))
+    if (hashes[1:] == hashes[:-1]).any():
         return None  # a name that comes twice needs a second look
+
+    def explain(row: int, label: str) -> ValueError:
+        return _unknown_label(path, row + 1, label, names[row])
+
     with _open(path) as file:
-        for name, (line, text) in zip(names, enumerate(file, start=1), strict=False):
-            entry, tab, labels = text.rstrip("\r\n").partition("\t")
-            if not tab or entry != name:
-                return None
-            if labels not in known:
-                known[labels] = _classes_of(labels, name, path, line, table)
-            classes.append(known[labels])
-        if len(classes) != len(names) or file.readline():
+        try:
+            return PackedClasses.of_texts(_labels_in_order(file, names), ",", table.class_of, explain)
+        except _NotAligned:
             return None
-    return classes
+
+
+class _NotAligned(Exception):
+    """A line is not about the recording of its row."""
+
+
+def _labels_in_order(file: Iterable[str], names: Iterable[str]) -> Iterator[str]:
+    lines = iter(file)
+    for chunk in in_chunks(names):
+        texts, heads = list(islice(lines, len(chunk))), [f"{name}\t" for name in chunk]
+        if len(texts) < len(chunk) or not all(map(str.startswith, texts, heads)):
+            raise _NotAligned
+        yield from (text[len(head) :].rstrip("\r\n") for text, head in zip(texts, heads, strict=True))
+    if next(lines, None) is not None:
+        raise _NotAligned
 
 
 def _open(path: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", errors="surrogateescape")
 
 
-def _classes_of(labels: str, name: str, path: str, line: int, table: ClassTable) -> list[int]:
-    try:
-        return sorted({table.class_of[label.strip()] for label in labels.split(",") if label.strip()})
-    except KeyError as error:
-        raise ValueError(f"{path}, line {line}: label {error} of {name} is not among the label descriptors") from None
+def _unknown_label(path: str, line: int, label: str, name: str) -> ValueError:
+    return ValueError(f"{path}, line {line}: label {label!r} of {name} is not among the label descriptors")
 
 
 class _LabelFile:

@@ -25,23 +25,14 @@ import numpy as np
 
 from sslam_lightning.data.descriptors import ClassTable, table_of_words
 from sslam_lightning.data.labels import LABEL_SEPARATOR, read_labels, words_of
-from sslam_lightning.data.recordings import PackedStrings, Recordings, make_recordings
+from sslam_lightning.data.packed import CHUNK, PackedClasses, PackedStrings, StringPacker
+from sslam_lightning.data.recordings import Recordings, make_recordings
 from sslam_lightning.data.storage import exists, is_url, join, list_names, local_path, open_binary, parent
 
 MissingFiles = Literal["error", "skip"]
+_NO_HASH = -1  # Python's hash is never this
 
 _log = logging.getLogger(__name__)
-
-
-class LabelColumn(NamedTuple):
-    """The labels of every row, as written; the same few texts come again and again."""
-
-    texts: list[str]
-    text_of: array[int]  # row -> its text
-
-    def of(self, row: int) -> str:
-        """The text of a row."""
-        return self.texts[self.text_of[row]]
 
 
 class Rows(NamedTuple):
@@ -49,7 +40,7 @@ class Rows(NamedTuple):
 
     root: str
     names: PackedStrings
-    labels: LabelColumn | None  # None: not in this file
+    labels: PackedStrings | None  # as they are written; None: not in this file
 
 
 def read_manifest(
@@ -85,8 +76,7 @@ def read_manifest(
         _log.warning("%s and are skipped, together with their labels", message)
         names = PackedStrings(name for row, name in enumerate(names) if row not in missing)
         if written is not None:
-            text_of = array("l", (text for row, text in enumerate(written.text_of) if row not in missing))
-            written = written._replace(text_of=text_of)
+            written = PackedStrings(text for row, text in enumerate(written) if row not in missing)
     if table is None:
         return make_recordings(root, names, [()] * len(names), ())
     if written is not None and labels is None:
@@ -105,7 +95,7 @@ def read_labelled(manifest: str | Path, labels: str | Path | None = None) -> Rec
     manifest = local_path(manifest)
     root, names, written = read_rows(manifest)
     if written is not None and labels is None:
-        table = table_of_words(word.strip() for text in written.texts for word in text.split(LABEL_SEPARATOR))
+        table = table_of_words(word.strip() for text in set(written) for word in text.split(LABEL_SEPARATOR))
         return make_recordings(root, names, _classes(manifest, names, written, table), table.names)
     labels = local_path(labels or os.path.splitext(manifest)[0] + ".lbl")
     if not exists(labels):
@@ -145,27 +135,32 @@ def read_rows(manifest: str) -> Rows:
 def _read_table(manifest: str, file: Iterable[str], header: list[str], separator: str) -> Rows:
     path_column = header.index("path")
     label_column = header.index("labels") if "labels" in header else None
-    number_of: dict[str, int] = {}
-    text_of = array("l")
+    columns = [path_column] if label_column is None else [path_column, label_column]
     reader = csv.reader(file, delimiter=separator)
+    packers = [StringPacker() for _ in columns]
+    waiting: list[list[str]] = [[] for _ in columns]  # cells alone: rows that wait would keep the garbage collector busy
 
-    def names() -> Iterator[str]:
+    def pack() -> None:
+        for packer, cells in zip(packers, waiting, strict=True):
+            packer.extend(cells)
+            cells.clear()
+
+    try:
         for row in reader:
             if not row:
                 continue
             if len(row) != len(header) or not row[path_column]:
                 line = reader.line_num + 1
                 raise ValueError(f"{manifest}, line {line}: expected {separator.join(header)}, got {separator.join(row)!r}")
-            if label_column is not None:
-                text_of.append(number_of.setdefault(row[label_column], len(number_of)))
-            yield row[path_column]
-
-    try:
-        packed = PackedStrings(names())
+            for column, cells in zip(columns, waiting, strict=True):
+                cells.append(row[column])
+            if len(waiting[0]) == CHUNK:
+                pack()
     except csv.Error as error:
         raise ValueError(f"{manifest}, line {reader.line_num + 1}: {error}") from error
-    labels = None if label_column is None else LabelColumn(list(number_of), text_of)
-    return Rows(parent(manifest) or ".", packed, labels)
+    pack()
+    paths, *labels = (packer.packed() for packer in packers)
+    return Rows(parent(manifest) or ".", paths, labels[0] if labels else None)
 
 
 def _read_fairseq(manifest: str, file: Iterable[str], first: str) -> Rows:
@@ -197,19 +192,11 @@ def _unchanging(manifest: str) -> Iterator[io.TextIOWrapper]:
             raise ValueError(f"{manifest} changed while it was read: start again when nothing writes to it any more")
 
 
-def _classes(manifest: str, names: PackedStrings, written: LabelColumn, table: ClassTable) -> list[list[int]]:
-    classes: list[list[int] | None] = []
-    for text in written.texts:
-        words = {label.strip() for label in text.split(LABEL_SEPARATOR) if label.strip()}
-        classes.append(sorted({table.class_of[w] for w in words}) if words <= table.class_of.keys() else None)
-    found = [classes[number] for number in written.text_of]
-    for row, indices in enumerate(found):
-        if indices is None:
-            label = next(
-                w for part in written.of(row).split(LABEL_SEPARATOR) if (w := part.strip()) and w not in table.class_of
-            )
-            raise ValueError(f"{manifest}: label {label!r} of {names[row]} is not among the label descriptors")
-    return found  # type: ignore[return-value]
+def _classes(manifest: str, names: PackedStrings, written: PackedStrings, table: ClassTable) -> PackedClasses:
+    def explain(row: int, label: str) -> ValueError:
+        return ValueError(f"{manifest}: label {label!r} of {names[row]} is not among the label descriptors")
+
+    return PackedClasses.of_texts(written, LABEL_SEPARATOR, table.class_of, explain)
 
 
 def missing_rows(root: str, names: Sequence[str]) -> set[int]:
@@ -232,9 +219,9 @@ def missing_rows(root: str, names: Sequence[str]) -> set[int]:
         listing = list_names(join(root, folder or ("/" if names[order[bounds[number]]].startswith("/") else "")))
         if listing is None:
             continue
-        present = np.fromiter(map(hash, listing), dtype=np.int64, count=len(listing))
+        present = np.append(np.sort(np.fromiter(map(hash, listing), dtype=np.int64, count=len(listing))), _NO_HASH)
         rows = order[bounds[number] : bounds[number + 1]]
         # some file systems do not tell upper from lower case or normalise names, so the listing can only acquit
-        unlisted = rows[~np.isin(hash_of[rows], present)]
+        unlisted = rows[present[np.searchsorted(present[:-1], hash_of[rows])] != hash_of[rows]]
         missing.update(int(row) for row in unlisted if not exists(join(root, names[int(row)])))
     return missing

@@ -18,8 +18,9 @@ from sslam_lightning.data.durable import refuse_existing
 from sslam_lightning.data.inspection import Found, Standards, inspect, relative_name
 from sslam_lightning.data.journal import Journal, fingerprint
 from sslam_lightning.data.labels import LABEL_SEPARATOR
+from sslam_lightning.data.packed import PackedStrings
 from sslam_lightning.data.parallel import ordered_map, progress
-from sslam_lightning.data.recordings import PackedStrings, Recordings
+from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.rejected import Rejected, write_rejected
 from sslam_lightning.data.storage import join
 from sslam_lightning.data.tables import write_table

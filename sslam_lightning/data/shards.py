@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sslam_lightning.data.audio import UnreadableAudio, decode_audio
 from sslam_lightning.data.descriptors import ClassTable, table_of_words
-from sslam_lightning.data.recordings import PackedStrings, Recordings
+from sslam_lightning.data.packed import PackedClasses, PackedStrings
+from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.storage import RangeReader, exists, is_url, join, local_path, open_binary
 
 INDEX_NAME = "index.arrow"
@@ -88,14 +89,12 @@ def read_shards(folder: str, table: ClassTable | None = None) -> PackedRecording
     shard_of, offset, size = (columns[name].to_numpy(zero_copy_only=True) for name in ("shard", "offset", "size"))
     _check_places(folder, shards, shard_bytes, shard_of, offset, size)
     ids = PackedStrings.of_buffers(*_string_buffers(columns["id"]))
-    start = np.zeros(len(ids) + 1, dtype=np.int64)
-    classes = np.zeros(0, dtype=np.int64)
+    names: tuple[str, ...] = ()
+    rows = PackedClasses(np.zeros(len(ids) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32))
     if table is not None:
-        start, classes = _classes(folder, columns["labels"], about["vocabulary"], table)
-    names = table.names if table is not None else ()
-    return PackedRecordings(
-        folder, ids, start, classes, names, shards=shards, shard_of=shard_of, offset=offset, size=size, about=about
-    )
+        rows, names = _classes(folder, columns["labels"], about["vocabulary"], table), table.names
+    places = {"shards": shards, "shard_of": shard_of, "offset": offset, "size": size}
+    return PackedRecordings(folder, ids, rows.start, rows.flat, names, **places, about=about)
 
 
 def read_labelled_shards(folder: str) -> PackedRecordings:
@@ -166,9 +165,7 @@ def _string_buffers(column: Any) -> tuple[Int[np.ndarray, "bytes"], Int[np.ndarr
     )
 
 
-def _classes(
-    folder: str, column: Any, vocabulary: list[str], table: ClassTable
-) -> tuple[Int[np.ndarray, "recordings_and_one"], Int[np.ndarray, "labels"]]:
+def _classes(folder: str, column: Any, vocabulary: list[str], table: ClassTable) -> PackedClasses:
     """Class indices of every recording, ascending and each once, as those of manifests are."""
     unknown = [word for word in vocabulary if word not in table.class_of]
     if unknown:
@@ -176,10 +173,4 @@ def _classes(
     class_of_word = np.array([table.class_of[word] for word in vocabulary], dtype=np.int32)
     start = column.offsets.to_numpy(zero_copy_only=True)
     classes = class_of_word[column.values.to_numpy(zero_copy_only=True)[start[0] : start[-1]]]
-    row = np.repeat(np.arange(len(column)), np.diff(start))
-    order = np.lexsort((classes, row))
-    row, classes = row[order], classes[order]
-    is_new = np.ones(len(row), dtype=bool)
-    is_new[1:] = (row[1:] != row[:-1]) | (classes[1:] != classes[:-1])
-    count = np.bincount(row[is_new], minlength=len(column))
-    return np.concatenate([[0], np.cumsum(count)]), classes[is_new]
+    return PackedClasses.of_pairs(np.repeat(np.arange(len(column)), np.diff(start)), classes, len(column))

@@ -17,7 +17,7 @@ from sslam_lightning.data.durable import new_file, refuse_existing
 from sslam_lightning.data.journal import Journal, fingerprint
 from sslam_lightning.data.parallel import ordered_map, progress
 from sslam_lightning.data.recordings import Recordings, make_recordings
-from sslam_lightning.data.rejected import Rejected
+from sslam_lightning.data.rejected import Rejected, write_rejected
 from sslam_lightning.data.sampling_weights import write_weights
 from sslam_lightning.data.tables import write_table
 from sslam_lightning.features import count_frames, kaldi_fbank
@@ -145,31 +145,34 @@ def log_mel_moments(waveform: Float[Tensor, "samples"], front_end: FrontEnd) -> 
 def write_statistics(found: Statistics, source: str, out: str, front_end: FrontEnd) -> list[str]:
     """Write the overlay ``OUT.yaml``, and for labelled recordings ``OUT.classes.csv`` and ``OUT.weights.tsv``.
 
-    The overlay is layered behind a recipe with ``--config``: it sets mean and std, and names the weights.
+    The overlay is layered behind a recipe with ``--config``: it sets mean and std, and names the weights. Recordings that
+    could not be read are listed in ``OUT.rejected.tsv``. The names of the files that were written come back.
 
     Raises:
         OSError: one of them exists, or cannot be written.
     """
     labelled = len(found.recordings.label_index) > 0
-    paths = output_paths(out) if labelled else output_paths(out)[:1]
+    overlay, classes, weights, rejected = output_paths(out)
+    paths = [overlay, *[classes, weights] * labelled, *[rejected] * bool(found.rejected)]
     refuse_existing(*paths)
     settings: dict[str, Any] = {
         "model": {"init_args": {"features": {"mean": found.log_mels.mean, "std": found.log_mels.std}}}
     }
     if labelled:
-        _, classes, weights = paths
         count, names = found.class_counts, found.recordings.class_names
         rows = ((i, name, name, n, 1000.0 / (n + 0.01)) for i, (name, n) in enumerate(zip(names, count, strict=True)))
         write_table(classes, ("index", "mid", "name", "count", "weight"), rows)
         write_weights(weights, found.recordings)
         settings["data"] = {"init_args": {"sampling_weights": weights}}
+    if found.rejected:
+        write_rejected(rejected, found.rejected)
     num_clips = len(found.recordings) - len(found.rejected)
-    with new_file(paths[0]) as file:
+    with new_file(overlay) as file:
         file.write(
             (
                 f"# Overlay made by sslam data stats of {json.dumps(source)}: {num_clips} clips, "
                 f"{found.num_seconds / 3600:.2f} hours, {len(found.rejected)} that cannot be read.\n"
-                f"# Front-end: {json.dumps(front_end._asdict())}. Layer it behind a recipe: --config {paths[0]}\n"
+                f"# Front-end: {json.dumps(front_end._asdict())}. Layer it behind a recipe: --config {overlay}\n"
                 + _yaml(settings)
             ).encode("utf-8", "surrogateescape")
         )
@@ -177,9 +180,9 @@ def write_statistics(found: Statistics, source: str, out: str, front_end: FrontE
 
 
 def output_paths(out: str) -> list[str]:
-    """The files that `write_statistics` writes: overlay, classes, weights."""
+    """The files that `write_statistics` may write: overlay, classes, weights, the list of what could not be read."""
     stem = out.removesuffix(".yaml")
-    return [f"{stem}.yaml", f"{stem}.classes.csv", f"{stem}.weights.tsv"]
+    return [f"{stem}.yaml", f"{stem}.classes.csv", f"{stem}.weights.tsv", f"{stem}.rejected.tsv"]
 
 
 def _yaml(settings: dict[str, Any], depth: int = 0) -> str:

@@ -42,11 +42,20 @@ def parent(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file."""
+    """Whether there is a file.
+
+    Raises:
+        OSError: it cannot be asked for: no connection, no permission.
+    """
     if not is_url(path):
         return os.path.isfile(path)
     system, inside = _system(path)
-    return bool(system.isfile(inside))
+    try:  # not isfile, to which a server that does not answer has no file
+        return bool(system.info(inside)["type"] == "file")
+    except FileNotFoundError:
+        return False
+    except Exception as error:
+        raise _trouble(path, error) from error
 
 
 def open_binary(path: str) -> IO[bytes]:
@@ -78,7 +87,10 @@ class RangeReader:
         """``size`` bytes from ``start`` on."""
         if is_url(path):
             system, inside = _system(path)
-            part = system.cat_file(inside, start=start, end=start + size)
+            try:
+                part = system.cat_file(inside, start=start, end=start + size)
+            except Exception as error:
+                raise _trouble(path, error) from error
         else:
             if path not in self._open:
                 if len(self._open) >= self._MAX_OPEN:
@@ -113,6 +125,14 @@ def list_names(folder: str) -> set[str] | None:
         return {entry.rstrip("/").rpartition("/")[2] for entry in system.ls(inside, detail=False)}
     except FileNotFoundError:
         return set()
+
+
+def _trouble(url: str, error: Exception) -> OSError:
+    """The error as one of the operating system's: libraries of protocols have classes of their own."""
+    if isinstance(error, OSError):
+        return error
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return OSError(f"{url} cannot be reached: {reason}")
 
 
 def _system(url: str) -> tuple[Any, str]:

@@ -1,28 +1,45 @@
 """Trains the same thing twice: once undisturbed, once killed and resumed over and over. Started by test_kill.py.
 
-This process imports everything once and never computes; every attempt is a fork of it, with workers of its own, and is
-killed with them (SIGKILL to the group) at a random moment: while it starts, in a batch, while it saves.
+This process imports everything once and never computes; every attempt is one fork of it a rank, each with workers of its
+own, and is killed with them (SIGKILL to their groups) at a random moment: while it starts, in a batch, while it saves.
+By hand, for a long run: python tests/integration/kill_job.py FOLDER --data=FOLDER/train.tsv --ranks=2 --epochs=30
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny import pretrain, trainer
+from tiny import finetune, pretrain, trainer
 
+from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.checkpoints import newest_whole_checkpoint
 from sslam_lightning.data import AudioSetDataModule
 
-EPOCHS, BATCH = 16, 3  # the manifest has 29 clips: 10 batches an epoch, of which the last is filled up
-MOST_BATCHES = 12  # that an attempt may begin before it is killed
+BATCH = 3  # of each rank; the last batch of an epoch is filled up
+CHOSEN = 25  # clips of an epoch, where they are drawn by their classes
+SURVIVORS_SECONDS = 60.0  # in which those that lost a rank have to end by themselves
+
+
+class Job(NamedTuple):
+    """What is trained."""
+
+    data: Path  # a manifest or a folder of shards
+    ranks: int
+    epochs: int
+    finetuning: bool  # on labels, classes balanced, with every augmentation; else stage 2
 
 
 class Report(pl.Callback):
@@ -32,69 +49,135 @@ class Report(pl.Callback):
         self.folder, self.pipe = folder, pipe
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        os.write(self.pipe, b".")
+        if trainer.is_global_zero:
+            os.write(self.pipe, b".")
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         line = f"{trainer.current_epoch} {batch_idx} {float(outputs['loss']).hex()} {batch.index.tolist()}\n"
-        with (self.folder / "losses.txt").open("a") as file:
+        with (self.folder / f"losses{trainer.global_rank}.txt").open("a") as file:
             file.write(line)
 
 
-def attempt(folder: Path, manifest: Path, pipe: int) -> None:
+def attempt(job: Job, folder: Path, pipe: int) -> None:
     """Train to the end, from the newest whole checkpoint where there is one."""
     torch.set_num_threads(1)
     pl.seed_everything(2, verbose=False)
-    module = pretrain("stage 2", dropping=True)
-    data = AudioSetDataModule(manifest, batch_size=BATCH, num_workers=2, seed=4)
+    data = {"batch_size": BATCH, "num_workers": 2, "seed": 4}
+    module: pl.LightningModule = pretrain("stage 2", dropping=True)
+    if job.finetuning:
+        module = finetune(spec_augment=SpecAugment(), mixup=Mixup(alpha=0.8), noise_and_roll=True)
+        data |= {
+            "label_descriptors": job.data.parent / "classes.csv",
+            "weighted_sampling": True,
+            "samples_per_epoch": CHOSEN,
+        }
     save = ModelCheckpoint(folder / "kept", save_last=True, every_n_train_steps=1)
-    runner = trainer(folder, Report(folder, pipe), save, max_epochs=EPOCHS, accumulate_grad_batches=2)
-    runner.fit(module, data, ckpt_path=newest_whole_checkpoint(folder / "kept").path, weights_only=True)
-    torch.save(module.state_dict(), folder / "weights.pt")
+    parallel = {"devices": job.ranks, "strategy": "ddp" if job.ranks > 1 else "auto"}
+    settings = {"max_epochs": job.epochs, "accumulate_grad_batches": 2, **parallel}
+    runner = trainer(folder, Report(folder, pipe), save, **settings)
+    newest = newest_whole_checkpoint(folder / "kept").path
+    runner.fit(module, AudioSetDataModule(job.data, **data), ckpt_path=newest, weights_only=True)
+    if runner.is_global_zero:
+        torch.save(module.state_dict(), folder / "weights.pt")
 
 
-def start(folder: Path, manifest: Path) -> tuple[int, int]:
-    """Fork an attempt; its process and a pipe that it reports to."""
+def start(job: Job, folder: Path) -> tuple[list[int], int]:
+    """Fork the ranks of an attempt; their processes and a pipe that the first one reports to."""
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "NODE_RANK": "0"}
+    children = []
+    for rank in range(job.ranks):
+        child = os.fork()
+        if child:
+            children.append(child)
+            continue
         os.setsid()
         os.close(reading)
+        if job.ranks > 1:
+            os.environ |= place | {"LOCAL_RANK": str(rank)}
+        if rank:
+            os.close(writing)
         try:
-            attempt(folder, manifest, writing)
+            attempt(job, folder, writing)
             sys.stdout.flush()
             os._exit(0)
+        except BaseException as error:
+            print(f"rank {rank}: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr, flush=True)
         finally:
             os._exit(1)
     os.close(writing)
-    return child, reading
+    return children, reading
 
 
-def main(folder: Path) -> None:
-    """Leave the losses, the weights, and the number of kills."""
-    manifest = folder / "train.tsv"
+def ended(child: int, seconds: float) -> bool:
+    """Whether a process ends within so long; it stays to be waited for."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def kill(children: list[int]) -> None:
+    """End them with all their workers."""
+    for child in children:
+        try:
+            os.killpg(child, signal.SIGKILL)
+        except ProcessLookupError:  # it has no group of its own yet
+            os.kill(child, signal.SIGKILL)
+
+
+def disturb(children: list[int], pipe: int, most_batches: int, dice: random.Random) -> str:
+    """Kill at a random moment, and say what was killed; nothing, if the run was over before."""
+    batches = dice.randrange(most_batches + 1)  # 0: it is killed while it starts
+    if not all(os.read(pipe, 1) for _ in range(batches)):
+        return "nothing"
+    time.sleep(dice.uniform(0, 0.03) if batches else dice.uniform(0, 0.5))
+    if len(children) == 1 or batches == 0 or dice.random() < 0.3:
+        kill(children)
+        return "all"
+    victim = dice.randrange(len(children))
+    kill([children[victim]])
+    left_alone = [child for child in children if not ended(child, SURVIVORS_SECONDS)]
+    kill(children)
+    assert not left_alone, f"a rank waits for ever for rank {victim}, which was killed"
+    return f"rank {victim}"
+
+
+def main(job: Job, folder: Path, most_batches: int, seed: int) -> None:
+    """Leave the losses, the weights, and the number of kills by what was killed."""
     for name in ("whole", "killed"):
         (folder / name).mkdir()
-    child, pipe = start(folder / "whole", manifest)
+    children, pipe = start(job, folder / "whole")
     while os.read(pipe, 4096):
         pass
-    assert os.waitpid(child, 0)[1] == 0, "the undisturbed run failed"
+    os.close(pipe)
+    assert not any(os.waitpid(child, 0)[1] for child in children), "the undisturbed run failed"
 
-    dice, kills = random.Random(8), 0
+    dice, kills = random.Random(seed), Counter[str]()
     while True:
-        child, pipe = start(folder / "killed", manifest)
-        batches = dice.randrange(MOST_BATCHES + 1)  # 0: it is killed while it starts
-        alive = all(os.read(pipe, 1) for _ in range(batches))
-        if alive:
-            time.sleep(dice.uniform(0, 0.03) if batches else dice.uniform(0, 0.5))
-            os.killpg(child, signal.SIGKILL)
+        children, pipe = start(job, folder / "killed")
+        killed = disturb(children, pipe, most_batches, dice)
         os.close(pipe)
-        status = os.waitpid(child, 0)[1]
-        if os.WIFEXITED(status):
-            assert status == 0, "a resumed run failed"
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        if not any(statuses):
             break
-        kills += 1
-    (folder / "kills.txt").write_text(str(kills))
+        assert killed != "nothing", "a resumed run failed"
+        kills[killed] += 1
+    (folder / "kills.json").write_text(json.dumps(kills))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--finetuning", action="store_true")
+    parser.add_argument("--most_batches", type=int, default=12, help="that an attempt may begin before it is killed")
+    parser.add_argument("--seed", type=int, default=8)
+    given = parser.parse_args()
+    main(Job(given.data, given.ranks, given.epochs, given.finetuning), given.folder, given.most_batches, given.seed)

@@ -93,6 +93,42 @@ def test_scan_with_labels_and_pack_by_default_names(dogs_and_bees: Path, capsys:
     assert batch.labels.tolist() == [[1, 1]] * 12
 
 
+def test_recordings_that_are_left_out_make_the_exit_code_1(
+    dogs_and_bees: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of stats and pack, which are to use them all, as of tag and embed; scan and check are there to find them."""
+    monkeypatch.chdir(dogs_and_bees.parent)
+    names = sorted(str(path.relative_to(dogs_and_bees.parent)) for path in dogs_and_bees.rglob("*.wav"))
+    Path("m.tsv").write_text(".\n" + "".join(f"{name}\t1\n" for name in names))
+    for command, listed in (("stats", "m.stats.rejected.tsv"), ("pack", "m.shards/rejected.tsv")):
+        with pytest.raises(SystemExit) as left:
+            main(["data", command, "m.tsv", "--workers=0"])
+        assert left.value.code == 1
+        told = f"sslam: 1 of 13 recordings could not be read and were left out: {listed}"
+        assert capsys.readouterr().err.splitlines() == [told]
+        with open(listed, newline="") as file:
+            assert [row["path"] for row in csv.DictReader(file, delimiter="\t")] == ["my sounds/dog/broken.wav"]
+
+
+def test_commands_that_are_given_again(
+    dogs_and_bees: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """scan and import stand in nobody's way, check may come any number of times, nothing is overwritten."""
+    monkeypatch.chdir(dogs_and_bees.parent)
+    main(["data", "scan", "my sounds", "--workers=0"])
+    main(["data", "import", "folders", "my sounds", "--workers=0"])
+    assert Path("my sounds.imported.classes.csv").read_text() == 'index,label\n0,"Bee, buzzing"\n1,dog\n'
+    first = Path("my sounds.tsv").read_bytes()
+    line = failing(["data", "scan", "my sounds", "--workers=0"], capsys)
+    assert line.endswith("my sounds.tsv exists already: move it, or name another with --out")
+    for number, name in enumerate(("my sounds.checked.tsv", "my sounds.checked_2.tsv", "my sounds.checked_3.tsv")):
+        main(["data", "check", "my sounds.tsv", "--workers=0"])
+        assert f"{12 - number} good recordings, 0.00 hours: {name}" in capsys.readouterr().out
+        assert len(Path(name).read_text().splitlines()) == 13 - number
+        (dogs_and_bees / "dog" / f"clip 'ö' {(1, 2, 4)[number]}.wav").unlink()
+    assert Path("my sounds.tsv").read_bytes() == first
+
+
 def test_lists_of_others(dogs_and_bees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wavs = sorted(str(path) for path in dogs_and_bees.rglob("*.wav"))
     (tmp_path / "ast.json").write_text(json.dumps({"data": [{"wav": wav, "labels": "/m/a"} for wav in wavs]}))
@@ -123,6 +159,10 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "nowhere.h5 does not exist" in failing(["data", "import", "hdf5", "nowhere.h5"], capsys)
     assert "no such parquet file" in failing(["data", "import", "parquet", "nowhere"], capsys)
     assert "say what to measure on: --manifest" in failing(["benchmark", "data"], capsys)
+    (tmp_path / "bad.wav").write_bytes(b"nonsense")
+    (tmp_path / "bad.tsv").write_text(".\nbad.wav\t1\n")
+    line = failing(["benchmark", "data", f"--manifest={tmp_path / 'bad.tsv'}", "--clips=1"], capsys)
+    assert "bad.wav: not readable as audio" in line
     line = failing(["benchmark", "data", "--manifest=x.tsv", "--recipe=y.yaml"], capsys)
     assert "takes both --recipe and --step_seconds" in line
 

@@ -1,49 +1,73 @@
-"""kill -9 at any moment, more than twenty times over one run: nothing tells it from a run that was left alone."""
+"""kill -9 at any moment, over and over in one run: nothing tells it from a run that was left alone."""
 
 from __future__ import annotations
 
+import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from kill_job import BATCH, EPOCHS
+from kill_job import BATCH, CHOSEN
+from processes import run_alone
 
-import sslam_lightning
+from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.pack import Packing, pack
 
-_HERE = Path(__file__).parent
-_PACKAGE = Path(sslam_lightning.__file__).parents[1]
-CLIPS = 29
+CLIPS, CLASSES = 29, 4
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-def test_a_run_that_is_killed_over_and_over_ends_as_if_it_had_not(tmp_path):
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Recordings with two labels each, and their table of classes."""
     rng = np.random.default_rng(1)
     for i in range(CLIPS):
         soundfile.write(tmp_path / f"{i}.wav", 0.1 * rng.standard_normal(10_560).astype(np.float32), 16000)
-    (tmp_path / "train.tsv").write_text(".\n" + "".join(f"{i}.wav\t10560\n" for i in range(CLIPS)))
-    path = os.pathsep.join([str(_PACKAGE), str(_HERE), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, str(_HERE / "kill_job.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int((tmp_path / "kills.txt").read_text()) >= 20
+    path = tmp_path / "train.tsv"
+    path.write_text("path\tlabels\n" + "".join(f"{i}.wav\tc{i % CLASSES};c{i % 3}\n" for i in range(CLIPS)))
+    (tmp_path / "classes.csv").write_text("index,label\n" + "".join(f"{i},c{i}\n" for i in range(CLASSES)))
+    return path
 
-    whole = (tmp_path / "whole" / "losses.txt").read_text().splitlines()
-    assert len(whole) == EPOCHS * -(-CLIPS // BATCH)
-    killed = (tmp_path / "killed" / "losses.txt").read_text().splitlines()
-    assert len(killed) > len(whole)  # what came after the last checkpoint was done again,
-    assert set(killed) == set(whole)  # with the same clips and the same bits
-    own, other = (torch.load(tmp_path / run / "weights.pt", weights_only=True) for run in ("killed", "whole"))
+
+def kills_of(
+    folder: Path, data: Path, epochs: int, ranks: int = 1, finetuning: bool = False, **more: int
+) -> dict[str, int]:
+    """Run kill_job.py and compare what it leaves; how often what was killed."""
+    settings = {"data": data, "ranks": ranks, "epochs": epochs, **more}
+    options = [f"--{name}={value}" for name, value in settings.items()] + ["--finetuning"] * finetuning
+    run_alone("kill_job.py", folder, *options)
+    batches = -(-(CHOSEN if finetuning else CLIPS) // (BATCH * ranks))
+    for rank in range(ranks):
+        whole, killed = ((folder / run / f"losses{rank}.txt").read_text().splitlines() for run in ("whole", "killed"))
+        assert len(whole) == len(set(whole)) == epochs * batches
+        assert len(killed) >= len(whole)  # what came after the last checkpoint was done again,
+        assert set(killed) == set(whole)  # with the same clips and the same bits
+    own, other = (torch.load(folder / run / "weights.pt", weights_only=True) for run in ("killed", "whole"))
     assert own.keys() == other.keys()
     assert [name for name in own if not torch.equal(own[name], other[name])] == []
+    kills: dict[str, int] = json.loads((folder / "kills.json").read_text())
+    return kills
+
+
+@pytest.mark.slow
+def test_more_than_twenty_kills_over_one_run(manifest, tmp_path):
+    kills = kills_of(tmp_path, manifest, epochs=16)
+    assert kills.keys() == {"all"}
+    assert kills["all"] >= 20
+
+
+def test_on_shards_with_labels_and_augmentation(manifest, tmp_path):
+    pack(read_labelled(manifest), str(tmp_path / "shards"), Packing(clips_per_shard=10))
+    assert kills_of(tmp_path, tmp_path / "shards", epochs=2, finetuning=True, most_batches=8)["all"] >= 2
+
+
+def test_two_ranks_killed_together_and_one_by_one(manifest, tmp_path):
+    """The dice of this seed kill rank 1, both, rank 0 twice, and both."""
+    kills = kills_of(tmp_path, manifest, epochs=3, ranks=2, most_batches=6, seed=4)
+    assert kills["all"] >= 2
+    assert kills["rank 0"] >= 2
+    assert kills["rank 1"] >= 1

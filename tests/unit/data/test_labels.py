@@ -12,7 +12,7 @@ TABLE = ClassTable(("A", "B", "C"), {"a": 0, "b": 1, "c": 2, "A": 0, "B": 1, "C"
 
 def read(folder: Path, text: str, names: list[str]) -> list[list[int]]:
     (folder / "train.lbl").write_text(text)
-    return read_labels(folder / "train.lbl", names, TABLE)
+    return list(read_labels(folder / "train.lbl", names, TABLE))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sslam_lightning.data.recordings import PackedStrings, class_balanced_weights, make_recordings
+from sslam_lightning.data.packed import PackedClasses, PackedStrings
+from sslam_lightning.data.recordings import class_balanced_weights, make_recordings
 
 
 def test_packed_strings_are_the_strings() -> None:
@@ -15,6 +16,33 @@ def test_packed_strings_are_the_strings() -> None:
     assert len(packed) == 5
     with pytest.raises(IndexError):
         packed[5]
+
+
+def test_packed_strings_over_chunks() -> None:
+    """Plain and other characters in different chunks, and bytes that are no text."""
+    strings = [f"{'ä' * (i // 5000 % 2)}{i}{chr(0xDCF0) * (i % 997 == 0)}" for i in range(15_000)]
+    packed = PackedStrings(iter(strings))
+    assert list(packed) == strings
+    assert [packed[i] for i in (0, 4095, 4096, 14_999)] == [strings[i] for i in (0, 4095, 4096, 14_999)]
+    assert packed.fingerprint() != PackedStrings(reversed(strings)).fingerprint()
+    assert list(PackedStrings(())) == []
+
+
+def test_classes_of_texts() -> None:
+    """In any order, with spaces, empty and repeated ones; errors name the row, also behind the first chunk."""
+    class_of = {"a": 0, "b b": 1, "c": 2}
+    texts = ["c;a", "", " b b ;a;;b b", "c"] * 2000
+
+    def explain(row: int, label: str) -> Exception:
+        return ValueError(f"row {row}: {label!r}")
+
+    rows = PackedClasses.of_texts(texts, ";", class_of, explain)
+    assert len(rows) == 8000
+    assert list(rows) == [[0, 2], [], [0, 1], [2]] * 2000
+    assert rows[-1:] == [[2]]
+    assert list(PackedClasses.of_texts([], ";", class_of, explain)) == []
+    with pytest.raises(ValueError, match=r"^row 7001: 'd'$"):
+        PackedClasses.of_texts([*texts[:7001], "a; d", "e", *texts], ";", class_of, explain)
 
 
 def test_labels_are_multi_hot() -> None:

@@ -97,7 +97,8 @@ def test_weights_and_counts_reach_the_sampler(noises: Path, tmp_path: Path) -> N
     assert [rejected.path for rejected in found.rejected] == ["7.wav"]
     assert found.class_counts.tolist() == [69, 35]
     paths = write_statistics(found, "m.tsv", str(tmp_path / "s"), FrontEnd())
-    overlay, classes, weights = (Path(path) for path in paths)
+    overlay, classes, weights, rejected = (Path(path) for path in paths)
+    assert rejected.read_text().startswith(f"path\treason\n7.wav\t{tmp_path}/7.wav: not readable as audio")
     assert classes.read_text() == (f"index,mid,name,count,weight\n0,a,a,69,{1000 / 69.01}\n1,b,b,35,{1000 / 35.01}\n")
     data = AudioSetDataModule(
         noises,

@@ -187,3 +187,27 @@ def test_a_folder_that_refuses(manifest: Path, tmp_path: Path, monkeypatch: pyte
         pack(read_labelled(manifest), str(tmp_path / "locked" / "shards"), Packing())
     with pytest.raises(PermissionError, match=r"Permission denied: .*locked"), new_file(str(tmp_path / "locked" / "x")):
         pass
+
+
+class Unplugged(Exception):
+    """As libraries of protocols raise them: no OSError."""
+
+
+def test_a_server_that_does_not_answer_is_no_missing_file(
+    manifest: Path, memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unplugged(*arguments: object, **options: object) -> None:
+        raise Unplugged("Could not connect\nto the endpoint")
+
+    memory.put(str(manifest.parent), "/bucket/data", recursive=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "info", unplugged)
+        with pytest.raises(OSError, match=r"^memory://bucket/data/train\.tsv cannot be reached: Could not connect$"):
+            read_manifest("memory://bucket/data/train.tsv")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "cat_file", unplugged)
+        with pytest.raises(OSError, match=r"^memory://a cannot be reached: Could not connect$"):
+            RangeReader()("memory://a", 0, 1)
+    monkeypatch.setattr(type(memory), "open", unplugged)
+    with pytest.raises(UnreadableAudio, match=r"^memory://a\.wav: cannot be read \(Could not connect\)$"):
+        read_audio("memory://a.wav")
