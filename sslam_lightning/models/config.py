@@ -28,6 +28,18 @@ class ConvPositionsConfig:
             raise ValueError(f"depth, width and groups must be positive, got {self.depth}, {self.width} and {self.groups}")
 
 
+_SHARES = (  # of an encoder's values that training leaves out
+    "drop_path_start",
+    "drop_path_end",
+    "attention_dropout",
+    "dropout",
+    "activation_dropout",
+    "post_mlp_dropout",
+    "input_dropout",
+    "layer_drop",
+)
+
+
 @dataclass
 class EncoderConfig:
     """A vision transformer on log-mel patches (EAT, arXiv 2401.03497, section 3.1). The default is EAT's base model.
@@ -90,6 +102,9 @@ class EncoderConfig:
         for name in ("dim", "num_heads", "patch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"encoder: {name} must lie in [0, 1), got {getattr(self, name)}")
         if self.in_channels != 1:
             raise ValueError(f"a spectrogram has one channel, got in_channels {self.in_channels}")
         if self.num_mels % self.patch_size:
@@ -129,3 +144,7 @@ class DecoderConfig:
             raise ValueError(f"a decoder needs depth and kernel_size of at least 1, got {self.depth}, {self.kernel_size}")
         if self.dim % self.groups:
             raise ValueError(f"the decoder's dim must be a multiple of its groups, got {self.dim} and {self.groups}")
+        if self.noise_std < 0:
+            raise ValueError(f"decoder: noise_std must not be negative, got {self.noise_std}")
+        if not 0 <= self.input_dropout < 1:
+            raise ValueError(f"decoder: input_dropout must lie in [0, 1), got {self.input_dropout}")

@@ -46,6 +46,7 @@ from sslam_lightning.training.update_losses import UpdateLosses
 from sslam_lightning.types import AnyBatch, Batch
 from sslam_lightning.version import __version__
 
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # the teacher's small steps and the log-mels need float32
 _FREE_SETTINGS = ("init_from", "compile", "_instantiator")  # a run that goes on is none the wiser
 
 
@@ -161,7 +162,9 @@ class AudioModule(pl.LightningModule, ABC):
         return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
     def setup(self, stage: str) -> None:
-        """Check that the data fits; compile if asked to."""
+        """Check that precision and data fit; compile if asked to."""
+        if self.trainer.precision not in _PRECISIONS:
+            raise ValueError(f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {self.trainer.precision}")
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, AudioDataModule):
             data.min_samples = self.min_samples

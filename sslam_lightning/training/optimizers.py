@@ -56,6 +56,10 @@ class OptimizerConfig:
             raise ValueError(f"optimizer: lr must be positive, got {self.lr}")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"optimizer: layer_decay must lie in (0, 1], got {self.layer_decay}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer: betas must lie in [0, 1), got {self.betas[0]} and {self.betas[1]}")
+        if self.weight_decay < 0:
+            raise ValueError(f"optimizer: weight_decay must not be negative, got {self.weight_decay}")
         if self.warmup_updates < 0:
             raise ValueError(f"optimizer: warmup_updates must not be negative, got {self.warmup_updates}")
 

@@ -11,6 +11,7 @@ from tiny import Diary, ema_callback, finetune, pretrain, soundscapes, trainer
 
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.schedules import warmup_cosine
+from sslam_lightning.training.callbacks import LossGuard
 
 RUNS = {
     "stage 1": lambda: pretrain("stage 1"),
@@ -48,12 +49,17 @@ def test_half_precision_is_close_to_float32(name, precision, tmp_path):
 
 
 def test_updates_that_the_loss_scaler_skips_do_not_count(tmp_path):
-    """A scale of 2^30 overflows fp16 until it was halved often enough: neither teacher nor schedule may advance."""
-    module, updates = pretrain(), []
-    runner = trainer(tmp_path, max_epochs=12, **autocast("16-mixed", scale=2.0**30))
+    """A scale of 2^30 overflows fp16 until it was halved often enough: neither teacher nor schedule may advance.
+
+    Nor is it anything that a guard would have to stop, or whose clips would be to blame.
+    """
+    module, updates, guard = pretrain(), [], LossGuard()
+    runner = trainer(tmp_path, guard, max_epochs=12, **autocast("16-mixed", scale=2.0**30))
     module.on_train_start = lambda: runner.optimizers[0].register_step_post_hook(lambda *_: updates.append(None))
     runner.fit(module, soundscapes())
-    assert 0 < len(updates) < runner.global_step == 36
+    assert 0 < len(updates) < runner.global_step - guard.max_skips_in_a_row == 31
+    assert guard.skipped == 0
+    assert not (tmp_path / "not_finite_clips.csv").exists()
     assert ema_callback(runner).updates == len(updates)
     config = module.optimizer_config
     expected = warmup_cosine(len(updates), config.lr, 0.0, config.warmup_updates, 36)

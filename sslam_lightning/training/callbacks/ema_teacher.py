@@ -28,6 +28,8 @@ class EMAConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.decay <= self.end_decay <= 1:
             raise ValueError(f"ema needs 0 <= decay <= end_decay <= 1, got {self.decay} and {self.end_decay}")
+        if self.anneal_updates < 0:
+            raise ValueError(f"ema: anneal_updates must not be negative, got {self.anneal_updates}")
 
 
 class EMATeacher(pl.Callback):

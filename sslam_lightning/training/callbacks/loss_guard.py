@@ -72,11 +72,11 @@ class LossGuard(pl.Callback):
 
     def allows(self, trainer: pl.Trainer, gradient_norm: Tensor) -> bool:
         """Whether an update may be made. All ranks ask about the same norm, which knows of a NaN on any of them."""
+        if trainer.precision == "16-mixed":
+            return True  # the loss scaler skips updates by itself, some at every start: only the loss is judged
         finite = torch.isfinite(gradient_norm)
         self._note(finite)
-        if self.max_skips_in_a_row == 0 or trainer.precision == "16-mixed":
-            return True
-        return bool(finite)
+        return self.max_skips_in_a_row == 0 or bool(finite)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -191,9 +191,12 @@ def test_all_batches_of_a_lost_update_are_listed(tmp_path) -> None:
     assert [row.split(",")[-1] for row in rows] == ["clip", "a", "b"]
 
 
-def test_where_the_loss_scaler_skips_the_guard_only_counts() -> None:
+def test_where_the_loss_scaler_skips_the_guard_judges_the_loss_alone() -> None:
     lost = torch.tensor(float("inf"))
-    assert LossGuard().allows(fake_trainer(1, precision="16-mixed"), lost)
+    guard = LossGuard()
+    assert guard.allows(fake_trainer(1, precision="16-mixed"), lost)
+    end_batch(guard, fake_trainer(1, precision="16-mixed"), torch.tensor(1.0))
+    assert guard.skipped == 0
     assert LossGuard(0).allows(fake_trainer(1), lost)
     assert not LossGuard(1).allows(fake_trainer(1), lost)
     with pytest.raises(ValueError, match="max_skips_in_a_row must not be negative, got -1"):

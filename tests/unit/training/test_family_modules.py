@@ -91,7 +91,7 @@ def test_what_needs_patches_is_refused_where_there_are_none() -> None:
 def test_a_tokenizer_with_more_tokens_than_the_model(monkeypatch) -> None:
     encoder = EncoderConfig(**SIZE, front_end=TextConfig(vocabulary=100, max_tokens=16), clip_token=False)
     module = PretrainModule(encoder, LINE, None, targets=LayerTargets(2), utterance=None)
-    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(vocabulary=120))
+    module._trainer = SimpleNamespace(precision="32-true", datamodule=SimpleNamespace(vocabulary=120))
     with pytest.raises(ValueError, match=r"the tokenizer has 120 tokens, but encoder.front_end.vocabulary is 100"):
         module.setup("fit")
 

@@ -119,7 +119,7 @@ def test_an_empty_batch_has_no_loss() -> None:
 )
 def test_data_that_does_not_fit(data: dict[str, int], message: str) -> None:
     module = finetune()
-    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(**data))  # type: ignore[assignment]
+    module._trainer = SimpleNamespace(precision="32-true", datamodule=SimpleNamespace(**data))  # type: ignore[assignment]
     with pytest.raises(ValueError, match=message):
         module.setup("fit")
 
