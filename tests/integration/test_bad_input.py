@@ -437,7 +437,7 @@ def test_a_batch_of_one_in_stage_2(complaint):
     ids=["learning rate", "weights"],
 )
 def test_a_loss_that_is_no_number_keeps_the_last_whole_checkpoint(spoil, complaint, recipe, run_folder, tmp_path):
-    line = complaint(*spoil, "--trainer.max_epochs", 4)
+    line = complaint(*spoil, "--trainer.max_epochs", 5)
     assert "the loss or its gradients became NaN or infinite in update" in line
     kept = sorted((run_folder / "checkpoints").glob("*.ckpt"))
     if "lr" in spoil[0]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -38,8 +39,9 @@ class LossGuard(pl.Callback):
     """An update that is not finite is skipped on all ranks; the clips of all such updates are kept in the run's folder.
 
     Neither schedule nor teacher count a skipped update, only ``trainer.max_steps`` does. Every rank lists its own clips in
-    ``not_finite_clips.csv`` (others than the first: ``not_finite_clips_rank1.csv`` and so on). A checkpoint right behind a
-    skipped update has the weights before it, and the count of those in a row.
+    ``not_finite_clips.csv`` (others than the first: ``not_finite_clips_rank1.csv`` and so on). A checkpoint that is due
+    right behind a skipped update is left out: the weights before it may be the cause, and must not take a good
+    checkpoint's place.
 
     Args:
         max_skips_in_a_row: how many updates one behind the other may be skipped; the next one ends the run. 0 ends the run
@@ -53,6 +55,7 @@ class LossGuard(pl.Callback):
         self.max_skips_in_a_row = max_skips_in_a_row
         self.skipped = 0
         self._in_a_row = 0
+        self._refused = False  # the last update
         self._finite: Tensor | None = None  # of the batches since the last update
         self._names: list[str] = []
         self._recent: list[Update] = []
@@ -76,7 +79,8 @@ class LossGuard(pl.Callback):
             return True  # the loss scaler skips updates by itself, some at every start: only the loss is judged
         finite = torch.isfinite(gradient_norm)
         self._note(finite)
-        return self.max_skips_in_a_row == 0 or bool(finite)
+        self._refused = self.max_skips_in_a_row > 0 and not bool(finite)
+        return not self._refused
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -93,6 +97,8 @@ class LossGuard(pl.Callback):
         assert self._finite is not None, "noted above"
         self._recent.append(Update(self._step, getattr(trainer, "current_epoch", 0), self._names, self._finite))
         self._finite, self._names = None, []
+        if self._refused:
+            _leave_out_checkpoints(trainer)
         if loss.device.type == "cpu" or self._step % max(1, trainer.log_every_n_steps) == 0:
             self._check(trainer)
 
@@ -104,6 +110,18 @@ class LossGuard(pl.Callback):
         """Never write lost weights over whole ones: a gradient may be NaN where the loss is not."""
         self._check(trainer)
         checkpoint.setdefault("callbacks", {})[self.state_key] = self.state_dict()  # with what that look has found
+        self._refuse_lost(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run does not end well with lost weights, nor in silence where its last checkpoint was left out."""
+        if not self._refused:
+            return
+        self._refuse_lost(trainer, pl_module)
+        rank_zero_warn(
+            f"the last update, {self._step}, was skipped, and its checkpoint left out: the newest is an earlier one"
+        )
+
+    def _refuse_lost(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         lost = next((name for name, weight in _floats(pl_module) if not torch.isfinite(weight).all()), None)
         if not trainer.strategy.reduce_boolean_decision(lost is None, all=True):
             raise NotFinite(
@@ -134,6 +152,13 @@ class LossGuard(pl.Callback):
                     + f"; the clips are listed in {path}, checkpoints before that are kept. {_ADVICE}"
                 )
             rank_zero_warn(f"update {update.number} is skipped, it is not finite: its clips are listed in {path}")
+
+
+def _leave_out_checkpoints(trainer: Any) -> None:
+    """Of this step: Lightning's own count as written."""
+    for callback in getattr(trainer, "checkpoint_callbacks", ()):
+        if isinstance(callback, ModelCheckpoint):
+            callback._last_global_step_saved = trainer.global_step
 
 
 def _floats(module: torch.nn.Module) -> Any:
