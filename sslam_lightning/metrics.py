@@ -164,18 +164,6 @@ def variance_indicator(x: Float[Tensor, "*rows dim"], across_ranks: bool = True)
     return (variance.clamp(min=0.0) + 1e-6).sqrt().mean().float()
 
 
-def effective_rank(x: Float[Tensor, "*rows dim"]) -> Float[Tensor, ""]:
-    """Exponential of the entropy of the normalised singular values: how many directions are in use.
-
-    O. Roy and M. Vetterli, "The effective rank", EUSIPCO 2007, definition 1. The rows are not centred. Between 1 and
-    the smaller side of the matrix; 1 for a matrix of zeros, where the definition says nothing.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        singular_values = torch.linalg.svdvals(x.detach().float().flatten(0, -2))
-    share = singular_values / singular_values.sum().clamp(min=torch.finfo(torch.float32).tiny)
-    return torch.special.entr(share).sum().exp()
-
-
 def _check_predictions(probabilities: Tensor, labels: Tensor) -> None:
     """Refuse what torchmetrics would take silently for something else."""
     if probabilities.ndim != 2 or probabilities.shape != labels.shape:

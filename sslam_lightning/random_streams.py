@@ -50,10 +50,3 @@ def uniform(keys: Int[Tensor, "*shape"], count: int) -> Float[Tensor, "*shape co
 def integers(keys: Int[Tensor, "*shape"], count: int, high: int) -> Int[Tensor, "*shape count"]:
     """``count`` whole numbers in [0, high) per key; ``high`` well below 2**24, so that none is visibly favoured."""
     return (uniform(keys, count) * high).long()
-
-
-def normal(keys: Int[Tensor, "*shape"], count: int) -> Float[Tensor, "*shape count"]:
-    """``count`` standard normal numbers per key (Box and Muller, 1958)."""
-    u = uniform(keys, 2 * count)
-    radius = (-2.0 * torch.log1p(-u[..., :count])).sqrt()
-    return radius * torch.cos(2 * torch.pi * u[..., count:])

@@ -99,11 +99,14 @@ def _table(rows: Sequence[dict[str, str]], minutes: float, seed: int) -> str:
 
 def _draw(run: Path, target: Path) -> None:
     """What the student of stage 2 guesses on clips that it did not train on."""
+    import yaml
+
     from sslam_lightning.data import SyntheticDataModule
     from sslam_lightning.training import PretrainModule
     from sslam_lightning.training.pictures import draw_guesses
 
     module = PretrainModule.load_from_checkpoint(run / "checkpoints/last.ckpt", map_location="cpu", weights_only=True)
-    data = SyntheticDataModule(num_val=8, clip_seconds=1.15, batch_size=8, num_workers=0)
+    settings = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]
+    data = SyntheticDataModule(**{**settings, "num_val": 8, "batch_size": 8, "num_workers": 0})
     data.setup("test")
     draw_guesses(module, next(iter(data.test_dataloader())), target)

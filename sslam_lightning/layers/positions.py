@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+class PositionTable:
+    """Fixed positions on the device of the tokens, as many as the longest clip so far has.
+
+    It is no buffer: there is nothing to save, and DistributedDataParallel would broadcast it at every step.
+
+    Args:
+        make: returns the table of at least so many places, whose rows do not depend on their number.
+    """
+
+    def __init__(self, make: Callable[[int], Float[Tensor, "places dim"]]) -> None:
+        self._make = make
+        self._table = torch.empty(0)
+
+    def __call__(self, tokens: Float[Tensor, "rows tokens dim"]) -> Float[Tensor, "tokens dim"]:
+        """The positions of the tokens of a row."""
+        num_tokens = tokens.shape[1]
+        if len(self._table) < num_tokens or self._table.device != tokens.device:
+            with torch.inference_mode(False):
+                self._table = self._make(max(num_tokens, len(self._table))).to(tokens.device)
+        return self._table[:num_tokens]
 
 
 def sincos_positions(num_time: int, num_mel: int, dim: int) -> Float[Tensor, "patches dim"]:

@@ -2,17 +2,19 @@
 
 from sslam_lightning.masking.block import BlockMask, FlexibleInverseBlockMask, InverseBlockMask
 from sslam_lightning.masking.chunk import ChunkMask
-from sslam_lightning.masking.sampler import MaskSampler, mask_from_hidden
+from sslam_lightning.masking.sampler import MASKS, MaskSampler, RatioMask, mask_from_hidden
 from sslam_lightning.masking.span import InverseSpanMask, SpanMask
 from sslam_lightning.masking.uniform import UniformMask
 
 __all__ = [
+    "MASKS",
     "BlockMask",
     "ChunkMask",
     "FlexibleInverseBlockMask",
     "InverseBlockMask",
     "InverseSpanMask",
     "MaskSampler",
+    "RatioMask",
     "SpanMask",
     "UniformMask",
     "mask_from_hidden",

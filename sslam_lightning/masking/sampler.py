@@ -12,6 +12,7 @@ from torch import Tensor
 from sslam_lightning.random_streams import fold_in, uniform
 from sslam_lightning.types import Grid, Mask
 
+MASKS = int.from_bytes(b"masks", "big")  # this stream of a clip's key; mixing and augmentation have others
 _SPARE = int.from_bytes(b"spare", "big")
 
 

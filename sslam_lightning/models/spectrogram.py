@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.layers import sincos_positions
+from sslam_lightning.layers import PositionTable, sincos_positions
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.front_end import FrontEnd
 from sslam_lightning.types import Grid
@@ -25,7 +26,7 @@ class SpectrogramPatches(FrontEnd):
         self.proj = nn.Conv2d(config.in_channels, config.dim, config.patch_size, config.patch_size)
         nn.init.xavier_uniform_(self.proj.weight.view(config.dim, -1))
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
-        self._positions = torch.empty(0, config.dim)
+        self._positions = PositionTable(partial(_make_positions, self.num_mel_patches, config.dim))
 
     def grid(self, clips: Float[Tensor, "batch frames mels"]) -> Grid:
         """How many patches a clip has in time and mel.
@@ -51,17 +52,8 @@ class SpectrogramPatches(FrontEnd):
     def forward(self, clips: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch patches dim"]:
         """Embedded patches, positions added."""
         tokens = F.linear(self.patchify(clips), self.proj.weight.flatten(1), self.proj.bias)
-        return tokens + self._positions_for(tokens)
+        return tokens + self._positions(tokens)
 
-    def _positions_for(self, tokens: Tensor) -> Tensor:
-        """The first rows of the table of positions, which grows with the longest clip seen.
 
-        It is no buffer: there is nothing to save, and DistributedDataParallel would broadcast it at every step.
-        """
-        num_patches = tokens.shape[1]
-        if self._positions.shape[0] < num_patches or self._positions.device != tokens.device:
-            with torch.inference_mode(False):
-                num_time = max(num_patches, self._positions.shape[0]) // self.num_mel_patches
-                table = sincos_positions(num_time, self.num_mel_patches, tokens.shape[-1])
-                self._positions = table.to(tokens.device)
-        return self._positions[:num_patches]
+def _make_positions(num_mel: int, dim: int, num_patches: int) -> Float[Tensor, "patches dim"]:
+    return sincos_positions(-(-num_patches // num_mel), num_mel, dim)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.layers import sinusoidal_positions
+from sslam_lightning.layers import PositionTable, sinusoidal_positions
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig
 from sslam_lightning.types import Grid
 
@@ -55,7 +55,7 @@ class SpectrogramTokens(FrontEnd):
         self.norm = nn.BatchNorm2d(1, affine=False)
         self.proj = nn.Linear(self.num_values, dim)
         self.dropout = nn.Dropout(config.dropout)
-        self._positions = torch.empty(0, dim)
+        self._positions = PositionTable(partial(sinusoidal_positions, dim=dim))
 
     def grid(self, clips: Float[Tensor, "batch frames mels"]) -> Grid:
         """How many tokens a clip has in time and mel.
@@ -81,10 +81,7 @@ class SpectrogramTokens(FrontEnd):
     def embed_patches(self, patches: Float[Tensor, "batch tokens values"]) -> Float[Tensor, "batch tokens dim"]:
         """Tokens of what :meth:`patchify` returns, positions added."""
         tokens = self.dropout(self.proj(patches))
-        if self._positions.shape[0] < tokens.shape[1] or self._positions.device != tokens.device:
-            with torch.inference_mode(False):
-                self._positions = sinusoidal_positions(tokens.shape[1], tokens.shape[2]).to(tokens.device)
-        return tokens + self._positions[: tokens.shape[1]]
+        return tokens + self._positions(tokens)
 
     def forward(self, clips: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch tokens dim"]:
         """Embedded tokens, positions added."""

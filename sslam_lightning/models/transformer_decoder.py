@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sslam_lightning.layers import keep_visible, put_back, sinusoidal_positions
+from sslam_lightning.layers import PositionTable, keep_visible, put_back, sinusoidal_positions
 from sslam_lightning.layers.block import NormOrder
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.encoder import build_block
@@ -74,7 +75,7 @@ class TransformerDecoder(nn.Module):
         if config.positions == "learned":
             self.positions = nn.Parameter(torch.zeros(config.max_tokens, config.dim))
             nn.init.trunc_normal_(self.positions, std=0.02)
-        self._table = torch.empty(0, config.dim)  # of sinusoidal positions; grows with the longest clip
+        self._sinusoidal = PositionTable(partial(sinusoidal_positions, dim=config.dim))
         post, norm = config.norm_order == "post", nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.input_norm = norm if post else nn.Identity()
         self.input_dropout = nn.Dropout(config.dropout)
@@ -117,12 +118,9 @@ class TransformerDecoder(nn.Module):
         return self.output_norm(x)
 
     def _positions_for(self, tokens: Tensor) -> Tensor:
-        num_tokens = tokens.shape[1]
         if self.positions is None:
-            if self._table.shape[0] < num_tokens or self._table.device != tokens.device:
-                with torch.inference_mode(False):
-                    self._table = sinusoidal_positions(num_tokens, self.config.dim).to(tokens.device)
-            return self._table[:num_tokens]
+            return self._sinusoidal(tokens)
+        num_tokens = tokens.shape[1]
         if num_tokens > len(self.positions):
             raise ValueError(f"decoder.max_tokens is {len(self.positions)}, the clips have {num_tokens} tokens")
         return self.positions[:num_tokens]

@@ -17,7 +17,7 @@ from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.checkpoints.transformers_folder import read_own_checkpoint, read_pretrained
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
-from sslam_lightning.masking import MaskSampler, UniformMask
+from sslam_lightning.masking import MASKS, MaskSampler, UniformMask
 from sslam_lightning.metrics import variance_indicator
 from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, HuggingFaceTeacher
 from sslam_lightning.objectives import LayerTargets, Regression
@@ -27,8 +27,6 @@ from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.types import AnyBatch
-
-_MASKS = int.from_bytes(b"masks", "big")
 
 
 class Data2Vec1Module(AudioModule):
@@ -94,7 +92,7 @@ class Data2Vec1Module(AudioModule):
         targets = self.targets(self.teacher(clips, padding, self.targets.top_k_layers).layers)
         num_tokens = targets.shape[1]
         grid = self.student.grid(clips, num_tokens)
-        mask = self.masking(fold_in(self.clip_keys(batch), _MASKS), grid, self.student.token_padding(padding, num_tokens))
+        mask = self.masking(fold_in(self.clip_keys(batch), MASKS), grid, self.student.token_padding(padding, num_tokens))
         seen = self.student(clips, padding, mask.hidden)
         guesses = self.regression_head(keep_visible(seen.tokens, mask.hidden_index))
         wanted = keep_visible(targets, mask.hidden_index)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
-from sslam_lightning.masking import MaskSampler, UniformMask
+from sslam_lightning.masking import MASKS, MaskSampler, UniformMask
 from sslam_lightning.models import (
     Encoder,
     EncoderConfig,
@@ -27,8 +27,6 @@ from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.start import take_over
 from sslam_lightning.types import Batch
-
-_MASKS = int.from_bytes(b"masks", "big")
 
 
 class MAEASTModule(AudioModule):
@@ -81,7 +79,7 @@ class MAEASTModule(AudioModule):
         front_end, log_mels = self.front_end, self.log_mels(batch)
         patches = front_end.patchify(log_mels)
         grid = front_end.grid(log_mels)
-        mask = self.masking(fold_in(self.clip_keys(batch), _MASKS), grid)
+        mask = self.masking(fold_in(self.clip_keys(batch), MASKS), grid)
         visible = keep_visible(front_end.embed_patches(patches), mask.visible_index)
         restored = self.decoder(self.student.encode(visible).tokens, mask, grid)
         wanted = keep_visible(patches, mask.hidden_index)

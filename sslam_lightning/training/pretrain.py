@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible, repeat_rows
-from sslam_lightning.masking import InverseBlockMask, MaskSampler
+from sslam_lightning.masking import MASKS, InverseBlockMask, MaskSampler
 from sslam_lightning.metrics import variance_indicator
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import (
@@ -45,8 +45,6 @@ from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.pretrain_settings import check_settings
 from sslam_lightning.training.start import take_over
 from sslam_lightning.types import AnyBatch, Grid, Guesses, Mask, Mixture, Targets
-
-_MASKS = int.from_bytes(b"masks", "big")  # this stream of a clip's key; mixing and augmentation have others
 
 
 class PretrainModule(AudioModule):
@@ -166,7 +164,7 @@ class PretrainModule(AudioModule):
     ) -> Mask:
         """``masks_per_clip`` masks a clip; a mixture gets those of its clean clip."""
         copies = torch.arange(self.masks_per_clip, device=keys.device)
-        keys = fold_in(fold_in(keys, _MASKS).unsqueeze(1), copies).flatten()
+        keys = fold_in(fold_in(keys, MASKS).unsqueeze(1), copies).flatten()
         padding = None if padding is None else padding.repeat_interleave(self.masks_per_clip, dim=0)
         mask = self.masking(keys, grid, padding)
         return Mask(*(torch.cat([part, part]) for part in mask)) if self.mixing else mask

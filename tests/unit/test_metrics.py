@@ -11,7 +11,6 @@ import torch.multiprocessing as mp
 from sslam_lightning.metrics import (
     ScoredMeanAveragePrecision,
     accuracy,
-    effective_rank,
     knn_accuracy,
     mean_average_precision,
     variance_indicator,
@@ -103,17 +102,6 @@ def test_variance_indicator_by_hand() -> None:
     assert variance_indicator(x).item() == pytest.approx(expected)
     with pytest.raises(ValueError, match="a variance needs at least two rows, got 1"):
         variance_indicator(torch.ones(1, 4))
-
-
-def test_effective_rank_by_hand() -> None:
-    assert effective_rank(torch.eye(5)).item() == pytest.approx(5.0, rel=1e-5)
-    assert effective_rank(torch.outer(torch.arange(1.0, 7.0), torch.ones(4))).item() == pytest.approx(1.0, abs=1e-3)
-    assert effective_rank(torch.zeros(3, 4)).item() == 1.0
-    x = torch.diag(torch.tensor([3.0, 1.0]))
-    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert effective_rank(x).item() == pytest.approx(math.exp(entropy), rel=1e-5)
-    rotation = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(0))).Q
-    assert effective_rank((x @ rotation).view(2, 1, 2)).item() == pytest.approx(math.exp(entropy), rel=1e-5)
 
 
 def _one_of_two_ranks(rank: int, folder: str) -> None:

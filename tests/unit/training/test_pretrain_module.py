@@ -77,6 +77,8 @@ def test_everything_that_learns_gets_a_gradient_and_nothing_else(settings: dict[
     for part in module.learning_parts():
         for name, parameter in part.named_parameters():
             assert parameter.grad is not None, name
+            # The softmax is blind to what adds to all scores of a query alike: the keys' part of this bias.
+            assert parameter.grad.abs().max() > 1e-9, name
     learning = {id(parameter) for part in module.learning_parts() for parameter in part.parameters()}
     for name, parameter in module.named_parameters():
         assert (id(parameter) in learning) == (not name.startswith("teacher.")), name
