@@ -154,7 +154,7 @@ class PeerWatch(pl.Callback):
         if self._thread is not None:
             self._move(phase)
             self._over.set()
-            self._thread.join(2 * self.beat_seconds)
+            self._thread.join(max(_GRACE_SECONDS, 2 * self.beat_seconds))
             self._thread = None
 
     def _watch(self, store: Any, rank: int, ranks: int) -> None:
