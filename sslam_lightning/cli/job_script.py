@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 _PORT = 29400  # torchrun's own
+_MEET_ANEW = (
+    "# Else torch 2.14 keeps the addresses of processes that have died, and those started anew wait for them.",
+    "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1",
+)
 
 
 class Job(NamedTuple):
@@ -94,6 +98,7 @@ def torchrun_script(job: Job, path: Path) -> str:
             "",
             f"# When a process dies, all are started anew, up to {job.max_restarts} times, and go on from the newest whole",
             "# checkpoint. SIGTERM to torchrun saves and ends the run; the same script goes on with it.",
+            *(_MEET_ANEW if job.rendezvous else []),
             _command(["exec " + " ".join([torchrun, *options]), "-m sslam_lightning fit"], job.fit),
             "",
         ]

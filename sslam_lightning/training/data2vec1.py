@@ -18,7 +18,6 @@ from sslam_lightning.checkpoints.transformers_folder import read_own_checkpoint,
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
 from sslam_lightning.masking import MASKS, MaskSampler, UniformMask
-from sslam_lightning.metrics import variance_indicator
 from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, HuggingFaceTeacher
 from sslam_lightning.objectives import LayerTargets, Regression
 from sslam_lightning.random_streams import fold_in
@@ -87,7 +86,10 @@ class Data2Vec1Module(AudioModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The teacher sees the whole clip, the student what is not hidden of it."""
         if not len(batch.index):
-            return self.no_loss()
+            nothing = torch.zeros(0, self.student.dim, device=self.device)
+            no_loss = self.no_loss()
+            self.log_variances(nothing, nothing)
+            return no_loss
         clips, padding = self.read(batch)
         targets = self.targets(self.teacher(clips, padding, self.targets.top_k_layers).layers)
         num_tokens = targets.shape[1]
@@ -97,10 +99,9 @@ class Data2Vec1Module(AudioModule):
         guesses = self.regression_head(keep_visible(seen.tokens, mask.hidden_index))
         wanted = keep_visible(targets, mask.hidden_index)
         losses = {"regression": self.regression(guesses, wanted)}
-        if self.training and self.is_time_to_log():
-            self.log("prediction_variance", variance_indicator(guesses.flatten(0, 1)))
-            self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
-        return self.named_losses.sum_and_log(self, losses, rows=len(clips))
+        total = self.named_losses.sum_and_log(self, losses, rows=len(clips))
+        self.log_variances(guesses, wanted)
+        return total
 
     @property
     def loss_names(self) -> Sequence[str]:

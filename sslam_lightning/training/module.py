@@ -24,6 +24,7 @@ from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
+from sslam_lightning.metrics import variance_indicator
 from sslam_lightning.models import BatchReader, Readings, TokenEmbeddings
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
@@ -145,6 +146,16 @@ class AudioModule(pl.LightningModule, ABC):
         of_all_ranks = self.world_size > 1 and self.is_time_to_log()
         for name, mean in self._losses.finish(self.trainer.strategy if of_all_ranks else None).items():
             self.log(f"train/{name}", mean, prog_bar=name == "loss")
+
+    def log_variances(self, guesses: Float[Tensor, "*rows dim"], wanted: Float[Tensor, "*rows dim"]) -> None:
+        """Log the two signs of collapse, when it is time; all ranks have to call this, one without clips with no rows."""
+        if not self.training or not self.is_time_to_log():
+            return
+        for name, rows in (("prediction_variance", guesses), ("target_variance", wanted)):
+            if len(rows):
+                self.log(name, variance_indicator(rows.flatten(0, -2)))
+            elif self.world_size > 1:
+                variance_indicator(rows)
 
     def no_loss(self) -> Float[Tensor, ""]:
         """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for.

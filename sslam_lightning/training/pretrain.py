@@ -14,7 +14,6 @@ from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible, repeat_rows
 from sslam_lightning.masking import MASKS, InverseBlockMask, MaskSampler
-from sslam_lightning.metrics import variance_indicator
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import (
     ConvDecoder,
@@ -197,9 +196,7 @@ class PretrainModule(AudioModule):
         nothing = torch.zeros(0, self.student.config.dim, device=self.device)
         self.follow_centre(nothing)
         no_loss = self.no_loss()
-        if torch.distributed.is_initialized() and self.is_time_to_log():
-            for _ in ("prediction_variance", "target_variance"):
-                variance_indicator(nothing)
+        self.log_variances(nothing, nothing)
         return no_loss
 
     def losses(
@@ -240,9 +237,7 @@ class PretrainModule(AudioModule):
     ) -> Float[Tensor, ""]:
         """The total loss; every loss by name goes to the log and, when it is time, the two signs of collapse."""
         total = self.named_losses.sum_and_log(self, losses, rows=len(guesses.clip))
-        if self.training and self.is_time_to_log():
-            self.log("prediction_variance", variance_indicator(guesses.patches.flatten(0, 1)))
-            self.log("target_variance", variance_indicator(wanted.flatten(0, 1)))
+        self.log_variances(guesses.patches, wanted)
         return total
 
     def _teacher_layers(
