@@ -28,6 +28,7 @@ from sslam_lightning.data.storage import for_libsndfile
 _BLOCK_SECONDS = 20.0
 # What libsndfile does not know, and FFmpeg (through torchcodec) does.
 CONTAINERS = frozenset((".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".3gp", ".mka"))
+_NO_MORE, _NO_FFMPEG = "No audio frames were decoded", "Could not load libtorchcodec"  # how torchcodec says so
 
 
 class Resampler(Protocol):
@@ -172,16 +173,17 @@ def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]
 
 
 def _decode_container(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+    missing = f"{path}: {path.suffix} needs FFmpeg and torchcodec: pip install sslam-lightning[m4a], or convert it to flac"
     try:
         from torchcodec.decoders import AudioDecoder
-    except (ImportError, OSError, RuntimeError) as error:  # the last: FFmpeg's libraries are missing
-        raise UnreadableAudio(
-            f"{path}: {path.suffix} needs FFmpeg and torchcodec: pip install sslam-lightning[m4a], or convert it to flac"
-        ) from error
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UnreadableAudio(missing) from error
+    start = 0.0
     try:
         decoder = AudioDecoder(str(path))
-        rate_hz, start = decoder.metadata.sample_rate, 0.0
+        rate_hz = decoder.metadata.sample_rate
         check_sample_rate(rate_hz, str(path))
+        # webm and mkv do not tell, and have times in milliseconds: where blocks meet, half a one may be lost or come twice.
         end = decoder.metadata.duration_seconds_from_header or math.inf
         while start < end:
             samples = decoder.get_samples_played_in_range(start, min(start + block_seconds, end))
@@ -190,4 +192,8 @@ def _decode_container(path: Path, block_seconds: float) -> Iterator[tuple[np.nda
     except UnreadableAudio:
         raise
     except (RuntimeError, ValueError, OSError, IndexError) as error:
+        if start and _NO_MORE in str(error):
+            return
+        if _NO_FFMPEG in str(error):
+            raise UnreadableAudio(missing) from error
         raise UnreadableAudio(f"{path}: not readable as audio ({' '.join(str(error).split())[:200]})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,23 +117,48 @@ def test_m4a_needs_torchcodec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         list(stream_audio(tmp_path / "a.m4a", 16000))
 
 
-def test_m4a_is_decoded_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a decoder that has torchcodec's interface: metadata and samples played in a range of seconds."""
+class FFmpeg:
+    """torchcodec's decoder as far as it is used: metadata, and samples played in a range of seconds."""
+
     whole = noise(2, 44100 * 5 // 2)
+    duration: float | None = 2.5
 
-    class AudioDecoder:
-        def __init__(self, path: str) -> None:
-            assert path.endswith("a.m4a")
-            self.metadata = types.SimpleNamespace(sample_rate=44100, duration_seconds_from_header=2.5)
+    def __init__(self, path: str) -> None:
+        if self.duration == 0:
+            raise RuntimeError("Could not load libtorchcodec. Likely causes: FFmpeg is not properly installed")
+        self.metadata = types.SimpleNamespace(sample_rate=44100, duration_seconds_from_header=self.duration)
 
-        def get_samples_played_in_range(self, start: float, stop: float) -> types.SimpleNamespace:
-            return types.SimpleNamespace(data=whole[:, round(start * 44100) : round(stop * 44100)])
+    def get_samples_played_in_range(self, start: float, stop: float) -> types.SimpleNamespace:
+        data = self.whole[:, round(start * 44100) : round(stop * 44100)]
+        if data.shape[1] == 0:
+            raise RuntimeError("get_frames, a.cpp:1217, No audio frames were decoded. This is probably because start_sec")
+        return types.SimpleNamespace(data=data)
 
-    decoders = types.ModuleType("torchcodec.decoders")
-    decoders.AudioDecoder = AudioDecoder
-    monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
-    monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
-    (tmp_path / "a.m4a").write_bytes(b"x")
-    parts = list(stream_audio(tmp_path / "a.m4a", 16000, block_seconds=1.0))
-    expected = torchaudio_resample(whole.mean(dim=0), 44100, 16000)
+
+@pytest.fixture
+def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A file that `FFmpeg` reads."""
+
+    def make(extension: str, **settings: object) -> Path:
+        decoders = types.ModuleType("torchcodec.decoders")
+        decoders.AudioDecoder = type("AudioDecoder", (FFmpeg,), settings)
+        monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
+        monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
+        (tmp_path / f"a.{extension}").write_bytes(b"x")
+        return tmp_path / f"a.{extension}"
+
+    return make
+
+
+@pytest.mark.parametrize(("extension", "duration"), [("m4a", 2.5), ("webm", None), ("mkv", None)])
+def test_containers_are_decoded_by_blocks(extension: str, duration: float | None, ffmpeg: Callable[..., Path]) -> None:
+    parts = list(stream_audio(ffmpeg(extension, duration=duration), 16000, block_seconds=1.0))
+    expected = torchaudio_resample(FFmpeg.whole.mean(dim=0), 44100, 16000)
     torch.testing.assert_close(torch.cat(parts), expected, atol=1e-5, rtol=0)
+
+
+def test_containers_without_sound_or_without_ffmpeg(ffmpeg: Callable[..., Path]) -> None:
+    with pytest.raises(UnreadableAudio, match=r"a\.webm: not readable as audio \(.*No audio frames were decoded"):
+        list(stream_audio(ffmpeg("webm", duration=None, whole=noise(2, 0)), 16000))
+    with pytest.raises(UnreadableAudio, match=r"a\.m4a: \.m4a needs FFmpeg and torchcodec"):
+        list(stream_audio(ffmpeg("m4a", duration=0), 16000))
