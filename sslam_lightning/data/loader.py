@@ -127,7 +127,8 @@ class ClipLoader(DataLoader[Any]):
             return
         now = self._order_settings(sampler)
         changed = [name for name in now if now[name] != state["order"][name]]
-        clips = sampler.num_samples if state["over"] else state["clips"]
+        # An epoch that is over is so whatever the batches are now, with the clips that fill its last update.
+        clips = sampler.num_batches() * sampler.global_batch_size if state["over"] else state["clips"]
         told = ", ".join(f"{name.replace('_', ' ')} {state['order'][name]} (now {now[name]})" for name in changed)
         if changed and (not clips or state["over"]):
             _log.warning("the run goes on with other data, or in another order, than the checkpoint's: %s", told)

@@ -28,7 +28,7 @@ from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.checkpoints import newest_whole_checkpoint
 from sslam_lightning.data import AudioSetDataModule
 
-BATCH = 3  # of each rank; the last batch of an epoch is filled up
+BATCH, ACCUMULATED = 3, 2  # of each rank; the last update of an epoch is filled up
 CHOSEN = 25  # clips of an epoch, where they are drawn by their classes
 SURVIVORS_SECONDS = 60.0  # in which those that lost a rank have to end by themselves
 
@@ -73,7 +73,7 @@ def attempt(job: Job, folder: Path, pipe: int) -> None:
         }
     save = ModelCheckpoint(folder / "kept", save_last=True, every_n_train_steps=1)
     parallel = {"devices": job.ranks, "strategy": "ddp" if job.ranks > 1 else "auto"}
-    settings = {"max_epochs": job.epochs, "accumulate_grad_batches": 2, **parallel}
+    settings = {"max_epochs": job.epochs, "accumulate_grad_batches": ACCUMULATED, **parallel}
     runner = trainer(folder, Report(folder, pipe), save, **settings)
     newest = newest_whole_checkpoint(folder / "kept").path
     runner.fit(module, AudioSetDataModule(job.data, **data), ckpt_path=newest, weights_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from kill_job import BATCH, CHOSEN
+from kill_job import ACCUMULATED, BATCH, CHOSEN
 from processes import run_alone
 
 from sslam_lightning.data.manifest import read_labelled
@@ -40,7 +40,7 @@ def kills_of(
     settings = {"data": data, "ranks": ranks, "epochs": epochs, **more}
     options = [f"--{name}={value}" for name, value in settings.items()] + ["--finetuning"] * finetuning
     run_alone("kill_job.py", folder, *options)
-    batches = -(-(CHOSEN if finetuning else CLIPS) // (BATCH * ranks))
+    batches = ACCUMULATED * -(-(CHOSEN if finetuning else CLIPS) // (BATCH * ranks * ACCUMULATED))  # whole updates
     for rank in range(ranks):
         whole, killed = ((folder / run / f"losses{rank}.txt").read_text().splitlines() for run in ("whole", "killed"))
         assert len(whole) == len(set(whole)) == epochs * batches
