@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -31,9 +31,9 @@ def noted() -> frozenset[signal.Signals]:
     return frozenset(_noted)
 
 
-def forget() -> None:
-    """What has come is dealt with."""
-    _noted.clear()
+def forget(signals: Iterable[signal.Signals] = tuple(signal.Signals)) -> None:
+    """These are dealt with; others may have come in the meantime."""
+    _noted.difference_update(signals)
 
 
 @contextmanager

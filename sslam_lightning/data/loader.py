@@ -171,7 +171,7 @@ class ClipLoader(DataLoader[Any]):
         silent = f"gave nothing for {self.worker_timeout_seconds:g} s"
         what = f"died ({_exit(workers[dead[0]].exitcode)})" if dead else silent
         for worker in workers:
-            worker.terminate()  # else whoever tidies up waits for those that hang
+            worker.kill()  # else whoever tidies up waits for those that hang, perhaps in a decoder that hears no signal
         file = f"while reading {' or '.join(names)}" if names else "between two files"
         return f"a data worker {what} {file}; data.num_workers: 0 reads in the main process"
 

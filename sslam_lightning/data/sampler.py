@@ -149,9 +149,10 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
     def _part(self, ragged: int, world: int, rank: int) -> slice:
         """This rank's clips of a ragged batch."""
-        if self.last_batch == "keep":
+        has_whole_batches, all_get_some = ragged < self.num_samples, ragged > (world - 1) * self.batch_size
+        if self.last_batch == "keep" and (has_whole_batches or all_get_some):
             return slice(rank * self.batch_size, (rank + 1) * self.batch_size)
-        return slice(ragged * rank // world, ragged * (rank + 1) // world)  # in training, each needs some
+        return slice(ragged * rank // world, ragged * (rank + 1) // world)  # none may be left without a batch of its own
 
     def _place(self) -> tuple[int, int]:
         if self._given_place is not None:

@@ -12,16 +12,26 @@ from torch import distributed
 
 
 def join_anew(trainer: pl.Trainer) -> None:
-    """Begin the process group, where torchrun has restarted the processes of its node, under keys of its own.
+    """See to the end of the process group; begin it under keys of its own where torchrun has restarted its processes.
 
     The agent keeps its store of keys over a restart (torch 2.14, unless TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is set for
     it), and with it the addresses of the processes that have died: whoever starts first would wait for those for ever.
     On several nodes no two agents need agree on the number of restarts, so that there the variable is the way.
+
+    Raises:
+        ValueError: several nodes without it.
     """
-    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-    shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("GROUP_WORLD_SIZE") == "1"
-    if not attempt or not shares_store or not isinstance(trainer.strategy, ParallelStrategy):
+    if not isinstance(trainer.strategy, ParallelStrategy):
         return
+    atexit.register(_end_group)
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if not attempt or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    if os.environ.get("GROUP_WORLD_SIZE") != "1":
+        raise ValueError(
+            "torchrun has restarted the processes of several nodes, which would wait for those that have died: set "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun is started, and start it again"
+        )
     strategy: Any = trainer.strategy
     rank, world, timeout = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), strategy._timeout
     store = distributed.TCPStore(
@@ -34,7 +44,6 @@ def join_anew(trainer: pl.Trainer) -> None:
         world_size=world,
         timeout=timeout,
     )
-    atexit.register(_end_group)
 
 
 def _end_group() -> None:

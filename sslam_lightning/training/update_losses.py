@@ -41,4 +41,6 @@ class UpdateLosses:
         sums, has_clips = self.sums, self._has_clips or strategy is not None
         self.sums, self._has_clips = None, False
         sums = sums if strategy is None else strategy.reduce(sums, reduce_op="sum")
-        return dict(zip(self.names, (sums[:-1] / sums[-1]).float().unbind(), strict=True)) if has_clips else {}
+        if not has_clips or (strategy is not None and not sums[-1]):  # no rank could read a clip
+            return {}
+        return dict(zip(self.names, (sums[:-1] / sums[-1]).float().unbind(), strict=True))

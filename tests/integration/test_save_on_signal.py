@@ -113,6 +113,20 @@ def test_usr1_saves_and_goes_on(tmp_path, whole, capfd):
     assert saved["global_step"] == 2
 
 
+def test_what_comes_while_it_saves_is_not_lost(tmp_path, capfd):
+    class SendAgain(pl.Callback):
+        def on_save_checkpoint(self, trainer, pl_module, checkpoint) -> None:
+            if trainer.global_step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted) as end:
+        run(tmp_path, Send(signal.SIGUSR1), SendAgain())
+    assert end.value.code == 143
+    told = capfd.readouterr().err
+    assert "SIGUSR1: saved" in told
+    assert "SIGTERM: saved" in told
+
+
 def test_it_saves_where_the_checkpoints_are(tmp_path):
     keep = ModelCheckpoint(tmp_path / "elsewhere", save_last=True)
     with pytest.raises(Interrupted):

@@ -22,6 +22,10 @@ class NotFinite(RuntimeError):
     for_users = True  # the message says it all
 
 
+class LostWeights(NotFinite):
+    """The weights themselves are NaN or infinite."""
+
+
 class UpdateSkipped(Exception):
     """Leaves the optimizer's step before it changes a weight; see ``AudioModule.optimizer_step``."""
 
@@ -124,7 +128,7 @@ class LossGuard(pl.Callback):
     def _refuse_lost(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         lost = next((name for name, weight in _floats(pl_module) if not torch.isfinite(weight).all()), None)
         if not trainer.strategy.reduce_boolean_decision(lost is None, all=True):
-            raise NotFinite(
+            raise LostWeights(
                 f"{lost or 'a weight of another rank'} became NaN or infinite before update {trainer.global_step}; this "
                 f"checkpoint was not written, earlier ones are kept. {_ADVICE}"
             )

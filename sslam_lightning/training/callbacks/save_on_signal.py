@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sslam_lightning.interruption import forget, listen_to, noted
-from sslam_lightning.training.callbacks.loss_guard import NotFinite
+from sslam_lightning.training.callbacks.loss_guard import LostWeights
 from sslam_lightning.training.callbacks.peer_watch import PeerWatch
 
 SIGNALS = (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM)
@@ -113,6 +113,10 @@ class SaveOnSignal(pl.Callback):
         """Or the end of the epoch."""
         self._leave_if_asked(trainer)
 
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """What came too late for this run is none of the next one's."""
+        forget()
+
     def _look(self, trainer: pl.Trainer) -> None:
         asked = _noted_by_any_rank(trainer)
         if not asked:
@@ -120,9 +124,9 @@ class SaveOnSignal(pl.Callback):
         path = _folder(trainer) / _FILE
         try:
             trainer.save_checkpoint(path, weights_only=False)  # waits for all ranks
-        except NotFinite:
+        except LostWeights:
             return  # such weights are not kept: at the next update, or the guard ends the run
-        forget()
+        forget(asked)
         if asked == {signal.SIGUSR1} and not self._in_slurm:
             _tell(trainer, f"SIGUSR1: saved {path} after update {trainer.global_step}")
         else:
@@ -135,15 +139,20 @@ class SaveOnSignal(pl.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, PeerWatch):
                 callback.on_fit_end(trainer, trainer.lightning_module)  # no rank stands still, all are done
-        for logger in trainer.loggers:
-            logger.finalize("success")  # to the disk, before anything is killed
         came = max(self._asked)  # INT < USR1 < TERM
         told = f"{came.name}: saved {saved} after update {trainer.global_step}"
-        if not self._in_slurm or signal.SIGINT in self._asked:
+        ends_here = not self._in_slurm or signal.SIGINT in self._asked
+        waits = not ends_here and signal.SIGUSR1 not in self._asked
+        if ends_here:
             _tell(trainer, f"{told}; to go on, give the same command with --ckpt_path=last")
-            raise Interrupted(128 + came)
-        if signal.SIGUSR1 not in self._asked:
+        elif waits:
             _tell(trainer, f"{told}; waiting for Slurm to end the job and put it back into the queue")
+        for logger in trainer.loggers:
+            logger.finalize("success")  # to the disk, before anything is killed
+        trainer.strategy.barrier()  # the first rank writes the logs; who left before would have it killed
+        if ends_here:
+            raise Interrupted(128 + came)
+        if waits:
             end = time.monotonic() + self.wait_seconds
             while time.monotonic() < end and signal.SIGUSR1 not in noted():
                 time.sleep(1)
