@@ -45,7 +45,7 @@ class FrozenClips:
     """The clips of one split, in their order, without those that could not be read."""
 
     def __init__(
-        self, store: FeatureStore, loader: Callable[[Sequence[int]], Any], places: Sequence[tuple[int, int]]
+        self, store: FeatureStore, loader: Callable[[Sequence[int], int], Any], places: Sequence[tuple[int, int]]
     ) -> None:
         self._store, self._loader = store, loader
         self._index = [index for index, _ in places]  # in the data set
@@ -72,12 +72,10 @@ class FrozenClips:
     def _anew(self, chosen: Int[Tensor, "chosen"], batch_size: int) -> Iterator[FrozenBatch]:
         """Through the encoder again, where all layers of all clips are more than the store may hold."""
         order = [self._index[place] for place in chosen.tolist()]
-        for batch in self._loader(order):
+        for batch in self._loader(order, batch_size):
             batch = self._store.on_device(batch)
             found = self._store.encode(batch)
-            for rows in torch.arange(len(batch.labels), device=self._store.device).split(batch_size):
-                padding = None if found.padding is None else found.padding[rows]
-                yield FrozenBatch(found.tokens[rows].float(), batch.labels[rows], padding)
+            yield FrozenBatch(found.tokens.half().float(), batch.labels, found.padding)  # as precise as in the file
 
 
 def poolings_of(model: OpenedModel, wanted: Sequence[str]) -> Sequence[str]:
@@ -135,7 +133,7 @@ class FeatureStore:
         loader = partial(self._loader, data, dataset)
         new = [index for index, key in enumerate(keys) if key not in self._row]
         if new:
-            self._take_in(data, loader(new), keys, new)
+            self._take_in(data, loader(new, data.batch_size), keys, new)
         places = [(index, self._row[key]) for index, key in enumerate(keys) if self._row[key] != _BROKEN]
         if not places:
             raise ValueError(f"none of the {len(dataset)} {split} clips of {type(data).__name__} can be read")
@@ -172,10 +170,12 @@ class FeatureStore:
         """A batch through the encoder."""
         return all_layers(self.model.encoder, read(self.model, batch))
 
-    def _loader(self, data: AudioDataModule, dataset: ClipDataset, order: Sequence[int]) -> DataLoader[Any]:
+    def _loader(
+        self, data: AudioDataModule, dataset: ClipDataset, order: Sequence[int], batch_size: int
+    ) -> DataLoader[Any]:
         return DataLoader(
             dataset,
-            batch_size=data.batch_size,
+            batch_size=batch_size,
             sampler=order,
             num_workers=data.num_workers,
             collate_fn=partial(collate, min_samples=self.model.min_samples),
