@@ -20,6 +20,7 @@ from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import ClipDataset
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.evaluation.encode import Layers, all_layers, mean_of_tokens, read
+from sslam_lightning.evaluation.identity import clip_key
 from sslam_lightning.evaluation.model import OpenedModel
 from sslam_lightning.types import Batch
 
@@ -92,7 +93,7 @@ class FeatureStore:
         device: where it runs, and where features are handed out.
         folder: on whose disk the file lies.
         max_bytes: of the file; 0 where no protocol looks at all layers.
-        share_clips: whether clips of one name are the same in all folds.
+        share_clips: whether clips of one name (and place in it, where recordings are cut) are the same in all folds.
         progress: told the number of clips whenever some are encoded.
     """
 
@@ -128,7 +129,7 @@ class FeatureStore:
         if dataset is None:
             raise ValueError(f"{type(data).__name__} has no {split} clips")
         keys: list[Hashable] = [
-            dataset.name(index) if self.share_clips else (fold, split, index) for index in range(len(dataset))
+            clip_key(dataset, index) if self.share_clips else (fold, split, index) for index in range(len(dataset))
         ]
         loader = partial(self._loader, data, dataset)
         new = [index for index, key in enumerate(keys) if key not in self._row]

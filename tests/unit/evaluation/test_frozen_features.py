@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from front_ends import FRONT_ENDS
 
-from sslam_lightning.data import BrokenClip
+from sslam_lightning.data import BrokenClip, SyntheticDataModule
+from sslam_lightning.data.dataset import RecordingDataset
+from sslam_lightning.data.event_dataset import Annotated, EventDataset
+from sslam_lightning.data.mixtures import MixtureDataset
+from sslam_lightning.data.recordings import make_recordings
 from sslam_lightning.evaluation.encode import all_layers, mean_of_tokens, read
 from sslam_lightning.evaluation.frozen import FeatureStore
+from sslam_lightning.evaluation.identity import clip_key, known_clips
 from sslam_lightning.models import Readings
-from sslam_lightning.types import Batch
+from sslam_lightning.types import Batch, Event
 
 
 def _whole(clips) -> torch.Tensor:
@@ -116,6 +123,36 @@ def test_clips_of_one_name_are_encoded_once_where_folds_share_them(opened, task_
     second = store.split(task.data, "test", "2")
     assert sum(progress) == 24
     assert torch.equal(first.pooled[:8], second.pooled)
+
+
+@pytest.fixture
+def cut_recordings(tmp_path) -> EventDataset:
+    """Three clips of one file, each with a tone and a class of its own."""
+    tones = [np.sin(2 * np.pi * hz * np.arange(10560) / 16000) for hz in (300, 1000, 3000)]
+    soundfile.write(tmp_path / "long.wav", 0.3 * np.concatenate(tones), 16000)
+    classes = ["low", "middle", "high"]
+    events = [Event(0.66 * number + 0.1, 0.66 * number + 0.5, name) for number, name in enumerate(classes)]
+    return EventDataset(tmp_path, [Annotated("long.wav", events)], classes, clip_seconds=0.66)
+
+
+def test_clips_of_one_recording_are_not_the_same_clip(opened, cut_recordings, tmp_path, monkeypatch):
+    data = SyntheticDataModule(num_train=3, batch_size=2, num_workers=0)
+    monkeypatch.setattr(data, "dataset", lambda split: cut_recordings)
+    store = FeatureStore(opened(), torch.device("cpu"), tmp_path, 1e9, share_clips=True)
+    clips = store.split(data, "train", "1")
+    assert torch.equal(clips.labels, torch.eye(3))
+    assert len(torch.unique(clips.pooled[:, 1], dim=0)) == 3
+    assert torch.equal(store.split(data, "test", "2").pooled, clips.pooled)
+
+
+def test_mixtures_of_the_same_clips_are_told_apart_by_their_levels(tmp_path):
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.wav", np.ones(800) * 0.1, 16000)
+    recordings = make_recordings(str(tmp_path), ["0.wav", "1.wav"], [[0], [1]], ["a", "b"])
+    mixtures = MixtureDataset(RecordingDataset(recordings), 8)
+    assert len({mixtures.name(index) for index in range(8)}) == 2
+    assert len({clip_key(mixtures, index) for index in range(8)}) == 8
+    assert known_clips(mixtures) == {str(tmp_path / "0.wav"), str(tmp_path / "1.wav")}
 
 
 def test_broken_clips_leave_with_their_labels(opened, task_of, monkeypatch):
