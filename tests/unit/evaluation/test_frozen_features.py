@@ -200,3 +200,12 @@ def test_validation_clips_are_training_clips_or_those_of_the_data(opened, task_o
     assert not torch.equal(held_out.pooled, task.test.pooled)
     with pytest.raises(ValueError, match=r"24 training clips are too few to choose settings on 0\.99 of them"):
         task_of(opened(), validation=0.99).for_choosing()
+
+
+def test_settings_are_not_chosen_on_test_clips(opened, task_of, cut_recordings, monkeypatch):
+    task = task_of(opened(), validation="val")
+    monkeypatch.setattr(task.data, "dataset", lambda split: cut_recordings)
+    with pytest.raises(
+        ValueError, match="validation is val, but 3 clips of SyntheticDataModule's val split are test clips"
+    ):
+        task.for_choosing()
