@@ -112,7 +112,8 @@ class Evaluation:
     def _one(self, name: str, protocol: Protocol, task: Task) -> tuple[Run, bool]:
         key = Key(self.name, self.suite.name, name, task.fold, task.seed)
         settings = self._settings(name, task)
-        if earlier := self.runs.done(key, settings):
+        of_fold = {setting for fold in self.suite.folds.values() for setting in fold}
+        if earlier := self.runs.done(key, settings, of_fold):
             return earlier, True
         start = time.perf_counter()
         try:

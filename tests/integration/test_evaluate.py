@@ -194,6 +194,10 @@ def test_every_fold_and_seed_may_have_a_checkpoint_of_its_own(evaluate, checkpoi
     told = evaluate("--protocols=knn", "--seeds=7", code=1, model=model, name="damaged")
     assert told == "sslam: 1 of 2 runs failed; the table says why"
     assert rows(tmp_path / "out")["damaged", "knn"]["failed"] == "1"
+    told = evaluate("--protocols=knn", "--seeds=7", code=1, model=model, name="own")
+    assert told == "sslam: 1 of 2 runs failed; the table says why"
+    own = rows(tmp_path / "out")["own", "knn"]
+    assert (own["runs"], own["failed"]) == ("2", "0")  # what was found before is not lost
 
 
 def test_mistakes_are_told_in_one_line(evaluate, suite, tmp_path):
