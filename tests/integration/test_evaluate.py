@@ -121,6 +121,8 @@ def test_all_protocols_make_one_table(evaluate, tmp_path, monkeypatch):
         assert len(one["scores"]) == (1 if one["protocol"] == "knn" else 2)
         assert (one["best"], one["last"]) == (max(one["scores"]), one["scores"][-1])
         assert one["settings"]["data"]["init_args"]["fold"] == int(one["fold"])
+        assert one["settings"]["encoder"]["depth"] == 2
+        assert one["settings"]["resampler"] == "torchaudio"
         assert one["command"].startswith("sslam evaluate --suite ")
     text = (tmp_path / "out" / "results.md").read_text()
     assert text in printed

@@ -111,7 +111,7 @@ def test_one_row_is_of_one_kind_of_runs(tmp_path):
         (other_fold, settings(fold=2, root="noise"), r"data\.init_args\.root was sounds, is noise"),
     ):
         with pytest.raises(
-            ValueError, match=rf"a run of EAT, ESC-10, knn, fold 1, seed 0 with other settings: {told}\. Name"
+            ValueError, match=rf"run of EAT, ESC-10, knn, fold 1, seed 0 with other settings: {told}\. Name"
         ):
             store.done(key, asked, ["fold"])
 
