@@ -11,10 +11,11 @@ from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.event_dataset import Annotated, EventDataset
 from sslam_lightning.data.mixtures import MixtureDataset
 from sslam_lightning.data.recordings import make_recordings
-from sslam_lightning.evaluation.encode import all_layers, mean_of_tokens, read
+from sslam_lightning.evaluation.encode import all_layers, read
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.identity import clip_key, known_clips
 from sslam_lightning.models import Readings
+from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch, Event
 
 
@@ -47,7 +48,7 @@ def test_the_last_layer_of_a_pre_norm_encoder_comes_out_of_its_norm(opened):
 
 
 def test_a_mean_leaves_padding_out():
-    tokens = torch.tensor([[[[1.0], [2.0], [9.0]]]])
+    tokens = torch.tensor([[[1.0], [2.0], [9.0]]])
     assert mean_of_tokens(tokens, torch.tensor([[False, False, True]])).item() == 1.5
     assert mean_of_tokens(tokens, None).item() == 4.0
 
@@ -209,3 +210,38 @@ def test_settings_are_not_chosen_on_test_clips(opened, task_of, cut_recordings, 
         ValueError, match="validation is val, but 3 clips of SyntheticDataModule's val split are test clips"
     ):
         task.for_choosing()
+
+
+def test_a_full_disk_leaves_the_store_as_it_was(opened, task_of, monkeypatch):
+    model = opened()
+    wanted, task = _whole(task_of(model).train), task_of(model)
+    write, written = FeatureStore._write, []
+
+    def full(self, found, place):
+        written.append(place)
+        if len(written) == 3:
+            self._file.seek(0, 2)
+            self._file.write(b"half of a cl")
+            raise OSError("No space left on device")
+        return write(self, found, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "_write", full)
+        with pytest.raises(OSError, match="No space left"):
+            _ = task.train
+    assert torch.equal(_whole(task.train), wanted)
+    assert written == [0, 5, 10]
+
+
+def test_features_too_large_for_half_precision_are_refused_where_they_are_kept(opened, task_of):
+    model = opened()
+    with torch.no_grad():
+        model.encoder.output_norm = torch.nn.LayerNorm(16)
+        model.encoder.output_norm.bias.fill_(1e5)
+    pooled = task_of(model, max_bytes=0).train
+    assert pooled.pooled.min() > 65504
+    told = r"not finite numbers within half precision \(65504\)"
+    with pytest.raises(ValueError, match=told):
+        _ = task_of(model).train
+    with pytest.raises(ValueError, match=told):
+        _whole(pooled)
