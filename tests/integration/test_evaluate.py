@@ -162,7 +162,8 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(evaluate, tmp_path, 
     assert done == ["1", "2", "2"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {row["runs"] for row in rows(tmp_path / "out").values()} == {"2"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs", "results.md", "results.csv", "results.json"}
+    tables = {"results.md", "results.csv", "results_by_fold.csv", "results.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs", *tables}
 
 
 def test_a_failed_run_is_a_row_and_the_others_go_on(evaluate, tmp_path, monkeypatch):

@@ -63,6 +63,16 @@ def test_what_the_tables_say(tmp_path):
     assert float(rows[1]["last_mean"]) == pytest.approx(0.5)
     assert float(rows[1]["last_std_folds"]) == pytest.approx(statistics.stdev([0.7, 0.3]))
     assert (rows[2]["last_mean"], rows[2]["failed"]) == ("", "1")
+    with (tmp_path / "results_by_fold.csv").open() as file:
+        by_fold = list(csv.DictReader(file))
+    assert [(row["model"], row["fold"], row["runs"]) for row in by_fold] == [
+        ("SSLAM", "1", "1"),
+        ("EAT", "1", "2"),
+        ("EAT", "2", "2"),
+        ("none", "1", "0"),
+    ]
+    assert [float(row["last_mean"]) for row in by_fold[:3]] == pytest.approx([0.25, 0.7, 0.3])
+    assert float(by_fold[1]["last_std_seeds"]) == pytest.approx(statistics.stdev([0.8, 0.6]))
     singles = json.loads((tmp_path / "results.json").read_text())
     assert len(singles) == len(RUNS)
     assert {(one["model"], one["best"], one["last"]) for one in singles if not one["failed"]} >= {("EAT", 0.9, 0.8)}
