@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,6 +14,7 @@ import yaml
 from sslam_lightning.cli.configs import config_folder
 
 _DONE = "done"  # a file that says that a pre-training is over
+_SETTINGS = "settings.json"  # what it was started with
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,22 @@ def arguments(comparison: Comparison, name: str, seed: int, folder: Path, data: 
     for config in model.configs:
         args += ["--config", os.path.relpath(config_folder() / f"{config}.yaml")]
     start = None if model.after is None else f"{run_folder(folder, model.after, seed)}/checkpoints/last.ckpt"
-    keys = {**comparison.set, **{f"data.{key}": value for key, value in data.items()}, **model.set}
+    keys = _keys(comparison, name, data)
     keys |= {"model.init_from": start, "seed_everything": seed, "trainer.default_root_dir": run_folder(folder, name, seed)}
     return [*args, *(f"--{key}={'null' if value is None else value}" for key, value in keys.items()), "--ckpt_path=last"]
+
+
+def _keys(comparison: Comparison, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {**comparison.set, **{f"data.{key}": value for key, value in data.items()}, **comparison.models[name].set}
+
+
+def _settings(comparison: Comparison, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights depend on; not where files lie, so that a folder of results may be called from anywhere."""
+    from sslam_lightning.evaluation.evaluate import NOT_ABOUT_SCORES
+
+    model, left_out = comparison.models[name], {f"data.{key}" for key in NOT_ABOUT_SCORES}
+    keys = {key: value for key, value in _keys(comparison, name, data).items() if key not in left_out}
+    return json.loads(json.dumps({"configs": list(model.configs), "after": model.after, **keys}, default=str))
 
 
 def run_folder(folder: Path, name: str, seed: int | str) -> Path:
@@ -104,6 +119,9 @@ def pretrain(
     """Pre-train a model, and what it starts from, with every seed; yields the arguments of each run before it starts.
 
     A run that is over is not done again, an interrupted one goes on.
+
+    Raises:
+        ValueError: if such a run was started with other settings.
     """
     from sslam_lightning.cli import run_trainer
 
@@ -113,11 +131,30 @@ def pretrain(
     if model.after is not None:
         yield from pretrain(comparison, model.after, seeds, folder, data)
     for seed in seeds:
-        done = run_folder(folder, name, seed) / _DONE
-        if not done.is_file():
+        run = run_folder(folder, name, seed)
+        settings = _settings(comparison, name, data)
+        _refuse_other_settings(run, settings)
+        if not (run / _DONE).is_file():
             yield (args := arguments(comparison, name, seed, folder, data))
+            run.mkdir(parents=True, exist_ok=True)
+            (run / _SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
             run_trainer(args)
-            done.touch()
+            (run / _DONE).touch()
+
+
+def _refuse_other_settings(run: Path, settings: Mapping[str, Any]) -> None:
+    """Weights that are there have to be those that are asked for; before there are any, a mistake may be mended."""
+    from sslam_lightning.evaluation.runs import difference
+
+    if not (run / _DONE).is_file() and not (run / "checkpoints").is_dir():
+        return
+    path = run / _SETTINGS
+    if not path.is_file():
+        raise ValueError(f"{run} does not say with which settings it was pre-trained: move it away, and it is made again")
+    if found := difference(json.loads(path.read_text()), settings):
+        raise ValueError(
+            f"{run} was pre-trained with other settings: {found}. Name another folder with --out, or move this one away"
+        )
 
 
 def source(comparison: Comparison, name: str, folder: Path) -> str:

@@ -33,8 +33,9 @@ def evaluate(
 ) -> None:
     """Judge a model on labelled clips: every protocol, on every fold, with every seed. One table comes out.
 
-    OUT/results.md, results.csv and results.json show all runs in OUT; another model with the same --out adds its rows. An
-    interrupted evaluation goes on where it stopped when it is given again: what is done is not done again, what failed is.
+    OUT/results.md, results.csv, results_by_fold.csv and results.json show all runs in OUT; another model with the same
+    --out adds its rows. An interrupted evaluation goes on where it stopped when it is given again: what is done is not done
+    again, what failed is.
 
     Args:
         suite: one or several, by name (configs/downstream) or as .yaml files.
@@ -113,7 +114,7 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
                     tqdm.write(f"{run.key}: {run.told}" + (" (done before)" if earlier else ""), file=sys.stdout)
     finally:  # an interrupted evaluation has a table too
         table = write_tables(runs.all(), runs.folder) if total else ""
-    print(f"\n{table}\n{runs.folder}: results.md, results.csv, results.json")
+    print(f"\n{table}\n{runs.folder}: results.md, results.csv, results_by_fold.csv, results.json")
     if failed:
         print(f"sslam: {failed} of {total} runs failed; the table says why", file=sys.stderr)
         sys.exit(1)

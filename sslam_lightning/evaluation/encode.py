@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sslam_lightning.evaluation.model import OpenedModel
 from sslam_lightning.models import Encoder, Readings
+from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch
 
 _SAMPLES_A_FRAME = 160
@@ -36,18 +37,9 @@ def all_layers(encoder: Encoder, readings: Readings) -> Layers:
     layers[-1] = encoder.output_norm(x)
     tokens = torch.stack(layers, dim=1)
     if not encoder.config.clip_token:
-        tokens = torch.cat([mean_of_tokens(tokens, readings.padding).unsqueeze(2), tokens], dim=2)
+        means = [mean_of_tokens(layer, readings.padding) for layer in layers]
+        tokens = torch.cat([torch.stack(means, dim=1).unsqueeze(2), tokens], dim=2)
     return Layers(tokens, readings.padding)
-
-
-def mean_of_tokens(
-    tokens: Float[Tensor, "clips layers tokens dim"], padding: Bool[Tensor, "clips tokens"] | None
-) -> Float[Tensor, "clips layers dim"]:
-    """Over those that are no padding."""
-    if padding is None:
-        return tokens.mean(dim=2)
-    kept = (~padding)[:, None, :, None]
-    return (tokens * kept).sum(dim=2) / kept.sum(dim=2)
 
 
 def read(model: OpenedModel, batch: Batch) -> Readings:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sslam_lightning.checkpoints import check_source
+from sslam_lightning.checkpoints.settings import as_plain
 from sslam_lightning.checkpoints.weights import Part
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.model import Candidate, OpenedModel
@@ -19,7 +20,7 @@ from sslam_lightning.evaluation.provenance import commit, machine
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
 from sslam_lightning.evaluation.suite import Suite, build_data, build_protocol
 
-_NOT_ABOUT_SCORES = ("num_workers", "worker_timeout_seconds", "download")  # settings of data modules
+NOT_ABOUT_SCORES = ("num_workers", "worker_timeout_seconds", "download")  # settings of data modules
 
 
 class _Opened(NamedTuple):
@@ -112,7 +113,8 @@ class Evaluation:
     def _one(self, name: str, protocol: Protocol, task: Task) -> tuple[Run, bool]:
         key = Key(self.name, self.suite.name, name, task.fold, task.seed)
         settings = self._settings(name, task)
-        if earlier := self.runs.done(key, settings):
+        of_fold = {setting for fold in self.suite.folds.values() for setting in fold}
+        if earlier := self.runs.done(key, settings, of_fold):
             return earlier, True
         start = time.perf_counter()
         try:
@@ -173,9 +175,11 @@ class Evaluation:
         """All that a score depends on."""
         model = task.model
         data = self.suite.data_settings(task.fold, self.data, {})
-        data["init_args"] = {key: value for key, value in data["init_args"].items() if key not in _NOT_ABOUT_SCORES}
+        data["init_args"] = {key: value for key, value in data["init_args"].items() if key not in NOT_ABOUT_SCORES}
         return {
             "weights": model.digest,
+            "encoder": as_plain(model.encoder.config),
+            "resampler": model.resampler,
             "features": None if model.features is None else dict(vars(model.features)),
             "num_frames": model.num_frames,
             "data": data,

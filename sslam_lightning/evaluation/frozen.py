@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
@@ -19,8 +18,10 @@ from torch.utils.data import DataLoader
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import ClipDataset
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.evaluation.encode import Layers, all_layers, mean_of_tokens, read
+from sslam_lightning.evaluation.encode import Layers, all_layers, read
+from sslam_lightning.evaluation.identity import clip_key
 from sslam_lightning.evaluation.model import OpenedModel
+from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch
 
 Level = Literal["pooled", "layers"]
@@ -45,7 +46,7 @@ class FrozenClips:
     """The clips of one split, in their order, without those that could not be read."""
 
     def __init__(
-        self, store: FeatureStore, loader: Callable[[Sequence[int]], Any], places: Sequence[tuple[int, int]]
+        self, store: FeatureStore, loader: Callable[[Sequence[int], int], Any], places: Sequence[tuple[int, int]]
     ) -> None:
         self._store, self._loader = store, loader
         self._index = [index for index, _ in places]  # in the data set
@@ -72,12 +73,10 @@ class FrozenClips:
     def _anew(self, chosen: Int[Tensor, "chosen"], batch_size: int) -> Iterator[FrozenBatch]:
         """Through the encoder again, where all layers of all clips are more than the store may hold."""
         order = [self._index[place] for place in chosen.tolist()]
-        for batch in self._loader(order):
+        for batch in self._loader(order, batch_size):
             batch = self._store.on_device(batch)
             found = self._store.encode(batch)
-            for rows in torch.arange(len(batch.labels), device=self._store.device).split(batch_size):
-                padding = None if found.padding is None else found.padding[rows]
-                yield FrozenBatch(found.tokens[rows].float(), batch.labels[rows], padding)
+            yield FrozenBatch(self._store.rounded(found.tokens).float(), batch.labels, found.padding)
 
 
 def poolings_of(model: OpenedModel, wanted: Sequence[str]) -> Sequence[str]:
@@ -94,7 +93,7 @@ class FeatureStore:
         device: where it runs, and where features are handed out.
         folder: on whose disk the file lies.
         max_bytes: of the file; 0 where no protocol looks at all layers.
-        share_clips: whether clips of one name are the same in all folds.
+        share_clips: whether clips of one name (and place in it, where recordings are cut) are the same in all folds.
         progress: told the number of clips whenever some are encoded.
     """
 
@@ -130,12 +129,12 @@ class FeatureStore:
         if dataset is None:
             raise ValueError(f"{type(data).__name__} has no {split} clips")
         keys: list[Hashable] = [
-            dataset.name(index) if self.share_clips else (fold, split, index) for index in range(len(dataset))
+            clip_key(dataset, index) if self.share_clips else (fold, split, index) for index in range(len(dataset))
         ]
         loader = partial(self._loader, data, dataset)
         new = [index for index, key in enumerate(keys) if key not in self._row]
         if new:
-            self._take_in(data, loader(new), keys, new)
+            self._take_in(data, loader(new, data.batch_size), keys, new)
         places = [(index, self._row[key]) for index, key in enumerate(keys) if self._row[key] != _BROKEN]
         if not places:
             raise ValueError(f"none of the {len(dataset)} {split} clips of {type(data).__name__} can be read")
@@ -172,19 +171,37 @@ class FeatureStore:
         """A batch through the encoder."""
         return all_layers(self.model.encoder, read(self.model, batch))
 
-    def _loader(self, data: AudioDataModule, dataset: ClipDataset, order: Sequence[int]) -> DataLoader[Any]:
+    def rounded(self, tokens: Float[Tensor, "clips layers clip_and_tokens dim"]) -> Tensor:
+        """As the file holds them.
+
+        Raises:
+            ValueError: if they are too large for half precision.
+        """
+        tokens = tokens.half()
+        self.check_finite(tokens, " within half precision (65504), which features of all layers are kept in")
+        return tokens
+
+    def check_finite(self, tokens: Tensor, where: str = "") -> None:
+        """Refuse outputs that no probe can learn from."""
+        if not bool(torch.isfinite(tokens).all()):
+            raise ValueError(f"{self.model.candidate.source}: the encoder's outputs are not finite numbers{where}")
+
+    def _loader(
+        self, data: AudioDataModule, dataset: ClipDataset, order: Sequence[int], batch_size: int
+    ) -> DataLoader[Any]:
         return DataLoader(
             dataset,
-            batch_size=data.batch_size,
+            batch_size=batch_size,
             sampler=order,
             num_workers=data.num_workers,
             collate_fn=partial(collate, min_samples=self.model.min_samples),
         )
 
     def _take_in(self, data: AudioDataModule, loader: Any, keys: Sequence[Hashable], new: Sequence[int]) -> None:
-        pooled, labels = list[Tensor](), list[Tensor]()
+        pooled, labels, num_tokens = list[Tensor](), list[Tensor](), list[Tensor]()
         places: list[int] = []
         row_of = dict.fromkeys(new, _BROKEN)
+        num_kept, keep = self._num_kept, False  # counted when all is written: a full disk leaves the store as it was
         for batch in loader:
             data.broken.record(batch)
             data.broken.judge()
@@ -193,28 +210,31 @@ class FeatureStore:
             if not batch.names:
                 continue
             found = self.encode(self.on_device(batch))
-            if not bool(torch.isfinite(found.tokens.half()).all()):
-                raise ValueError(f"{self.model.candidate.source}: the encoder's outputs are not finite numbers")
-            last = found.tokens[:, -1:]
-            pooled.append(torch.stack([last[:, 0, 0], mean_of_tokens(last[:, :, 1:], found.padding)[:, 0]], dim=1).cpu())
+            self.check_finite(found.tokens)
+            last = found.tokens[:, -1]
+            pooled.append(torch.stack([last[:, 0], mean_of_tokens(last[:, 1:], found.padding)], dim=1).cpu())
             labels.append(batch.labels)
             if not places:
                 self._shape = tuple(found.tokens.shape[1:])
-                keep = 2 * (self._num_kept + len(new)) * math.prod(self._shape) <= self.max_bytes
+                keep = 2 * (num_kept + len(new)) * math.prod(self._shape) <= self.max_bytes
+            if keep:
+                num_tokens.append(self._write(found, num_kept))
             for index in batch.index.tolist():
                 row_of[index] = len(self._place) + len(places)
-                places.append(self._num_kept if keep else _BROKEN)
-                self._num_kept += keep
-            if keep:
-                self._write(found)
+                places.append(num_kept if keep else _BROKEN)
+                num_kept += keep
+        self._num_kept = num_kept
+        self._num_tokens += num_tokens
         self._pooled += pooled
         self._labels += labels
         self._place = torch.cat([self._place, torch.tensor(places, dtype=torch.long)])
         self._row.update({keys[index]: row for index, row in row_of.items()})
 
-    def _write(self, found: Layers) -> None:
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(found.tokens.half().cpu().contiguous().numpy().data)
+    def _write(self, found: Layers, place: int) -> Int[Tensor, "clips"]:
+        """Write clips behind ``place`` others; returns how many tokens of each are no padding."""
+        tokens = self.rounded(found.tokens)
+        self._file.seek(2 * place * math.prod(self._shape))
+        self._file.write(tokens.cpu().contiguous().numpy().data)
         self._file.flush()
-        full = torch.full((len(found.tokens),), found.tokens.shape[2] - 1)
-        self._num_tokens.append(full if found.padding is None else (~found.padding).sum(dim=1).cpu())
+        full = torch.full((len(tokens),), tokens.shape[2] - 1)
+        return full if found.padding is None else (~found.padding).sum(dim=1).cpu()

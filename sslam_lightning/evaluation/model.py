@@ -13,6 +13,7 @@ import yaml
 from sslam_lightning.checkpoints import load_strictly, read_weights
 from sslam_lightning.checkpoints.settings import read_dataclass
 from sslam_lightning.checkpoints.weights import Part
+from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.embed import digest_of_weights
 from sslam_lightning.models import Encoder, EncoderConfig, FrontEnd
@@ -127,14 +128,6 @@ def _layered(files: str) -> dict[str, Any]:
         if not isinstance(model, Mapping):
             raise ValueError(f"{name} has no `model`, so it is no recipe of an encoder")
         found = model.get("init_args") or {}
-        _lay_over(settings, {name: found[name] for name in ("encoder", "features") if found.get(name) is not None})
+        ours = {name: found[name] for name in ("encoder", "features") if found.get(name) is not None}
+        settings = laid_over(settings, ours)
     return settings
-
-
-def _lay_over(settings: dict[str, Any], later: Mapping[str, Any]) -> None:
-    """As the command line layers files: tables are merged, anything else is replaced."""
-    for name, value in later.items():
-        if isinstance(value, Mapping) and isinstance(settings.get(name), dict):
-            _lay_over(settings[name], value)
-        else:
-            settings[name] = dict(value) if isinstance(value, Mapping) else value

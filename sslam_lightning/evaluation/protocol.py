@@ -12,6 +12,7 @@ import torch
 
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.evaluation.frozen import FeatureStore, FrozenClips, Level
+from sslam_lightning.evaluation.identity import known_clips
 from sslam_lightning.evaluation.model import OpenedModel
 
 
@@ -72,8 +73,13 @@ class Task:
         return self.store.split(self.data, "test", self.fold)
 
     def for_choosing(self) -> tuple[torch.Tensor, FrozenClips, torch.Tensor]:
-        """Training clips to learn from, and clips (with the split that they are of) to choose settings on."""
+        """Training clips to learn from, and clips (with the split that they are of) to choose settings on.
+
+        Raises:
+            ValueError: if validation clips are test clips too, or there are too few.
+        """
         if self.validation == "val":
+            self._refuse_test_clips()
             held_out = self.store.split(self.data, "val", self.fold)
             return torch.arange(len(self.train)), held_out, torch.arange(len(held_out))
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))
@@ -81,6 +87,16 @@ class Task:
         if num_held_out >= len(order):
             raise ValueError(f"{len(order)} training clips are too few to choose settings on {self.validation:g} of them")
         return order[num_held_out:], self.train, order[:num_held_out]
+
+    def _refuse_test_clips(self) -> None:
+        val, test = self.data.dataset("val"), self.data.dataset("test")
+        if val is None or test is None:
+            return  # the store says so
+        if both := known_clips(val) & known_clips(test):
+            raise ValueError(
+                f"validation is val, but {len(both)} clips of {type(self.data).__name__}'s val split are test clips too: "
+                "set the suite's validation to a share of the training clips, such as 0.2"
+            )
 
 
 class Protocol(ABC):

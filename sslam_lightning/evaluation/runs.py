@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,28 +84,36 @@ class RunStore:
         if folder.exists() and not self._runs.is_dir() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f"{folder} holds something else than results of evaluate: name another folder with --out")
 
-    def done(self, key: Key, settings: Mapping[str, Any]) -> Run | None:
+    def done(self, key: Key, settings: Mapping[str, Any], of_fold: Collection[str] = ()) -> Run | None:
         """The run of this name if it is over; one that failed is not, and may be tried again.
 
+        Runs of other folds and seeds end in one row with it, so they have to be of the same settings, but for the weights
+        and, of other folds, ``of_fold``: the settings of the data in which folds differ.
+
         Raises:
-            ValueError: if it was made with other settings.
+            ValueError: if it, or one of those, was made with other settings.
         """
+        settings = json.loads(json.dumps(settings))  # tuples as lists, as in the files
         path = self._path(key)
-        if not path.is_file():
-            return None
-        run = _read(path)
-        if run.failed:
-            return None
-        if difference := _difference(run.settings, json.loads(json.dumps(settings))):
-            raise ValueError(
-                f"{self.folder} holds a run of {key} with other settings: {difference}. Name another folder with --out, or "
-                "another model with --name"
-            )
-        return run
+        run = _read(path) if path.is_file() else None
+        others = (_read(other) for other in sorted(path.parent.glob("*.json")) if other != path)
+        for earlier in filter(None, (run, *others)):
+            old, new = earlier.settings, settings
+            if earlier.key != key:
+                left_out = () if earlier.fold == key.fold else of_fold
+                old, new = _shared(old, left_out), _shared(new, left_out)
+            if not earlier.failed and (found := difference(old, new)):
+                raise ValueError(
+                    f"{self.folder} holds a run of {earlier.key} with other settings: {found}. Name another folder with "
+                    "--out, or another model with --name"
+                )
+        return None if run is None or run.failed else run
 
     def add(self, run: Run) -> None:
-        """Keep a run, whole or not at all."""
+        """Keep a run, whole or not at all; one that failed never takes the place of one with scores."""
         path = self._path(run.key)
+        if run.failed and path.is_file() and not _read(path).failed:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(json.dumps(asdict(run), indent=1).encode())
@@ -130,11 +138,20 @@ def _as_file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]", lambda match: f"%{ord(match[0]):02x}", name).lstrip(".") or "_"
 
 
-def _difference(old: Any, new: Any, where: str = "") -> str | None:
+def _shared(settings: Mapping[str, Any], of_fold: Collection[str]) -> dict[str, Any]:
+    """What runs of one row have in common."""
+    shared = {name: value for name, value in settings.items() if name != "weights"}
+    if of_fold and "data" in shared:
+        init_args = {name: value for name, value in shared["data"]["init_args"].items() if name not in of_fold}
+        shared["data"] = {**shared["data"], "init_args": init_args}
+    return shared
+
+
+def difference(old: Any, new: Any, where: str = "") -> str | None:
     """The first setting that differs, in words."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in (*old, *(name for name in new if name not in old)):
-            if found := _difference(old.get(name), new.get(name), f"{where}.{name}" if where else str(name)):
+            if found := difference(old.get(name), new.get(name), f"{where}.{name}" if where else str(name)):
                 return found
         return None
     return None if old == new else f"{where} was {old}, is {new}"

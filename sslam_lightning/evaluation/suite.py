@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.evaluation.protocol import Protocol
 
 # What every suite can be judged by, unless it says `without`.
@@ -76,7 +77,7 @@ class Suite:
             why = " on purpose (`without`)" if name in self.without else ""
             raise ValueError(f"the suite {self.name} has no protocol {name}{why}, only {', '.join(self.protocol_names)}")
         ours, theirs = PROTOCOLS.get(name, {}), self.protocols.get(name, {})
-        init_args = _laid_over(ours.get("init_args", {}), theirs.get("init_args", {}))
+        init_args = laid_over(ours.get("init_args", {}), theirs.get("init_args", {}))
         return {"class_path": theirs.get("class_path", ours.get("class_path")), "init_args": init_args}
 
     @property
@@ -156,11 +157,3 @@ def _checked(content: Any) -> Suite:
         if name not in PROTOCOLS and not (suite.protocols.get(name) or {}).get("class_path"):
             raise ValueError(f"{name} is no protocol, and brings no class_path; known are {', '.join(PROTOCOLS)}")
     return suite
-
-
-def _laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for name, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _laid_over(merged[name], value) if both else value
-    return merged

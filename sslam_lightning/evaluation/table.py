@@ -69,13 +69,14 @@ def spread(runs: Sequence[Run], value: Callable[[Run], float]) -> Spread:
 
 
 def write_tables(runs: Sequence[Run], folder: Path) -> str:
-    """Write ``results.md``, ``results.csv`` and ``results.json``; returns the first."""
+    """Write ``results.md``, ``results.csv``, ``results_by_fold.csv`` and ``results.json``; returns the first."""
     runs = _in_order(runs)
     rows = rows_of(runs)
     text = markdown(rows, runs)
     for name, content in (
         ("results.md", text),
         ("results.csv", _csv(rows)),
+        ("results_by_fold.csv", _csv(*_by_fold(runs))),
         ("results.json", json.dumps([_told(run) for run in runs], indent=1) + "\n"),
     ):
         with replacing(folder / name) as file:
@@ -120,7 +121,15 @@ def markdown(rows: Sequence[Row], runs: Sequence[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _by_fold(runs: Sequence[Run]) -> tuple[list[Row], list[str]]:
+    """A row for every fold, and which: where folds are data of their own kind, such as scenes, a mean hides them."""
+    groups: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.model, run.suite, run.protocol, run.fold].append(run)
+    return [row for group in groups.values() for row in rows_of(group)], [fold for *_, fold in groups]
+
+
+def _csv(rows: Sequence[Row], folds: Sequence[str] | None = None) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     deviations = [
@@ -128,10 +137,12 @@ def _csv(rows: Sequence[Row]) -> str:
         for of in ("best", "last")
         for what in ("mean", *(name.replace("of", "std") for name in Spread._fields[1:]))
     ]
-    writer.writerow(["model", "suite", "protocol", "metric", *deviations, "runs", "failed", "chosen"])
-    for row in rows:
+    fold = [] if folds is None else ["fold"]
+    writer.writerow(["model", "suite", "protocol", *fold, "metric", *deviations, "runs", "failed", "chosen"])
+    for number, row in enumerate(rows):
         numbers = [number for found in (row.best, row.last) for number in (found or Spread(*[None] * 4))]  # type: ignore[arg-type]
-        writer.writerow([*row[:4], *numbers, row.num_runs, row.num_failed, row.chosen])
+        of_fold = [] if folds is None else [folds[number]]
+        writer.writerow([*row[:3], *of_fold, row.metric, *numbers, row.num_runs, row.num_failed, row.chosen])
     return text.getvalue()
 
 

@@ -121,6 +121,8 @@ def test_all_protocols_make_one_table(evaluate, tmp_path, monkeypatch):
         assert len(one["scores"]) == (1 if one["protocol"] == "knn" else 2)
         assert (one["best"], one["last"]) == (max(one["scores"]), one["scores"][-1])
         assert one["settings"]["data"]["init_args"]["fold"] == int(one["fold"])
+        assert one["settings"]["encoder"]["depth"] == 2
+        assert one["settings"]["resampler"] == "torchaudio"
         assert one["command"].startswith("sslam evaluate --suite ")
     text = (tmp_path / "out" / "results.md").read_text()
     assert text in printed
@@ -160,7 +162,8 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(evaluate, tmp_path, 
     assert done == ["1", "2", "2"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {row["runs"] for row in rows(tmp_path / "out").values()} == {"2"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs", "results.md", "results.csv", "results.json"}
+    tables = {"results.md", "results.csv", "results_by_fold.csv", "results.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"runs", *tables}
 
 
 def test_a_failed_run_is_a_row_and_the_others_go_on(evaluate, tmp_path, monkeypatch):
@@ -194,6 +197,10 @@ def test_every_fold_and_seed_may_have_a_checkpoint_of_its_own(evaluate, checkpoi
     told = evaluate("--protocols=knn", "--seeds=7", code=1, model=model, name="damaged")
     assert told == "sslam: 1 of 2 runs failed; the table says why"
     assert rows(tmp_path / "out")["damaged", "knn"]["failed"] == "1"
+    told = evaluate("--protocols=knn", "--seeds=7", code=1, model=model, name="own")
+    assert told == "sslam: 1 of 2 runs failed; the table says why"
+    own = rows(tmp_path / "out")["own", "knn"]
+    assert (own["runs"], own["failed"]) == ("2", "0")  # what was found before is not lost
 
 
 def test_mistakes_are_told_in_one_line(evaluate, suite, tmp_path):

@@ -86,6 +86,36 @@ def test_what_others_start_from_comes_first_and_nothing_is_done_twice(write, tmp
     assert list(pretrain(comparison, "SSL/AM", [0, 1], tmp_path, {})) == []
 
 
+def test_a_pre_training_of_other_settings_is_not_taken(write, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(cli, "run_trainer", ran.append)
+    data = {"root": "sounds", "num_workers": 0}
+    more = {**CONTENT["set"], "trainer.max_steps": 8}
+    list(pretrain(read_comparison(write()), "SSL/AM", [0], tmp_path, data))
+    assert len(ran) == 2
+    same = {**data, "num_workers": 4}  # makes no other weights
+    monkeypatch.chdir(tmp_path)  # nor does the place that the command is called from
+    assert list(pretrain(read_comparison(write()), "SSL/AM", [0], Path(), same)) == []
+    other_config = {"EAT": {**EAT, "configs": ["pretrain/eat_base"]}}
+    for changes, other, told in (
+        ({"set": more}, data, r"EAT_seed0 was pre-trained with other settings: trainer\.max_steps was 4, is 8\. Name"),
+        ({}, {"root": "noise"}, r"data\.root was sounds, is noise"),
+        ({"models": {**CONTENT["models"], **other_config}}, data, r"configs was .*corrected.*, is \['pretrain/eat_base'\]"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            list(pretrain(read_comparison(write(**changes)), "SSL/AM", [0], tmp_path, other))
+    done, settings = (tmp_path / "pretrained" / "EAT_seed0" / name for name in ("done", "settings.json"))
+    done.unlink()
+    assert len(list(pretrain(read_comparison(write(set=more)), "EAT", [0], tmp_path, data))) == 1  # it had no weights yet
+    done.unlink()
+    (done.parent / "checkpoints").mkdir()  # now it has, and is to go on
+    with pytest.raises(ValueError, match=r"trainer\.max_steps was 8, is 4"):
+        list(pretrain(read_comparison(write()), "EAT", [0], tmp_path, data))
+    settings.unlink()
+    with pytest.raises(ValueError, match="EAT_seed0 does not say with which settings it was pre-trained: move it away"):
+        list(pretrain(read_comparison(write()), "EAT", [0], tmp_path, data))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -63,6 +63,16 @@ def test_what_the_tables_say(tmp_path):
     assert float(rows[1]["last_mean"]) == pytest.approx(0.5)
     assert float(rows[1]["last_std_folds"]) == pytest.approx(statistics.stdev([0.7, 0.3]))
     assert (rows[2]["last_mean"], rows[2]["failed"]) == ("", "1")
+    with (tmp_path / "results_by_fold.csv").open() as file:
+        by_fold = list(csv.DictReader(file))
+    assert [(row["model"], row["fold"], row["runs"]) for row in by_fold] == [
+        ("SSLAM", "1", "1"),
+        ("EAT", "1", "2"),
+        ("EAT", "2", "2"),
+        ("none", "1", "0"),
+    ]
+    assert [float(row["last_mean"]) for row in by_fold[:3]] == pytest.approx([0.25, 0.7, 0.3])
+    assert float(by_fold[1]["last_std_seeds"]) == pytest.approx(statistics.stdev([0.8, 0.6]))
     singles = json.loads((tmp_path / "results.json").read_text())
     assert len(singles) == len(RUNS)
     assert {(one["model"], one["best"], one["last"]) for one in singles if not one["failed"]} >= {("EAT", 0.9, 0.8)}
@@ -90,6 +100,39 @@ def test_what_is_done_is_not_done_again_and_nothing_is_mixed_up(tmp_path):
     store.add(run(seed=5, settings={"a": {"b": 1, "c": 2}}))
     with pytest.raises(ValueError, match=r"other settings: a\.c was 2, is 3"):
         again.done(key._replace(seed=5), {"a": {"b": 1, "c": 3}})
+
+
+def test_one_row_is_of_one_kind_of_runs(tmp_path):
+    def settings(epochs=10, fold=1, root="sounds", weights="ab"):
+        data = {"class_path": "ESC50DataModule", "init_args": {"root": root, "fold": fold}}
+        return {"weights": weights, "data": data, "protocol": {"epochs": epochs}}
+
+    store = RunStore(tmp_path / "out")
+    store.add(run("1", 0, settings=settings()))
+    store.add(run("3", 0, (), settings=settings(epochs=1), failed="no sound"))  # is in no mean
+    other_seed, other_fold = RUNS[0].key._replace(seed=1), RUNS[0].key._replace(fold="2")
+    assert store.done(other_seed, settings(weights="cd"), ["fold"]) is None
+    assert store.done(other_fold, settings(fold=2), ["fold"]) is None
+    assert store.done(other_fold._replace(protocol="linear"), settings(epochs=3)) is None
+    for key, asked, told in (
+        (other_seed, settings(epochs=20), r"protocol\.epochs was 10, is 20"),
+        (other_seed, settings(fold=2), r"data\.init_args\.fold was 1, is 2"),
+        (other_fold, settings(epochs=20, fold=2), r"protocol\.epochs was 10, is 20"),
+        (other_fold, settings(fold=2, root="noise"), r"data\.init_args\.root was sounds, is noise"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"run of EAT, ESC-10, knn, fold 1, seed 0 with other settings: {told}\. Name"
+        ):
+            store.done(key, asked, ["fold"])
+
+
+def test_a_failure_does_not_take_the_place_of_scores(tmp_path):
+    store = RunStore(tmp_path / "out")
+    failure = run("1", 0, (), failed="no checkpoint")
+    store.add(failure)
+    store.add(RUNS[0])
+    store.add(failure)
+    assert store.all() == [RUNS[0]]
 
 
 def test_other_peoples_folders_are_left_alone(tmp_path):
