@@ -10,9 +10,10 @@ from sslam_lightning.checkpoints.archive import open_archive
 from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.checkpoints.settings import read_state
 from sslam_lightning.checkpoints.strictly import load_strictly
+from sslam_lightning.checkpoints.transformers_settings import check_same_model
 from sslam_lightning.checkpoints.weights import Part, State
 from sslam_lightning.checkpoints.write import written_whole
-from sslam_lightning.models.plain_transformers import make_config, make_model, plain_settings
+from sslam_lightning.models.plain_transformers import make_config, make_model, plain_settings, read_settings
 
 _PREFIXES = {"student": "student.model.", "teacher": "teacher.encoder.model."}
 
@@ -23,6 +24,7 @@ class TransformersCheckpoint(NamedTuple):
     config: Mapping[str, Any]
     student: State
     teacher: State
+    unused: tuple[str, ...]  # names of the file's other weights
 
 
 def read_own_checkpoint(path: Path) -> TransformersCheckpoint:
@@ -43,7 +45,8 @@ def read_own_checkpoint(path: Path) -> TransformersCheckpoint:
         part: {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         for part, prefix in _PREFIXES.items()
     }
-    return TransformersCheckpoint(config, **parts)
+    unused = tuple(name for name in state if not name.startswith(tuple(_PREFIXES.values())))
+    return TransformersCheckpoint(config, **parts, unused=unused)
 
 
 def write_transformers(source: Path, target: Path, part: Part = "student") -> None:
@@ -73,6 +76,11 @@ def read_pretrained(folder: Path, like: Any) -> State:
         raise ValueError(f"{folder} holds no config.json: init_from takes a folder that save_pretrained has written")
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} holds an adapter_config.json, which names other weights: merge the adapter first")
+    try:
+        settings = read_settings(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} cannot be opened as a model: {error}") from None
+    check_same_model(settings, like.config, str(folder))
     try:
         # With a configuration given, transformers does not open the folder's.
         model, told = type(like).from_pretrained(

@@ -40,3 +40,30 @@ def test_a_checkpoint_that_names_kernels_of_others_is_not_written(tmp_path: Path
     with pytest.raises(ValueError, match=r"a\.ckpt: transformers makes no model .*\(attn_implementation must be one of"):
         write_transformers(tmp_path / "a.ckpt", tmp_path / "plain")
     assert not (tmp_path / "plain").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_attention_heads": 4}, r"has num_attention_heads = 4, the configured encoder 2: it is another model"),
+        ({"hidden_act": "relu"}, r"has hidden_act = relu, the configured encoder gelu"),
+        ({"layer_norm_eps": 1e-5}, r"has layer_norm_eps = 1e-05, the configured encoder 1e-12"),
+    ],
+)
+def test_weights_of_another_model_of_the_same_shapes_are_refused(settings: Any, message: str, tmp_path: Path) -> None:
+    vit(**settings).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        read_pretrained(tmp_path, vit())
+
+
+def test_another_type_of_model_is_named_first(tmp_path: Path) -> None:
+    transformers.BeitModel(transformers.BeitConfig(**SIZE, image_size=16, patch_size=4)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"has model_type = beit, the configured encoder vit"):
+        read_pretrained(tmp_path, vit())
+
+
+def test_how_a_model_was_trained_makes_no_other_model_of_it(tmp_path: Path) -> None:
+    model = vit(hidden_dropout_prob=0.3, initializer_range=0.5, num_labels=7)
+    model.save_pretrained(tmp_path)
+    state = read_pretrained(tmp_path, vit())
+    assert all(torch.equal(state[name], weight) for name, weight in model.state_dict().items())
