@@ -10,9 +10,10 @@ from sslam_lightning.checkpoints.archive import open_archive
 from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.checkpoints.settings import read_state
 from sslam_lightning.checkpoints.strictly import load_strictly
+from sslam_lightning.checkpoints.transformers_settings import check_same_model
 from sslam_lightning.checkpoints.weights import Part, State
 from sslam_lightning.checkpoints.write import written_whole
-from sslam_lightning.models.hugging_face_encoder import transformers_library
+from sslam_lightning.models.plain_transformers import make_config, make_model, plain_settings, read_settings
 
 _PREFIXES = {"student": "student.model.", "teacher": "teacher.encoder.model."}
 
@@ -23,6 +24,7 @@ class TransformersCheckpoint(NamedTuple):
     config: Mapping[str, Any]
     student: State
     teacher: State
+    unused: tuple[str, ...]  # names of the file's other weights
 
 
 def read_own_checkpoint(path: Path) -> TransformersCheckpoint:
@@ -43,7 +45,8 @@ def read_own_checkpoint(path: Path) -> TransformersCheckpoint:
         part: {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         for part, prefix in _PREFIXES.items()
     }
-    return TransformersCheckpoint(config, **parts)
+    unused = tuple(name for name in state if not name.startswith(tuple(_PREFIXES.values())))
+    return TransformersCheckpoint(config, **parts, unused=unused)
 
 
 def write_transformers(source: Path, target: Path, part: Part = "student") -> None:
@@ -53,11 +56,8 @@ def write_transformers(source: Path, target: Path, part: Part = "student") -> No
         FileNotFoundError, ValueError: as :func:`read_own_checkpoint`, or if weights and configuration do not agree.
     """
     found = read_own_checkpoint(source)
-    library = transformers_library()
-    settings = {name: value for name, value in found.config.items() if name not in ("model_type", "auto_map")}
     try:
-        kind = type(library.AutoConfig.for_model(found.config["model_type"]))
-        model = library.AutoModel.from_config(kind.from_dict(settings))
+        model = make_model(make_config(plain_settings(found.config)))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(f"{source}: transformers makes no model of its configuration ({reason})") from None
@@ -74,9 +74,22 @@ def read_pretrained(folder: Path, like: Any) -> State:
     """
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json: init_from takes a folder that save_pretrained has written")
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} holds an adapter_config.json, which names other weights: merge the adapter first")
     try:
+        settings = read_settings(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} cannot be opened as a model: {error}") from None
+    check_same_model(settings, like.config, str(folder))
+    try:
+        # With a configuration given, transformers does not open the folder's.
         model, told = type(like).from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
+            folder,
+            config=like.config,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except OSError as error:
         reason = str(error).strip().splitlines()[0][:200]

@@ -131,7 +131,11 @@ class _Notes(NamedTuple):
 
 
 def _as_notes(events: Sequence[Event], class_of: Mapping[str, int]) -> _Notes:
-    """Events as mir_eval knows them: a class is a pitch, and whole tones lie between them, so none is taken for another."""
+    """Events as mir_eval knows them: a class is a pitch, and whole tones lie between them, so none is taken for another.
+
+    Events of no length are left out, as they are for tags and frames.
+    """
+    events = [event for event in events if event.offset_seconds > event.onset_seconds]
     class_index = np.array([class_of[event.label] for event in events], dtype=np.int64)
     intervals = np.array([event[:2] for event in events], dtype=np.float64).reshape(-1, 2)
     return _Notes(class_index, intervals, 2.0 ** (class_index / 6))

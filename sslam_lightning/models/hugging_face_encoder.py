@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -15,6 +15,13 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from sslam_lightning.models.front_end import BatchReader, Readings, padding_behind
+from sslam_lightning.models.plain_transformers import (
+    make_config,
+    make_model,
+    plain_settings,
+    read_settings,
+    transformers_library,
+)
 from sslam_lightning.models.teacher import follow
 from sslam_lightning.models.waveform import normalise_clips
 from sslam_lightning.types import AnyBatch, Grid, ImageBatch, TextBatch
@@ -45,43 +52,25 @@ class HuggingFaceConfig:
 
         Raises:
             ImportError: transformers is missing.
-            ValueError: if there is no such model, or it has no such setting.
+            ValueError: if there is no such model, it has no such setting, or one asks for code from elsewhere.
         """
-        auto = transformers_library().AutoConfig
         try:
+            make: Callable[..., Any]
             if (Path(self.model) / "config.json").is_file():
-                make = partial(auto.from_pretrained, self.model, local_files_only=True, trust_remote_code=False)
+                make = partial(make_config, read_settings(Path(self.model)))
             else:
-                make = partial(auto.for_model, self.model)
+                make = partial(transformers_library().AutoConfig.for_model, self.model)
             known = make()
             for name in self.settings:
                 if not hasattr(known, name):
                     raise ValueError(f"a {known.model_type} has no setting {name}")
-            return make(**self.settings)
+            return make(**plain_settings(self.settings))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise ValueError(
                 "encoder.model must be a folder with a config.json or a model type of transformers, and encoder.settings "
                 f"must be its own, got {self.model!r}: {reason}"
             ) from None
-
-
-class TransformersMissing(ImportError):
-    """Hugging Face transformers is not installed."""
-
-    for_users = True  # the message says it all
-
-
-def transformers_library() -> Any:
-    """The module ``transformers``, quiet."""
-    try:
-        import transformers
-    except ImportError:
-        raise TransformersMissing(
-            "encoders of Hugging Face need the package transformers: pip install 'sslam-lightning[transformers]'"
-        ) from None
-    transformers.logging.set_verbosity_error()
-    return transformers
 
 
 class HiddenStates(NamedTuple):
@@ -106,7 +95,7 @@ class HuggingFaceEncoder(nn.Module, BatchReader):
         for name, off in (("apply_spec_augment", False), ("layerdrop", 0.0)):
             if hasattr(resolved, name):
                 setattr(resolved, name, off)
-        self.model = transformers_library().AutoModel.from_config(resolved)
+        self.model = make_model(resolved)
         for name, parameter in self.model.named_parameters():
             if any(part in _IDLE for part in name.split(".")):
                 parameter.requires_grad_(False)

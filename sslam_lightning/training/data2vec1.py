@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sslam_lightning.checkpoints import load_strictly
 from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.checkpoints.transformers_folder import read_own_checkpoint, read_pretrained
+from sslam_lightning.checkpoints.transformers_settings import check_same_model
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
 from sslam_lightning.masking import MASKS, MaskSampler, UniformMask
@@ -25,6 +26,7 @@ from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeac
 from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.start import tell_parts
 from sslam_lightning.types import AnyBatch
 
 
@@ -46,7 +48,7 @@ class Data2Vec1Module(AudioModule):
         guard: when to stop a run that collapses.
         optimizer: AdamW and its schedule.
         init_from: weights to start from: a folder of transformers (``config.json``, ``model.safetensors``; student and
-            teacher begin with them) or a checkpoint of this module.
+            teacher begin with them) or a checkpoint of this module. The vector of hidden tokens and the head start anew.
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile the blocks with ``torch.compile``.
@@ -145,16 +147,18 @@ class Data2Vec1Module(AudioModule):
         """Take over a model of transformers, or student and teacher of a checkpoint.
 
         Raises:
-            ValueError: naming the first parameter that does not fit.
+            ValueError: naming the first setting of the model that differs, or the first parameter that does not fit.
         """
         if Path(path).is_dir():
-            state = read_pretrained(Path(path), self.student.model)
-            load_strictly(self.student.model, state, "student", path)
-            load_strictly(self.teacher.encoder.model, state, "teacher", path)
-            return
-        own = read_own_checkpoint(Path(path))
-        load_strictly(self.student.model, own.student, "student", path)
-        load_strictly(self.teacher.encoder.model, own.teacher, "teacher", path)
+            student = teacher = read_pretrained(Path(path), self.student.model)
+            left: Sequence[str] = ()
+        else:
+            own = read_own_checkpoint(Path(path))
+            check_same_model(own.config, self.student.model.config, path)
+            student, teacher, left = own.student, own.teacher, own.unused
+        load_strictly(self.student.model, student, "student", path)
+        load_strictly(self.teacher.encoder.model, teacher, "teacher", path)
+        tell_parts(path, ["student", "teacher"], left, ["mask_token", "regression_head"])
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""

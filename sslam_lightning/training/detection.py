@@ -20,7 +20,7 @@ from sslam_lightning.models import EncoderConfig, FrameHead
 from sslam_lightning.training.callbacks import EventWriter
 from sslam_lightning.training.finetune import FinetuneModule
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.types import Batch, Event
+from sslam_lightning.types import AnyBatch, Batch, Event
 
 
 class FrameTargets(NamedTuple):
@@ -155,6 +155,27 @@ class DetectionModule(FinetuneModule):
         super().setup(stage)
         if stage != "predict":
             mir_eval_transcription()
+
+    def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
+        """Refuse clips that do not fit into the encoder while their lengths are still at hand, then move the batch."""
+        if isinstance(batch, Batch):
+            self._refuse_long(batch)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def _refuse_long(self, batch: Batch) -> None:
+        """What is heard behind the last frame would silently count as missed; part of one frame may be cut off."""
+        assert self.features is not None, "the constructor takes no None"
+        if self.features.num_frames is None:
+            return
+        rate_hz = self.features.sample_rate_hz
+        most = self.features.num_frames * hop_samples(rate_hz)
+        if len(batch.num_samples) and int(batch.num_samples.max()) > most + self._frame_samples:
+            row = int(batch.num_samples.argmax())
+            raise ValueError(
+                f"{batch.names[row]} lasts {int(batch.num_samples[row]) / rate_hz:.2f} s, of which the encoder reads "
+                f"{most / rate_hz:g} s: set data.clip_seconds to that (data.max_clip_seconds where there is none) or raise "
+                "model.features.num_frames"
+            )
 
     def predict_step(  # type: ignore[override]
         self, batch: Batch, batch_idx: int

@@ -37,5 +37,10 @@ def take_over(weights: Weights, parts: Mapping[str, tuple[nn.Module | None, Stat
 def tell_start(weights: Weights, taken: Sequence[str], fresh: Sequence[str]) -> None:
     """Say once what a start took from a checkpoint, what it did not, and what begins anew."""
     left = [*(name for name in _PARTS if getattr(weights, name) and name not in taken), *weights.unused]
+    tell_parts(weights.source, taken, left, fresh)
+
+
+def tell_parts(source: str, taken: Sequence[str], left: Sequence[str], fresh: Sequence[str]) -> None:
+    """The line of :func:`tell_start`, for parts of any names."""
     told = {"took": taken, "left": left, "starts fresh": fresh}
-    rank_zero_info(f"{weights.source}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in told.items() if names))
+    rank_zero_info(f"{source}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in told.items() if names))

@@ -61,6 +61,15 @@ def test_nothing_to_find() -> None:
     assert math.isnan(scores.event_f1_macro)  # no class is annotated
 
 
+def test_events_of_no_length_do_not_count() -> None:
+    """Neither where they are annotated nor where they are found, nor as a class of the mean over classes."""
+    real = [Event(0.0, 1.0, "dog"), Event(3.0, 4.0, "dog")]
+    nothing = [Event(2.0, 2.0, "dog"), Event(2.0, 2.0, "cat")]
+    assert event_scores({"a": [*real, *nothing]}, {"a": real}, CLASSES) == (1, 1, 1, 1)
+    assert event_scores({"a": real}, {"a": [*nothing, *real]}, CLASSES) == (1, 1, 1, 1)
+    assert all(math.isnan(score) for score in event_scores({"a": nothing}, {"a": []}, CLASSES))
+
+
 def test_many_classes_are_told_apart() -> None:
     names = tuple(map(str, range(527)))
     truth = {"a": [Event(0, 1, name) for name in names]}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, HuggingFaceTeacher
 from sslam_lightning.types import Batch, Grid
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 CONVOLUTIONS = {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_feat_extract_layers": 2}
@@ -99,3 +103,51 @@ def test_the_teacher_follows() -> None:
     teacher.follow(student, 0.75)
     for name, weight in teacher.encoder.named_parameters():
         torch.testing.assert_close(weight, before[name] + 0.25)
+
+
+def folder_with(folder: Path, **settings: Any) -> HuggingFaceConfig:
+    """A folder whose code says that it was run; whoever is asked whether it may be, says yes."""
+    transformers.ViTConfig(**KINDS["vit"][0]).save_pretrained(folder)
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "hostile.py").write_text(f"open({str(folder / 'was run')!r}, 'w').close()")
+    (folder / "config.json").write_text(json.dumps(told | settings))
+    return HuggingFaceConfig(str(folder))
+
+
+def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    code = {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Model", "AutoModelForCausalLM": "hostile.Model"}
+    HuggingFaceEncoder(folder_with(tmp_path, auto_map=code))
+    # Types of model whose AutoModel transformers does not have, and types that have models inside.
+    inner = {"model_type": "clip_vision_model", "auto_map": code, **SIZE}
+    for settings in (
+        {"model_type": "vision-encoder-decoder", "encoder": inner, "decoder": {"model_type": "clip_vision_model", **inner}},
+        {"model_type": "timm_backbone"},
+        {"model_type": "unheard"},
+    ):
+        with pytest.raises((ValueError, AttributeError, ImportError)):
+            HuggingFaceEncoder(folder_with(tmp_path, auto_map=code, **settings))
+    assert not (tmp_path / "was run").exists()
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+@pytest.mark.parametrize("value", ["kernels-community/flash-attn", {"": "a/b"}, "flash_attention_2"])
+def test_kernels_of_others_are_refused(name: str, value: Any, tmp_path: Path) -> None:
+    message = rf"got '.*': {name} must be one of eager, sdpa, batched_mm, grouped_mm: others run code of elsewhere, got "
+    with pytest.raises(ValueError, match=message):
+        folder_with(tmp_path, **{name: value}).resolve()
+    with pytest.raises(ValueError, match=message):
+        folder_with(tmp_path, **{"vision_config": {name: value}}).resolve()
+
+
+def test_plain_settings_of_a_folder_and_their_replacements(tmp_path: Path) -> None:
+    kept = folder_with(tmp_path, attn_implementation="eager", hidden_act="relu").resolve()
+    assert (kept._attn_implementation, kept.hidden_act, kept.hidden_size) == ("eager", "relu", 16)
+    assert HuggingFaceConfig(str(tmp_path), {"hidden_act": "gelu"}).resolve().hidden_act == "gelu"
+    with pytest.raises(ValueError, match=r"_attn_implementation must be one of eager, .*, got a/b"):
+        HuggingFaceConfig(str(tmp_path), {"_attn_implementation": "a/b"}).resolve()
+    with pytest.raises(ValueError, match=r"backbone would be looked up on the Hub"):
+        folder_with(tmp_path, backbone="someone/model").resolve()
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"its config\.json names no model_type"):
+        HuggingFaceConfig(str(tmp_path)).resolve()

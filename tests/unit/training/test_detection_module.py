@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +94,27 @@ def test_data_without_events_is_refused() -> None:
         ValueError, match=r"features\.patch_frames must be the frames of one of the encoder's tokens, got 8"
     ):
         detection(features=FEATURES.__class__(num_frames=32, num_mels=16, patch_frames=8))
+
+
+def test_clips_that_do_not_fit_into_the_encoder_are_refused() -> None:
+    """Eight frames are 5120 samples; part of a ninth may be cut off, as recordings are not exact to the sample."""
+    move = partial(detection().transfer_batch_to_device, device=torch.device("cpu"), dataloader_idx=0)
+    longest = batch()._replace(num_samples=torch.tensor([2600, 9 * 640]))
+    assert move(longest).num_samples.tolist() == [2600, 5760]
+    with pytest.raises(
+        ValueError,
+        match=r"clip 1 lasts 0\.36 s, of which the encoder reads 0\.32 s: set data\.clip_seconds to that "
+        r"\(data\.max_clip_seconds where there is none\) or raise model\.features\.num_frames",
+    ):
+        move(batch()._replace(num_samples=torch.tensor([2600, 9 * 640 + 1])))
+
+
+def test_recordings_that_do_not_fit_end_the_validation(tmp_path: Path) -> None:
+    make_recordings(tmp_path, 2)
+    data = EventTableDataModule(tmp_path, *("events.tsv", "audio") * 2, num_workers=0, batch_size=2)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    with pytest.raises(ValueError, match=r"audio/0\.wav lasts 1\.28 s, of which the encoder reads 0\.32 s"):
+        trainer.validate(detection(class_names=list(data.class_names)), data, verbose=False)
 
 
 def save(module: pl.LightningModule, path: Path) -> None:
@@ -190,7 +212,7 @@ def test_recordings_without_annotations(tmp_path: Path) -> None:
     """Events are found in any recordings; one that cannot be read is left out."""
     make_recordings(tmp_path, 2)
     (tmp_path / "audio" / "broken.wav").write_bytes(b"no sound")
-    data = AudioFolderDataModule(tmp_path / "audio", num_workers=0, max_broken_share=1.0)
+    data = AudioFolderDataModule(tmp_path / "audio", num_workers=0, max_broken_share=1.0, max_clip_seconds=8 * FRAME)
     module = detection().eval()
     torch.nn.init.constant_(module.head.linear.weight, 0.0)
     with torch.no_grad():
@@ -199,7 +221,6 @@ def test_recordings_without_annotations(tmp_path: Path) -> None:
     for number, part in enumerate(loader):
         module.predict_step(part, number)
     found = module.take_events(loader)
-    # 20480 samples are 32 frames of 40 ms, of which the features keep the first eight.
     assert found == {name: [Event(0.0, pytest.approx(8 * FRAME), "low")] for name in ("0.wav", "1.wav")}
 
 
