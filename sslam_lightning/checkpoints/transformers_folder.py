@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
+
 from sslam_lightning.checkpoints.archive import open_archive
 from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.checkpoints.settings import read_state
@@ -90,10 +92,13 @@ def read_pretrained(folder: Path, like: Any) -> State:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told, not raised with a table of them
         )
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(f"{folder} cannot be opened as a model in safetensors: {reason}") from None
+    for name, found, expected in sorted(told["mismatched_keys"]):
+        raise ValueError(f"{folder}: {name} has shape {tuple(found)}, the model expects {tuple(expected)}")
     learned = {name for name, parameter in like.named_parameters() if parameter.requires_grad}
     if missing := sorted(learned & set(told["missing_keys"])):
         raise ValueError(f"{folder} has no {missing[0]}, which a {type(like).__name__} has: it is another model")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save_file
 
 from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.checkpoints.transformers_folder import read_pretrained, write_transformers
@@ -67,3 +68,17 @@ def test_how_a_model_was_trained_makes_no_other_model_of_it(tmp_path: Path) -> N
     model.save_pretrained(tmp_path)
     state = read_pretrained(tmp_path, vit())
     assert all(torch.equal(state[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_files_that_were_cut_off_or_changed_are_named_in_one_line(tmp_path: Path) -> None:
+    vit().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = file.read_bytes()
+    state = load(whole)
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cannot be opened as a model in safetensors: .") as told:
+        read_pretrained(tmp_path, vit())
+    assert "\n" not in str(told.value)
+    save_file({**state, "layernorm.weight": torch.ones(8)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r": layernorm\.weight has shape \(8,\), the model expects \(16,\)$"):
+        read_pretrained(tmp_path, vit())
