@@ -2,12 +2,11 @@
 
 from sslam_lightning.masking.block import BlockMask, FlexibleInverseBlockMask, InverseBlockMask
 from sslam_lightning.masking.chunk import ChunkMask
-from sslam_lightning.masking.sampler import MASKS, MaskSampler, RatioMask, mask_from_hidden
+from sslam_lightning.masking.sampler import MaskSampler, RatioMask, mask_from_hidden
 from sslam_lightning.masking.span import InverseSpanMask, SpanMask
 from sslam_lightning.masking.uniform import UniformMask
 
 __all__ = [
-    "MASKS",
     "BlockMask",
     "ChunkMask",
     "FlexibleInverseBlockMask",

@@ -18,7 +18,8 @@ from sslam_lightning.checkpoints.transformers_folder import read_own_checkpoint,
 from sslam_lightning.checkpoints.transformers_settings import check_same_model
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
-from sslam_lightning.masking import MASKS, MaskSampler, UniformMask
+from sslam_lightning.masking import MaskSampler, UniformMask
+from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, HuggingFaceTeacher
 from sslam_lightning.objectives import LayerTargets, Regression
 from sslam_lightning.random_streams import fold_in

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
-from sslam_lightning.masking import MASKS, MaskSampler, UniformMask
+from sslam_lightning.masking import MaskSampler, UniformMask
+from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.models import (
     Encoder,
     EncoderConfig,

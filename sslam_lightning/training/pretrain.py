@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible, repeat_rows
-from sslam_lightning.masking import MASKS, InverseBlockMask, MaskSampler
+from sslam_lightning.masking import InverseBlockMask, MaskSampler
+from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import (
     ConvDecoder,
