@@ -110,8 +110,8 @@ class WandbRun(WandbLogger):
 
     def _lacks_rows(self) -> bool:
         """Whether W&B's process ended, without a word, before it had written what it was given."""
-        if not run_files(self.folder, self.run_id):
-            return False
+        if not self._offline and not run_files(self.folder, self.run_id):
+            return False  # W&B is switched off by its own settings
         kept = logged_values(self.folder, self.run_id)
         rows = (row for row in self._recent if row.step is not None)
         return any((row.step, name) not in kept for row in rows for name in (*row.metrics, *row.pictures))

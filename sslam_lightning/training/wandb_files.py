@@ -19,8 +19,12 @@ STEP = "trainer/global_step"
 
 
 def run_files(folder: Path, run_id: str) -> list[Path]:
-    """The logs of a run below ``folder/wandb``, one a process, oldest first."""
-    return sorted(folder.glob(f"wandb/*run-*-{run_id}/run-{run_id}.wandb"))
+    """The logs of a run below ``folder/wandb``, one a process, oldest first.
+
+    Folders are named by the second they were made in; W&B sets a number behind the name of another of the same second.
+    """
+    found = folder.glob(f"wandb/*run-*-{run_id}*/run-{run_id}.wandb")
+    return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
 
 
 def read_records(path: Path) -> Iterator[Any]:

@@ -183,6 +183,16 @@ def test_tensorboard_that_is_not_installed_is_said_in_one_line(tmp_path, monkeyp
     assert capsys.readouterr().err.splitlines()[-1] == told
 
 
+def test_every_process_of_a_run_is_found_the_second_of_one_second_too(tmp_path):
+    names = ("offline-run-20261121_151404-e850da72", "offline-run-20261121_151404-e850da72-1", "run-20261121_151500-e850da72")
+    for name in names:
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+        (tmp_path / "wandb" / name / "run-e850da72.wandb").touch()
+    (tmp_path / "wandb" / "run-20261121_151404-ffffffff").mkdir()
+    (tmp_path / "wandb" / "run-20261121_151404-ffffffff" / "run-ffffffff.wandb").touch()
+    assert [path.parent.name for path in run_files(tmp_path, "e850da72")] == list(names)
+
+
 def test_a_w_and_b_process_that_a_signal_ends_takes_no_step_with_it(tmp_path):
     """Slurm preempts a job by a SIGTERM to every process in it, of which W&B's own is one."""
     logger = WandbRun(save_dir=str(tmp_path), offline=True)
