@@ -58,6 +58,8 @@ class ConvDecoder(nn.Module):
     def _convolve(self, conv: nn.Module, x: Tensor, grid: Grid) -> Tensor:
         """Tokens in, tokens out. Tokens side by side are an image in channels-last layout already: nothing is copied."""
         rows = x.shape[0]
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # as an image it would be cast several times slower
         if self.config.dimensions == 1:
             return conv(x.transpose(1, 2))[..., : grid.time].transpose(1, 2)
         image = x.view(rows, grid.time, grid.mel, -1).permute(0, 3, 1, 2)
@@ -66,4 +68,6 @@ class ConvDecoder(nn.Module):
 
     def _refine(self, convolved: Tensor, before: Tensor) -> Tensor:
         refined = F.gelu(F.layer_norm(convolved, convolved.shape[-1:]))
-        return refined + before if self.config.residual and before.shape[-1] == refined.shape[-1] else refined
+        if not self.config.residual or before.shape[-1] != refined.shape[-1]:
+            return refined
+        return refined.to(before.dtype) + before  # an addition of two dtypes is slower than a cast and one of one

@@ -22,8 +22,10 @@ def normalise(x: Float[Tensor, "rows tokens dim"], kind: Normalisation) -> Float
     """
     if kind == "layer":
         return F.layer_norm(x, x.shape[-1:])
-    variance, mean = torch.var_mean(x, dim=(1,) if kind == "instance" else (0, 1), correction=0, keepdim=True)
-    return (x - mean) * (variance + 1e-5).rsqrt()
+    dims = (1,) if kind == "instance" else (0, 1)
+    centred = x - x.mean(dims, keepdim=True)
+    variance = centred.square().mean(dims, keepdim=True)  # on CPUs `var` over other dims than the last is ten times slower
+    return centred * (variance + 1e-5).rsqrt()
 
 
 @dataclass(frozen=True)
