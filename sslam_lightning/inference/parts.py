@@ -57,8 +57,8 @@ class Parts:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(told, json.dumps(settings, indent=1).encode())
         self._stretches: list[Stretch] = []
-        self._rows: list[np.ndarray] = []
-        self._since, self._num_bytes = time.monotonic(), 0
+        self._block, self._num_rows = np.zeros((0,)), 0
+        self._since = time.monotonic()
         self._num_parts = len(self._paths())
         self.num_finished = 1 + max((s.source for s in self.stretches() if s.seconds >= 0 or s.reason), default=-1)
 
@@ -74,13 +74,12 @@ class Parts:
         """Write down what is in memory."""
         if self._stretches:
             path = self.folder / f"{self._num_parts:06d}.npz"
-            rows = [part for part in self._rows if len(part)]
-            whole = {"rows": np.concatenate(rows)} if rows else {}
+            rows = {"rows": self._block[: self._num_rows]} if self._num_rows else {}
             with replacing(path) as file:
-                np.savez(file, allow_pickle=False, stretches=np.array(json.dumps(self._stretches)), **whole)
+                np.savez(file, allow_pickle=False, stretches=np.array(json.dumps(self._stretches)), **rows)
             self._num_parts += 1
-        self._stretches, self._rows = [], []
-        self._since, self._num_bytes = time.monotonic(), 0
+        self._stretches, self._num_rows = [], 0
+        self._since = time.monotonic()
 
     def stretches(self) -> Iterator[Stretch]:
         """Of the parts on disk, in order; also those that a later one replaces."""
@@ -130,13 +129,22 @@ class Parts:
         shutil.rmtree(self.folder)
 
     def _append(self, stretch: Stretch, rows: np.ndarray | None) -> None:
+        if rows is not None and len(rows):
+            self._keep(rows)
         self._stretches.append(stretch)
-        if rows is not None:
-            self._rows.append(rows)
-            self._num_bytes += rows.nbytes
         late = time.monotonic() - self._since > _PART_SECONDS
-        if self._num_bytes >= _PART_BYTES or late or len(self._stretches) >= _PART_STRETCHES:
+        if late or 0 < self._num_rows == len(self._block) or len(self._stretches) >= _PART_STRETCHES:
             self.flush()
+
+    def _keep(self, rows: np.ndarray) -> None:
+        """Rows side by side in one block: thousands of small ones would each pin the memory around it."""
+        if self._num_rows + len(rows) > len(self._block):
+            self.flush()
+            capacity = max(len(rows), _PART_BYTES // rows[0].nbytes)
+            if capacity > len(self._block):
+                self._block = np.empty((capacity, *rows.shape[1:]), rows.dtype)
+        self._block[self._num_rows : self._num_rows + len(rows)] = rows
+        self._num_rows += len(rows)
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.npz"))
