@@ -84,6 +84,7 @@ def evaluate(
     judged = [each for each, how in comparison.models.items() if how.judged]
     if unknown := [each for each in only if each not in judged]:
         raise ValueError(f"{compare} has no model {unknown[0]}, only {', '.join(judged)}")
+    runs.claim()
     todo = []
     for each in only or judged:
         for args in pretrain(comparison, each, seeds, runs.folder, data or {}):
@@ -99,7 +100,7 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
     from sslam_lightning.evaluation.table import write_tables
 
     _be_quiet()
-    runs.folder.mkdir(parents=True, exist_ok=True)
+    runs.claim()
     failed = total = 0
     bars: dict[str, Any] = {"disable": None}  # on a terminal alone
     try:

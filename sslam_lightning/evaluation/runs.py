@@ -84,6 +84,10 @@ class RunStore:
         if folder.exists() and not self._runs.is_dir() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f"{folder} holds something else than results of evaluate: name another folder with --out")
 
+    def claim(self) -> None:
+        """Make the folder, so that whoever comes later, or again, knows it for what it is."""
+        self._runs.mkdir(parents=True, exist_ok=True)
+
     def done(self, key: Key, settings: Mapping[str, Any], of_fold: Collection[str] = ()) -> Run | None:
         """The run of this name if it is over; one that failed is not, and may be tried again.
 

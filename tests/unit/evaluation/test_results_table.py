@@ -151,3 +151,11 @@ def test_other_peoples_folders_are_left_alone(tmp_path):
         ValueError, match=r"fold_1_seed_0\.json is no run of evaluate .*: move it away, and it is made again"
     ):
         store.all()
+
+
+def test_a_claimed_folder_is_known_before_it_has_results(tmp_path):
+    """Pre-training comes first: an interrupted one is to go on, and another process may already judge."""
+    RunStore(tmp_path / "out").claim()
+    (tmp_path / "out" / "pretrained").mkdir()
+    assert RunStore(tmp_path / "out").all() == []
+
