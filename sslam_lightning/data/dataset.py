@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch.utils.data import Dataset
@@ -37,6 +38,10 @@ class ClipDataset(Dataset[Clip | BrokenClip], ABC):
     def fingerprint(self) -> str:
         """What clips there are, in their order, where the data set can tell."""
         return ""
+
+    def paths(self) -> Iterator[str]:
+        """What tells the clips from those of other data sets, in their order; nothing where they are made up."""
+        return iter(())
 
 
 class RecordingDataset(ClipDataset):
@@ -75,6 +80,10 @@ class RecordingDataset(ClipDataset):
     def fingerprint(self) -> str:
         """A digest of the names."""
         return self.recordings.names.fingerprint()
+
+    def paths(self) -> Iterator[str]:
+        """The files."""
+        return self.recordings.paths()
 
     def name(self, index: int) -> str:
         """The file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +32,10 @@ class Excerpts(Recordings):
 
     start_seconds: Float[np.ndarray, "recordings"]
     length_seconds: Float[np.ndarray, "recordings"]
+
+    def paths(self) -> Iterator[str]:
+        """Where all files lie, each with the place where its excerpt starts."""
+        return (f"{path} {start}" for path, start in zip(super().paths(), self.start_seconds.tolist(), strict=True))
 
     def seconds(self, index: int, max_seconds: float | None) -> float | None:
         """The excerpt's own length, or less."""

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import distributed
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, distributed
 
 from sslam_lightning.data.audio import ResamplerName, check_resampler
 from sslam_lightning.data.broken import BrokenClips
@@ -19,6 +20,7 @@ from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.recordings import class_balanced_weights
 from sslam_lightning.data.sampler import EpochSampler, LastBatch
+from sslam_lightning.data.trained_on import seen_before, sketch
 from sslam_lightning.types import AnyBatch
 
 Split = Literal["train", "val", "test"]
@@ -98,6 +100,7 @@ class AudioDataModule(LightningDataModule, ABC):
         self.min_samples = 1  # of a clip; the model asks for more when it is set up
         self.broken = BrokenClips(max_broken_share, _JUDGE_AFTER_CLIPS)
         self._datasets: dict[Split, ClipDataset | None] = {}
+        self._trained_on: Tensor | None = None
 
     @abstractmethod
     def make_dataset(self, split: Split) -> ClipDataset | None:
@@ -146,14 +149,29 @@ class AudioDataModule(LightningDataModule, ABC):
         return self._loader(dataset, sampler)
 
     def state_dict(self) -> dict[str, Any]:
-        """The broken clips so far, of all ranks."""
-        return {"broken": self._broken_on_all_ranks().state_dict(_MOST_REASONS_KEPT)}
+        """The broken clips so far, of all ranks, and what there was to train on."""
+        broken = self._broken_on_all_ranks().state_dict(_MOST_REASONS_KEPT)
+        if self._trained_on is None and (dataset := self.dataset("train")) is not None:
+            self._trained_on = sketch(dataset.paths())
+        return {"broken": broken, "trained_on": self._trained_on}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting, on one rank, where training goes on."""
+        """Go on counting, on one rank, where training goes on; elsewhere warn of clips that were trained on."""
         training = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         if training and self._is_first_rank and "broken" in state_dict:
             self.broken.add(state_dict["broken"])
+        if not training and (trained_on := state_dict.get("trained_on")) is not None:
+            self._warn_of_known_clips(trained_on)
+
+    def _warn_of_known_clips(self, trained_on: Tensor) -> None:
+        stage = self.trainer.state.fn if self.trainer else None
+        for split in _SPLITS.get(stage.value if stage else "", ()):
+            dataset = self.dataset(split)
+            if dataset is not None and (known := seen_before(dataset.paths(), trained_on)):
+                rank_zero_warn(
+                    f"{len(known)} or more of these {len(dataset)} clips are among those that the checkpoint was trained "
+                    f"on, for example {known[0]}: the scores say little about new clips"
+                )
 
     def val_dataloader(self) -> ClipLoader | list[Any]:
         """In order, every clip once; an empty list where there is nothing to validate on."""

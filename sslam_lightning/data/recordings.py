@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS, UnreadableAudio, read_audio
 from sslam_lightning.data.packed import PackedClasses, PackedStrings
-from sslam_lightning.data.storage import join, open_binary
+from sslam_lightning.data.storage import is_url, join, open_binary
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,11 @@ class Recordings:
     def path(self, index: int) -> str:
         """Where the file of a recording lies."""
         return join(self.root, self.names[index])
+
+    def paths(self) -> Iterator[str]:
+        """Where all files lie, the same wherever the process was started."""
+        root = self.root if is_url(self.root) else os.path.abspath(self.root)
+        return (join(root, name) for name in self.names)
 
     def seconds(self, index: int, max_seconds: float | None) -> float | None:
         """How much of a recording is wanted, if no more than ``max_seconds`` is; None: all of it."""

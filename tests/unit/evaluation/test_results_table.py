@@ -158,4 +158,3 @@ def test_a_claimed_folder_is_known_before_it_has_results(tmp_path):
     RunStore(tmp_path / "out").claim()
     (tmp_path / "out" / "pretrained").mkdir()
     assert RunStore(tmp_path / "out").all() == []
-
