@@ -193,6 +193,11 @@ class SSLAMCLI(LightningCLI):
 
     before_validate = before_test = before_predict = before_fit
 
+    def after_fit(self) -> None:
+        """Say where everything is."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            print(f"results: {self.trainer.default_root_dir} (config.yaml, logs, checkpoints)")
+
     def after_predict(self) -> None:
         """Say where the predictions are."""
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]

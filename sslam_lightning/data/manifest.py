@@ -112,7 +112,7 @@ def read_rows(manifest: str) -> Rows:
         ValueError: an empty manifest, one that changes while it is read, a malformed row.
     """
     if not exists(manifest):
-        raise FileNotFoundError(f"manifest {manifest} does not exist")
+        raise FileNotFoundError(f"manifest {manifest} does not exist (`sslam data scan FOLDER` writes one)")
     with _unchanging(manifest) as file:
         first = file.readline()
         if not first.strip():

@@ -350,6 +350,9 @@ class AudioModule(pl.LightningModule, ABC):
         check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self._tell_changes(checkpoint)
+            made, end = checkpoint.get("global_step", 0), self.trainer.max_steps
+            if 0 < end <= made:
+                rank_zero_warn(f"nothing is left to train: the checkpoint has {made} updates, trainer.max_steps is {end}")
 
     def _tell_changes(self, checkpoint: Mapping[str, Any]) -> None:
         """A run may go on with other settings, or with another version; but not unawares."""

@@ -421,7 +421,7 @@ def test_what_is_wrong_with_the_data_is_said_before_processes_are_started(compla
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     options = ["--data", "sslam_lightning.data.AudioSetDataModule", "--data.train_manifest", tmp_path / "absent.tsv"]
     told = complaint(*options, "--trainer.devices", 2, "--trainer.strategy", "ddp")
-    assert told == f"manifest {tmp_path / 'absent.tsv'} does not exist"
+    assert told == f"manifest {tmp_path / 'absent.tsv'} does not exist (`sslam data scan FOLDER` writes one)"
 
 
 # Training ------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def test_every_difference_from_the_published_recipe(plan):
     assert _value(lines, "global batch") == "24 clips = 1 device x 6 clips x 4 accumulated"
     assert _value(lines, "epochs") == "unknown: the data are not here; say how many clips with --clips"
     assert _value(lines, "time").startswith("unknown: say how fast")
-    assert _value(lines, "note").endswith("manifest data/audioset/train.tsv does not exist")
+    assert "manifest data/audioset/train.tsv does not exist" in _value(lines, "note")
     start = lines.index("differences from configs/pretrain/sslam_base.yaml")
     assert [line.split() for line in lines[start + 1 :]] == [
         ["setting", "published", "here"],
