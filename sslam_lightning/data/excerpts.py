@@ -35,7 +35,8 @@ class Excerpts(Recordings):
 
     def paths(self) -> Iterator[str]:
         """Where all files lie, each with the place where its excerpt starts."""
-        return (f"{path} {start}" for path, start in zip(super().paths(), self.start_seconds.tolist(), strict=True))
+        starts = self.start_seconds.tolist()
+        return (f"{path} from {s} s" if s else path for path, s in zip(super().paths(), starts, strict=True))
 
     def seconds(self, index: int, max_seconds: float | None) -> float | None:
         """The excerpt's own length, or less."""

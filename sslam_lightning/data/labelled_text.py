@@ -17,7 +17,7 @@ from sslam_lightning.data.text import Passage, collate_texts
 from sslam_lightning.data.tokenizer import END, read_tokenizer
 
 
-class Labelled(NamedTuple):
+class LabelledTexts(NamedTuple):
     """Texts, their labels, and what messages call them."""
 
     texts: list[str]
@@ -28,7 +28,7 @@ class Labelled(NamedTuple):
 class LabelledTextDataset(ClipDataset):
     """Every text from its start, at most ``max_tokens`` of it, an end token behind it."""
 
-    def __init__(self, found: Labelled, class_names: Sequence[str], tokenizer: Any, max_tokens: int) -> None:
+    def __init__(self, found: LabelledTexts, class_names: Sequence[str], tokenizer: Any, max_tokens: int) -> None:
         end, number = tokenizer.token_to_id(END), {name: place for place, name in enumerate(class_names)}
         if unknown := next((label for label in found.labels if label not in number), None):
             raise ValueError(f"the label {unknown} does not come in the training texts ({', '.join(class_names[:10])})")
@@ -95,7 +95,7 @@ class LabelledTextDataModule(AudioDataModule):
         return loader
 
 
-def read_labelled(source: Path, extensions: Sequence[str]) -> Labelled:
+def read_labelled(source: Path, extensions: Sequence[str]) -> LabelledTexts:
     """The texts of a table or of folders.
 
     Raises:
@@ -106,10 +106,10 @@ def read_labelled(source: Path, extensions: Sequence[str]) -> Labelled:
         names, class_names = find_files(source, extensions), class_folders(source)
         labels = [class_names[place] for place in classes_of(source, names, class_names)]
         texts = [(source / name).read_text(encoding="utf-8", errors="replace") for name in names]
-        return Labelled(texts, labels, names)
+        return LabelledTexts(texts, labels, names)
     if not source.is_file():
         raise FileNotFoundError(f"there is no file or folder {source}")
-    found = Labelled([], [], [])
+    found = LabelledTexts([], [], [])
     for line, written in enumerate(source.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         if not written.strip():
             continue
