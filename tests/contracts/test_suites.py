@@ -14,15 +14,17 @@ from sslam_lightning.features import LogMels
 
 FOLDER = config_folder() / "downstream"
 SUITES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+SHORT = sorted(f"short/{path.stem}" for path in FOLDER.glob("short/*.yaml"))  # the same on a smaller budget
 
 
 def test_there_are_suites():
     assert set(SUITES) >= {"audioset_20k", "audioset_2m", "esc10", "esc10_mixtures", "esc50", "synthetic"}
     names = [read_suite(name, FOLDER).name for name in SUITES]
     assert len(set(names)) == len(names)  # they are told apart in one table
+    assert SHORT
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("name", SUITES + SHORT)
 def test_suites(name):
     suite = read_suite(name, FOLDER)
     assert (FOLDER / f"{name}.yaml").read_text().startswith("# ")
