@@ -41,6 +41,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             unfinished.unlink(missing_ok=True)
 
 
+def check_one_checkpoint(trainer: pl.Trainer) -> None:
+    """Refuse to go on from several checkpoints at once: over a network file system ranks may not see the same files yet.
+
+    Raises:
+        ValueError: naming the two; on all ranks, so that none waits.
+    """
+    strategy, own = trainer.strategy, str(trainer.ckpt_path)
+    first = strategy.broadcast(own)
+    if not strategy.reduce_boolean_decision(first == own, all=True):
+        here = f"rank {trainer.global_rank} from {own}" if own != first else "another from another one"
+        raise ValueError(
+            f"the ranks do not see the same newest checkpoint: rank 0 resumes from {first}, {here}. Start again when "
+            "the file system has settled, or name one with --ckpt_path"
+        )
+
+
 def save_atomically(trainer: pl.Trainer) -> None:
     """Take the place of Lightning's plain way of saving, unless the trainer was given another."""
     strategy: Any = trainer.strategy

@@ -30,7 +30,7 @@ from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
 from sslam_lightning.training.callbacks.sharded_evaluation import ShardedEvaluation
-from sslam_lightning.training.checkpoint_io import save_atomically
+from sslam_lightning.training.checkpoint_io import check_one_checkpoint, save_atomically
 from sslam_lightning.training.hparams import differences, plain
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
 from sslam_lightning.training.resume import (
@@ -173,7 +173,9 @@ class AudioModule(pl.LightningModule, ABC):
         return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
     def setup(self, stage: str) -> None:
-        """Check that precision and data fit; compile if asked to."""
+        """Check that precision, data and checkpoint fit; compile if asked to."""
+        if self.world_size > 1:
+            check_one_checkpoint(self.trainer)
         if self.trainer.precision not in _PRECISIONS:
             raise ValueError(f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {self.trainer.precision}")
         data = getattr(self.trainer, "datamodule", None)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from sslam_lightning.training.checkpoint_io import AtomicCheckpointIO, save_atomically
+from sslam_lightning.training.checkpoint_io import AtomicCheckpointIO, check_one_checkpoint, save_atomically
 
 
 def test_writes_what_it_is_given(tmp_path: Path) -> None:
@@ -65,3 +65,30 @@ def test_the_trainers_own_choice_is_left_alone() -> None:
         trainer: Any = SimpleNamespace(strategy=SimpleNamespace(checkpoint_io=given))
         save_atomically(trainer)
         assert type(trainer.strategy.checkpoint_io) is expected
+
+
+class Ranks:
+    """Rank 0 has told the others what it starts from, and all know whether they agree."""
+
+    def __init__(self, first: str, all_agree: bool) -> None:
+        self.first, self.all_agree = first, all_agree
+
+    def broadcast(self, _: str) -> str:
+        return self.first
+
+    def reduce_boolean_decision(self, decision: bool, all: bool) -> bool:
+        assert all
+        return decision and self.all_agree
+
+
+def _rank(number: int, path: str, first: str, all_agree: bool = True) -> Any:
+    return SimpleNamespace(strategy=Ranks(first, all_agree), ckpt_path=path, global_rank=number)
+
+
+def test_all_ranks_resume_from_one_checkpoint() -> None:
+    check_one_checkpoint(_rank(1, "run/last.ckpt", first="run/last.ckpt"))
+    check_one_checkpoint(_rank(1, "None", first="None"))
+    with pytest.raises(ValueError, match=r"rank 0 resumes from run/last\.ckpt, rank 1 from run/old\.ckpt\. Start again"):
+        check_one_checkpoint(_rank(1, "run/old.ckpt", first="run/last.ckpt"))
+    with pytest.raises(ValueError, match=r"rank 0 resumes from run/last\.ckpt, another from another one\. Start again"):
+        check_one_checkpoint(_rank(0, "run/last.ckpt", first="run/last.ckpt", all_agree=False))
