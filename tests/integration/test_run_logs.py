@@ -184,7 +184,11 @@ def test_tensorboard_that_is_not_installed_is_said_in_one_line(tmp_path, monkeyp
 
 
 def test_every_process_of_a_run_is_found_the_second_of_one_second_too(tmp_path):
-    names = ("offline-run-20261121_151404-e850da72", "offline-run-20261121_151404-e850da72-1", "run-20261121_151500-e850da72")
+    names = (
+        "offline-run-20261121_151404-e850da72",
+        "offline-run-20261121_151404-e850da72-1",
+        "run-20261121_151500-e850da72",
+    )
     for name in names:
         (tmp_path / "wandb" / name).mkdir(parents=True)
         (tmp_path / "wandb" / name / "run-e850da72.wandb").touch()

@@ -67,8 +67,8 @@ def test_front_ends_with_a_normalisation_of_their_own_keep_their_statistics(tmp_
 
 def test_a_configuration_for_training_has_its_drop_path(tmp_path):
     model = Candidate(recipe(tmp_path, encoder={**TINY, "dropout": 0.1})).open()
-    config = model.config_for_training(0.2)
-    assert (config.drop_path_start, config.drop_path_end, config.dropout) == (0.0, 0.2, 0.1)
+    config = model.settings_for_training(0.2)["encoder"]
+    assert (config["drop_path_start"], config["drop_path_end"], config["dropout"]) == (0.0, 0.2, 0.1)
 
 
 def test_what_cannot_be_opened(tmp_path):
