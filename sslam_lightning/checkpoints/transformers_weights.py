@@ -47,8 +47,7 @@ class TransformersWeights:
     @property
     def encoder(self) -> HuggingFaceConfig:
         """The model, told by its whole configuration."""
-        settings = {name: value for name, value in self.config.items() if name != "model_type"}
-        return HuggingFaceConfig(self.config["model_type"], settings, self.token_module)
+        return HuggingFaceConfig(self.config["model_type"], dict(self.config), self.token_module)
 
     def own(self, part: Part) -> State:
         """One of the models by its own names.

@@ -32,7 +32,8 @@ class HuggingFaceConfig:
     Args:
         model: a folder with a ``config.json``, or a model type of transformers: ``roberta``, ``beit``, ``wav2vec2``,
             ``audio-spectrogram-transformer`` ...
-        settings: replace those of the folder, or the defaults of the type.
+        settings: replace those of the folder, or the defaults of the type. With a ``model_type`` among them they are a
+            whole configuration, as a checkpoint keeps it, and no folder is looked for.
         token_module: the part of the model whose output is one vector a token, before positions are added; None finds the
             usual ones.
     """
@@ -49,6 +50,8 @@ class HuggingFaceConfig:
             ValueError: if there is no such model, it has no such setting, or one asks for code from elsewhere.
         """
         try:
+            if "model_type" in self.settings:
+                return make_config(plain_settings(self.settings))
             make: Callable[..., Any]
             if (Path(self.model) / "config.json").is_file():
                 make = partial(make_config, read_settings(Path(self.model)))
