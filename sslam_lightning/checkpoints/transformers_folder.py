@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from sslam_lightning.checkpoints.archive import open_archive
@@ -19,6 +20,7 @@ from sslam_lightning.checkpoints.transformers_settings import check_same_model, 
 from sslam_lightning.checkpoints.transformers_weights import TransformersWeights, from_transformers_checkpoint
 from sslam_lightning.checkpoints.weights import Part, State
 from sslam_lightning.checkpoints.write import written_whole
+from sslam_lightning.models.hugging_face_model import freeze_idle
 from sslam_lightning.models.plain_transformers import make_config, make_model, plain_settings, read_settings
 
 
@@ -73,11 +75,13 @@ def read_transformers_folder(folder: Path) -> TransformersWeights:
     """
     try:
         config = make_config(read_settings(folder))
-        model = make_model(config)
+        model = freeze_idle(make_model(config))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise refusal(str(folder), error) from None
     whole = json.loads(config.to_json_string(use_diff=False))
-    return TransformersWeights(str(folder), whole, read_pretrained(folder, model))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # idle parts that the folder lacks are drawn: the same at every time, for who compares digests
+        return TransformersWeights(str(folder), whole, read_pretrained(folder, model))
 
 
 def read_pretrained(folder: Path, like: Any) -> State:

@@ -84,10 +84,7 @@ class HuggingFaceModel(nn.Module):
         for name, off in (("apply_spec_augment", False), ("layerdrop", 0.0)):
             if hasattr(resolved, name):
                 setattr(resolved, name, off)
-        self.model = make_model(resolved)
-        for name, parameter in self.model.named_parameters():
-            if any(part in _IDLE for part in name.split(".")):
-                parameter.requires_grad_(False)
+        self.model = freeze_idle(make_model(resolved))
         self.dim = int(resolved.hidden_size)
         self.depth = int(resolved.num_hidden_layers)
         self.token_module = self._find_token_module(config.token_module)
@@ -148,3 +145,11 @@ class HuggingFaceModel(nn.Module):
                 "encoder.token_module"
             )
         return found[0]
+
+
+def freeze_idle(model: Any) -> Any:
+    """The model, what takes no part in its hidden states learning nothing."""
+    for name, parameter in model.named_parameters():
+        if any(part in _IDLE for part in name.split(".")):
+            parameter.requires_grad_(False)
+    return model
