@@ -16,7 +16,7 @@ from sslam_lightning.checkpoints.weights import Part
 from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.embed import digest_of_weights
-from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, SpectrogramPatches
+from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, SpectrogramTokens
 
 NONE = "none"
 _STATISTICS = ("mean", "std")
@@ -72,8 +72,8 @@ class Candidate:
         ours, clips, takes = dict(self.features), dict(self.clip_features), encoder.front_end.takes
         if not isinstance(takes, LogMelInput):
             return None, {**clips, **ours}.get("num_frames")
-        of_patches = isinstance(encoder.front_end, SpectrogramPatches)
-        if not of_patches or {**told, **ours}.get("kind", "kaldi") != "kaldi":
+        # MAE-AST's front-end goes by averages of its own.
+        if isinstance(encoder.front_end, SpectrogramTokens) or {**told, **ours}.get("kind", "kaldi") != "kaldi":
             clips = {name: value for name, value in clips.items() if name not in _STATISTICS}
         one_length = takes.settings() if takes.num_frames is not None else {}
         log_mels = read_dataclass(LogMels, {**takes.settings(), **told, **clips, **ours, **one_length}, "features")
