@@ -87,7 +87,10 @@ class TransformersWeights:
         """
         if isinstance(config, EncoderConfig):
             kind = self.config["model_type"]
-            raise ValueError(f"{self.source} holds a {kind} of transformers, the configured encoder is one of this project")
+            raise ValueError(
+                f"{self.source} holds a {kind} of transformers, the configured encoder is one of this project: name the "
+                "model in model.hugging_face"
+            )
         check_same_model(self.config, config.resolve(), self.source)
 
 

@@ -20,7 +20,6 @@ from sslam_lightning.models import (
     ClassificationHead,
     EncoderConfig,
     HuggingFaceConfig,
-    LogMelInput,
     PlainEncoder,
     TokenReader,
     TransformerDecoder,
@@ -29,6 +28,7 @@ from sslam_lightning.models import (
     classify,
 )
 from sslam_lightning.models.heads import Pooling
+from sslam_lightning.training.finetune_settings import check_settings
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.start import take_over
@@ -121,8 +121,7 @@ class FinetuneModule(AudioModule):
             if part is not None:
                 part.requires_grad_(False)
         self.head = ClassificationHead(decoder.dim if decoder else self.encoder.dim, num_classes, pooling)
-        self._check_features()
-        self._check_augmentations()
+        check_settings(self)
         self.score_name = "mAP" if multi_label else "accuracy"
         self.score = (
             ScoredMeanAveragePrecision(num_classes) if multi_label else MulticlassAccuracy(num_classes, average="micro")
@@ -235,24 +234,6 @@ class FinetuneModule(AudioModule):
             if self.decoder is not None:
                 self.decoder.eval()
         return self
-
-    def _check_features(self) -> None:
-        """A model of transformers takes log-mels of one length, or none; our own front-ends say so themselves."""
-        takes = self.front_end.takes
-        if not isinstance(self.encoder, PlainEncoder):
-            return
-        if isinstance(takes, LogMelInput):
-            takes.check(self.features)
-        elif self.features is not None:
-            raise ValueError("this model of transformers reads no log-mels: set model.features to null")
-
-    def _check_augmentations(self) -> None:
-        kind = type(self.front_end).__name__
-        for name in ("noise_and_roll", "spec_augment"):
-            if getattr(self, name) and self.features is None:
-                raise ValueError(f"{name} changes log-mels, which the {kind} front-end does not read: leave it out")
-        if self.mixup and self.features is None and not self.front_end.num_values:
-            raise ValueError(f"mixup blends log-mels or images, the {kind} front-end reads neither: set mixup to null")
 
     def setup(self, stage: str) -> None:
         """Check the number of classes."""
