@@ -75,6 +75,7 @@ def read_transformers_folder(folder: Path) -> TransformersWeights:
     """
     try:
         config = make_config(read_settings(folder))
+        _check_size(folder, config)
         model = freeze_idle(make_model(config))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise refusal(str(folder), error) from None
@@ -82,6 +83,15 @@ def read_transformers_folder(folder: Path) -> TransformersWeights:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # idle parts that the folder lacks are drawn: the same at every time, for who compares digests
         return TransformersWeights(str(folder), whole, read_pretrained(folder, model))
+
+
+def _check_size(folder: Path, config: Any) -> None:
+    """Refuse a configuration that claims more parameters than the folder's files have bytes, before memory is asked for."""
+    with torch.device("meta"):
+        claimed = sum(p.numel() for p in freeze_idle(make_model(config)).parameters() if p.requires_grad)
+    held = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if 0 < held < claimed:
+        raise ValueError(f"it describes {claimed} parameters, the files have {held} bytes")
 
 
 def read_pretrained(folder: Path, like: Any) -> State:

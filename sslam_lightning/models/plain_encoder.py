@@ -93,6 +93,11 @@ class PlainEncoder(ClipEncoder, HuggingFaceModel):
         if padding is not None and self.masks_padding:
             inputs["attention_mask"] = self._attention_mask(clips, padding, grid)
         found = self.model(**inputs, output_hidden_states=layers)
+        if found.last_hidden_state.shape[1] < grid.num_patches:
+            kind, least = type(self.model).__name__, grid.num_patches
+            raise ValueError(
+                f"a {kind} puts out fewer tokens than the {least} that it embeds: use it with transformers itself"
+            )
         states = (*found.hidden_states[1:-1], found.last_hidden_state) if layers else (found.last_hidden_state,)
         return tuple(self._ordered(state[:, -grid.num_patches :], grid) for state in states)
 

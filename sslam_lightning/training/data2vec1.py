@@ -34,8 +34,8 @@ class Data2Vec1Module(AudioModule):
     """A student that sees a masked clip regresses, at the hidden tokens, what its teacher makes of the whole clip.
 
     There are no masked copies, no decoder and no clip token's loss: hidden tokens go through the encoder as a learned
-    vector, and a head on its last hidden state guesses. ``sslam convert CKPT FOLDER --to transformers`` writes the trained
-    model as ``save_pretrained`` does.
+    vector, and a head on its last hidden state guesses. `FinetuneModule` (``hugging_face``) and ``sslam embed`` go on from
+    the checkpoint; ``sslam convert CKPT FOLDER --to transformers`` writes the trained model as ``save_pretrained`` does.
 
     Args:
         encoder: which model of transformers.

@@ -146,6 +146,11 @@ def test_sound_that_the_model_does_not_read(kind: str, message: str) -> None:
         encoder(kind).front_end.read(batch)
 
 
+def test_a_model_that_merges_its_tokens() -> None:
+    with pytest.raises(ValueError, match=r"a Wav2Vec2Model puts out fewer tokens than the 12 that it embeds"):
+        encoder("wav2vec2", add_adapter=True)(torch.randn(1, 130))
+
+
 def test_log_mels_that_fit() -> None:
     one_length, any_length = LogMelInput(128, 16, 10, 1024), LogMelInput(128, 16, 16)
     fits = LogMels(num_frames=1024, patch_frames=8)  # how features are cut is nothing to a model of one length
