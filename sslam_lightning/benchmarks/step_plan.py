@@ -17,7 +17,7 @@ from sslam_lightning.benchmarks.memory import (
 )
 from sslam_lightning.benchmarks.operations import StepOperations, encoder_operations, step_operations
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import ConvDecoder, DecoderConfig
+from sslam_lightning.models import ConvDecoder, DecoderConfig, EncoderConfig
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Grid
 
@@ -52,6 +52,8 @@ def features_of(module: nn.Module) -> LogMels:
         config = module.encoder.config
     else:
         raise ValueError("steps are counted for convolutional decoders and heads, this configuration has another decoder")
+    if not isinstance(config, EncoderConfig):
+        raise ValueError("steps are counted for log-mel patches, this configuration has a model of transformers")
     if config.front_end is not None or module.features is None:
         raise ValueError("steps are counted for log-mel patches, this configuration has another encoder.front_end")
     return module.features
@@ -82,7 +84,7 @@ def plan_step(module: PretrainModule | FinetuneModule, batch_size: int, num_fram
         shapes, operations, activations = _finetuning(module, batch_size, num_frames, placement.arithmetic)
         encoder, head = {"encoder": _count(module.encoder)}, {"head": _count(module.head)}
         learning, frozen = (head, encoder) if module.frozen_encoder else ({**encoder, **head}, {})
-        multiplied = (module.head,) if module.frozen_encoder else (*module.encoder.blocks, module.head)
+        multiplied = (module.head,) if module.frozen_encoder else (*module.encoder.all_blocks(), module.head)
     matrices = sum(p.numel() for part in multiplied if part is not None for p in part.parameters() if p.ndim > 1)
     memory = step_memory(
         sum(learning.values()),

@@ -3,17 +3,20 @@
 from sslam_lightning.checkpoints.convert import Converted, convert
 from sslam_lightning.checkpoints.fairseq import from_fairseq
 from sslam_lightning.checkpoints.hub import push_to_hub
-from sslam_lightning.checkpoints.load import load_classifier, load_encoder
+from sslam_lightning.checkpoints.load import AnyWeights, load_classifier, load_encoder, open_encoder
 from sslam_lightning.checkpoints.mae_ast import from_mae_ast
 from sslam_lightning.checkpoints.newest import Newest, newest_whole_checkpoint
-from sslam_lightning.checkpoints.read import check_source, read_weights
+from sslam_lightning.checkpoints.read import check_source, read_model, read_weights
 from sslam_lightning.checkpoints.resume import check_resumable
 from sslam_lightning.checkpoints.strictly import check_names_and_shapes, load_strictly
+from sslam_lightning.checkpoints.transformers_weights import TransformersWeights
 from sslam_lightning.checkpoints.weights import Weights
 
 __all__ = [
+    "AnyWeights",
     "Converted",
     "Newest",
+    "TransformersWeights",
     "Weights",
     "check_names_and_shapes",
     "check_resumable",
@@ -25,6 +28,8 @@ __all__ = [
     "load_encoder",
     "load_strictly",
     "newest_whole_checkpoint",
+    "open_encoder",
     "push_to_hub",
+    "read_model",
     "read_weights",
 ]

@@ -34,7 +34,7 @@ def convert(
     Args:
         source: what :func:`sslam_lightning.checkpoints.read_weights` opens.
         target: a folder, or for ``fairseq`` a file, which must not exist yet.
-        to: the form; ``transformers`` is for checkpoints of ``Data2Vec1Module`` and the only one for them.
+        to: the form; ``transformers`` is for models of Hugging Face transformers and the only one for them.
         part: keep only this encoder of a pre-trained model, as the one; by default both, where the form holds
             both, else the student.
         push: a repository on the Hub (``owner/name``) that the written folder is put into as well.
@@ -56,8 +56,7 @@ def convert(
     if to == "transformers":
         if push is not None:
             raise ValueError("models of transformers go to the Hub by their own push_to_hub: leave --push out")
-        write_transformers(Path(source), target, part or "student")
-        return Converted(target, None, (), ())
+        return Converted(target, None, write_transformers(Path(source), target, part or "student"), ())
     weights = read_weights(source)
     if part is not None:
         weights = weights._replace(student=weights.part(part), teacher=None)

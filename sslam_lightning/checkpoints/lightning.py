@@ -20,7 +20,7 @@ from sslam_lightning.models import DecoderConfig, EncoderConfig, TransformerDeco
 from sslam_lightning.models.heads import Pooling
 
 _PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "contrast_head.", "head.")
-CONFIG_KEY = "transformers_config"  # in checkpoints of Data2Vec1Module
+CONFIG_KEY = "transformers_config"  # in checkpoints of a model of Hugging Face transformers
 _TRAINING = {
     "pytorch-lightning_version",
     "epoch",
@@ -40,7 +40,7 @@ _TRAINING = {
     "hyper_parameters",
     "state_dict",
 }
-_NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "centre")  # what training keeps beside them
+NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "centre")  # what training keeps beside them
 
 
 def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
@@ -52,8 +52,6 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
     state = read_state(checkpoint.get("state_dict") or {}, f"{source}: state_dict", max_bytes)
     settings = checkpoint.get("hyper_parameters") or {}
     student = _part(state, "student.") or _part(state, "encoder.") or {}
-    if CONFIG_KEY in checkpoint:
-        raise ValueError(f"{source} holds a model of Hugging Face transformers: sslam convert --to transformers writes it")
     known = isinstance(settings, Mapping) and isinstance(settings.get("encoder"), Mapping)
     if "blocks.0.mlp.fc1.weight" not in student or not known:
         raise ValueError(f"{source} is a Lightning checkpoint, but not of this project: it holds no encoder")
@@ -71,7 +69,7 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         _part(state, "reconstruction_head."),
         None if of_frames else _part(state, "head."),
         (
-            *(key for key in state if not key.startswith((*prefixes, *_NO_WEIGHTS))),
+            *(key for key in state if not key.startswith((*prefixes, *NO_WEIGHTS))),
             *(printable(str(key)) for key in checkpoint if key not in _TRAINING and not str(key).endswith("DataModule")),
         ),
         contrast=_part(state, "contrast_head."),

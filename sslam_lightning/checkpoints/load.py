@@ -4,53 +4,59 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from sslam_lightning.checkpoints.read import read_weights
+from sslam_lightning.checkpoints.read import read_model
 from sslam_lightning.checkpoints.strictly import load_strictly
+from sslam_lightning.checkpoints.transformers_weights import TransformersWeights
 from sslam_lightning.checkpoints.verify import num_classes
 from sslam_lightning.checkpoints.weights import Part, Weights
-from sslam_lightning.models import ClassificationHead, Classifier, Encoder, TransformerDecoder, TransformerDecoderConfig
+from sslam_lightning.models import (
+    ClassificationHead,
+    Classifier,
+    ClipEncoder,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+)
+
+AnyWeights = Weights | TransformersWeights
 
 
-def load_encoder(source: str | Path, part: Part = "student") -> Encoder:
+def load_encoder(source: str | Path, part: Part = "student") -> ClipEncoder:
     """The encoder of a checkpoint, in evaluation mode; its sizes are in ``.config``.
 
     Args:
-        source: a file, a folder or a Hub id, see :func:`sslam_lightning.checkpoints.read_weights`.
+        source: a file, a folder or a Hub id, see :func:`sslam_lightning.checkpoints.read_model`.
         part: which of the encoders of a pre-trained model.
 
     Raises:
         OSError: if there is no such checkpoint.
         ValueError: if it cannot be used, or holds no teacher where one is asked for.
     """
-    weights = read_weights(source)
-    return _encoder(weights, part).eval()
+    return open_encoder(read_model(source), part).eval()
 
 
 def load_classifier(source: str | Path) -> Classifier:
     """Encoder and head of a fine-tuned checkpoint, in evaluation mode.
 
     Args:
-        source: a file, a folder or a Hub id, see :func:`sslam_lightning.checkpoints.read_weights`.
+        source: a file, a folder or a Hub id, see :func:`sslam_lightning.checkpoints.read_model`.
 
     Raises:
         OSError: if there is no such checkpoint.
         ValueError: if it cannot be used, or holds no head.
     """
-    weights = read_weights(source)
-    head, decoder = build_head(weights)
-    return Classifier(_encoder(weights, "student"), head, decoder).eval()
+    weights = read_model(source)
+    num_classes(weights)  # what has no head is told so before anything is built
+    encoder = open_encoder(weights)
+    return Classifier(encoder, *build_head(weights, encoder)).eval()
 
 
-def build_head(weights: Weights) -> tuple[ClassificationHead, TransformerDecoder | None]:
+def build_head(weights: AnyWeights, encoder: ClipEncoder) -> tuple[ClassificationHead, TransformerDecoder | None]:
     """The head, and the decoder that it stands on where it does.
 
     Raises:
         ValueError: if there is no head.
     """
-    classes, decoder = num_classes(weights), None
-    width = weights.encoder.dim
+    classes, decoder, width = num_classes(weights), None, encoder.dim
     if weights.head_on == "decoder" and isinstance(weights.decoder_config, TransformerDecoderConfig):
         decoder, width = TransformerDecoder(weights.decoder_config, width), weights.decoder_config.dim
         load_strictly(decoder, weights.decoder or {}, "decoder", weights.source)
@@ -59,10 +65,13 @@ def build_head(weights: Weights) -> tuple[ClassificationHead, TransformerDecoder
     return head, decoder
 
 
-def _encoder(weights: Weights, part: Part) -> Encoder:
+def open_encoder(weights: AnyWeights, part: Part = "student") -> ClipEncoder:
+    """One of the encoders of a checkpoint that has been read.
+
+    Raises:
+        ValueError: if it holds no teacher where one is asked for, or not what its configuration says.
+    """
     state = weights.part(part)
-    with torch.device("meta"):  # initial weights would be drawn only to be overwritten
-        encoder = Encoder(weights.encoder)
-    encoder = encoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)  # as to_empty, but no more
+    encoder = weights.new_encoder()
     load_strictly(encoder, state, part, weights.source)
     return encoder

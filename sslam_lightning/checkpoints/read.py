@@ -10,11 +10,13 @@ from sslam_lightning.checkpoints.fairseq import from_fairseq_file
 from sslam_lightning.checkpoints.hub import download, is_hub_id
 from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE, from_hugging_face
 from sslam_lightning.checkpoints.json_file import read_json
-from sslam_lightning.checkpoints.lightning import from_lightning
+from sslam_lightning.checkpoints.lightning import CONFIG_KEY, from_lightning
 from sslam_lightning.checkpoints.mae_ast import MAE_AST_MARK, from_mae_ast_file
 from sslam_lightning.checkpoints.safetensors_file import inside, read_folder
 from sslam_lightning.checkpoints.shared import FORMAT, from_shared
 from sslam_lightning.checkpoints.stand_ins import opened
+from sslam_lightning.checkpoints.transformers_folder import is_transformers_folder, read_transformers_folder
+from sslam_lightning.checkpoints.transformers_weights import TransformersWeights, from_transformers_checkpoint
 from sslam_lightning.checkpoints.verify import verify
 from sslam_lightning.checkpoints.weights import Weights
 
@@ -38,10 +40,31 @@ def read_weights(source: str | Path) -> Weights:
     if path.is_dir():
         return verify(_from_folder(path, str(source)))
     if path.is_file():
-        return verify(_from_file(path))
+        found = _from_file(path)
+        if isinstance(found, TransformersWeights):
+            raise ValueError(
+                f"{source} holds a model of Hugging Face transformers: sslam convert --to transformers writes it"
+            )
+        return verify(found)
     if not path.exists() and isinstance(source, str) and is_hub_id(source):
         return verify(_from_folder(download(source), source))
     raise FileNotFoundError(f"no checkpoint at {source}")
+
+
+def read_model(source: str | Path) -> Weights | TransformersWeights:
+    """What :func:`read_weights` reads, or a model of Hugging Face transformers: in a checkpoint of ours or its own folder.
+
+    Raises:
+        ImportError: transformers is missing, and the source is one of its folders.
+        FileNotFoundError, OSError, ValueError: as :func:`read_weights`.
+    """
+    path = Path(source)
+    if is_transformers_folder(path):
+        return read_transformers_folder(path)
+    if path.is_file():
+        found = _from_file(path)
+        return found if isinstance(found, TransformersWeights) else verify(found)
+    return read_weights(source)
 
 
 def check_source(source: str | Path) -> None:
@@ -50,12 +73,12 @@ def check_source(source: str | Path) -> None:
         raise FileNotFoundError(f"no checkpoint at {source}")
 
 
-def _from_file(path: Path) -> Weights:
+def _from_file(path: Path) -> Weights | TransformersWeights:
     if path.suffix == ".safetensors":
         raise ValueError(f"{path} holds weights without their configuration: name the folder that holds both")
     content, size, source = open_archive(path), path.stat().st_size, str(path)
     if isinstance(content, Mapping) and LIGHTNING_MARK in content:
-        return from_lightning(content, source, size)
+        return (from_transformers_checkpoint if CONFIG_KEY in content else from_lightning)(content, source, size)
     has_model = isinstance(content, Mapping) and isinstance(opened(content.get("model")), Mapping)
     if has_model and any(isinstance(opened(content.get(name)), Mapping) for name in ("cfg", "args")):
         reader = from_mae_ast_file if MAE_AST_MARK in opened(content["model"]) else from_fairseq_file

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from sslam_lightning.checkpoints.archive import open_archive
-from sslam_lightning.checkpoints.lightning import CONFIG_KEY
-from sslam_lightning.checkpoints.settings import read_state
+from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE
+from sslam_lightning.checkpoints.json_file import read_json
+from sslam_lightning.checkpoints.safetensors_file import inside
+from sslam_lightning.checkpoints.shared import FORMAT
 from sslam_lightning.checkpoints.strictly import load_strictly
-from sslam_lightning.checkpoints.transformers_settings import check_same_model
+from sslam_lightning.checkpoints.transformers_settings import check_same_model, refusal
+from sslam_lightning.checkpoints.transformers_weights import TransformersWeights, from_transformers_checkpoint
 from sslam_lightning.checkpoints.weights import Part, State
 from sslam_lightning.checkpoints.write import written_whole
+from sslam_lightning.models.hugging_face_model import freeze_idle
 from sslam_lightning.models.plain_transformers import make_config, make_model, plain_settings, read_settings
 
-_PREFIXES = {"student": "student.model.", "teacher": "teacher.encoder.model."}
 
-
-class TransformersCheckpoint(NamedTuple):
-    """What a checkpoint of ``Data2Vec1Module`` holds of its two models."""
-
-    config: Mapping[str, Any]
-    student: State
-    teacher: State
-    unused: tuple[str, ...]  # names of the file's other weights
-
-
-def read_own_checkpoint(path: Path) -> TransformersCheckpoint:
-    """The models of a checkpoint of ``Data2Vec1Module``, opened as data.
+def read_own_checkpoint(path: Path) -> TransformersWeights:
+    """The models of a checkpoint of ``Data2Vec1Module`` or of what was fine-tuned from it, opened as data.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -39,20 +34,14 @@ def read_own_checkpoint(path: Path) -> TransformersCheckpoint:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     content = open_archive(path)
-    config = content.get(CONFIG_KEY) if isinstance(content, Mapping) else None
-    if not isinstance(config, Mapping) or not isinstance(config.get("model_type"), str):
-        raise ValueError(f"{path} holds no model of transformers: it is no checkpoint of Data2Vec1Module")
-    state = read_state(content.get("state_dict") or {}, f"{path}: state_dict", path.stat().st_size)
-    parts = {
-        part: {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        for part, prefix in _PREFIXES.items()
-    }
-    unused = tuple(name for name in state if not name.startswith(tuple(_PREFIXES.values())))
-    return TransformersCheckpoint(config, **parts, unused=unused)
+    return from_transformers_checkpoint(content if isinstance(content, Mapping) else {}, str(path), path.stat().st_size)
 
 
-def write_transformers(source: Path, target: Path, part: Part = "student") -> None:
+def write_transformers(source: Path, target: Path, part: Part = "student") -> tuple[str, ...]:
     """Write a model as ``save_pretrained`` does: ``config.json`` and ``model.safetensors``.
+
+    Returns:
+        The parts that such a folder cannot hold.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_own_checkpoint`, or if weights and configuration do not agree.
@@ -61,11 +50,48 @@ def write_transformers(source: Path, target: Path, part: Part = "student") -> No
     try:
         model = make_model(make_config(plain_settings(found.config)))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f"{source}: transformers makes no model of its configuration ({reason})") from None
-    load_strictly(model, getattr(found, part), part, str(source))
+        raise refusal(str(source), error) from None
+    load_strictly(model, found.own(part), part, str(source))
     with written_whole(target) as temporary:
         model.save_pretrained(temporary)
+    return ("head",) if found.head else ()
+
+
+def is_transformers_folder(folder: Path) -> bool:
+    """Whether a folder is one of transformers' own, and not in a layout of this project's models."""
+    try:
+        config = read_json(inside(folder, "config.json")) if folder.is_dir() else {}
+    except (OSError, ValueError):
+        return False  # whoever opens it says why
+    kind = config.get("model_type")
+    return isinstance(kind, str) and config.get("format") != FORMAT and kind != MODEL_TYPE
+
+
+def read_transformers_folder(folder: Path) -> TransformersWeights:
+    """The model of a folder that ``save_pretrained`` has written, whatever head it was written with.
+
+    Raises:
+        ValueError: if transformers has no such model, or the folder does not hold all of it.
+    """
+    try:
+        config = make_config(read_settings(folder))
+        _check_size(folder, config)
+        model = freeze_idle(make_model(config))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise refusal(str(folder), error) from None
+    whole = json.loads(config.to_json_string(use_diff=False))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # idle parts that the folder lacks are drawn: the same at every time, for who compares digests
+        return TransformersWeights(str(folder), whole, read_pretrained(folder, model))
+
+
+def _check_size(folder: Path, config: Any) -> None:
+    """Refuse a configuration that claims more parameters than the folder's files have bytes, before memory is asked for."""
+    with torch.device("meta"):
+        claimed = sum(p.numel() for p in freeze_idle(make_model(config)).parameters() if p.requires_grad)
+    held = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if 0 < held < claimed:
+        raise ValueError(f"it describes {claimed} parameters, the files have {held} bytes")
 
 
 def read_pretrained(folder: Path, like: Any) -> State:

@@ -28,8 +28,7 @@ def check_same_model(settings: Mapping[str, Any], own: Any, source: str) -> None
     try:
         theirs = _that_matter(make_config(plain_settings(settings)))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f"{source}: transformers makes no model of its configuration ({reason})") from None
+        raise refusal(source, error) from None
     ours = _that_matter(own)
     # The type first: all else follows from it.
     for name in sorted({*theirs, *ours}, key=lambda name: (name != "model_type", name)):
@@ -37,6 +36,12 @@ def check_same_model(settings: Mapping[str, Any], own: Any, source: str) -> None
             raise ValueError(
                 f"{source} has {name} = {theirs.get(name)}, the configured encoder {ours.get(name)}: it is another model"
             )
+
+
+def refusal(source: str, error: Exception) -> ValueError:
+    """One line for what transformers says of a configuration in many."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return ValueError(f"{source}: transformers makes no model of its configuration ({reason})")
 
 
 def _that_matter(config: Any) -> dict[str, Any]:

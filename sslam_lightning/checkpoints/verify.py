@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sslam_lightning.checkpoints.strictly import check_state
+from sslam_lightning.checkpoints.transformers_weights import TransformersWeights
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import (
     ClassificationHead,
@@ -81,7 +82,7 @@ def verify(weights: Weights) -> Weights:
     return weights
 
 
-def num_classes(weights: Weights) -> int:
+def num_classes(weights: Weights | TransformersWeights) -> int:
     """How many classes the head tells apart.
 
     Raises:

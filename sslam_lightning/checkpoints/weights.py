@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
-from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
+from sslam_lightning.models import (
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    FrontEndConfig,
+    HuggingFaceConfig,
+    TransformerDecoderConfig,
+)
 from sslam_lightning.models.heads import Pooling
 
 State = dict[str, Tensor]
@@ -72,12 +80,21 @@ class Weights(NamedTuple):
             raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")
         return {**self.student, **state}
 
-    def check_architecture(self, config: EncoderConfig, whose: str = "the configured one") -> None:
+    def new_encoder(self) -> Encoder:
+        """The encoder, its weights yet to be filled in: initial ones would be drawn only to be overwritten."""
+        with torch.device("meta"):
+            encoder = Encoder(self.encoder)
+        # As `to_empty`, but no more than has to be.
+        return encoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
+
+    def check_architecture(self, config: EncoderConfig | HuggingFaceConfig, whose: str = "the configured one") -> None:
         """Refuse a configured encoder whose weights these are not. Switches of training, such as dropout, may differ.
 
         Raises:
             ValueError: naming the first setting that differs.
         """
+        if isinstance(config, HuggingFaceConfig):
+            raise ValueError(f"{self.source} holds an encoder of this project, {whose} is a model of transformers")
         patches = _OF_PATCHES if config.front_end is None else ()
         for name in ("front_end", *patches, *_ARCHITECTURE):
             theirs, ours = _without_dropout(getattr(self.encoder, name)), _without_dropout(getattr(config, name))

@@ -49,7 +49,7 @@ def embed(
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         bf16: compute in bfloat16.
         tokenizer: the tokenizer.json of a model of text.
-        image_size: side of the squares that a model of images sees, in pixels; 224.
+        image_size: side of the squares that a model of images sees, in pixels; the only one it takes, or 224.
     """
     if out is None:
         raise ValueError("no file to write is named: set --out to one that ends in .npz, .parquet or .h5")

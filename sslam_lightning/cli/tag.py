@@ -54,7 +54,7 @@ def tag(
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         bf16: compute in bfloat16.
         tokenizer: the tokenizer.json of a model of text.
-        image_size: side of the squares that a model of images sees, in pixels; 224.
+        image_size: side of the squares that a model of images sees, in pixels; the only one it takes, or 224.
     """
     if json + csv + (out is not None) > 1:
         raise ValueError("choose one of --json, --csv and --out")

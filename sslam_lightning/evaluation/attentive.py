@@ -45,7 +45,7 @@ class AttentiveProbe(Probe):
 
     def build(self, task: Task, **choice: Any) -> nn.Module:
         """For the encoder's width."""
-        return AttentivePooling(task.model.encoder.config.dim, task.num_classes, self.num_heads)
+        return AttentivePooling(task.model.encoder.dim, task.num_classes, self.num_heads)
 
 
 class AttentivePooling(ProbeModule):

@@ -43,8 +43,8 @@ class ConvexGatedProbe(Probe):
 
     def build(self, task: Task, **choice: Any) -> nn.Module:
         """For the encoder's width and depth."""
-        config = task.model.encoder.config
-        return ConvexGate(config.dim, config.depth, self.num_prototypes, task.num_classes)
+        encoder = task.model.encoder
+        return ConvexGate(encoder.dim, encoder.depth, self.num_prototypes, task.num_classes)
 
 
 class ConvexGate(ProbeModule):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sslam_lightning.evaluation.model import OpenedModel
-from sslam_lightning.models import Encoder, Readings
+from sslam_lightning.models import ClipEncoder, Readings
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch
 
@@ -25,18 +25,11 @@ class Layers(NamedTuple):
 
 
 @torch.no_grad()
-def all_layers(encoder: Encoder, readings: Readings) -> Layers:
+def all_layers(encoder: ClipEncoder, readings: Readings) -> Layers:
     """Run every block and keep what it makes. Without a clip token, the mean of a layer's tokens is its clip."""
-    clips = readings.clips
-    chosen = encoder.choose(encoder.embed(clips), encoder.front_end.grid(clips), padding=readings.padding)
-    x, padding, bias = encoder.enter(*chosen)
-    layers = []
-    for block in encoder.blocks:
-        x = block(x, padding, bias).tokens
-        layers.append(x)
-    layers[-1] = encoder.output_norm(x)
+    layers = list(encoder.layer_outputs(*readings, hide_padding=False))
     tokens = torch.stack(layers, dim=1)
-    if not encoder.config.clip_token:
+    if encoder.clip_token is None:
         means = [mean_of_tokens(layer, readings.padding) for layer in layers]
         tokens = torch.cat([torch.stack(means, dim=1).unsqueeze(2), tokens], dim=2)
     return Layers(tokens, readings.padding)

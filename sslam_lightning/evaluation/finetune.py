@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 from jsonargparse import ArgumentError, ArgumentParser
 
-from sslam_lightning.checkpoints.settings import as_plain
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
 from sslam_lightning.evaluation.scoring import check_metric
 from sslam_lightning.training import FinetuneModule
 
 _FROM_THE_TASK = (
     "encoder",
+    "hugging_face",
     "features",
     "num_classes",
     "multi_label",
@@ -114,14 +114,16 @@ class FineTuning(Protocol):
 
     def _module(self, task: Task, data: Any) -> FinetuneModule:
         model = task.model
-        encoder = as_plain(model.config_for_training(self.drop_path))
+        encoder = model.settings_for_training(self.drop_path)
+        if unknown := [name for name in encoder if name not in signature(self.module_class).parameters]:
+            raise ValueError(f"{model.candidate.source}: {self.module_class.__name__} takes no {unknown[0]} encoder")
         features = None if model.features is None else vars(model.features)
         left_out = () if features else _OF_LOG_MELS
         # Settings as plain data through a parser, as from a recipe: nested ones become objects, wrong ones are named.
         parser, settings = _module_parser(
             self.module_class,
             {
-                "encoder": encoder,
+                **encoder,
                 "features": features,
                 "num_classes": data.num_classes,
                 "multi_label": data.multi_label,

@@ -81,7 +81,7 @@ class FrozenClips:
 
 def poolings_of(model: OpenedModel, wanted: Sequence[str]) -> Sequence[str]:
     """Those that there are: without a clip token, the mean of the tokens stands for the clip."""
-    return wanted if model.encoder.config.clip_token else ("mean",)
+    return wanted if model.encoder.clip_token is not None else ("mean",)
 
 
 class FeatureStore:

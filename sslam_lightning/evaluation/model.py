@@ -10,13 +10,13 @@ from typing import Any
 import torch
 import yaml
 
-from sslam_lightning.checkpoints import load_strictly, read_weights
-from sslam_lightning.checkpoints.settings import read_dataclass
+from sslam_lightning.checkpoints import open_encoder, read_model
+from sslam_lightning.checkpoints.settings import as_plain, read_dataclass
 from sslam_lightning.checkpoints.weights import Part
 from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.embed import digest_of_weights
-from sslam_lightning.models import Encoder, EncoderConfig, FrontEnd
+from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, SpectrogramTokens
 
 NONE = "none"
 _STATISTICS = ("mean", "std")
@@ -58,29 +58,25 @@ class Candidate:
             config = read_dataclass(EncoderConfig, settings.get("encoder", {}), f"{self.source}: model.encoder")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
-                encoder = Encoder(config)
+                encoder: ClipEncoder = Encoder(config)
             told, resampler = settings.get("features"), "torchaudio"
         else:
-            weights = read_weights(self.source)
-            encoder = Encoder(weights.encoder)
-            load_strictly(encoder, weights.part(self.part), self.part, weights.source)
+            weights = read_model(self.source)
+            encoder = open_encoder(weights, self.part)
             told, resampler = weights.features, weights.resampler
         log_mels, num_frames = self._features(encoder, told or {})
         return OpenedModel(self, encoder.eval(), log_mels, num_frames, resampler, digest_of_weights(encoder))
 
-    def _features(self, encoder: Encoder, told: Mapping[str, Any]) -> tuple[LogMels | None, int | None]:
+    def _features(self, encoder: ClipEncoder, told: Mapping[str, Any]) -> tuple[LogMels | None, int | None]:
         """The log-mels (None where the front-end reads waveforms) and the common length of all clips in frames of 10 ms."""
-        ours, clips = dict(self.features), dict(self.clip_features)
-        front_end = encoder.config.front_end
-        if type(encoder.front_end).read is not FrontEnd.read:
+        ours, clips, takes = dict(self.features), dict(self.clip_features), encoder.front_end.takes
+        if not isinstance(takes, LogMelInput):
             return None, {**clips, **ours}.get("num_frames")
-        if front_end is not None or {**told, **ours}.get("kind", "kaldi") != "kaldi":
+        # MAE-AST's front-end goes by averages of its own.
+        if isinstance(encoder.front_end, SpectrogramTokens) or {**told, **ours}.get("kind", "kaldi") != "kaldi":
             clips = {name: value for name, value in clips.items() if name not in _STATISTICS}
-        defaults = {
-            "num_mels": getattr(front_end, "num_mels", encoder.config.num_mels),
-            "patch_frames": getattr(front_end, "token_frames", encoder.config.patch_size),
-        }
-        log_mels = read_dataclass(LogMels, {**defaults, **told, **clips, **ours}, "features")
+        one_length = takes.settings() if takes.num_frames is not None else {}
+        log_mels = read_dataclass(LogMels, {**takes.settings(), **told, **clips, **ours, **one_length}, "features")
         return log_mels, log_mels.num_frames
 
 
@@ -93,7 +89,7 @@ class OpenedModel:
     """
 
     candidate: Candidate
-    encoder: Encoder
+    encoder: ClipEncoder
     features: LogMels | None
     num_frames: int | None
     resampler: str
@@ -109,9 +105,14 @@ class OpenedModel:
         """Of the shortest clip that makes one token."""
         return self.features.min_samples if self.features else self.encoder.front_end.min_samples
 
-    def config_for_training(self, drop_path_end: float) -> EncoderConfig:
-        """The encoder's configuration with this drop path; other dropouts stay as in pre-training."""
-        return replace(self.encoder.config, drop_path_start=0.0, drop_path_end=drop_path_end)
+    def settings_for_training(self, drop_path_end: float) -> dict[str, Any]:
+        """What `FinetuneModule` is told of the encoder: this drop path, where it is one of ours, and else the dropouts that
+        it was pre-trained with.
+        """
+        config = self.encoder.config
+        if isinstance(config, EncoderConfig):
+            return {"encoder": as_plain(replace(config, drop_path_start=0.0, drop_path_end=drop_path_end))}
+        return {"hugging_face": as_plain(config)}
 
 
 def _layered(files: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from sslam_lightning.inference.spans import Framing, Piece, Windows
-from sslam_lightning.models import ClassificationHead, Encoder, TransformerDecoder, classify
+from sslam_lightning.models import ClassificationHead, ClipEncoder, TransformerDecoder, classify
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Encoded
 
@@ -63,7 +63,7 @@ class EncoderModel(nn.Module, ABC):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: ClipEncoder,
         head: ClassificationHead | None = None,
         decoder: TransformerDecoder | None = None,
         class_names: Sequence[str] = (),
@@ -74,7 +74,7 @@ class EncoderModel(nn.Module, ABC):
         super().__init__()
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.class_names, self.multi_label = tuple(class_names), multi_label
-        self.layer = check_layer(layer, encoder.config.depth)
+        self.layer = check_layer(layer, encoder.depth)
         self.bf16 = bf16
         self.eval()
 
@@ -110,7 +110,7 @@ class EncoderModel(nn.Module, ABC):
     @property
     def dim(self) -> int:
         """Width of the embeddings."""
-        return self.encoder.config.dim
+        return self.encoder.dim
 
     @property
     def token_frames(self) -> int:
@@ -166,12 +166,10 @@ class EncoderModel(nn.Module, ABC):
         levels: Collection[Level],
         tags: bool,
     ) -> Encodings:
-        depth, longest = self.encoder.config.depth, int(num_frames.max())
+        depth, longest = self.encoder.depth, int(num_frames.max())
         picked: dict[str, list[Tensor]] = {level: [] for level in levels}
         last_wanted = self.layer if isinstance(self.layer, int) else depth
-        seen = self.encoder.choose(self.encoder.embed(clips), self.encoder.front_end.grid(clips), None, padding, True)
-        x = seen.tokens
-        for number, x in enumerate(self.encoder.block_outputs(*seen), start=1):
+        for number, x in enumerate(self.encoder.layer_outputs(clips, padding), start=1):
             if self.layer == number or not isinstance(self.layer, int):
                 found = self._split(x, padding)
                 for level, views in picked.items():

@@ -18,6 +18,7 @@ from sslam_lightning.inference.graph import EncoderGraph
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.inference.parts import replacing
 from sslam_lightning.inference.tables import MissingLibrary
+from sslam_lightning.models import Encoder
 
 Format = Literal["onnx", "torch-export"]
 What = Literal["encoder", "classifier"]
@@ -96,6 +97,8 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
 
 def _refuse_others(model: AudioModel) -> None:
     """The graph is that of log-mel patches with a clip token; the family's other encoders have none yet."""
+    if not isinstance(model.encoder, Encoder):
+        raise ValueError("export takes log-mel patches with a clip token, this model is one of transformers")
     config = model.encoder.config
     others = {
         f"the front-end {type(config.front_end).__name__}": config.front_end,

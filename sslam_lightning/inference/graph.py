@@ -13,7 +13,7 @@ from sslam_lightning.features import LogMels, scaled_decibels
 from sslam_lightning.features.fbank import fbank_tables, hop_samples, window_samples
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.layers import sincos_positions
-from sslam_lightning.models import SpectrogramPatches
+from sslam_lightning.models import Encoder, SpectrogramPatches
 
 _PRE_EMPHASIS = 0.97
 _MAX_SECONDS = 120  # what one pass takes
@@ -81,6 +81,7 @@ class EncoderGraph(nn.Module):
         super().__init__()
         features = model.features if model.features and model.padding == "trained" else model.any_length_features
         self.log_mels = LogMelsGraph(features)
+        assert isinstance(model.encoder, Encoder), "others have been refused"
         self.encoder, self.head = model.encoder, model.head if what == "classifier" else None
         self.multi_label = model.multi_label
         self.max_samples = _MAX_SECONDS * features.sample_rate_hz

@@ -15,8 +15,10 @@ from sslam_lightning.data.image_file import cropped, open_image
 from sslam_lightning.data.tokenizer import END, read_tokenizer
 from sslam_lightning.inference.encoding import EncoderModel, Level, Read
 from sslam_lightning.inference.spans import Framing, Piece, Windows
-from sslam_lightning.models import Encoder, ImagePatches, TokenEmbeddings
+from sslam_lightning.models import ClipEncoder, ImageInput, TextInput
 from sslam_lightning.models.front_end import padding_behind
+
+_IMAGE_SIZE = 224
 
 
 class ImageModel(EncoderModel):
@@ -24,7 +26,8 @@ class ImageModel(EncoderModel):
 
     Args:
         encoder: reads images.
-        size: side in pixels of the largest square in the middle of an image, as the encoder sees it.
+        size: side in pixels of the largest square in the middle of an image, as the encoder sees it; None: the only
+            one that it takes, or 224.
         options: those of :class:`EncoderModel`.
 
     Raises:
@@ -34,10 +37,12 @@ class ImageModel(EncoderModel):
     kind = "an image"
     levels: tuple[Level, ...] = ("clip", "patch")
 
-    def __init__(self, encoder: Encoder, size: int = 224, **options: Any) -> None:
+    def __init__(self, encoder: ClipEncoder, size: int | None = None, **options: Any) -> None:
         super().__init__(encoder, **options)
-        assert isinstance(encoder.front_end, ImagePatches), "images are what this front-end reads"
-        encoder.front_end.grid(torch.empty(1, encoder.front_end.config.in_channels, size, size))
+        takes = encoder.front_end.takes
+        assert isinstance(takes, ImageInput), "images are what this front-end reads"
+        size = takes.size or _IMAGE_SIZE if size is None else size
+        encoder.front_end.grid(torch.empty(1, takes.channels, size, size))
         self.size = size
 
     def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
@@ -81,14 +86,15 @@ class TextModel(EncoderModel):
     levels: tuple[Level, ...] = ("clip", "patch")
     framing = Framing(1, 1, 1, 1)
 
-    def __init__(self, encoder: Encoder, tokenizer: str | Path, **options: Any) -> None:
+    def __init__(self, encoder: ClipEncoder, tokenizer: str | Path, **options: Any) -> None:
         super().__init__(encoder, **options)
-        assert isinstance(encoder.front_end, TokenEmbeddings), "text is what this front-end reads"
-        self.config = encoder.front_end.config
+        takes = encoder.front_end.takes
+        assert isinstance(takes, TextInput), "text is what this front-end reads"
+        self.takes = takes
         self.tokenizer = read_tokenizer(Path(tokenizer))
         given = self.tokenizer.get_vocab_size()
-        if given > self.config.vocabulary:
-            raise ValueError(f"{tokenizer} has {given} tokens, the encoder knows {self.config.vocabulary}")
+        if given > self.takes.vocabulary:
+            raise ValueError(f"{tokenizer} has {given} tokens, the encoder knows {self.takes.vocabulary}")
 
     def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
         """The text with an end token behind it."""
@@ -102,7 +108,7 @@ class TextModel(EncoderModel):
     def read(self, content: Int[Tensor, "rows tokens"], lengths: Int[Tensor, "rows"]) -> Read:
         """Tokens, the padding token behind their end."""
         behind = padding_behind(lengths.to(content.device), content.shape[1])
-        clips = content if behind is None else content.masked_fill(behind, self.config.padding_token)
+        clips = content if behind is None else content.masked_fill(behind, self.takes.padding_token)
         return Read(clips, lengths, masks_padding=True)
 
     def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
@@ -112,7 +118,7 @@ class TextModel(EncoderModel):
             ValueError: if a window in seconds is asked for.
         """
         _no_windows(self.kind, window_seconds, overlap_seconds)
-        return Windows(self.config.max_tokens, self.config.max_tokens // 4)
+        return Windows(self.takes.max_tokens, self.takes.max_tokens // 4)
 
     def settings(self) -> dict[str, Any]:
         """The tokenizer."""

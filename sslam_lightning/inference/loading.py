@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.data.audio import ResamplerName
 from sslam_lightning.features import LogMels
@@ -14,9 +14,7 @@ from sslam_lightning.inference.classes import class_names_of
 from sslam_lightning.inference.encoding import EncoderModel, Layer
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.model import AudioModel, Padding, log_mels_of
-from sslam_lightning.models import Encoder, ImagePatches, TokenEmbeddings
-
-_IMAGE_SIZE = 224
+from sslam_lightning.models import ImageInput, TextInput, WaveformInput
 
 
 def load(
@@ -61,41 +59,39 @@ def load_model(
     Args:
         path, part, padding, layer, bf16, features: as :func:`load`.
         tokenizer: of a model of text, the ``tokenizer.json`` that it was trained with.
-        image_size: of a model of images, the side of the squares that it sees, in pixels; None is 224.
+        image_size: of a model of images, the side of the squares that it sees, in pixels; None: the one it takes, or 224.
         sound_only: refuse all others.
 
     Raises:
         ValueError, OSError: in one line, if it cannot be opened, or something is asked for that is not of its kind.
     """
-    weights = read_weights(path)
-    encoder = Encoder(weights.encoder)
-    load_strictly(encoder, weights.part(part), part, weights.source)
+    weights = read_model(path)
+    encoder = open_encoder(weights, part)
     options: dict[str, Any] = {"layer": layer, "bf16": bf16, "multi_label": weights.multi_label}
     if weights.head and part == "student":
-        head, decoder = build_head(weights)
+        head, decoder = build_head(weights, encoder)
         names = class_names_of(head.linear.out_features, weights.class_names)
         options |= {"head": head, "decoder": decoder, "class_names": names}
-    front_end = encoder.front_end
-    if isinstance(front_end, (ImagePatches, TokenEmbeddings)) and sound_only:
-        raise ValueError(f"{path} reads {'images' if isinstance(front_end, ImagePatches) else 'text'}, not sound")
-    if isinstance(front_end, ImagePatches):
-        return ImageModel(encoder, _IMAGE_SIZE if image_size is None else image_size, **options)
-    if isinstance(front_end, TokenEmbeddings):
+    takes = encoder.front_end.takes
+    if isinstance(takes, (ImageInput, TextInput)) and sound_only:
+        raise ValueError(f"{path} reads {'images' if isinstance(takes, ImageInput) else 'text'}, not sound")
+    if isinstance(takes, ImageInput):
+        return ImageModel(encoder, image_size, **options)
+    if isinstance(takes, TextInput):
         if tokenizer is None:
             raise ValueError(f"{path} reads text: set tokenizer to the tokenizer.json that it was trained with")
         return TextModel(encoder, tokenizer, **options)
     given = {**(weights.features or {}), **(features or {})}
     resampler: ResamplerName = weights.resampler  # type: ignore[assignment]  # checked where it is used
     options |= {"resampler": resampler, "padding": padding}
-    expected = log_mels_of(encoder)
-    if expected is None:
+    if isinstance(takes, WaveformInput):
         if unknown := [name for name in given if name != "sample_rate_hz"]:
             raise ValueError(f"features: a model of waveforms knows sample_rate_hz alone, got {unknown[0]}")
         if given:
             options["waveform_rate_hz"] = int(given["sample_rate_hz"])
         return AudioModel(encoder, features=None, **options)
     try:
-        log_mels = LogMels(**{"num_mels": expected[0], "patch_frames": expected[1], **given})
+        log_mels = LogMels(**{**log_mels_of(encoder).settings(), **given})
     except TypeError as error:
         raise ValueError(
             f"features: {str(error).split('()')[-1].strip()}; known are {', '.join(vars(LogMels()))}"

@@ -16,14 +16,7 @@ from sslam_lightning.data.stream import resample_rows, stream_audio
 from sslam_lightning.features import LogMels, count_frames
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Read
 from sslam_lightning.inference.spans import Framing, Joiner, Piece, Windows
-from sslam_lightning.models import (
-    ClassificationHead,
-    Encoder,
-    SpectrogramPatches,
-    SpectrogramTokens,
-    TransformerDecoder,
-    WaveformFrames,
-)
+from sslam_lightning.models import ClassificationHead, ClipEncoder, LogMelInput, TransformerDecoder, WaveformInput
 from sslam_lightning.types import Batch
 
 Padding = Literal["masked", "trained"]
@@ -56,11 +49,11 @@ class AudioModel(EncoderModel):
       training of all released weights. Longer sound is cut into windows of that length. Default where
       there is a head, because its probabilities are only those of the published models under this condition.
     - ``"masked"``: every sound has its own length, padding is masked out of attention and pooling, so that a result does
-      not depend on what a sound is batched with. Up to two minutes are one pass. Default without a head, and all that
-      there is for models of waveforms, which have no trained length.
+      not depend on what a sound is batched with. Up to two minutes are one pass, or what a model takes at most that takes
+      one length alone. Default without a head, and all that there is for models of waveforms, which have no trained length.
 
     Args:
-        encoder: the encoder: of log-mel patches, MAE-AST's tokens or waveforms.
+        encoder: the encoder: of log-mel patches, MAE-AST's tokens or waveforms; or a model of transformers of such.
         head: a classification head.
         features: the log-mels that it was trained on; ``num_frames`` is the trained length. None for waveforms.
         class_names: in the order of the head's outputs.
@@ -80,7 +73,7 @@ class AudioModel(EncoderModel):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: ClipEncoder,
         head: ClassificationHead | None = None,
         features: LogMels | None = LogMels(),
         class_names: Sequence[str] = (),
@@ -95,17 +88,24 @@ class AudioModel(EncoderModel):
         super().__init__(encoder, head, decoder, class_names, multi_label, layer, bf16)
         if padding is not None and padding not in get_args(Padding):
             raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, got {padding!r}")
-        self.features = features if log_mels_of(encoder) else None
-        if isinstance(encoder.front_end, WaveformFrames):
-            hop, size = encoder.front_end.hop_samples, encoder.front_end.min_samples
-            self.framing = Framing(waveform_rate_hz, hop, size, 1)
+        takes = encoder.front_end.takes
+        self.features: LogMels | None = None
+        if isinstance(takes, WaveformInput):
+            self.framing = Framing(waveform_rate_hz, takes.hop_samples, takes.min_samples, 1)
         else:
-            self.framing = Framing.of(_checked(features, encoder))
+            takes = log_mels_of(encoder)
+            self.features = takes.check(features)
+            if takes.num_frames is not None:  # which also the shortest clip is padded to
+                self.features = replace(self.features, patch_frames=1)
+            self.framing = Framing.of(self.features, takes)
+        self.takes = takes
         self.resampler = resampler
         trained = head is not None and self.features is not None and self.features.num_frames is not None
         self.padding: Padding = padding or ("trained" if trained else "masked")
         if self.features is None:
             self.padding = "masked"
+        elif not encoder.masks_padding:
+            self.padding = "trained"
 
     @property
     def sample_rate_hz(self) -> int:
@@ -114,9 +114,10 @@ class AudioModel(EncoderModel):
 
     @property
     def any_length_features(self) -> LogMels:
-        """The log-mels without a length of their own."""
+        """The log-mels without a length of their own, where the encoder takes such."""
+        assert isinstance(self.takes, LogMelInput), "waveforms have none"
         assert self.features is not None, "waveforms have none"
-        return replace(self.features, num_frames=None)
+        return replace(self.features, num_frames=self.takes.num_frames)
 
     @property
     def frame_seconds(self) -> float:
@@ -134,9 +135,8 @@ class AudioModel(EncoderModel):
         per_second = self.framing.frames_per_second
         windows = Windows.of(window_seconds, overlap_seconds, self.framing.token_frames, per_second)
         if self._fixed_frames and windows.window_frames > self._fixed_frames:
-            raise ValueError(
-                f"with padding as trained a window has at most {self._fixed_frames / 100:g} s, got {window_seconds:g} s"
-            )
+            why = "with padding as trained" if self.padding == "trained" else "of this model"
+            raise ValueError(f"{why} a window has at most {self._fixed_frames / 100:g} s, got {window_seconds:g} s")
         return windows
 
     def times_seconds(self, start: int, stop: int) -> Float[Tensor, "time"]:
@@ -192,15 +192,16 @@ class AudioModel(EncoderModel):
 
     def read(self, content: Float[Tensor, "rows samples"], lengths: Int[Tensor, "rows"]) -> Read:
         """Log-mels, or the waveforms as their front-end reads them."""
-        if self.features is None:
+        if isinstance(self.takes, WaveformInput):
             rows = len(content)
             batch = Batch(content, lengths.to(content.device), torch.zeros(rows, 0), torch.arange(rows), ("",) * rows)
-            assert isinstance(self.encoder.front_end, WaveformFrames), "others have been refused"
-            return Read(self.encoder.front_end.read(batch).clips, self.encoder.front_end.num_tokens(lengths), True)
-        features = self.features if self.padding == "trained" else self.any_length_features
+            return Read(self.encoder.front_end.read(batch).clips, self.takes.num_tokens(lengths), True)
+        features = self.any_length_features if self.padding == "masked" else self.features
+        assert features is not None, "only waveforms have none"
         features.check(lengths, content.shape[1])
-        num_frames = -(-count_frames(lengths, self.sample_rate_hz) // features.patch_frames)
-        return Read(features(content, lengths), num_frames, masks_padding=self._fixed_frames is None)
+        num_frames = self.takes.num_tokens(count_frames(lengths, self.sample_rate_hz))
+        seen = self.padding == "trained" and features.num_frames is not None
+        return Read(features(content, lengths), num_frames, masks_padding=not seen)
 
     def worth_frames(self, content: Float[Tensor, "samples"]) -> int:
         """Frames of 10 ms."""
@@ -217,8 +218,13 @@ class AudioModel(EncoderModel):
 
     @property
     def _fixed_frames(self) -> int | None:
-        """The one length that the encoder sees, or None: that of the sound."""
-        return self.features.num_frames if self.features and self.padding == "trained" else None
+        """The one length that the encoder sees, or None: that of the sound. Of overlapping patches their hops alone."""
+        if not isinstance(self.takes, LogMelInput):
+            return None
+        takes, frames = self.takes, self.takes.num_frames
+        if frames is None and self.features is not None and self.padding == "trained":
+            frames = self.features.num_frames
+        return None if frames is None else ((frames - takes.patch_frames) // takes.hop_frames + 1) * takes.hop_frames
 
 
 def weighted_mean(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -227,27 +233,14 @@ def weighted_mean(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack([value * (weight / total) for value, weight in zip(values, weights, strict=True)]).sum(dim=0)
 
 
-def log_mels_of(encoder: Encoder) -> tuple[int, int] | None:
-    """The mels and the frames of a patch that an encoder of sound takes; None for waveforms.
+def log_mels_of(encoder: ClipEncoder) -> LogMelInput:
+    """The log-mels that an encoder of sound takes.
 
     Raises:
-        ValueError: if it reads anything else.
+        ValueError: if it takes anything else.
     """
-    front_end = encoder.front_end
-    if isinstance(front_end, SpectrogramPatches):
-        return encoder.config.num_mels, encoder.config.patch_size
-    if isinstance(front_end, SpectrogramTokens):
-        return front_end.config.num_mels, front_end.config.token_frames
-    if isinstance(front_end, WaveformFrames):
-        return None
-    raise ValueError(f"an AudioModel reads log-mels or waveforms, the front-end {type(front_end).__name__} reads neither")
-
-
-def _checked(features: LogMels | None, encoder: Encoder) -> LogMels:
-    expected = log_mels_of(encoder)
-    assert expected is not None, "waveforms have no log-mels"
-    mels, frames = expected
-    if features is None or (features.num_mels, features.patch_frames) != expected:
-        theirs = f"{features.num_mels} mels in patches of {features.patch_frames}" if features else "no mels"
-        raise ValueError(f"the encoder expects {mels} mels in patches of {frames} frames, the features have {theirs}")
-    return features
+    takes = encoder.front_end.takes
+    if isinstance(takes, LogMelInput):
+        return takes
+    kind = type(encoder.front_end).__name__
+    raise ValueError(f"an AudioModel reads log-mels or waveforms, the front-end {kind} reads neither")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sslam_lightning.features import LogMels
 from sslam_lightning.features.fbank import hop_samples, window_samples
+from sslam_lightning.models import LogMelInput
 
 
 class Framing(NamedTuple):
@@ -22,10 +23,13 @@ class Framing(NamedTuple):
     token_frames: int  # of a token
 
     @classmethod
-    def of(cls, features: LogMels) -> Framing:
-        """That of patches of log-mels."""
-        rate_hz = features.sample_rate_hz
-        return cls(rate_hz, hop_samples(rate_hz), window_samples(rate_hz), features.patch_frames)
+    def of(cls, features: LogMels, takes: LogMelInput | None = None) -> Framing:
+        """That of patches of log-mels; where ``takes`` says that they overlap, a frame is as much longer as they do."""
+        rate_hz, token_frames, overlap = features.sample_rate_hz, features.patch_frames, 0
+        if takes is not None:
+            token_frames, overlap = takes.hop_frames, takes.patch_frames - takes.hop_frames
+        hop = hop_samples(rate_hz)
+        return cls(rate_hz, hop, window_samples(rate_hz) + overlap * hop, token_frames)
 
     @property
     def token_samples(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.models.encoder import Encoder, mean_of_tokens
+from sslam_lightning.models.clip_encoder import ClipEncoder
+from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.heads import ClassificationHead
 from sslam_lightning.models.transformer_decoder import TransformerDecoder
 from sslam_lightning.types import Encoded
@@ -20,7 +21,7 @@ class Classifier(nn.Module):
         decoder: stands between the two where a model was fine-tuned with its decoder (MAE-AST); None is the rule.
     """
 
-    def __init__(self, encoder: Encoder, head: ClassificationHead, decoder: TransformerDecoder | None = None) -> None:
+    def __init__(self, encoder: ClipEncoder, head: ClassificationHead, decoder: TransformerDecoder | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head

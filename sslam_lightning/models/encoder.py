@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -11,21 +11,26 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from sslam_lightning.layers import Alibi, Block, ConvPositions, keep_visible, put_back
+from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.config import EncoderConfig
+from sslam_lightning.models.front_end import FrontEnd
 from sslam_lightning.models.spectrogram import SpectrogramPatches
 from sslam_lightning.types import Encoded, Grid, Seen
 
 
-class Encoder(nn.Module):
+class Encoder(ClipEncoder):
     """Patch embedding, clip token, norm and transformer blocks (EAT, arXiv 2401.03497, section 3.1).
 
     It works in steps, so that embedded patches can be shared by many masked copies of a clip: :meth:`embed` gives all
     patches of a clip, :meth:`choose` takes some of them out, :meth:`encode` runs the blocks on those.
     """
 
+    front_end: FrontEnd
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.dim, self.depth = config.dim, config.depth
         self.front_end = config.front_end.build(config.dim) if config.front_end else SpectrogramPatches(config)
         positions = config.conv_positions
         self.conv_positions = (
@@ -144,6 +149,20 @@ class Encoder(nn.Module):
             x = block(x, padding, bias).tokens
             yield x
         yield self.output_norm(self.blocks[-1](x, padding, bias).tokens)
+
+    def layer_outputs(
+        self,
+        clips: Shaped[Tensor, "batch *shape"],
+        padding: Bool[Tensor, "batch patches"] | None = None,
+        hide_padding: bool = True,
+    ) -> Iterator[Float[Tensor, "batch clip_and_tokens dim"]]:
+        """The blocks' outputs on whole clips, see :meth:`block_outputs`."""
+        grid = self.front_end.grid(clips)
+        return self.block_outputs(*self.choose(self.embed(clips), grid, None, padding, hide_padding))
+
+    def all_blocks(self) -> Sequence[nn.Module]:
+        """The main ones."""
+        return list(self.blocks)
 
     def forward(
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None

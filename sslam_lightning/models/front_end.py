@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from sslam_lightning.models.inputs import Input
 from sslam_lightning.types import Grid
 
 
@@ -28,19 +29,32 @@ class BatchReader(ABC):
 
     min_samples: int = 1  # in the shortest clip that makes one token
 
+    @property
+    def takes(self) -> Input | None:
+        """What the clips are; None: nothing that inference knows."""
+        return None
+
     @abstractmethod
     def read(self, batch: Any) -> Readings:
         """The clips of a batch, and what of them is padding."""
 
 
-class FrontEnd(nn.Module, BatchReader):
-    """Cuts clips into tokens. ``forward`` embeds all tokens of a clip and adds fixed positions."""
+class TokenReader(BatchReader):
+    """What knows how an encoder's clips become tokens."""
 
-    num_values = 0  # in the part of a clip that becomes one token; 0: the front-end has no `patchify`
+    num_values = 0  # in the part of a clip that becomes one token; 0: tokens are no patches
 
     @abstractmethod
     def grid(self, clips: Shaped[Tensor, "batch *shape"]) -> Grid:
-        """The field of tokens that clips of this shape become."""
+        """The field of tokens that clips of this shape become.
+
+        Raises:
+            ValueError: if it takes clips of another shape.
+        """
+
+
+class FrontEnd(nn.Module, TokenReader):
+    """Cuts clips into tokens. ``forward`` embeds all tokens of a clip and adds fixed positions."""
 
     @abstractmethod
     def forward(self, clips: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, "batch tokens dim"]:

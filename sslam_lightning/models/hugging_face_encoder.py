@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial, reduce
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,62 +12,11 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from sslam_lightning.models.front_end import BatchReader, Readings, padding_behind
-from sslam_lightning.models.plain_transformers import (
-    make_config,
-    make_model,
-    plain_settings,
-    read_settings,
-    transformers_library,
-)
+from sslam_lightning.models.hugging_face_model import HuggingFaceConfig, HuggingFaceModel
+from sslam_lightning.models.inputs import WaveformInput
 from sslam_lightning.models.teacher import follow
 from sslam_lightning.models.waveform import normalise_clips
 from sslam_lightning.types import AnyBatch, Grid, ImageBatch, TextBatch
-
-# Where the usual models turn input into tokens, before positions are added: text, images and spectrograms, waveforms.
-_TOKEN_MODULES = ("embeddings.word_embeddings", "embeddings.patch_embeddings", "feature_projection")
-_IDLE = ("pooler", "masked_spec_embed", "mask_token")  # take no part in hidden states; DDP wants to know that beforehand
-
-
-@dataclass(frozen=True)
-class HuggingFaceConfig:
-    """Which model of transformers, told offline: nothing is downloaded, and no code that comes with a model is run.
-
-    Args:
-        model: a folder with a ``config.json``, or a model type of transformers: ``roberta``, ``beit``, ``wav2vec2``,
-            ``audio-spectrogram-transformer`` ...
-        settings: replace those of the folder, or the defaults of the type.
-        token_module: the part of the model whose output is one vector a token, before positions are added; None finds the
-            usual ones.
-    """
-
-    model: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    token_module: str | None = None
-
-    def resolve(self) -> Any:
-        """The configuration of transformers.
-
-        Raises:
-            ImportError: transformers is missing.
-            ValueError: if there is no such model, it has no such setting, or one asks for code from elsewhere.
-        """
-        try:
-            make: Callable[..., Any]
-            if (Path(self.model) / "config.json").is_file():
-                make = partial(make_config, read_settings(Path(self.model)))
-            else:
-                make = partial(transformers_library().AutoConfig.for_model, self.model)
-            known = make()
-            for name in self.settings:
-                if not hasattr(known, name):
-                    raise ValueError(f"a {known.model_type} has no setting {name}")
-            return make(**plain_settings(self.settings))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise ValueError(
-                "encoder.model must be a folder with a config.json or a model type of transformers, and encoder.settings "
-                f"must be its own, got {self.model!r}: {reason}"
-            ) from None
 
 
 class HiddenStates(NamedTuple):
@@ -80,33 +26,19 @@ class HiddenStates(NamedTuple):
     layers: tuple[Float[Tensor, "rows tokens dim"], ...]  # outputs of its blocks, the last one last
 
 
-class HuggingFaceEncoder(nn.Module, BatchReader):
-    """A model of transformers as it is, in ``model``; beside it only the vector that stands for hidden tokens.
+class HuggingFaceEncoder(HuggingFaceModel, BatchReader):
+    """A model of transformers, and beside it only the vector that stands for hidden tokens.
 
     The model reads what its ``main_input_name`` says: ``input_ids`` text, ``pixel_values`` images, anything else log-mels,
-    where the module has features, or waveforms. Two switches of training that some models have are off,
-    ``apply_spec_augment`` and ``layerdrop``, as the saved configuration tells.
+    where the module has features, or waveforms.
     """
 
     def __init__(self, config: HuggingFaceConfig) -> None:
-        super().__init__()
-        resolved = config.resolve()
-        # A mask of its own on top of ours; blocks that sit a step out, which DDP does not take.
-        for name, off in (("apply_spec_augment", False), ("layerdrop", 0.0)):
-            if hasattr(resolved, name):
-                setattr(resolved, name, off)
-        self.model = make_model(resolved)
-        for name, parameter in self.model.named_parameters():
-            if any(part in _IDLE for part in name.split(".")):
-                parameter.requires_grad_(False)
-        self.dim = int(resolved.hidden_size)
-        self.depth = int(resolved.num_hidden_layers)
-        self.token_module = self._find_token_module(config.token_module)
+        super().__init__(config)
         words = getattr(self.model.get_submodule(self.token_module), "embedding_dim", self.dim)
         self.mask_token = nn.Parameter(torch.zeros(int(words)))
         nn.init.normal_(self.mask_token, std=0.02)
-        convolutions = zip(getattr(resolved, "conv_kernel", ()), getattr(resolved, "conv_stride", ()), strict=True)
-        self.min_samples = reduce(lambda n, layer: (n - 1) * layer[1] + layer[0], reversed(list(convolutions)), 1)
+        self.min_samples = self.takes.min_samples if isinstance(self.takes, WaveformInput) else 1
 
     def read(self, batch: AnyBatch) -> Readings:
         """Tokens, images or waveforms, and what of their length is padding: of texts tokens, of waveforms samples."""
@@ -147,8 +79,8 @@ class HuggingFaceEncoder(nn.Module, BatchReader):
         """The field of tokens: rows and columns where a convolution cuts patches (of spectrograms mels by time), else one
         line.
         """
-        cut = getattr(self.model.get_submodule(self.token_module), "projection", None)
-        if not isinstance(cut, nn.Conv2d):
+        cut = self.convolution
+        if cut is None:
             return Grid(num_tokens, 1)
         height = clips.shape[-2] if self.model.main_input_name == "pixel_values" else clips.shape[-1]
         rows = (height - cut.kernel_size[0]) // cut.stride[0] + 1
@@ -180,17 +112,6 @@ class HuggingFaceEncoder(nn.Module, BatchReader):
             yield num_tokens
         finally:
             handle.remove()
-
-    def _find_token_module(self, name: str | None) -> str:
-        known = dict(self.model.named_modules())
-        found = [candidate for candidate in ((name,) if name else _TOKEN_MODULES) if candidate in known]
-        if not found:
-            looked = name or ", ".join(_TOKEN_MODULES)
-            raise ValueError(
-                f"a {type(self.model).__name__} has no part {looked}: name the one that embeds its tokens in "
-                "encoder.token_module"
-            )
-        return found[0]
 
 
 class HuggingFaceTeacher(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.layers import sincos_positions
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings
+from sslam_lightning.models.inputs import ImageInput
 from sslam_lightning.types import Grid, ImageBatch
 
 
@@ -49,6 +50,11 @@ class ImagePatches(FrontEnd):
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
         self._positions = torch.empty(0, dim)
         self._positions_of = Grid(0, 0)
+
+    @property
+    def takes(self) -> ImageInput:
+        """Images of any whole number of patches."""
+        return ImageInput(self.config.in_channels)
 
     def grid(self, clips: Float[Tensor, "batch channels rows columns"]) -> Grid:
         """Rows and columns of patches.

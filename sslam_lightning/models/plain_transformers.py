@@ -27,6 +27,7 @@ def transformers_library() -> Any:
             "encoders of Hugging Face need the package transformers: pip install 'sslam-lightning[transformers]'"
         ) from None
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     return transformers
 
 

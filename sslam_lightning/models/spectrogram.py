@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sslam_lightning.layers import PositionTable, sincos_positions
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.front_end import FrontEnd
+from sslam_lightning.models.inputs import LogMelInput
 from sslam_lightning.types import Grid
 
 
@@ -27,6 +28,11 @@ class SpectrogramPatches(FrontEnd):
         nn.init.xavier_uniform_(self.proj.weight.view(config.dim, -1))
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
         self._positions = PositionTable(partial(_make_positions, self.num_mel_patches, config.dim))
+
+    @property
+    def takes(self) -> LogMelInput:
+        """Log-mels of any whole number of patches."""
+        return LogMelInput(self.num_mel_patches * self.patch_size, self.patch_size, self.patch_size)
 
     def grid(self, clips: Float[Tensor, "batch frames mels"]) -> Grid:
         """How many patches a clip has in time and mel.

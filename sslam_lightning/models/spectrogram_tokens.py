@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.layers import PositionTable, sinusoidal_positions
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig
+from sslam_lightning.models.inputs import LogMelInput
 from sslam_lightning.types import Grid
 
 
@@ -56,6 +57,11 @@ class SpectrogramTokens(FrontEnd):
         self.proj = nn.Linear(self.num_values, dim)
         self.dropout = nn.Dropout(config.dropout)
         self._positions = PositionTable(partial(sinusoidal_positions, dim=dim))
+
+    @property
+    def takes(self) -> LogMelInput:
+        """Log-mels of any whole number of tokens."""
+        return LogMelInput(self.config.num_mels, self.config.token_frames, self.config.token_frames)
 
     def grid(self, clips: Float[Tensor, "batch frames mels"]) -> Grid:
         """How many tokens a clip has in time and mel.

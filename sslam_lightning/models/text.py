@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.models.inputs import TextInput
 from sslam_lightning.types import Grid, TextBatch
 
 
@@ -53,6 +54,11 @@ class TokenEmbeddings(FrontEnd):
             nn.init.zeros_(table.weight[config.padding_token])
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    def takes(self) -> TextInput:
+        """Numbers of tokens."""
+        return TextInput(self.config.vocabulary, self.config.max_tokens, self.config.padding_token)
 
     def grid(self, clips: Int[Tensor, "batch tokens"]) -> Grid:
         """Tokens in one line.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
-from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.models.inputs import WaveformInput
 from sslam_lightning.types import Batch, Grid
 
 Layer = tuple[int, int, int]
@@ -54,15 +53,16 @@ class WaveformFrames(FrontEnd):
             nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
         self.proj_norm = nn.LayerNorm(widths[-1])
         self.proj = nn.Linear(widths[-1], dim)
-        self.hop_samples = prod(stride for _, _, stride in config.layers)  # from one token to the next
-        # Backwards from one token to the samples that it sees.
-        self.min_samples = reduce(lambda n, layer: (n - 1) * layer[2] + layer[1], reversed(config.layers), 1)
+        self.min_samples = self.takes.min_samples
+
+    @property
+    def takes(self) -> WaveformInput:
+        """Waveforms."""
+        return WaveformInput(tuple((kernel, stride) for _, kernel, stride in self.config.layers))
 
     def num_tokens(self, num_samples: Int[Tensor, "*clips"]) -> Int[Tensor, "*clips"]:
         """How many tokens clips of so many samples become."""
-        for _, kernel, stride in self.config.layers:
-            num_samples = (num_samples - kernel) // stride + 1
-        return num_samples
+        return self.takes.num_tokens(num_samples)
 
     def grid(self, clips: Float[Tensor, "batch samples"]) -> Grid:
         """Tokens in one line.

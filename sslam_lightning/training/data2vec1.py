@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -35,8 +34,8 @@ class Data2Vec1Module(AudioModule):
     """A student that sees a masked clip regresses, at the hidden tokens, what its teacher makes of the whole clip.
 
     There are no masked copies, no decoder and no clip token's loss: hidden tokens go through the encoder as a learned
-    vector, and a head on its last hidden state guesses. ``sslam convert CKPT FOLDER --to transformers`` writes the trained
-    model as ``save_pretrained`` does.
+    vector, and a head on its last hidden state guesses. `FinetuneModule` (``hugging_face``) and ``sslam embed`` go on from
+    the checkpoint; ``sslam convert CKPT FOLDER --to transformers`` writes the trained model as ``save_pretrained`` does.
 
     Args:
         encoder: which model of transformers.
@@ -132,18 +131,6 @@ class Data2Vec1Module(AudioModule):
         kept = torch.ones_like(tokens[..., :1]) if behind is None else (~behind).unsqueeze(-1).to(tokens.dtype)
         return batch.names, (tokens * kept).sum(dim=1) / kept.sum(dim=1)
 
-    def setup(self, stage: str) -> None:
-        """Check that the tokenizer's tokens are the model's.
-
-        Raises:
-            ValueError: if the model has a vector for fewer of them.
-        """
-        super().setup(stage)
-        given = getattr(getattr(self.trainer, "datamodule", None), "vocabulary", 0)
-        known = getattr(self.student.model.config, "vocab_size", None)
-        if known is not None and self.student.model.main_input_name == "input_ids" and given > known:
-            raise ValueError(f"the tokenizer has {given} tokens, but encoder.settings.vocab_size is {known}")
-
     def start_from(self, path: str) -> None:
         """Take over a model of transformers, or student and teacher of a checkpoint.
 
@@ -156,7 +143,7 @@ class Data2Vec1Module(AudioModule):
         else:
             own = read_own_checkpoint(Path(path))
             check_same_model(own.config, self.student.model.config, path)
-            student, teacher, left = own.student, own.teacher, own.unused
+            student, teacher, left = own.student, own.teacher or own.student, own.unused
         load_strictly(self.student.model, student, "student", path)
         load_strictly(self.teacher.encoder.model, teacher, "teacher", path)
         tell_parts(path, ["student", "teacher"], left, ["mask_token", "regression_head"])
@@ -179,10 +166,8 @@ class Data2Vec1Module(AudioModule):
         return [self.student, self.regression_head]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
-        """The members of the models' longest stacks, which are their blocks."""
-        models = (self.student.model, self.teacher.encoder.model)
-        stacks = ([part for part in model.modules() if isinstance(part, nn.ModuleList)] for model in models)
-        return [block for found in stacks for block in max(found, key=len)]
+        """All blocks of both models."""
+        return [*self.student.blocks(), *self.teacher.encoder.blocks()]
 
     def configure_optimizers(self) -> Any:
         """AdamW over student and head.
@@ -197,4 +182,4 @@ class Data2Vec1Module(AudioModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the model's whole configuration, wherever it came from."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[CONFIG_KEY] = json.loads(self.student.model.config.to_json_string(use_diff=False))
+        checkpoint[CONFIG_KEY] = self.student.whole_config()

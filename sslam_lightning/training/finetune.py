@@ -12,19 +12,23 @@ from torchmetrics import MaxMetric, MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and_gain
-from sslam_lightning.checkpoints import read_weights
+from sslam_lightning.checkpoints import Weights, read_model
+from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.features import LogMels
 from sslam_lightning.metrics import MeanAveragePrecision, ScoredMeanAveragePrecision
 from sslam_lightning.models import (
     ClassificationHead,
-    Encoder,
     EncoderConfig,
-    FrontEnd,
+    HuggingFaceConfig,
+    PlainEncoder,
+    TokenReader,
     TransformerDecoder,
     TransformerDecoderConfig,
+    build_encoder,
     classify,
 )
 from sslam_lightning.models.heads import Pooling
+from sslam_lightning.training.finetune_settings import check_settings
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.start import take_over
@@ -66,6 +70,10 @@ class FinetuneModule(AudioModule):
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile the blocks with ``torch.compile``.
+        hugging_face: a model of Hugging Face transformers in the place of ``encoder``: a model type with its settings, or a
+            folder (see :class:`~sslam_lightning.models.HuggingFaceConfig`). ``init_from`` then takes a checkpoint of
+            `Data2Vec1Module`, of such a `FinetuneModule`, or a folder that ``save_pretrained`` has written; its dropout is
+            among its settings, and ``pooling`` leaves its special tokens out.
         decoder: put the pre-trained decoder between encoder and head (MAE-AST); None is the encoder alone. The head then
             takes the decoder's tokens: set ``pooling`` to mean.
     """
@@ -93,6 +101,7 @@ class FinetuneModule(AudioModule):
         seed: int = 0,
         compile: bool = False,
         decoder: TransformerDecoderConfig | None = None,
+        hugging_face: HuggingFaceConfig | None = None,
     ) -> None:
         super().__init__(features, optimizer, seed, compile)
         self.save_hyperparameters()
@@ -104,13 +113,15 @@ class FinetuneModule(AudioModule):
         self.frozen_encoder, self.frozen_drop_path = frozen_encoder, frozen_drop_path
         self.init_from, self.init_part = init_from, init_part
 
-        self.encoder = Encoder(encoder).requires_grad_(not frozen_encoder)
-        self.decoder = None
-        if decoder:
-            self.decoder = TransformerDecoder(decoder, encoder.dim).requires_grad_(not frozen_encoder)
+        self.encoder = build_encoder(hugging_face or encoder)
+        self.decoder = TransformerDecoder(decoder, self.encoder.dim) if decoder else None
+        if self.decoder is not None:
             self.decoder.mask_token.requires_grad_(False)  # nothing is hidden, and DDP waits for all that learns
-        self.head = ClassificationHead(decoder.dim if decoder else encoder.dim, num_classes, pooling)
-        self._check_augmentations()
+        for part in (self.encoder, self.decoder) if frozen_encoder else ():
+            if part is not None:
+                part.requires_grad_(False)
+        self.head = ClassificationHead(decoder.dim if decoder else self.encoder.dim, num_classes, pooling)
+        check_settings(self)
         self.score_name = "mAP" if multi_label else "accuracy"
         self.score = (
             ScoredMeanAveragePrecision(num_classes) if multi_label else MulticlassAccuracy(num_classes, average="micro")
@@ -121,7 +132,7 @@ class FinetuneModule(AudioModule):
         self.train()  # the trainer takes the modes as they are, so a frozen encoder has to be in evaluation mode now
 
     @property
-    def front_end(self) -> FrontEnd:
+    def front_end(self) -> TokenReader:
         """The encoder's."""
         return self.encoder.front_end
 
@@ -224,14 +235,6 @@ class FinetuneModule(AudioModule):
                 self.decoder.eval()
         return self
 
-    def _check_augmentations(self) -> None:
-        kind = type(self.front_end).__name__
-        for name in ("noise_and_roll", "spec_augment"):
-            if getattr(self, name) and self.features is None:
-                raise ValueError(f"{name} changes log-mels, which the {kind} front-end does not read: leave it out")
-        if self.mixup and self.features is None and not self.front_end.num_values:
-            raise ValueError(f"mixup blends log-mels or images, the {kind} front-end reads neither: set mixup to null")
-
     def setup(self, stage: str) -> None:
         """Check the number of classes."""
         super().setup(stage)
@@ -245,9 +248,11 @@ class FinetuneModule(AudioModule):
         Raises:
             ValueError: naming the first parameter that does not fit, or that the file has no teacher.
         """
-        weights = read_weights(path)
+        weights = read_model(path)
         weights.check_architecture(self.encoder.config)
         if self.decoder is not None:
+            if not isinstance(weights, Weights):
+                raise ValueError(f"{path} holds no decoder: set model.decoder to null")
             weights.check_decoder(self.decoder.config)
         theirs = len(weights.head["linear.bias"]) if weights.head else 0
         fits = theirs == self.num_classes
@@ -264,12 +269,28 @@ class FinetuneModule(AudioModule):
         """Encoder, decoder and head; parameters of a frozen encoder do not learn."""
         # Layer decay goes by names: those of the decoder's blocks are not those of the encoder's.
         between = [nn.ModuleDict({"decoder": self.decoder})] if self.decoder is not None else []
-        return [self.encoder, *between, self.head]
+        return [self.encoder.in_layers(), *between, self.head]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
         """All blocks."""
-        return [*self.encoder.blocks, *(self.decoder.blocks if self.decoder is not None else ())]
+        return [*self.encoder.all_blocks(), *(self.decoder.blocks if self.decoder is not None else ())]
 
     def configure_optimizers(self) -> Any:
         """AdamW with layer decay."""
-        return self.build_optimizers(len(self.encoder.blocks))
+        return self.build_optimizers(self.encoder.depth)
+
+    def configure_model(self) -> None:
+        """Share out the weights if the trainer's strategy asks for it.
+
+        Raises:
+            ValueError: if they are those of a model of transformers, whose blocks are not ours to cut.
+        """
+        if self.is_sharded and isinstance(self.encoder, PlainEncoder):
+            raise ValueError("models of transformers do not train with FSDP here: train with --trainer.strategy=ddp")
+        super().configure_model()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep a model of transformers' whole configuration, wherever it came from."""
+        super().on_save_checkpoint(checkpoint)
+        if isinstance(self.encoder, PlainEncoder):
+            checkpoint[CONFIG_KEY] = self.encoder.whole_config()

@@ -25,7 +25,7 @@ from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.metrics import variance_indicator
-from sslam_lightning.models import BatchReader, Readings, TokenEmbeddings
+from sslam_lightning.models import BatchReader, Readings, TextInput
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
@@ -184,11 +184,9 @@ class AudioModule(pl.LightningModule, ABC):
         rate = getattr(data, "sample_rate_hz", None)
         if self.features and rate is not None and rate != self.features.sample_rate_hz:
             raise ValueError(f"the model expects audio at {self.features.sample_rate_hz} Hz, the data comes at {rate} Hz")
-        given, front_end = getattr(data, "vocabulary", 0), self.front_end
-        if isinstance(front_end, TokenEmbeddings) and given > front_end.config.vocabulary:
-            raise ValueError(
-                f"the tokenizer has {given} tokens, but encoder.front_end.vocabulary is {front_end.config.vocabulary}"
-            )
+        given, takes = getattr(data, "vocabulary", 0), self.front_end.takes
+        if isinstance(takes, TextInput) and given > takes.vocabulary:
+            raise ValueError(f"the tokenizer has {given} tokens, but {takes.setting} is {takes.vocabulary}")
         if self.compile_blocks:
             for part in self.compiled_parts():
                 part.compile()

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from sslam_lightning.checkpoints import Weights, load_strictly
+from sslam_lightning.checkpoints import AnyWeights, load_strictly
 from sslam_lightning.checkpoints.weights import State
 
 _PARTS = ("student", "teacher", "decoder", "reconstruction", "contrast", "head")
 
 
-def take_over(weights: Weights, parts: Mapping[str, tuple[nn.Module | None, State | None]]) -> None:
+def take_over(weights: AnyWeights, parts: Mapping[str, tuple[nn.Module | None, State | None]]) -> None:
     """Load every part of a checkpoint into the module that it is for.
 
     Args:
@@ -34,9 +34,9 @@ def take_over(weights: Weights, parts: Mapping[str, tuple[nn.Module | None, Stat
     tell_start(weights, taken, fresh)
 
 
-def tell_start(weights: Weights, taken: Sequence[str], fresh: Sequence[str]) -> None:
+def tell_start(weights: AnyWeights, taken: Sequence[str], fresh: Sequence[str]) -> None:
     """Say once what a start took from a checkpoint, what it did not, and what begins anew."""
-    left = [*(name for name in _PARTS if getattr(weights, name) and name not in taken), *weights.unused]
+    left = [*(name for name in _PARTS if getattr(weights, name, None) and name not in taken), *weights.unused]
     tell_parts(weights.source, taken, left, fresh)
 
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import yaml
 
+from sslam_lightning.evaluation.detection import Detection
+from sslam_lightning.evaluation.encode import all_layers
 from sslam_lightning.evaluation.model import Candidate
-from sslam_lightning.models import EncoderConfig
+from sslam_lightning.models import EncoderConfig, Readings
 
 TINY = {"dim": 16, "depth": 2, "num_heads": 2}
 
@@ -67,8 +71,8 @@ def test_front_ends_with_a_normalisation_of_their_own_keep_their_statistics(tmp_
 
 def test_a_configuration_for_training_has_its_drop_path(tmp_path):
     model = Candidate(recipe(tmp_path, encoder={**TINY, "dropout": 0.1})).open()
-    config = model.config_for_training(0.2)
-    assert (config.drop_path_start, config.drop_path_end, config.dropout) == (0.0, 0.2, 0.1)
+    config = model.settings_for_training(0.2)["encoder"]
+    assert (config["drop_path_start"], config["drop_path_end"], config["dropout"]) == (0.0, 0.2, 0.1)
 
 
 def test_what_cannot_be_opened(tmp_path):
@@ -91,3 +95,21 @@ def test_what_cannot_be_opened(tmp_path):
             Candidate(str(tmp_path / name)).open()
     with pytest.raises(ValueError, match=r"features: features: std must be positive, got -1\.0"):
         Candidate(recipe(tmp_path), features={"std": -1.0}).open()
+
+
+def test_a_model_of_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.ASTConfig(**size, max_length=48, patch_size=16, time_stride=10, frequency_stride=10)
+    transformers.ASTModel(config).save_pretrained(tmp_path / "ast")
+    opened = Candidate(str(tmp_path / "ast"), clip_features={"num_frames": 512, "mean": -6.0}).open()
+    assert (opened.num_frames, opened.features.mean, opened.features.num_mels) == (48, -6.0, 128)  # it takes one length
+    (told,) = opened.settings_for_training(0.2).items()
+    assert (told[0], told[1]["model"], told[1]["settings"]["hidden_size"]) == (
+        *("hugging_face", "audio-spectrogram-transformer", 16),
+    )
+    layers = all_layers(opened.encoder, Readings(torch.randn(2, 48, 128)))
+    assert layers.tokens.shape == (2, 2, 1 + 4 * 12, 16)
+    torch.testing.assert_close(layers.tokens[:, :, 0], layers.tokens[:, :, 1:].mean(dim=2))
+    with pytest.raises(ValueError, match=r"ast: DetectionModule takes no hugging_face encoder"):
+        Detection(updates=1, evaluations=1)._module(SimpleNamespace(model=opened), None)

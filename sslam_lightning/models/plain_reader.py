@@ -1,0 +1,102 @@
+"""How a model of Hugging Face transformers reads batches, and the field of tokens that it makes of them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from sslam_lightning.models.front_end import Readings, TokenReader, padding_behind
+from sslam_lightning.models.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
+from sslam_lightning.models.waveform import normalise_clips
+from sslam_lightning.types import AnyBatch, Grid, ImageBatch, TextBatch
+
+Count = TypeVar("Count", int, Tensor)
+
+
+class PlainReader(TokenReader):
+    """Geometry alone; the weights are the encoder's.
+
+    Args:
+        takes: what the model reads.
+        convolution: what cuts patches, where there is such a thing: rows by columns of images, mels by time.
+    """
+
+    def __init__(self, takes: Input | None, convolution: nn.Conv2d | None) -> None:
+        self._takes = takes
+        self.by_mel = isinstance(takes, LogMelInput)  # transformers numbers such tokens mel by mel
+        self._patch = _pair(convolution.kernel_size) if convolution is not None else None
+        self._stride = _pair(convolution.stride) if convolution is not None else None
+        self.min_samples = takes.min_samples if isinstance(takes, WaveformInput) else 1
+        if isinstance(takes, ImageInput) and self._patch:
+            self.num_values = takes.channels * self._patch[0] * self._patch[1]
+
+    @property
+    def takes(self) -> Input | None:
+        """What the model reads."""
+        return self._takes
+
+    def num_samples(self, num_tokens: Count) -> Count:
+        """The fewest that make so many tokens of a waveform."""
+        assert isinstance(self._takes, WaveformInput), "nothing else has samples"
+        return (num_tokens - 1) * self._takes.hop_samples + self._takes.min_samples
+
+    def grid(self, clips: Shaped[Tensor, "batch *shape"]) -> Grid:
+        """The field of tokens, without special ones.
+
+        Raises:
+            ValueError: if the model does not take clips of this shape.
+        """
+        takes = self._takes
+        if isinstance(takes, WaveformInput):
+            if clips.shape[1] < takes.min_samples:
+                raise ValueError(f"one token takes {takes.min_samples} samples, got clips of {clips.shape[1]}")
+            return Grid(int(takes.num_tokens(torch.tensor(clips.shape[1]))), 1)
+        if isinstance(takes, TextInput):
+            if clips.shape[1] > takes.max_tokens:
+                raise ValueError(f"texts of {clips.shape[1]} tokens are longer than the model's {takes.max_tokens}")
+            return Grid(clips.shape[1], 1)
+        if isinstance(takes, LogMelInput):
+            frames, mels = clips.shape[1:]
+            if mels != takes.num_mels or frames != (takes.num_frames or frames) or frames < takes.patch_frames:
+                length = takes.num_frames or f"at least {takes.patch_frames}"
+                raise ValueError(
+                    f"the encoder expects {length} frames and {takes.num_mels} mels, got {frames} frames and {mels} mels"
+                )
+            return Grid(*(self._count(mels, 0), self._count(frames, 1))[::-1])
+        if isinstance(takes, ImageInput) and self._patch:
+            channels, rows, columns = clips.shape[1:]
+            if channels != takes.channels or {rows, columns} - {takes.size or rows, takes.size or columns}:
+                wanted = f"{takes.channels} channels" + (f" and {takes.size} x {takes.size} pixels" if takes.size else "")
+                raise ValueError(f"the encoder expects images of {wanted}, got {channels} channels, {rows} x {columns}")
+            return Grid(self._count(rows, 0), self._count(columns, 1))
+        raise ValueError("nothing is known of how this model of transformers makes tokens: use it with transformers itself")
+
+    def read(self, batch: AnyBatch) -> Readings:
+        """Texts, images or waveforms, and which tokens lie behind a clip's end.
+
+        Raises:
+            ValueError: if the model does not read what the data give.
+        """
+        if isinstance(batch, TextBatch):
+            return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1]))
+        if isinstance(batch, ImageBatch):
+            return Readings(batch.images)
+        if not isinstance(self._takes, WaveformInput):
+            log_mels = isinstance(self._takes, LogMelInput)
+            given = "log-mels, but model.features is null" if log_mels else "no sound, which the data give"
+            raise ValueError(f"this model of transformers reads {given}")
+        waveforms, lengths = batch.waveforms, self._takes.num_tokens(batch.num_samples)
+        behind = padding_behind(lengths, self.grid(waveforms).time)
+        return Readings(normalise_clips(waveforms, batch.num_samples), behind)
+
+    def _count(self, extent: int, axis: int) -> int:
+        assert self._patch is not None, "patches are cut by a convolution"
+        assert self._stride is not None, "patches are cut by a convolution"
+        return (extent - self._patch[axis]) // self._stride[axis] + 1
+
+
+def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+    return sizes[0], sizes[1]
