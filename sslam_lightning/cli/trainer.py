@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
+from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, SaveOnSignal, Throughput
 from sslam_lightning.training.csv_log import CSVRun
@@ -129,7 +130,9 @@ class SSLAMCLI(LightningCLI):
             self.config[subcommand]["ckpt_path"] = _last_checkpoint(self.config[subcommand]["trainer"])
         if path := subcommand and self.config[subcommand].get("ckpt_path"):
             check_resumable(Path(path))
-        if subcommand != "fit":
+        if subcommand and subcommand != "fit":
+            if path and Path(path).is_file():
+                refuse_foreign_classes(Path(path), self.config[subcommand].as_dict())
             super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:

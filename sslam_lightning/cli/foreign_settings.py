@@ -1,0 +1,44 @@
+"""Settings that a checkpoint brings: other people's data, which may name this project's classes and no other code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sslam_lightning.checkpoints.archive import open_archive
+
+# What the parser would import: a class by its path, under these names or in the place of an object.
+_CLASS = ("class_path", "_class_path")
+_IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_TEXT = ("init_from", "class_names", "resampler", "model")  # names of files, of classes and of transformers' models
+_OWN = "sslam_lightning."
+
+
+def refuse_foreign_classes(path: Path, config: Any) -> None:
+    """Refuse settings of a checkpoint for which the parser would import what the user's own configuration does not name.
+
+    Raises:
+        ValueError: naming the first such class.
+    """
+    given = {text for _, text in _strings(config, "")}
+    for key, text in _strings(open_archive(path).get("hyper_parameters", {}), ""):
+        imported = key in _CLASS or (key not in _TEXT and _IMPORTABLE.fullmatch(text))
+        if imported and not text.startswith(_OWN) and text not in given:
+            raise ValueError(
+                f"the settings in {path} name {text[:100]!r}, which is no class of this project; if it is yours, name it "
+                "in a --config too"
+            )
+
+
+def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every string below a value, with the key that it, or its list, stands under."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _strings(inner, str(name))
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _strings(inner, key)

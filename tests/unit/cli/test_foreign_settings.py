@@ -1,0 +1,60 @@
+"""Settings of a checkpoint choose among this project's classes; they bring no code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sslam_lightning.__main__ import main
+from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
+
+
+def write(path: Path, settings: dict[str, Any]) -> Path:
+    torch.save({"pytorch-lightning_version": "2.6.0", "state_dict": {}, "hyper_parameters": settings}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"_class_path": "evil_module.Thing"},
+        {"encoder": {"front_end": {"class_path": "evil_module.Thing"}}},
+        {"encoder": {"front_end": "evil_module.Thing"}},
+        {"objective": [{"class_path": "evil_module.Thing", "init_args": {}}]},
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_no_module_is_imported(tmp_path, monkeypatch, capsys, command, settings):
+    (tmp_path / "evil_module.py").write_text("open('mark', 'w').close()\nclass Thing: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "evil.ckpt", settings)
+    recipe = config_folder() / "finetune/esc50.yaml"
+    with pytest.raises(SystemExit) as left:
+        main([command, "--config", str(recipe), "--model.init_from=null", f"--ckpt_path={path}"])
+    assert left.value.code == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(
+        f"sslam: error: the settings in {path} name 'evil_module.Thing', which is no class of this project"
+    )
+    assert not (tmp_path / "mark").exists()
+    assert "evil_module" not in sys.modules
+
+
+def test_what_the_user_names_and_what_is_no_class_passes(tmp_path):
+    settings = {
+        "encoder": {"front_end": {"class_path": "sslam_lightning.models.WaveformConfig"}, "dim": 96},
+        "masking": {"class_path": "my_masks.Checker"},
+        "init_from": "model.safetensors",
+        "class_names": ["dog.bark"],
+        "hugging_face": {"model": "folder.of_mine", "settings": {"version": "5.2.3"}},
+    }
+    path = write(tmp_path / "own.ckpt", settings)
+    refuse_foreign_classes(path, {"model": {"init_args": {"masking": {"class_path": "my_masks.Checker"}}}})
+    with pytest.raises(ValueError, match=r"name 'my_masks\.Checker', which is no class of this project; if it is yours"):
+        refuse_foreign_classes(path, {"model": {}})
