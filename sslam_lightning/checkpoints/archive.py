@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from sslam_lightning.checkpoints.stand_ins import stand_in_for
 # That of a large model with its optimizer's state takes 300 thousand, the names of a run's broken clips may add a few
 # millions; in memory it may become a hundred times as large.
 _MAX_PICKLE_BYTES = 16 * 2**20
+# At the end of a 64-bit zip archive: the record of its table of contents, and where that record lies.
+_ZIP64_RECORD, _ZIP64_LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 
 
 def open_archive(path: Path) -> Any:
@@ -39,7 +42,8 @@ def _pickle_of(path: Path) -> bytes:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
-        if len(set(names)) < len(names) or archive.comment:
+        # PyTorch's reader does not tell upper from lower case.
+        if len({name.casefold() for name in names}) < len(names) or archive.comment or _has_two_tables(path):
             raise ValueError("its table of contents is not one that torch.save writes")
         folders = {name.partition("/")[0] for name in names}
         if len(folders) != 1 or any(".." in name or "\\" in name or name.startswith("/") for name in names):
@@ -56,7 +60,25 @@ def _pickle_of(path: Path) -> bytes:
             raise ValueError("it holds no data.pkl")
         if pickles[0].file_size > _MAX_PICKLE_BYTES:
             raise ValueError(f"its description takes {pickles[0].file_size} bytes, more than any model's")
-        return archive.read(pickles[0])
+        pickle = archive.read(pickles[0])
+    if torch._C.PyTorchFileReader(str(path)).get_record("data.pkl") != pickle:
+        raise ValueError("its description is not the one that PyTorch would load")
+    return pickle
+
+
+def _has_two_tables(path: Path) -> bool:
+    """Whether a 64-bit archive points at another table of contents than the one at its end, which Python reads."""
+    end = 22  # bytes of the last record, behind which there is no comment
+    tail = _ZIP64_RECORD.size + _ZIP64_LOCATOR.size + end
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - tail))
+        content = file.read()
+    locator = content[-end - _ZIP64_LOCATOR.size : -end]
+    if not locator.startswith(b"PK\6\7"):
+        return False
+    _, _, offset, _ = _ZIP64_LOCATOR.unpack(locator)
+    return offset != size - tail or not content.startswith(b"PK\6\6")
 
 
 def _first_line(error: Exception) -> str:

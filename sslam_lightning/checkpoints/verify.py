@@ -39,8 +39,9 @@ def verify(weights: Weights) -> Weights:
         _check_count(state, "conv_positions.convs", positions, f"{source}: {part}")
     if isinstance(config.front_end, WaveformConfig):
         _check_count(weights.student, "front_end.convs", len(config.front_end.layers), f"{source}: student")
-    if config.alibi and (scale := weights.student.get("alibi.scale")) is not None and scale.numel() != config.num_heads:
-        raise ValueError(f"{source}: student.alibi.scale is for {scale.numel()} heads, the encoder has {config.num_heads}")
+    heads = weights.student["alibi.scale"].numel() if "alibi.scale" in weights.student else 0
+    if config.alibi and heads != config.num_heads:
+        raise ValueError(f"{source}: student.alibi.scale is for {heads} heads, the encoder has {config.num_heads}")
     decoder_config = weights.decoder_config or DecoderConfig()
     if weights.head_on == "decoder" and not (weights.decoder and isinstance(decoder_config, TransformerDecoderConfig)):
         raise ValueError(f"{source}: its head is behind a decoder of transformer blocks, which it does not hold")

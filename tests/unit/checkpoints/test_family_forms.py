@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sslam_lightning.checkpoints import Weights, convert, load_encoder, read_weights
 from sslam_lightning.checkpoints.write import write_weights
@@ -86,6 +87,18 @@ def test_other_forms_refuse_them(name: str, form: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"knows no (front_end \w+Config|gated_attention True): convert to shared"):
         convert(tmp_path / "a", tmp_path / "b", form)  # type: ignore[arg-type]
     assert not (tmp_path / "b").exists()
+
+
+def test_heads_that_no_weights_tell_of_are_not_believed(tmp_path: Path) -> None:
+    write_weights(model("text"), tmp_path / "a", "shared")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    text = json.dumps(config).replace('"num_heads": 2', '"num_heads": 1000000000')
+    assert text != json.dumps(config)
+    (tmp_path / "a" / "config.json").write_text(text)
+    state = load_file(tmp_path / "a" / "model.safetensors")
+    save_file({name: weight for name, weight in state.items() if "alibi" not in name}, tmp_path / "a" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"student\.alibi\.scale is for 0 heads, the encoder has 1000000000"):
+        read_weights(tmp_path / "a")
 
 
 def test_what_reads_no_sound_is_no_audio_model(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import struct
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -286,6 +287,54 @@ def test_a_second_table_of_contents(whole: Path, tmp_path) -> None:
     good[-2:] = struct.pack("<H", 60000)  # the second archive as the comment of the first
     source.write_bytes(bytes(good) + other.read_bytes().ljust(60000, b"\0"))
     refuse(source)
+
+
+class Large:
+    """Two hundred bytes that become as many megabytes."""
+
+    def __reduce__(self) -> Any:
+        return bytearray, (200_000_000,)
+
+
+def test_a_second_pickle_whose_name_differs_in_case(whole: Path, tmp_path) -> None:
+    """PyTorch's reader would take it, Python's takes the other one."""
+    trap = pickle.dumps(Large(), protocol=2)
+    assert "table of contents" in refuse(rezipped(whole, tmp_path / "case.pt", **{"good/DATA.PKL": trap}))
+
+
+@pytest.mark.parametrize("signature", [b"PK\6\6", b"PK\0\0"])
+def test_a_64_bit_archive_with_a_table_for_python_and_one_for_pytorch(whole: Path, tmp_path, signature: bytes) -> None:
+    content, tables = bytearray(), {"python": b"", "pytorch": b""}
+    trap, count = pickle.dumps(Large(), protocol=2), 0
+    with zipfile.ZipFile(whole) as source:
+        for entry in source.infolist():
+            data, count = source.read(entry), count + 1
+            own = add_record(content, entry.filename, data)
+            tables["python"] += own
+            tables["pytorch"] += add_record(content, entry.filename, trap) if entry.filename == "good/data.pkl" else own
+    ends = {}
+    for reader in ("pytorch", "python"):
+        start = len(content)
+        content += tables[reader]
+        ends[reader] = len(content)
+        kind = signature if reader == "python" else b"PK\6\6"
+        content += struct.pack("<4sQ2H2L4Q", kind, 44, 45, 45, 0, 0, count, count, len(tables[reader]), start)
+    content += struct.pack("<4sLQL", b"PK\6\7", 0, ends["pytorch"], 1)
+    content += struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    (tmp_path / "two.pt").write_bytes(content)
+    told = refuse(tmp_path / "two.pt")
+    assert signature != b"PK\6\6" or "table of contents" in told
+
+
+def add_record(content: bytearray, name: str, data: bytes) -> bytes:
+    """Append an entry; returns its row of the table of contents."""
+    place, crc = len(content), zlib.crc32(data)
+    content += struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 33, crc, len(data), len(data), len(name), 0)
+    content += name.encode() + data
+    row = struct.pack(
+        "<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 33, crc, len(data), len(data), len(name), 0, 0, 0, 0, 0, place
+    )
+    return row + name.encode()
 
 
 def test_an_entry_that_claims_more_than_the_file(whole: Path, tmp_path) -> None:
