@@ -74,7 +74,8 @@ class Parts:
         """Write down what is in memory."""
         if self._stretches:
             path = self.folder / f"{self._num_parts:06d}.npz"
-            rows = {"rows": self._block[: self._num_rows]} if self._num_rows else {}
+            num_rows = sum(stretch.num_rows for stretch in self._stretches)  # not a row that an interrupt came behind
+            rows = {"rows": self._block[:num_rows]} if num_rows else {}
             with replacing(path) as file:
                 np.savez(file, allow_pickle=False, stretches=np.array(json.dumps(self._stretches)), **rows)
             self._num_parts += 1

@@ -178,13 +178,14 @@ def _write_parquet(embeddings: Embeddings, file: IO[bytes]) -> None:
     columns += [(name, pa.int32()) for name in extents]
     schema = pa.schema([*columns, ("embedding", pa.list_(pa.float32(), dim))])
     schema = schema.with_metadata({"sslam_settings": json.dumps(embeddings.settings)})
-    dictionary = pa.array([legible(name) for name in embeddings.names], pa.string())
     with pq.ParquetWriter(file, schema) as writer:
         for block in embeddings.blocks():
             values = block.embedding.reshape(len(block.row), -1, dim)
             repeats = values.shape[1]
-            index = np.repeat(block.file_index, repeats).astype(np.int32)
-            told = {"file": pa.DictionaryArray.from_arrays(index, dictionary)}
+            index = np.repeat(block.file_index, repeats)
+            used, place = np.unique(index, return_inverse=True)  # of all names those of this block: it is written with them
+            names = pa.array([legible(embeddings.names[file]) for file in used], pa.string())
+            told = {"file": pa.DictionaryArray.from_arrays(place.astype(np.int32), names)}
             if embeddings.has_time:
                 told["seconds"] = embeddings.seconds[index]
             if embeddings.has_time and embeddings.level != "clip":
