@@ -173,9 +173,7 @@ class AudioModule(pl.LightningModule, ABC):
         return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
     def setup(self, stage: str) -> None:
-        """Check that precision, data and checkpoint fit; compile if asked to."""
-        if self.world_size > 1:
-            check_one_checkpoint(self.trainer)
+        """Check that precision and data fit; compile if asked to."""
         if self.trainer.precision not in _PRECISIONS:
             raise ValueError(f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {self.trainer.precision}")
         data = getattr(self.trainer, "datamodule", None)
@@ -229,9 +227,10 @@ class AudioModule(pl.LightningModule, ABC):
         shard(self.sharded_parts(), self.device_mesh["data_parallel"])  # type: ignore[index]
 
     def on_fit_start(self) -> None:
-        """Start from ``init_from``, unless a run is being resumed; whatever is saved is saved atomically."""
+        """Start from ``init_from``, unless a run is being resumed, by all ranks from one file; save atomically."""
         if self.device.type == "cpu":
             keep_freed_memory()
+        check_one_checkpoint(self.trainer)
         save_atomically(self.trainer)
         self._start()
 

@@ -253,3 +253,15 @@ def test_the_best_score_survives_a_resume(tmp_path):
     second.fit(finetune(), soundscapes(4, 8), ckpt_path=kept, weights_only=True)
     assert float(second.callback_metrics["val/best_mAP"]) == pytest.approx(0.999)
     assert float(second.callback_metrics["val/mAP"]) < 0.99
+
+
+def test_ranks_compare_the_checkpoint_that_they_resume_from(tmp_path, monkeypatch):
+    first = trainer(tmp_path, max_epochs=1, keep_every_epoch=True)
+    first.fit(pretrain(), soundscapes(4))
+    asked = []
+    monkeypatch.setattr(
+        "sslam_lightning.training.module.check_one_checkpoint", lambda runner: asked.append(runner.ckpt_path)
+    )
+    last = tmp_path / "epoch=0.ckpt"
+    trainer(tmp_path / "again", max_epochs=2).fit(pretrain(), soundscapes(4), ckpt_path=last, weights_only=True)
+    assert asked == [last]
