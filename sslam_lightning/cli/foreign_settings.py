@@ -23,7 +23,11 @@ def refuse_foreign_classes(path: Path, config: Any) -> None:
         ValueError: naming the first such class.
     """
     given = {text for _, text in _strings(config, "")}
-    for key, text in _strings(open_archive(path).get("hyper_parameters", {}), ""):
+    settings = open_archive(path).get("hyper_parameters") or {}
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"the hyper_parameters in {path} must be a table of settings, got {type(settings).__name__}")
+    settings = {name: value for name, value in settings.items() if name != "_instantiator"}  # which nothing follows here
+    for key, text in _strings(settings, ""):
         imported = key in _CLASS or (key not in _TEXT and _IMPORTABLE.fullmatch(text))
         if imported and not text.startswith(_OWN) and text not in given:
             raise ValueError(

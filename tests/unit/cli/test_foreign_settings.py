@@ -48,6 +48,7 @@ def test_no_module_is_imported(tmp_path, monkeypatch, capsys, command, settings)
 
 def test_what_the_user_names_and_what_is_no_class_passes(tmp_path):
     settings = {
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
         "encoder": {"front_end": {"class_path": "sslam_lightning.models.WaveformConfig"}, "dim": 96},
         "masking": {"class_path": "my_masks.Checker"},
         "init_from": "model.safetensors",
@@ -58,3 +59,5 @@ def test_what_the_user_names_and_what_is_no_class_passes(tmp_path):
     refuse_foreign_classes(path, {"model": {"init_args": {"masking": {"class_path": "my_masks.Checker"}}}})
     with pytest.raises(ValueError, match=r"name 'my_masks\.Checker', which is no class of this project; if it is yours"):
         refuse_foreign_classes(path, {"model": {}})
+    with pytest.raises(ValueError, match="must be a table of settings, got list"):
+        refuse_foreign_classes(write(tmp_path / "list.ckpt", ["a"]), {})  # type: ignore[arg-type]
