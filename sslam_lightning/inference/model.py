@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.data.audio import ResamplerName
 from sslam_lightning.data.stream import resample_rows, stream_audio
 from sslam_lightning.features import LogMels, count_frames
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Read
 from sslam_lightning.inference.spans import Framing, Joiner, Piece, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, LogMelInput, TransformerDecoder, WaveformInput
-from sslam_lightning.types import Batch
+from sslam_lightning.types import Batch, ResamplerName
 
 Padding = Literal["masked", "trained"]
 
