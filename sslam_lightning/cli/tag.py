@@ -103,9 +103,12 @@ def tag(
                     report.write(found)
         if file:
             broken = file.broken()
-            file.finish()
         if len(broken) == len(sources):
+            if file:
+                file.remove()
             raise ValueError(f"none of {len(sources)} recordings can be read, for example {broken[0][0]}: {broken[0][1]}")
+        if file:
+            file.finish()
     if file:
         print(f"{out}: {len(sources) - len(broken)} recordings" + (f", {first} of them by an earlier run" if first else ""))
     tell_broken(broken, len(sources))

@@ -63,6 +63,10 @@ class TagFile:
                     text.write(json_line(told) + "\n")
             text.flush()
             text.detach()  # the file is closed by who opened it
+        self.remove()
+
+    def remove(self) -> None:
+        """Leave nothing of the run but the file, where it is finished."""
         self.unfinished.unlink()
 
     def broken(self) -> list[tuple[str, str]]:

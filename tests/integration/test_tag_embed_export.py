@@ -119,6 +119,20 @@ def test_tag_goes_on_where_it_stopped(models, audio, tmp_path, capsys, monkeypat
     assert f"x.{ending} exists already: move it" in capsys.readouterr().err
 
 
+def test_tags_of_nothing_leave_nothing(models, audio, tmp_path, capsys) -> None:
+    """So the same command may be given again, when the recordings are mended."""
+    broken, out = tmp_path / "broken.wav", tmp_path / "out/x.csv"
+    broken.write_text("no sound")
+    command = ["tag", broken, "--model", models["finetuned"], "--out", out]
+    for _ in range(2):
+        sslam(*command, code=2)
+        assert "none of 1 recordings can be read, for example" in capsys.readouterr().err
+        assert list(out.parent.iterdir()) == []
+    broken.write_bytes((audio / "a.wav").read_bytes())
+    sslam(*command)
+    assert capsys.readouterr().out == f"{out}: 1 recordings\n"
+
+
 def test_pictures_of_a_run_that_goes_on_lie_where_they_would_have(models, audio, tmp_path, capsys, monkeypatch) -> None:
     """Cut off before the second; the folders that tell equal names apart are those of all recordings."""
     (audio / "sub").mkdir()
