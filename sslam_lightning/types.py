@@ -6,11 +6,14 @@ label 1 means *present*. All shapes are written as (rows first, features last).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+# What changes sample rates; see `sslam_lightning.data.audio.resample`.
+ResamplerName = Literal["torchaudio", "soxr"]
 
 
 class Grid(NamedTuple):

@@ -18,6 +18,7 @@ from sslam_lightning.checkpoints.settings import (
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import DecoderConfig, EncoderConfig, TransformerDecoderConfig
 from sslam_lightning.models.heads import Pooling
+from sslam_lightning.types import ResamplerName
 
 _PREFIXES = ("student.", "encoder.", "teacher.encoder.", "decoder.", "reconstruction_head.", "contrast_head.", "head.")
 CONFIG_KEY = "transformers_config"  # in checkpoints of a model of Hugging Face transformers
@@ -79,7 +80,7 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         read_class_names(settings.get("class_names"), f"{where}.class_names") if weights.head else (),
         as_kind(settings.get("multi_label", True), bool, f"{where}.multi_label"),
         as_kind(settings.get("pooling", "clip_token"), Pooling, f"{where}.pooling"),
-        as_kind(settings.get("resampler", "torchaudio"), str, f"{where}.resampler"),
+        as_kind(settings.get("resampler", "torchaudio"), ResamplerName, f"{where}.resampler"),
         head_on="decoder" if weights.head and decoder else "encoder",  # fine-tuning keeps no decoder but one that is used
     ).applied_to(weights)
 

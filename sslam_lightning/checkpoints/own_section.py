@@ -9,6 +9,7 @@ from sslam_lightning.checkpoints.settings import as_kind, as_plain, read_class_n
 from sslam_lightning.checkpoints.weights import HeadOn, Weights
 from sslam_lightning.models import EncoderConfig
 from sslam_lightning.models.heads import Pooling
+from sslam_lightning.types import ResamplerName
 
 OWN_SECTION = "sslam_lightning"
 
@@ -20,7 +21,7 @@ class Description(NamedTuple):
     class_names: tuple[str, ...] = ()
     multi_label: bool = True
     pooling: Pooling = "clip_token"
-    resampler: str = "torchaudio"
+    resampler: ResamplerName = "torchaudio"
     encoder: EncoderConfig | None = None
     head_on: HeadOn = "encoder"
 
@@ -63,7 +64,7 @@ def read_description(settings: Any, where: str) -> Description:
         read_class_names(settings.get("class_names"), f"{where}.class_names"),
         as_kind(settings.get("multi_label", True), bool, f"{where}.multi_label"),
         as_kind(settings.get("pooling", "clip_token"), Pooling, f"{where}.pooling"),
-        as_kind(settings.get("resampler", "torchaudio"), str, f"{where}.resampler"),
+        as_kind(settings.get("resampler", "torchaudio"), ResamplerName, f"{where}.resampler"),
         None if encoder is None else read_dataclass(EncoderConfig, encoder, f"{where}.encoder"),
         as_kind(settings.get("head_on", "encoder"), HeadOn, f"{where}.head_on"),
     )

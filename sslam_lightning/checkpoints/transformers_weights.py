@@ -15,6 +15,7 @@ from sslam_lightning.checkpoints.transformers_settings import check_same_model, 
 from sslam_lightning.checkpoints.weights import HeadOn, Part, State
 from sslam_lightning.models import EncoderConfig, HuggingFaceConfig, PlainEncoder
 from sslam_lightning.models.heads import Pooling
+from sslam_lightning.types import ResamplerName
 
 PREFIX = "model."  # of the model's weights in its encoder
 _STUDENT, _TEACHER, _TUNED, _HEAD = "student.model.", "teacher.encoder.model.", "encoder.model.", "head."
@@ -38,7 +39,7 @@ class TransformersWeights:
     class_names: tuple[str, ...] = ()
     multi_label: bool = True
     pooling: Pooling = "mean"
-    resampler: str = "torchaudio"
+    resampler: ResamplerName = "torchaudio"
 
     decoder: ClassVar[None] = None
     decoder_config: ClassVar[None] = None
@@ -123,7 +124,7 @@ def from_transformers_checkpoint(content: Mapping[str, Any], source: str, max_by
         read_class_names(settings.get("class_names"), f"{where}.class_names") if head else (),
         as_kind(settings.get("multi_label", True), bool, f"{where}.multi_label"),
         as_kind(settings.get("pooling", "mean"), Pooling, f"{where}.pooling"),
-        as_kind(settings.get("resampler", "torchaudio"), str, f"{where}.resampler"),
+        as_kind(settings.get("resampler", "torchaudio"), ResamplerName, f"{where}.resampler"),
     )
 
 

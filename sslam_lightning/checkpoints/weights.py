@@ -18,6 +18,7 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
 )
 from sslam_lightning.models.heads import Pooling
+from sslam_lightning.types import ResamplerName
 
 State = dict[str, Tensor]
 Part = Literal["student", "teacher"]
@@ -65,7 +66,7 @@ class Weights(NamedTuple):
     class_names: tuple[str, ...] = ()
     multi_label: bool = True
     pooling: Pooling = "clip_token"
-    resampler: str = "torchaudio"
+    resampler: ResamplerName = "torchaudio"
     contrast: State | None = None
     head_on: HeadOn = "encoder"
 

@@ -75,11 +75,12 @@ def tag(
         raise ValueError("pictures are drawn of log-mels, which this model does not read: leave --plot out")
     with find_sources(inputs, kind=audio_model.kind) as sources:
         report = (JSONLines if json else CSV if csv else Table)(sys.stdout, audio_model.class_names, top)
+        pictures = _pictures(plot, [source.name for source in sources])
         file = None
         if out is not None:
             file = TagFile(Path(out), settings_of_tags(audio_model, windows, sources, top))
         first = file.num_done if file else 0
-        pictures = _pictures(plot, [source.name for source in sources[first:]])
+        _check_free([pictures[source.name] for source in sources[first:] if pictures])
         broken: list[tuple[str, str]] = []
         with progress_bar(len(sources)) as progress:
             progress(first)
@@ -102,17 +103,20 @@ def tag(
                     report.write(found)
         if file:
             broken = file.broken()
-            file.finish()
         if len(broken) == len(sources):
+            if file:
+                file.remove()
             raise ValueError(f"none of {len(sources)} recordings can be read, for example {broken[0][0]}: {broken[0][1]}")
+        if file:
+            file.finish()
     if file:
         print(f"{out}: {len(sources) - len(broken)} recordings" + (f", {first} of them by an earlier run" if first else ""))
     tell_broken(broken, len(sources))
 
 
 def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:
-    """Which picture belongs to which recording; none may exist."""
-    if plot is None or not names:
+    """Which picture belongs to which recording: of all that are asked for, however many an earlier run has done."""
+    if plot is None:
         return {}
     from sslam_lightning.inference.sources import STANDARD_INPUT
 
@@ -120,13 +124,14 @@ def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:
     if target.suffix.lower() == ".png":
         if len(names) > 1:
             raise ValueError(f"{len(names)} recordings do not fit into the one picture {plot}: set --plot to a folder")
-        pictures = {names[0]: target}
-    else:
-        paths = {name: os.path.abspath(name) for name in names if name != STANDARD_INPUT}
-        root = os.path.commonpath([os.path.dirname(path) for path in paths.values()]) if paths else ""
-        inside = {name: os.path.relpath(path, root) for name, path in paths.items()}  # folders tell equal names apart
-        pictures = {name: target / f"{inside.get(name, 'standard_input')}.png" for name in names}
-    for picture in pictures.values():
+        return {names[0]: target}
+    paths = {name: os.path.abspath(name) for name in names if name != STANDARD_INPUT}
+    root = os.path.commonpath([os.path.dirname(path) for path in paths.values()]) if paths else ""
+    inside = {name: os.path.relpath(path, root) for name, path in paths.items()}  # folders tell equal names apart
+    return {name: target / f"{inside.get(name, 'standard_input')}.png" for name in names}
+
+
+def _check_free(pictures: list[Path]) -> None:
+    for picture in pictures:
         if picture.exists():
             raise FileExistsError(f"{picture} exists already: move it, or name another place with --plot")
-    return pictures

@@ -31,7 +31,7 @@ class TagFile:
         settings: everything that the tags depend on.
 
     Raises:
-        FileExistsError: the target exists.
+        FileExistsError: the target exists, or what bears the unfinished file's name is none.
         ValueError: another ending, or what lies there is of a run with other settings.
     """
 
@@ -39,12 +39,12 @@ class TagFile:
         check_target(target)
         self.target, self.unfinished = target, target.with_name(target.name + ".unfinished")
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        self.unfinished.touch()
-        self._drop_what_is_cut_short()
-        if before := next(self._lines(), ""):
-            check_same_run(self.unfinished, json.loads(before), settings)
+        if self.unfinished.exists() and self.unfinished.stat().st_size:
+            check_same_run(self.unfinished, self._settings_before(), settings)
+            self._drop_what_is_cut_short()
         else:
-            self._append(settings)
+            with replacing(self.unfinished) as file:  # a first line is never cut short
+                file.write(json.dumps(settings).encode() + b"\n")
         self.num_done = sum(1 for _ in self._lines()) - 1
 
     def add(self, told: Mapping[str, Any]) -> None:
@@ -63,6 +63,10 @@ class TagFile:
                     text.write(json_line(told) + "\n")
             text.flush()
             text.detach()  # the file is closed by who opened it
+        self.remove()
+
+    def remove(self) -> None:
+        """Leave nothing of the run but the file, where it is finished."""
         self.unfinished.unlink()
 
     def broken(self) -> list[tuple[str, str]]:
@@ -81,6 +85,18 @@ class TagFile:
     def _append(self, told: Mapping[str, Any]) -> None:
         with self.unfinished.open("a", encoding="utf-8") as file:
             file.write(json.dumps(told) + "\n")
+
+    def _settings_before(self) -> dict[str, Any]:
+        line = next(self._lines())
+        try:
+            before = json.loads(line) if line.endswith("\n") else None
+        except (ValueError, RecursionError):
+            before = None
+        if not isinstance(before, dict) or not before.keys() >= {"weights", "recordings"}:
+            raise FileExistsError(
+                f"{self.unfinished} is no unfinished file of sslam tag: move it, or name another file with --out"
+            )
+        return before
 
     def _drop_what_is_cut_short(self) -> None:
         end = 0

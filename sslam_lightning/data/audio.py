@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, get_args
 
 import numpy as np
 import soundfile
@@ -26,8 +26,7 @@ from torch import Tensor
 from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.storage import for_libsndfile, is_url, local_path, open_binary
 from sslam_lightning.data.wav import decode_wav
-
-ResamplerName = Literal["torchaudio", "soxr"]
+from sslam_lightning.types import ResamplerName
 
 # of files that hold sound, whether or not libsndfile reads them
 AUDIO_EXTENSIONS = frozenset(

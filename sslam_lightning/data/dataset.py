@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
-from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, resample
+from sslam_lightning.data.audio import UnreadableAudio, check_resampler, resample
 from sslam_lightning.data.recordings import Recordings
-from sslam_lightning.types import Clip
+from sslam_lightning.types import Clip, ResamplerName
 
 Key = int | tuple[int, int]  # place in the data set, or (epoch, place)
 

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from sslam_lightning.data.audio import ResamplerName
 from sslam_lightning.data.dataset import BrokenClip, Key, RecordingDataset
 from sslam_lightning.data.excerpts import Excerpt, cut, duration_seconds, make_excerpts
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.recordings import PackedStrings
-from sslam_lightning.types import Clip, Event, Events
+from sslam_lightning.types import Clip, Event, Events, ResamplerName
 
 
 class Annotated(NamedTuple):

@@ -27,7 +27,8 @@ def open_image(path: Path) -> Any:
     try:
         with Image.open(path) as file:
             return file.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
+    # A chunk of a PNG that is none is a SyntaxError.
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise OSError(f"cannot be read as an image ({error})") from None
 
 

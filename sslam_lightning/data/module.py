@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, distributed
 
-from sslam_lightning.data.audio import ResamplerName, check_resampler
+from sslam_lightning.data.audio import check_resampler
 from sslam_lightning.data.broken import BrokenClips
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
@@ -21,7 +21,7 @@ from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.recordings import class_balanced_weights
 from sslam_lightning.data.sampler import EpochSampler, LastBatch
 from sslam_lightning.data.trained_on import seen_before, sketch
-from sslam_lightning.types import AnyBatch
+from sslam_lightning.types import AnyBatch, ResamplerName
 
 Split = Literal["train", "val", "test"]
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import soundfile
 
-from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, resample
+from sslam_lightning.data.audio import UnreadableAudio, check_resampler, resample
 from sslam_lightning.data.durable import new_file, only_one_run
 from sslam_lightning.data.journal import fingerprint
 from sslam_lightning.data.parallel import ordered_map, progress
@@ -26,6 +26,7 @@ from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.rejected import Rejected, write_rejected
 from sslam_lightning.data.shards import FORMAT_VERSION, INDEX_NAME, METADATA, ORIGINAL, import_pyarrow
 from sslam_lightning.data.wav import encode_wav
+from sslam_lightning.types import ResamplerName
 
 Codec = Literal["lossless", "float32", "int16", "flac16", "flac24", "original"]
 _PARTS = ".parts"  # one JSON file per finished shard, until the index is written

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.data.audio import ResamplerName, UnreadableAudio, check_resampler, resample
+from sslam_lightning.data.audio import UnreadableAudio, check_resampler, resample
 from sslam_lightning.data.durable import new_file, refuse_existing
 from sslam_lightning.data.journal import Journal, fingerprint
 from sslam_lightning.data.parallel import ordered_map, progress
@@ -21,6 +21,7 @@ from sslam_lightning.data.rejected import Rejected, write_rejected
 from sslam_lightning.data.sampling_weights import write_weights
 from sslam_lightning.data.tables import write_table
 from sslam_lightning.features import count_frames, kaldi_fbank
+from sslam_lightning.types import ResamplerName
 
 _CHUNK_CLIPS = 32  # always the same, so that the result does not depend on the number of workers
 

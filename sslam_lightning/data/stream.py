@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sslam_lightning.data.audio import (
     MissingResampler,
-    ResamplerName,
     UnreadableAudio,
     average_channels,
     check_is_file,
@@ -24,6 +23,7 @@ from sslam_lightning.data.audio import (
 )
 from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.storage import for_libsndfile
+from sslam_lightning.types import ResamplerName
 
 _BLOCK_SECONDS = 20.0
 # What libsndfile does not know, and FFmpeg (through torchcodec) does.

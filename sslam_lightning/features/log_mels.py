@@ -14,6 +14,9 @@ from sslam_lightning.features.fbank import count_frames, hop_samples, kaldi_fban
 
 Kind = Literal["kaldi", "decibel"]
 
+# Far beyond what is trained on: more comes from broken files, and would fill the memory with the first clip.
+_MOST = {"num_frames": 60_000, "patch_frames": 60_000, "num_mels": 1024, "sample_rate_hz": 768_000}
+
 
 @dataclass(frozen=True)
 class LogMels:
@@ -26,8 +29,8 @@ class LogMels:
     no part, a padded frame is 0.
 
     Args:
-        num_frames: length of the result in frames of 10 ms, or None: that of the longest clip in the batch, rounded up
-            to whole patches.
+        num_frames: length of the result in frames of 10 ms, at most ten minutes, or None: that of the longest clip in
+            the batch, rounded up to whole patches.
         mean, std: of the data set's log-mels (AudioSet's by default); ``std`` is that of one value, not its double.
         num_mels: mel bands.
         sample_rate_hz: of the waveforms.
@@ -57,6 +60,9 @@ class LogMels:
             raise ValueError(f"features: num_mels must be at least 4, got {self.num_mels}")
         if self.sample_rate_hz < 1000:
             raise ValueError(f"features: sample_rate_hz must be at least 1000 Hz, got {self.sample_rate_hz}")
+        for name, most in _MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise ValueError(f"features: {name} must be at most {most}, got {getattr(self, name)}")
         if self.kind not in get_args(Kind):
             raise ValueError(f"features: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
 

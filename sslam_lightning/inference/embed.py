@@ -167,8 +167,12 @@ def digest_of_files(sources: Sequence[Source]) -> str:
     """Names, sizes and times: the same recordings, unchanged, in the same order."""
     digest = hashlib.sha256()
     for source in sources:
-        told = os.stat(source.path)
-        # What came on standard input is kept anew in every run.
-        changed = 0 if source.name == STANDARD_INPUT else told.st_mtime_ns
-        digest.update(f"{source.name}\0{told.st_size}\0{changed}\0".encode(errors="surrogateescape"))
+        try:
+            told = os.stat(source.path)
+            size, changed = told.st_size, told.st_mtime_ns
+        except OSError:  # a link that leads nowhere: listed as unreadable when its turn comes
+            size, changed = -1, 0
+        if source.name == STANDARD_INPUT:  # which is kept anew in every run
+            changed = 0
+        digest.update(f"{source.name}\0{size}\0{changed}\0".encode(errors="surrogateescape"))
     return f"{len(sources)} files, {digest.hexdigest()[:16]}"

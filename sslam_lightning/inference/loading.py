@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.load import build_head
-from sslam_lightning.data.audio import ResamplerName
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.classes import class_names_of
 from sslam_lightning.inference.encoding import EncoderModel, Layer
@@ -82,8 +81,7 @@ def load_model(
             raise ValueError(f"{path} reads text: set tokenizer to the tokenizer.json that it was trained with")
         return TextModel(encoder, tokenizer, **options)
     given = {**(weights.features or {}), **(features or {})}
-    resampler: ResamplerName = weights.resampler  # type: ignore[assignment]  # checked where it is used
-    options |= {"resampler": resampler, "padding": padding}
+    options |= {"resampler": weights.resampler, "padding": padding}
     if isinstance(takes, WaveformInput):
         if unknown := [name for name in given if name != "sample_rate_hz"]:
             raise ValueError(f"features: a model of waveforms knows sample_rate_hz alone, got {unknown[0]}")

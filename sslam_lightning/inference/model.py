@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.data.audio import ResamplerName
 from sslam_lightning.data.stream import resample_rows, stream_audio
 from sslam_lightning.features import LogMels, count_frames
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Read
 from sslam_lightning.inference.spans import Framing, Joiner, Piece, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, LogMelInput, TransformerDecoder, WaveformInput
-from sslam_lightning.types import Batch
+from sslam_lightning.types import Batch, ResamplerName
 
 Padding = Literal["masked", "trained"]
 
@@ -153,8 +152,15 @@ class AudioModel(EncoderModel):
             sample_rate_hz: of the waveform; any.
 
         Raises:
-            ValueError: if the shape is another, or there are no samples.
+            ValueError: if it is no tensor of floating-point numbers, the shape is another, or there are no samples.
         """
+        if not isinstance(waveform, Tensor) or not waveform.is_floating_point():
+            # Whole numbers do not tell their full scale.
+            came = f"a tensor of {waveform.dtype}" if isinstance(waveform, Tensor) else type(waveform).__name__
+            raise ValueError(
+                f"a waveform is a floating-point tensor of full scale 1, got {came}: make a tensor of an array with "
+                "torch.from_numpy, and divide whole numbers by their full scale, those of int16 by 32768"
+            )
         if waveform.ndim not in (1, 2, 3) or waveform.shape[-1] == 0:
             raise ValueError(
                 "a waveform is (samples,), (rows, samples) or (rows, channels, samples) with at least one sample, got "

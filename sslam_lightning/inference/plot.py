@@ -59,12 +59,12 @@ def draw_timeline(tagged: Tagged, path: Path, model: AudioModel, target: Path, t
     ticks = [hertz for hertz in _TICKS_HZ if hertz <= features.sample_rate_hz / 2]
     above.set_yticks([_band(hertz, features) for hertz in ticks], [f"{hertz / 1000:g}" for hertz in ticks])
     above.set_ylabel("frequency (kHz, mel scale)")
-    above.set_title(legible(tagged.name), fontsize=9)
+    above.set_title(legible(tagged.name), fontsize=9, parse_math=False)  # a $ in a name is a $
     for row, number in enumerate(shown):
         edges = [*tagged.starts_seconds, tagged.stops_seconds[-1]]
         values = tagged.timeline[None, :, number]
         mesh = below.pcolormesh(edges, [row - 0.45, row + 0.45], values, cmap="viridis", vmin=0, vmax=1)
-    below.set_yticks(range(len(shown)), [model.class_names[number] for number in shown])
+    below.set_yticks(range(len(shown)), [model.class_names[number] for number in shown], parse_math=False)
     below.invert_yaxis()
     below.set_xlabel("time (s)")
     below.set_xlim(0, tagged.seconds)

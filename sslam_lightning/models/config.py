@@ -142,7 +142,7 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         if self.depth < 1 or self.kernel_size < 1:
             raise ValueError(f"a decoder needs depth and kernel_size of at least 1, got {self.depth}, {self.kernel_size}")
-        if self.dim % self.groups:
+        if min(self.dim, self.groups) < 1 or self.dim % self.groups:
             raise ValueError(f"the decoder's dim must be a multiple of its groups, got {self.dim} and {self.groups}")
         if self.noise_std < 0:
             raise ValueError(f"decoder: noise_std must not be negative, got {self.noise_std}")

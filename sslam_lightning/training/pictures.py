@@ -74,7 +74,7 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
     for axis, (title, image) in zip(axes, panels, strict=True):
         extent = (0, seconds, 0, features.num_mels)
         axis.imshow(image.cpu().numpy(), origin="lower", aspect="auto", interpolation="nearest", extent=extent)
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=9, parse_math=False)  # the $ of a name is a $
         axis.set_ylabel("mel bin")
     axes[-1].set_xlabel(f"seconds; a patch is {size} mel bins x {size} frames of 10 ms")
     figure.supxlabel("Colours: the three channels in which the target varies most, as red, green and blue", fontsize=8)

@@ -21,6 +21,7 @@ from tiny import finetune, pretrain, soundscapes, trainer
 import sslam_lightning
 from sslam_lightning.__main__ import main
 from sslam_lightning.inference.export import TOLERANCE
+from sslam_lightning.inference.plot import draw_timeline
 
 _PACKAGE = Path(sslam_lightning.__file__).parents[1]
 _CLASSES = ["dog", "rain", "sea", "clock"]
@@ -116,6 +117,52 @@ def test_tag_goes_on_where_it_stopped(models, audio, tmp_path, capsys, monkeypat
     assert not partial.exists()
     sslam(*command, out, code=2)
     assert f"x.{ending} exists already: move it" in capsys.readouterr().err
+
+
+def test_tags_of_nothing_leave_nothing(models, audio, tmp_path, capsys) -> None:
+    """So the same command may be given again, when the recordings are mended."""
+    broken, out = tmp_path / "broken.wav", tmp_path / "out/x.csv"
+    broken.write_text("no sound")
+    command = ["tag", broken, "--model", models["finetuned"], "--out", out]
+    for _ in range(2):
+        sslam(*command, code=2)
+        assert "none of 1 recordings can be read, for example" in capsys.readouterr().err
+        assert list(out.parent.iterdir()) == []
+    broken.write_bytes((audio / "a.wav").read_bytes())
+    sslam(*command)
+    assert capsys.readouterr().out == f"{out}: 1 recordings\n"
+
+
+def test_pictures_of_a_run_that_goes_on_lie_where_they_would_have(models, audio, tmp_path, capsys, monkeypatch) -> None:
+    """Cut off before the second; the folders that tell equal names apart are those of all recordings."""
+    (audio / "sub").mkdir()
+    (audio / "c.mp3").rename(audio / "sub/a.wav")
+    out, pictures = tmp_path / "x.csv", tmp_path / "pictures"
+    names = [audio / "a.wav", audio / "sub/a.wav"]
+    command = ["tag", *names, "--model", models["finetuned"], "--out", out, "--plot"]
+    sslam(*command, tmp_path / "one.png", code=2)
+    assert not out.with_name("x.csv.unfinished").exists()
+    drawn = []
+
+    def cut_off(tagged, *_: Any) -> None:
+        drawn.append(tagged.name)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        draw_timeline(tagged, *_)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sslam_lightning.inference.plot.draw_timeline", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            main([str(word) for word in [*command, pictures]])
+    assert [path.relative_to(pictures) for path in pictures.rglob("*.png")] == [Path("a.wav.png")]
+    capsys.readouterr()
+    sslam(*command, tmp_path / "one.png", code=2)
+    assert "2 recordings do not fit into the one picture" in capsys.readouterr().err
+    sslam(*command, pictures)
+    assert capsys.readouterr().out == f"{out}: 2 recordings, 1 of them by an earlier run\n"
+    found = sorted(str(path.relative_to(pictures)) for path in pictures.rglob("*.png"))
+    assert found == ["a.wav.png", "sub/a.wav.png"]
+    assert not (tmp_path / "one.png").exists()
 
 
 def test_names_that_are_not_utf_8(models: dict[str, str], audio: Path, tmp_path: Path) -> None:

@@ -176,6 +176,19 @@ def test_a_checkpoint_of_live_objects_holds_plain_data(pretrained: tuple[Pretrai
     assert content["callbacks"]["EMATeacher"]["updates"] == 1
 
 
+def test_settings_of_the_data_that_cannot_be(pretrained: tuple[PretrainModule, Path], tmp_path) -> None:
+    content = torch.load(pretrained[1], weights_only=True)
+    features = content["hyper_parameters"]["features"]
+    for settings, message in (
+        ({"resampler": "sox"}, r"a\.ckpt: hyper_parameters\.resampler must be one of 'torchaudio', 'soxr', got 'sox'"),
+        ({"features": {**features, "num_frames": 16 * 10**8}}, r"num_frames must be at most 60000, got 1600000000"),
+    ):
+        changed = {**content, "hyper_parameters": {**content["hyper_parameters"], **settings}}
+        torch.save(changed, tmp_path / "a.ckpt")
+        with pytest.raises(ValueError, match=message):
+            read_weights(tmp_path / "a.ckpt")
+
+
 def test_the_parts_of_a_pretrained_checkpoint(pretrained: tuple[PretrainModule, Path]) -> None:
     module, path = pretrained
     weights = read_weights(path)

@@ -148,6 +148,7 @@ def test_which_folders_are_transformers_own(tmp_path: Path) -> None:
         ({"hyper_parameters": [1]}, r"hyper_parameters must be a table of settings, got list"),
         ({"hyper_parameters": {"encoder": {"token_module": 3}}}, r"token_module must be a text, got 3"),
         ({"hyper_parameters": {"encoder": {"token_module": "no.part"}}}, r"a ViTModel has no part no\.part"),
+        ({"hyper_parameters": {"resampler": "sox"}}, r"resampler must be one of 'torchaudio', 'soxr', got 'sox'"),
         ({"state_dict": {}}, r"student\.model\.\S+ is missing"),
     ],
 )

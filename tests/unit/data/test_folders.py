@@ -12,7 +12,7 @@ from PIL import Image
 
 from sslam_lightning.data import AudioFolderDataModule, ImageFolderDataModule, TextDataModule
 from sslam_lightning.data.files import find_files
-from sslam_lightning.data.image_file import square
+from sslam_lightning.data.image_file import open_image, square
 from sslam_lightning.data.images import collate_images
 from sslam_lightning.data.text import END, PADDING, Passage, collate_texts, read_tokenizer
 
@@ -51,6 +51,17 @@ def images(tmp_path: Path) -> Path:
     Image.fromarray(np.full((20, 20), 128, dtype=np.uint8)).save(tmp_path / "grey.png")
     (tmp_path / "no.jpg").write_text("not an image")
     return tmp_path
+
+
+def test_a_chunk_of_an_image_that_is_none(tmp_path: Path) -> None:
+    """What PIL finds no syntax in is as unreadable as anything else."""
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (200, 200, 3), np.uint8)).save(path)
+    content = path.read_bytes()
+    second = content.index(b"IDAT", content.index(b"IDAT") + 1)
+    path.write_bytes(content[:second] + b"\0\0\0\0" + content[second + 4 :])
+    with pytest.raises(OSError, match=r"^cannot be read as an image \(broken PNG file"):
+        open_image(path)
 
 
 def test_images_are_squares_in_imagenets_colours(images: Path) -> None:

@@ -124,6 +124,10 @@ def test_clip_longer_than_its_batch_is_named() -> None:
         ({"std": math.nan}, "std must be positive, got nan"),
         ({"num_mels": 3}, "num_mels must be at least 4, got 3"),
         ({"sample_rate_hz": 16}, "sample_rate_hz must be at least 1000 Hz, got 16"),
+        ({"num_frames": 60_016}, "num_frames must be at most 60000, got 60016"),
+        ({"num_frames": None, "patch_frames": 10**9}, "patch_frames must be at most 60000, got 1000000000"),
+        ({"num_mels": 1025}, "num_mels must be at most 1024, got 1025"),
+        ({"sample_rate_hz": 768_001}, "sample_rate_hz must be at most 768000, got 768001"),
         ({"kind": "mfcc"}, "kind must be one of kaldi, decibel, got 'mfcc'"),
     ],
 )

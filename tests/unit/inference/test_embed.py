@@ -11,7 +11,7 @@ import torch
 
 from sslam_lightning.data.audio import read_audio, resample
 from sslam_lightning.inference import embed, parts, tables
-from sslam_lightning.inference.embed import embed_recordings
+from sslam_lightning.inference.embed import digest_of_files, embed_recordings
 from sslam_lightning.inference.sources import Source
 
 SECONDS = [1.0, 0.3, 2.5, 0.05, 1.2]
@@ -122,6 +122,19 @@ def test_an_interrupted_run_goes_on(make_model, sources, tmp_path, monkeypatch) 
         assert set(found.files) == set(whole.files)
         for name in whole.files:
             np.testing.assert_array_equal(found[name], whole[name])
+
+
+def test_what_is_gone_since_it_was_listed_is_unreadable(make_model, sources, tmp_path) -> None:
+    """A link that leads nowhere, and a file that was deleted; and the recordings are no longer the same."""
+    names = [source.name for source in sources]
+    before = digest_of_files(sources)
+    sources[0].path.unlink()
+    sources[1].path.unlink()
+    sources[1].path.symlink_to(tmp_path / "nowhere.wav")
+    done = embed_recordings(make_model(), sources[:2] + sources[3:], tmp_path / "x.npz")
+    assert done.broken == [(names[0], "no such file"), (names[1], "no such file")]
+    assert done.num_recordings == 3
+    assert digest_of_files(sources) != before
 
 
 def test_other_settings_do_not_mix(make_model, sources, tmp_path, monkeypatch) -> None:

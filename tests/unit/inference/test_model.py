@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torchaudio.functional import resample
@@ -207,6 +208,29 @@ def test_what_does_not_fit_is_refused(make_model) -> None:
     encoder = Encoder(EncoderConfig(dim=16, depth=1, num_heads=2))
     with pytest.raises(ValueError, match="the encoder expects 128 mels in patches of 16 frames, the features have 64 mels"):
         AudioModel(encoder, features=LogMels(num_mels=64))
+
+
+@pytest.mark.parametrize(
+    ("waveform", "came"),
+    [
+        (torch.zeros(16000, dtype=torch.int16), "a tensor of torch.int16"),
+        (torch.zeros(16000, dtype=torch.bool), "a tensor of torch.bool"),
+        (torch.zeros(16000, dtype=torch.complex64), "a tensor of torch.complex64"),
+        (np.zeros(16000, np.float32), "ndarray"),
+        ([0.0] * 16000, "list"),
+    ],
+    ids=["int16", "bool", "complex64", "array", "list"],
+)
+def test_a_waveform_is_of_floating_point_numbers(make_model, waveform, came) -> None:
+    """Whole numbers were taken as if their full scale were 1."""
+    with pytest.raises(ValueError, match=rf"^a waveform is a floating-point tensor of full scale 1, got {came}: make a te"):
+        make_model()(waveform, 16000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_any_floating_point_numbers_will_do(make_model, dtype) -> None:
+    found, expected = (make_model()(waveform, 16000).clip for waveform in (noise(16000).to(dtype), noise(16000)))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
 def test_results_can_be_trained_on(make_model) -> None:

@@ -113,3 +113,12 @@ def test_a_picture_is_drawn(make_model, write_noise, tmp_path) -> None:
     picture = imread(tmp_path / "new/a.png")
     assert picture.shape[1] == 1100
     assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 200
+
+
+def test_a_dollar_in_a_name_is_a_dollar(make_model, write_noise, tmp_path) -> None:
+    """Neither that of a file nor that of a class is read as mathematics, which it may not be."""
+    model, source = make_model("mean"), write_noise(r"a$\b$.wav", 1.0)
+    model.class_names = tuple(rf"${name}_^$" for name in model.class_names)
+    (tagged,) = tag_recordings(model, [source])
+    draw_timeline(tagged, source.path, model, tmp_path / "a.png")
+    assert imread(tmp_path / "a.png").shape[1] == 1100

@@ -67,6 +67,9 @@ def test_impossible_encoders(wrong: dict[str, int], message: str) -> None:
         ({"depth": 0}, r"a decoder needs depth and kernel_size of at least 1, got 0, 3"),
         ({"kernel_size": 0}, r"a decoder needs depth and kernel_size of at least 1, got 6, 0"),
         ({"dim": 100}, r"the decoder's dim must be a multiple of its groups, got 100 and 16"),
+        ({"groups": 0}, r"the decoder's dim must be a multiple of its groups, got 768 and 0"),
+        ({"groups": -16}, r"the decoder's dim must be a multiple of its groups, got 768 and -16"),
+        ({"dim": 0}, r"the decoder's dim must be a multiple of its groups, got 0 and 16"),
     ],
 )
 def test_impossible_decoders(wrong: dict[str, int], message: str) -> None:

@@ -88,7 +88,9 @@ def test_a_picture_leaves_the_module_as_it_was(tmp_path) -> None:
     module = pretrain()
     torch.manual_seed(3)
     before, modes = torch.get_rng_state(), [part.training for part in module.modules()]
-    draw(module, noise(), tmp_path / "picture.png", 1)
+    batch = noise()
+    names = (r"$a_^$", r"the $\nothing$ of mathematics", *batch.names[2:])
+    draw(module, batch._replace(names=names), tmp_path / "picture.png", 1)
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     assert torch.equal(torch.get_rng_state(), before)
     assert [part.training for part in module.modules()] == modes
