@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+_TOP_LEVEL = ("config", "ckpt_path", "data", "model", "print_config", "seed_everything", "trainer")
+
 
 def one_line(message: str) -> str:
     """The line of a nested parser error that tells what came and what was expected.
@@ -38,7 +40,7 @@ def explain(message: str, argv: Sequence[str]) -> str:
     if match := re.search(r"option '([\w.]+)'|Option '([\w.]+)' is not|unrecognized arguments: --([\w.]+)", line):
         name = next(group for group in match.groups() if group)
         typed = next((key for key in _keys(argv) if key.split(".")[-1] == name.split(".")[-1]), name)
-        return f"there is no setting {typed}{nearest(name.split('.')[-1], _settings())}"
+        return f"there is no setting {typed}{_nearest_setting(typed)}"
     if match := re.search(r'key "([\w.]+)":.*import path string: (\S+)', line):
         return f"{match[1]}: there is no class {match[2]}{nearest(match[2].split('.')[-1], _classes())}"
     return line
@@ -50,6 +52,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return " in this place"  # it is another class's
     found = get_close_matches(name, sorted(known), n=1)
     return f": did you mean {found[0]}?" if found else ""
+
+
+def _nearest_setting(key: str) -> str:
+    """The key with its first unknown part mended, as the end of a message."""
+    known, parts = {*_TOP_LEVEL, *_settings()}, key.split(".")
+    unknown = next((place for place, part in enumerate(parts) if part not in known), None)
+    if unknown is None:
+        return " in this place"  # it is another class's
+    found = get_close_matches(parts[unknown], sorted(known if unknown or len(parts) == 1 else _TOP_LEVEL), n=1)
+    return f": did you mean {'.'.join([*parts[:unknown], *found, *parts[unknown + 1 :]])}?" if found else ""
 
 
 def _keys(argv: Sequence[str]) -> list[str]:

@@ -98,4 +98,4 @@ def test_fine_tuning_is_compared_with_its_own_recipe(plan):
 def test_a_misspelt_setting_is_named(plan, capsys):
     with pytest.raises(SystemExit):
         plan("pretrain/eat_base", model__masks_per_clipp=3)
-    assert "there is no setting model.masks_per_clipp: did you mean masks_per_clip?" in capsys.readouterr().err
+    assert "there is no setting model.masks_per_clipp: did you mean model.masks_per_clip?" in capsys.readouterr().err

@@ -196,7 +196,7 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
         (["--nodes=1", "--gpus-per-node=1", "--ckpt_path", "a.ckpt"], "leave out --ckpt_path: a job goes on with the run"),
         (
             ["--nodes=1", "--gpus-per-node=1", "--trainer.max_step=5"],
-            "there is no setting trainer.max_step: did you mean max_s",
+            "there is no setting trainer.max_step: did you mean trainer.max_steps?",
         ),
         (["--nodes=1", "--gpus-per-node=1", "--constraint=a100"], "there is no setting constraint"),
         (
