@@ -47,7 +47,8 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings, and those of the models inside a model, without ``auto_map``, which names code that comes with them.
 
     Raises:
-        ValueError: if they name an implementation that transformers would fetch, or a backbone that it would look up.
+        ValueError: if they name an implementation that transformers would fetch, a backbone that it would look up, or a
+            class.
     """
     for name, value in settings.items():
         if name.endswith(("_implementation", "_implementation_internal")):
@@ -55,6 +56,8 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
                 if chosen is not None and chosen not in _BUILT_IN:
                     known = ", ".join(_BUILT_IN)
                     raise ValueError(f"{name} must be one of {known}: others run code of elsewhere, got {chosen}")
+        if name in ("class_path", "_class_path"):  # the command line's parser would import it
+            raise ValueError(f"no model of transformers has a setting {name}, got {value}")
         if name == "backbone" and value is not None:
             raise ValueError(f"backbone would be looked up on the Hub: describe it in backbone_config, got {value}")
     return {name: _plain(value) for name, value in settings.items() if name != "auto_map"}

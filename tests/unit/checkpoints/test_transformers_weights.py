@@ -115,6 +115,7 @@ def test_code_and_pickles_of_a_folder_are_never_opened(tmp_path: Path) -> None:
     for settings, message in (
         ({"model_type": "unheard"}, r"transformers makes no model of its configuration"),
         ({"attn_implementation": "a/b"}, r"attn_implementation must be one of eager"),
+        ({"odd": [{"class_path": "hostile.Thing"}]}, r"no model of transformers has a setting class_path, got hostile"),
         ({"intermediate_size": 2**40}, r"it describes \d+ parameters, the files have \d+ bytes"),
         ({"hidden_size": 12}, r"has shape \(1, 1, 16\), the model expects \(1, 1, 12\)"),
     ):
