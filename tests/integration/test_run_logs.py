@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.training.loggers import WandbRun, git_commit
+from sslam_lightning.training.loggers import git_commit
 from sslam_lightning.training.wandb_files import STEP, read_history, read_records, run_files
 
 RECIPE = """
@@ -196,21 +195,9 @@ def test_every_process_of_a_run_is_found_the_second_of_one_second_too(tmp_path):
 
 def test_a_w_and_b_process_that_a_signal_ends_takes_no_step_with_it(tmp_path):
     """Slurm preempts a job by a SIGTERM to every process in it, of which W&B's own is one."""
-    logger = WandbRun(save_dir=str(tmp_path), offline=True)
-    logger.log_settings({"lr": 0.5})
-    for step in range(20):
-        logger.log_metrics({"loss": float(step)}, step)
-    children = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
-    )
-    (service,) = (int(line.split()[0]) for line in children.stdout.splitlines() if "wandb-core" in line)
-    os.kill(service, signal.SIGUSR1)  # near the time limit: it lives on
-    logger.log_metrics({"loss": 20.0}, 20)
-    os.kill(service, signal.SIGTERM)
-    for step in range(21, 24):
-        logger.log_metrics({"loss": float(step)}, step)
-    logger.finalize("success")
-    files = run_files(tmp_path, logger.run_id)
+    job = Path(__file__).with_name("wandb_loss_job.py")
+    subprocess.run([sys.executable, job, tmp_path], check=True, timeout=120)
+    files = _logs(tmp_path)
     rows = [row for file in files for row in read_history(file)]
     assert [(row[STEP], row["loss"]) for row in rows] == [(step, float(step)) for step in range(24)]
     configs = [record.run.config for record in read_records(files[-1]) if record.HasField("run")]
