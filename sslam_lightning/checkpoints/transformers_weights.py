@@ -12,7 +12,7 @@ from sslam_lightning.checkpoints.lightning import CONFIG_KEY, NO_WEIGHTS
 from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read_features, read_state
 from sslam_lightning.checkpoints.strictly import check_names_and_shapes
 from sslam_lightning.checkpoints.transformers_settings import check_same_model, refusal
-from sslam_lightning.checkpoints.weights import HeadOn, Part, State
+from sslam_lightning.checkpoints.weights import HeadOn, Part, State, one_of
 from sslam_lightning.models import EncoderConfig, HuggingFaceConfig, PlainEncoder
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.types import ResamplerName
@@ -56,10 +56,7 @@ class TransformersWeights:
         Raises:
             ValueError: if the file has no teacher.
         """
-        state = self.student if part == "student" else self.teacher
-        if state is None:
-            raise ValueError(f"{self.source} holds no {part}: set model.init_part to student, or ask for the part student")
-        return state
+        return one_of(self, part)
 
     def part(self, name: Part) -> State:
         """One of the models by the names that it has in a :class:`PlainEncoder`; raises as :meth:`own`."""

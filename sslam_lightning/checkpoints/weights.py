@@ -76,10 +76,7 @@ class Weights(NamedTuple):
         Raises:
             ValueError: if the file has no teacher.
         """
-        state = self.student if name == "student" else self.teacher
-        if state is None:
-            raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")
-        return {**self.student, **state}
+        return {**self.student, **one_of(self, name)}
 
     def new_encoder(self) -> Encoder:
         """The encoder, its weights yet to be filled in: initial ones would be drawn only to be overwritten."""
@@ -121,3 +118,15 @@ def _without_dropout(setting: Any) -> Any:
     if isinstance(setting, FrontEndConfig) and any(field.name == "dropout" for field in fields(setting)):  # type: ignore[arg-type]
         return replace(setting, dropout=0.0)  # type: ignore[type-var]
     return setting
+
+
+def one_of(weights: Any, part: Part) -> State:
+    """The student or the teacher of what was read from a file.
+
+    Raises:
+        ValueError: if the file has no teacher.
+    """
+    state: State | None = weights.student if part == "student" else weights.teacher
+    if state is None:
+        raise ValueError(f"{weights.source} holds no {part}: set model.init_part to student, or ask for the part student")
+    return state

@@ -9,11 +9,12 @@ from typing import Any
 
 from sslam_lightning.checkpoints.archive import open_archive
 
-# What the parser would import: a class by its path, under these names or in the place of an object.
+# The parser imports what looks like the path of a class, in the place of an object too, and it reads any string as YAML, or
+# as the name of a file with settings. So a string has to be a plain word, or one of this project's classes.
+_OWN = re.compile(r"sslam_lightning(\.\w+)+")
+_WORD = re.compile(r"[\w+-]*")
 _CLASS = ("class_path", "_class_path")
-_IMPORTABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-_TEXT = ("init_from", "class_names", "resampler", "model")  # names of files, of classes and of transformers' models
-_OWN = "sslam_lightning."
+_TEXT = ("init_from", "class_names", "model", "token_module")  # these are strings whatever they look like
 
 
 def refuse_foreign_classes(path: Path, config: Any) -> None:
@@ -28,8 +29,8 @@ def refuse_foreign_classes(path: Path, config: Any) -> None:
         raise ValueError(f"the hyper_parameters in {path} must be a table of settings, got {type(settings).__name__}")
     settings = {name: value for name, value in settings.items() if name != "_instantiator"}  # which nothing follows here
     for key, text in _strings(settings, ""):
-        imported = key in _CLASS or (key not in _TEXT and _IMPORTABLE.fullmatch(text))
-        if imported and not text.startswith(_OWN) and text not in given:
+        is_word = key not in _CLASS and _WORD.fullmatch(text) and not Path(text).is_file()
+        if not (is_word or key in _TEXT or _OWN.fullmatch(text) or text in given):
             raise ValueError(
                 f"the settings in {path} name {text[:100]!r}, which is no class of this project; if it is yours, name it "
                 "in a --config too"

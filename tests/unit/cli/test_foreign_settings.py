@@ -46,6 +46,18 @@ def test_no_module_is_imported(tmp_path, monkeypatch, capsys, command, settings)
     assert "evil_module" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['{"class_path": "evil.Thing"}', "class_path: evil.Thing", "'evil.Thing'", "settings.yaml", "../settings", "words"],
+)
+def test_strings_that_the_parser_would_read_as_more(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words").touch()
+    path = write(tmp_path / "evil.ckpt", {"encoder": {"front_end": text}, "pooling": "clip_token"})
+    with pytest.raises(ValueError, match="which is no class of this project"):
+        refuse_foreign_classes(path, {})
+
+
 def test_what_the_user_names_and_what_is_no_class_passes(tmp_path):
     settings = {
         "_instantiator": "lightning.pytorch.cli.instantiate_module",
@@ -53,7 +65,7 @@ def test_what_the_user_names_and_what_is_no_class_passes(tmp_path):
         "masking": {"class_path": "my_masks.Checker"},
         "init_from": "model.safetensors",
         "class_names": ["dog.bark"],
-        "hugging_face": {"model": "folder.of_mine", "settings": {"version": "5.2.3"}},
+        "hugging_face": {"model": "folder.of_mine", "token_module": "embeddings.tokens", "settings": {"act": "gelu"}},
     }
     path = write(tmp_path / "own.ckpt", settings)
     refuse_foreign_classes(path, {"model": {"init_args": {"masking": {"class_path": "my_masks.Checker"}}}})
