@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -134,9 +134,9 @@ class Probe(Protocol):
         return [score(task.metric, torch.cat(predicted), torch.cat(labels)) for predicted in found]
 
 
-class ProbeModule(nn.Module):
+class ProbeModule(nn.Module, ABC):
     """Makes logits of frozen features."""
 
+    @abstractmethod
     def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
         """Class logits of every clip."""
-        raise NotImplementedError
