@@ -34,8 +34,8 @@ def evaluate(
     """Judge a model on labelled clips: every protocol, on every fold, with every seed. One table comes out.
 
     OUT/results.md, results.csv, results_by_fold.csv and results.json show all runs in OUT; another model with the same
-    --out adds its rows. An interrupted evaluation goes on where it stopped when it is given again: what is done is not done
-    again, what failed is.
+    --out adds its rows, and results.png shows the models side by side. An interrupted evaluation goes on where it stopped
+    when it is given again: what is done is not done again, what failed is.
 
     Args:
         suite: one or several, by name (configs/downstream) or as .yaml files.

@@ -5,28 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from sslam_lightning.evaluation.overview import comparisons, draw, markdown_rows
 from sslam_lightning.evaluation.runs import Run
+from sslam_lightning.evaluation.spread import Spread, spread
 from sslam_lightning.evaluation.suite import PROTOCOLS
 from sslam_lightning.inference.parts import replacing
-
-
-class Spread(NamedTuple):
-    """A mean over runs, and standard deviations (n - 1): over all of them, of the folds' means over seeds, and of the
-    seeds' means over folds; None where there is one value.
-    """
-
-    mean: float
-    of_runs: float | None
-    of_folds: float | None
-    of_seeds: float | None
 
 
 class Row(NamedTuple):
@@ -58,18 +47,10 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     return rows
 
 
-def spread(runs: Sequence[Run], value: Callable[[Run], float]) -> Spread:
-    """Mean and deviations of a value of the runs."""
-    values = [value(run) for run in runs]
-    deviations = [_deviation(values)]
-    for kind in (lambda run: run.fold, lambda run: str(run.seed)):
-        means = [statistics.fmean(value(run) for run in group) for _, group in groupby(sorted(runs, key=kind), key=kind)]
-        deviations.append(_deviation(means))
-    return Spread(statistics.fmean(values), *deviations)
-
-
 def write_tables(runs: Sequence[Run], folder: Path) -> str:
-    """Write ``results.md``, ``results.csv``, ``results_by_fold.csv`` and ``results.json``; returns the first."""
+    """Write ``results.md``, ``results.csv``, ``results_by_fold.csv``, ``results.json`` and, where there are several models
+    to compare, ``results.png``; returns the first.
+    """
     runs = _in_order(runs)
     rows = rows_of(runs)
     text = markdown(rows, runs)
@@ -81,13 +62,20 @@ def write_tables(runs: Sequence[Run], folder: Path) -> str:
     ):
         with replacing(folder / name) as file:
             file.write(content.encode())
+    if found := comparisons(runs):
+        draw(found, folder / "results.png")
     return text
 
 
 def markdown(rows: Sequence[Row], runs: Sequence[Run]) -> str:
-    """The table, failures, and where the numbers come from."""
+    """Models side by side where there are several, the whole table, failures, and where the numbers come from."""
+    lines = []
+    for comparison in comparisons(runs):
+        columns, *cells = markdown_rows(comparison)
+        title = f"{comparison.suite}: {comparison.metric} in %, *last* ± of seeds"
+        lines += [title, "", *_table(columns, cells), ""]
     head = ("model", "suite", "protocol", "metric", "best", "last", "± of folds", "± of seeds", "runs", "chosen")
-    lines = _table(
+    lines += _table(
         head,
         [
             (
@@ -166,10 +154,6 @@ def _chosen(runs: Sequence[Run]) -> str:
         counts = Counter(str(run.chosen[name]) for run in runs)
         told.append(f"{name} " + ", ".join(f"{value} ({count})" for value, count in counts.items()))
     return "; ".join(told)
-
-
-def _deviation(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def _percent(found: Spread | None) -> str:

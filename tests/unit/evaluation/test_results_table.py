@@ -5,9 +5,12 @@ import json
 import statistics
 
 import pytest
+from PIL import Image
 
+from sslam_lightning.evaluation.overview import comparisons, markdown_rows
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
-from sslam_lightning.evaluation.table import Spread, rows_of, spread, write_tables
+from sslam_lightning.evaluation.spread import Spread, spread
+from sslam_lightning.evaluation.table import rows_of, write_tables
 
 
 def run(fold="1", seed=0, scores=(0.5, 0.4), model="EAT", protocol="knn", **settings) -> Run:
@@ -46,7 +49,18 @@ def test_rows():
 def test_what_the_tables_say(tmp_path):
     text = write_tables(RUNS, tmp_path)
     assert text == (tmp_path / "results.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    side_by_side, lines = text.partition("| model | suite |")[::2]
+    assert side_by_side.splitlines() == [
+        "ESC-10: accuracy in %, *last* ± of seeds",
+        "",
+        "| model | linear | knn |",
+        "|---|---|---|",
+        "| SSLAM | **25.0** |  |",
+        "| EAT |  | **50.0** ± 14.1 |",
+        "| none |  | failed |",
+        "",
+    ]
+    lines = [line for line in ("| model | suite |" + lines).splitlines() if line.startswith("| ")]
     assert lines[0] == "| model | suite | protocol | metric | best | last | ± of folds | ± of seeds | runs | chosen |"
     assert lines[1] == "| SSLAM | ESC-10 | linear | accuracy | 25.0 | 25.0 |  |  | 1 |  |"  # in the order of the protocols
     assert (
@@ -77,6 +91,30 @@ def test_what_the_tables_say(tmp_path):
     assert len(singles) == len(RUNS)
     assert {(one["model"], one["best"], one["last"]) for one in singles if not one["failed"]} >= {("EAT", 0.9, 0.8)}
     assert [one["failed"] for one in singles if one["failed"]] == ["no | sound"]
+
+
+def test_models_side_by_side(tmp_path):
+    """By hand; a suite with one model has nothing beside it."""
+    runs = [
+        run("1", 0, (0.4,), "EAT"),
+        run("2", 0, (0.6,), "EAT"),
+        run("1", 1, (0.8,), "EAT"),
+        run("1", 0, (0.3,), "SSLAM"),
+        run("2", 0, (), "SSLAM", failed="no sound"),
+    ]
+    (found,) = comparisons(runs)
+    assert found.cells["EAT", "knn"].of_each_seed == pytest.approx([0.5, 0.8])
+    assert markdown_rows(found) == [
+        ["model", "knn"],
+        ["EAT", f"**60.0** ± {100 * statistics.stdev([0.5, 0.8]):.1f}"],
+        ["SSLAM", "30.0 (1 failed)"],
+    ]
+    assert comparisons(runs[:3]) == []
+    write_tables(runs[:3], tmp_path)
+    assert not (tmp_path / "results.png").exists()
+    write_tables(runs, tmp_path)
+    with Image.open(tmp_path / "results.png") as picture:
+        assert len(picture.convert("L").getcolors()) > 10
 
 
 def test_what_is_done_is_not_done_again_and_nothing_is_mixed_up(tmp_path):
