@@ -1,4 +1,4 @@
-"""Augmentation of waveforms: where a clip begins, and how loud it is."""
+"""Augmentation of waveforms: where a clip begins and ends, and how loud it is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.random_streams import fold_in, uniform
+from sslam_lightning.types import Batch
 
 # One stream of random numbers for every kind of draw, named by the letters of its number.
 _ROLL = int.from_bytes(b"roll", "big")
 _GAIN = int.from_bytes(b"gain", "big")
+_CROP = int.from_bytes(b"crop", "big")
 
 
 def roll_and_gain(
@@ -32,6 +34,23 @@ def roll_and_gain(
     source = torch.where(place < shift, place - shift + lengths, place - shift)
     source = torch.where(place < lengths, source, place)
     return waveforms.gather(1, source) * gains(keys).unsqueeze(1)
+
+
+def crop_to_shortest(batch: Batch, keys: Int[Tensor, "batch"]) -> Batch:
+    """Cut every clip, at a random place, to the length of the shortest: no clip is padded (fairseq's ``pad: false``).
+
+    Args:
+        batch: clips of different lengths.
+        keys: one a clip, see :mod:`sslam_lightning.random_streams`.
+    """
+    shortest = int(batch.num_samples.min())
+    spare = (batch.num_samples - shortest).unsqueeze(1)
+    # Rounding may bring the product up to its bound, which no place may reach.
+    begin = (uniform(fold_in(keys, _CROP), 1) * (spare + 1)).long().minimum(spare)
+    place = begin + torch.arange(shortest, device=begin.device)
+    return batch._replace(
+        waveforms=batch.waveforms.gather(1, place), num_samples=torch.full_like(batch.num_samples, shortest)
+    )
 
 
 def gains(keys: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:

@@ -11,14 +11,14 @@ from sslam_lightning.data.dataset import BrokenClip
 from sslam_lightning.types import Batch, Clip, Events
 
 
-def collate(clips: Sequence[Clip | BrokenClip], min_samples: int = 1) -> Batch:
+def collate(clips: Sequence[Clip | BrokenClip], min_samples: int = 1, needed_by: str = "the model") -> Batch:
     """Pad with zeros behind each clip's end to the longest; leave out broken clips together with their labels.
 
-    A clip of fewer than ``min_samples`` samples counts as broken. The broken ones are told in ``Batch.broken``, so that the
-    main process hears of what a worker met. Where no clip can be read the batch is empty; how many broken clips are too
-    many is not decided here.
+    A clip of fewer than ``min_samples`` samples, ``needed_by`` whatever asks for them, counts as broken. The broken ones
+    are told in ``Batch.broken``, so that the main process hears of what a worker met. Where no clip can be read the batch
+    is empty; how many broken clips are too many is not decided here.
     """
-    clips = [_long_enough(clip, min_samples) for clip in clips]
+    clips = [_long_enough(clip, min_samples, needed_by) for clip in clips]
     good = [clip for clip in clips if isinstance(clip, Clip)]
     broken = tuple((clip.name, clip.reason) for clip in clips if isinstance(clip, BrokenClip))
     if not good:
@@ -46,9 +46,9 @@ def _padded(events: Sequence[Events]) -> Events | None:
     return Events(*(pad_sequence(list(column), batch_first=True) for column in zip(*events, strict=True)))
 
 
-def _long_enough(clip: Clip | BrokenClip, min_samples: int) -> Clip | BrokenClip:
+def _long_enough(clip: Clip | BrokenClip, min_samples: int, needed_by: str) -> Clip | BrokenClip:
     if isinstance(clip, BrokenClip) or len(clip.waveform) >= min_samples:
         return clip
     return BrokenClip(
-        clip.name, f"{clip.name}: too short, {len(clip.waveform)} samples where the model needs {min_samples}"
+        clip.name, f"{clip.name}: too short, {len(clip.waveform)} samples where {needed_by} needs {min_samples}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -16,12 +16,12 @@ from torch import Tensor, distributed
 from sslam_lightning.data.audio import check_resampler
 from sslam_lightning.data.broken import BrokenClips
 from sslam_lightning.data.collate import collate
-from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
+from sslam_lightning.data.dataset import BrokenClip, ClipDataset, RecordingDataset
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.recordings import class_balanced_weights
 from sslam_lightning.data.sampler import EpochSampler, LastBatch
 from sslam_lightning.data.trained_on import seen_before, sketch
-from sslam_lightning.types import AnyBatch, ResamplerName
+from sslam_lightning.types import AnyBatch, Batch, Clip, ResamplerName
 
 Split = Literal["train", "val", "test"]
 
@@ -46,6 +46,7 @@ class AudioDataModule(LightningDataModule, ABC):
         sample_rate_hz: of the waveforms.
         resampler: "torchaudio" (what the released weights were trained on) or "soxr".
         max_clip_seconds: keep only this much from the start of every file; None: all of it.
+        min_clip_seconds: leave shorter clips out, like those that are too short for the model.
         seed: of the order of the clips.
         weighted_sampling: draw clips of rare classes more often; needs samples_per_epoch.
         samples_per_epoch: train on this many clips, drawn anew for every epoch without replacement; None: on all.
@@ -73,11 +74,12 @@ class AudioDataModule(LightningDataModule, ABC):
         last_batch: Literal["pad", "drop"] = "pad",
         max_broken_share: float = 0.2,
         worker_timeout_seconds: float = 600.0,
+        min_clip_seconds: float = 0.0,
     ) -> None:
         super().__init__()
         check_resampler(resampler)
-        least = {"batch_size": 1, "num_workers": 0, "seed": 0, "worker_timeout_seconds": 0}
-        given = (batch_size, num_workers, seed, worker_timeout_seconds)
+        least = {"batch_size": 1, "num_workers": 0, "seed": 0, "worker_timeout_seconds": 0, "min_clip_seconds": 0}
+        given = (batch_size, num_workers, seed, worker_timeout_seconds, min_clip_seconds)
         for (name, bound), value in zip(least.items(), given, strict=True):
             if value < bound:
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
@@ -91,7 +93,7 @@ class AudioDataModule(LightningDataModule, ABC):
         self.resampler: ResamplerName = resampler
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.max_clip_seconds = max_clip_seconds
+        self.max_clip_seconds, self.min_clip_seconds = max_clip_seconds, min_clip_seconds
         self.seed = seed
         self.weighted_sampling = weighted_sampling
         self.samples_per_epoch = samples_per_epoch
@@ -231,13 +233,19 @@ class AudioDataModule(LightningDataModule, ABC):
             return []
         return self._loader(dataset, EpochSampler(len(dataset), self.batch_size, shuffle=False, last_batch="keep"))
 
+    def _collate(self) -> Callable[[Sequence[Clip | BrokenClip]], Batch]:
+        wanted = round(self.min_clip_seconds * self.sample_rate_hz)
+        if wanted > self.min_samples:
+            return partial(collate, min_samples=wanted, needed_by="data.min_clip_seconds")
+        return partial(collate, min_samples=self.min_samples)
+
     def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
         return ClipLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=partial(collate, min_samples=self.min_samples),
+            collate_fn=self._collate(),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             worker_timeout_seconds=self.worker_timeout_seconds,

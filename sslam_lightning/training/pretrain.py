@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from sslam_lightning.augment import crop_to_shortest
 from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible, repeat_rows
@@ -44,7 +45,7 @@ from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.pretrain_settings import check_settings
 from sslam_lightning.training.start import take_over
-from sslam_lightning.types import AnyBatch, Grid, Guesses, Mask, Mixture, Targets
+from sslam_lightning.types import AnyBatch, Batch, Grid, Guesses, Mask, Mixture, Targets
 
 
 class PretrainModule(AudioModule):
@@ -75,6 +76,8 @@ class PretrainModule(AudioModule):
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile blocks and decoder with ``torch.compile``.
+        crop_to_shortest: cut every waveform, at a random place, to the length of its batch's shortest, instead of padding
+            that one; for front-ends that read waveforms.
     """
 
     def __init__(
@@ -101,9 +104,11 @@ class PretrainModule(AudioModule):
         resampler: str = "torchaudio",
         seed: int = 0,
         compile: bool = False,
+        crop_to_shortest: bool = False,
     ) -> None:
         super().__init__(features, optimizer, seed, compile)
         self.save_hyperparameters()
+        self.crop_to_shortest = crop_to_shortest
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
         self.targets, self.regression, self.utterance = targets, regression, utterance
         self.reconstruction, self.dino, self.source_retention = reconstruction, dino, source_retention
@@ -131,6 +136,8 @@ class PretrainModule(AudioModule):
         if self.is_unusable(batch):
             return self.sit_out()
         keys = self.clip_keys(batch)
+        if self.crop_to_shortest and isinstance(batch, Batch):
+            batch = crop_to_shortest(batch, keys)
         clips, padding = self.read(batch)
         mixture = self.mix(clips, keys, padding)
         grid = self.front_end.grid(mixture.clips)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sslam_lightning.models.inputs import ImageInput, TextInput
+
 if TYPE_CHECKING:
     from sslam_lightning.training.pretrain import PretrainModule
 
@@ -26,6 +28,8 @@ def check_settings(module: PretrainModule) -> None:
         _check_layers("utterance", module.utterance.top_k_layers, module.targets.top_k_layers)
     if module.mixing and encoder.front_end:
         raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
+    if module.crop_to_shortest and (module.features or isinstance(front_end.takes, (ImageInput, TextInput))):
+        raise ValueError("crop_to_shortest cuts waveforms, but this model reads something else: set it to false")
     if module.reconstruction and not front_end.num_values:
         kind = type(front_end).__name__
         raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set reconstruction to null")

@@ -39,3 +39,11 @@ def test_nothing_readable() -> None:
 def test_unlabelled() -> None:
     batch = collate([Clip(torch.ones(2), torch.zeros(0), i, str(i)) for i in range(3)])
     assert batch.labels.shape == (3, 0)
+
+
+def test_short_clips_are_left_out_and_who_needs_more_is_told() -> None:
+    batch = collate([clip(0, 3), clip(1, 2)], min_samples=3)
+    assert batch.index.tolist() == [0]
+    assert batch.broken == (("1.wav", "1.wav: too short, 2 samples where the model needs 3"),)
+    ((_, reason),) = collate([clip(1, 2), clip(0, 3)], 3, "data.min_clip_seconds").broken
+    assert reason == "1.wav: too short, 2 samples where data.min_clip_seconds needs 3"

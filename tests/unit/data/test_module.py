@@ -157,3 +157,16 @@ def test_the_command_line_knows_the_shared_settings() -> None:
     assert config.data.init_args.resampler == "torchaudio"
     assert not {"class_names", "multi_label", "max_clip_seconds"} & set(vars(config.data.init_args))
     assert parser.instantiate(config).data.batch_size == 2
+
+
+def test_clips_shorter_than_asked_for_are_left_out() -> None:
+    data = SyntheticDataModule(num_train=4, clip_seconds=0.2, batch_size=4, num_workers=0, min_clip_seconds=0.2)
+    assert len(next(iter(data.train_dataloader())).names) == 4
+    data = SyntheticDataModule(num_train=4, clip_seconds=0.2, batch_size=4, num_workers=0, min_clip_seconds=0.25)
+    batch = next(iter(data.train_dataloader()))
+    assert not batch.names
+    assert "too short, 3200 samples where data.min_clip_seconds needs 4000" in batch.broken[0][1]
+    data.min_samples = 5000  # of the model, which needs still more
+    assert "the model needs 5000" in next(iter(data.train_dataloader())).broken[0][1]
+    with pytest.raises(ValueError, match=r"min_clip_seconds must be at least 0, got -1"):
+        SyntheticDataModule(min_clip_seconds=-1.0)

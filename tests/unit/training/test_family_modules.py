@@ -81,6 +81,20 @@ def test_waveforms_too_short_for_a_token_are_refused_by_name() -> None:
         waveforms().transfer_batch_to_device(short, torch.device("cpu"), 0)
 
 
+def test_waveforms_are_cut_to_the_shortest_where_asked_for(monkeypatch) -> None:
+    """Then every clip hides as many tokens as its own length allows, and nothing is padding."""
+    module = quiet(waveforms(crop_to_shortest=True))
+    monkeypatch.setattr(type(module), "current_epoch", 0)
+    read, seen = type(module).read, []
+    monkeypatch.setattr(type(module), "read", lambda self, batch: seen.append(read(self, batch)) or seen[-1])
+    module.training_step(batch()._replace(num_samples=torch.tensor([4000, 2500])), 0).backward()
+    (readings,) = seen
+    assert readings.clips.shape == (2, 2500)
+    assert readings.padding is None
+    with pytest.raises(ValueError, match=r"crop_to_shortest cuts waveforms, but this model reads something else"):
+        PretrainModule(EncoderConfig(**SIZE), targets=LayerTargets(2), crop_to_shortest=True)
+
+
 def test_what_needs_patches_is_refused_where_there_are_none() -> None:
     with pytest.raises(ValueError, match=r"the WaveformFrames front-end has no patches that could be reconstructed"):
         waveforms(reconstruction=Reconstruction())

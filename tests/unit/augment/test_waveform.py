@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import torch
 
-from sslam_lightning.augment import roll_and_gain
+from sslam_lightning.augment import crop_to_shortest, roll_and_gain
 from sslam_lightning.augment.waveform import gains
 from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.types import Batch
 
 
 def keys(count: int, seed: int = 0) -> torch.Tensor:
@@ -60,3 +61,22 @@ def test_a_clip_is_a_function_of_its_own_key() -> None:
     alone = roll_and_gain(waveforms[1:2, :200], num_samples[1:2], keys(4)[1:2])
     torch.testing.assert_close(together[1:2, :200], alone, atol=0, rtol=0)
     assert not torch.equal(together, roll_and_gain(waveforms, num_samples, keys(4, seed=1)))
+
+
+def test_clips_are_cut_to_the_shortest_anywhere_within_themselves() -> None:
+    """Every place comes as often, the last one too; a clip's own samples follow each other, and padding never comes."""
+    clips = 4000
+    num_samples = torch.full((clips,), 9).index_fill(0, torch.tensor([0]), 4)
+    waveforms = torch.arange(12.0).repeat(clips, 1)
+    waveforms[torch.arange(12) >= num_samples[:, None]] = torch.nan
+    batch = Batch(waveforms, num_samples, torch.zeros(clips, 0), torch.arange(clips), ("",) * clips, ())
+    cut = crop_to_shortest(batch, keys(clips))
+    assert cut.waveforms.shape == (clips, 4)
+    assert cut.num_samples.eq(4).all()
+    assert cut.waveforms.diff(dim=1).eq(1.0).all()
+    assert cut.waveforms[0].tolist() == [0, 1, 2, 3]
+    counts = cut.waveforms[1:, 0].long().bincount()
+    assert len(counts) == 6  # 9 - 4 + 1 places
+    assert (counts - clips / 6).abs().max() < 5 * (clips / 6) ** 0.5
+    assert cut.waveforms.equal(crop_to_shortest(batch, keys(clips)).waveforms)
+    assert not cut.waveforms.equal(crop_to_shortest(batch, keys(clips, seed=1)).waveforms)
