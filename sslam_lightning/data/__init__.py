@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from sslam_lightning.data.audio_folder import AudioFolderDataModule
     from sslam_lightning.data.audioset import AudioSetDataModule
     from sslam_lightning.data.esc50 import ESC50DataModule
+    from sslam_lightning.data.excerpts import Excerpt
     from sslam_lightning.data.images import ImageFolderDataModule
+    from sslam_lightning.data.labelled import Labelled, LabelledDataModule
     from sslam_lightning.data.labelled_text import LabelledTextDataModule
     from sslam_lightning.data.mixtures import ESC50MixturesDataModule
     from sslam_lightning.data.module import AudioDataModule
@@ -40,9 +42,12 @@ _HOMES = {
     "EventTableDataModule": "sslam_lightning.data.sets.event_table",
     "IEMOCAPDataModule": "sslam_lightning.data.sets.iemocap",
     "ESC50MixturesDataModule": "sslam_lightning.data.mixtures",
+    "Excerpt": "sslam_lightning.data.excerpts",
     "ImageFolderDataModule": "sslam_lightning.data.images",
     "SPASSDataModule": "sslam_lightning.data.sets.spass",
     "SpeechCommandsDataModule": "sslam_lightning.data.sets.speech_commands",
+    "Labelled": "sslam_lightning.data.labelled",
+    "LabelledDataModule": "sslam_lightning.data.labelled",
     "LabelledTextDataModule": "sslam_lightning.data.labelled_text",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
@@ -62,8 +67,11 @@ __all__ = [
     "ESC50MixturesDataModule",
     "EpochSampler",
     "EventTableDataModule",
+    "Excerpt",
     "IEMOCAPDataModule",
     "ImageFolderDataModule",
+    "Labelled",
+    "LabelledDataModule",
     "LabelledTextDataModule",
     "RecordingDataset",
     "Recordings",

@@ -1,52 +1,37 @@
-"""README's mask and front-end of your own, and a loss, do what they say: each from its own file and its own overlay."""
+"""README's mask, loss, front-end and data set of one's own do what they say: each from its file and its settings alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
-import yaml
 from lightning import seed_everything
 
+from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.types import Grid
 
-_README = Path(__file__).parents[2] / "README.md"
+_FILES = dict(
+    re.findall(
+        r"^```(?:py|yaml) (\S+)\n(.*?)^```",
+        (Path(__file__).parents[2] / "README.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+)
+_NAMES = ("gaps", "shrink", "pieces", "birds")
 _TINY = ("pretrain/eat_base_corrected", "model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu")
-_SHRINK = """\
-from dataclasses import dataclass
-
-from sslam_lightning.objectives import Objective
 
 
-@dataclass(frozen=True)
-class Shrink(Objective):
-    weight: float = 1.0
-
-    def __call__(self, guesses, wanted, targets, mask):
-        return self.weight * guesses.clip.square().mean()
-"""
-_WITH_PIECES = {
-    "features": None,
-    "encoder": {"front_end": {"class_path": "pieces.PiecesConfig", "init_args": {"samples": 800}}},
-    "masking": {"class_path": "sslam_lightning.masking.UniformMask"},
-    "decoder": {"dimensions": 1},
-}
-
-
-def _blocks(language: str) -> list[str]:
-    return [part.split("```")[0] for part in _README.read_text().split(f"```{language}\n")[1:]]
-
-
-def _train_once(folder: Path, overlay: Mapping[str, Any]) -> tuple[Any, dict[str, float]]:
+def _train_once(*arguments: str) -> tuple[Any, dict[str, float]]:
     """A module built by the command line, and what its first step logs."""
-    (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
-    configs = [*(config_folder() / f"{name}.yaml" for name in _TINY), folder / "overlay.yaml"]
-    cli = SSLAMCLI(args=[argument for path in configs for argument in ("--config", str(path))], run=False)
+    configs = [argument for name in _TINY for argument in ("--config", str(config_folder() / f"{name}.yaml"))]
+    cli = SSLAMCLI(args=[*configs, *arguments], run=False)
     seed_everything(0, verbose=False)
     logged: dict[str, float] = {}
     cli.model.log = lambda name, value, **_: logged.update({name: float(value)})
@@ -60,25 +45,24 @@ def _train_once(folder: Path, overlay: Mapping[str, Any]) -> tuple[Any, dict[str
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Holds the files of a user."""
-    mask, front_end = _blocks("py")
-    (tmp_path / "gaps.py").write_text(mask)
-    (tmp_path / "pieces.py").write_text(front_end)
-    (tmp_path / "shrink.py").write_text(_SHRINK)
+    for name, content in _FILES.items():
+        (tmp_path / name).write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["sslam"])
     return tmp_path
 
 
-def test_the_examples_are_short() -> None:
-    mask, front_end = _blocks("py")
-    (overlay,) = _blocks("yaml")
-    assert (mask + overlay).count("\n") < 30
-    assert front_end.count("\n") < 30
+def test_each_is_one_short_file_and_one_config() -> None:
+    assert set(_FILES) == {f"{name}.{kind}" for name in _NAMES for kind in ("py", "yaml")}
+    for name in _NAMES:
+        lines = [_FILES[f"{name}.{kind}"].count("\n") for kind in ("py", "yaml")]
+        assert lines[0] < 30
+        assert sum(lines) < (40 if name == "pieces" else 30)
 
 
 def test_a_mask_of_ones_own(folder: Path) -> None:
-    (overlay,) = _blocks("yaml")
-    module, _ = _train_once(folder, yaml.safe_load(overlay))
+    module, _ = _train_once("--config", "gaps.yaml")
     hidden = module.masking(torch.arange(50), Grid(10, 4)).hidden.view(50, 10, 4)
     assert (hidden.sum(dim=(1, 2)) == 24).all()
     assert (hidden.all(dim=2) == hidden.any(dim=2)).all()  # whole columns
@@ -86,16 +70,32 @@ def test_a_mask_of_ones_own(folder: Path) -> None:
 
 
 def test_a_loss_of_ones_own(folder: Path) -> None:
-    objective = {"class_path": "shrink.Shrink", "init_args": {"weight": 0.5}}
-    _, logged = _train_once(folder, {"model": {"init_args": {"objective": objective}}})
+    _, logged = _train_once("--config", "shrink.yaml")
     assert logged["train/loss_objective"] > 0
 
 
 def test_a_front_end_of_ones_own(folder: Path) -> None:
-    module, logged = _train_once(folder, {"model": {"init_args": _WITH_PIECES}})
+    module, logged = _train_once("--config", "pieces.yaml")
     front_end = module.student.front_end
     clips = torch.randn(2, 2400)
     assert front_end.grid(clips) == Grid(3, 1)
     torch.testing.assert_close(front_end(clips)[1, 2], front_end.proj(clips[1, 1600:]))
     assert front_end.proj.weight.grad.any()
     assert logged["train/loss_regression"] > 0
+
+
+def test_a_data_set_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two species, told apart by their pitch even with random weights; and they can be trained on."""
+    noise = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 4)):
+        for species, pitch_hz in (("bittern", 200), ("wren", 5000)):
+            place = folder / "data" / "birds" / split / species
+            place.mkdir(parents=True)
+            for number in range(count):
+                wave = np.sin(2 * np.pi * (pitch_hz + 20 * number) * np.arange(19200) / 16000)
+                soundfile.write(place / f"{number}.wav", 0.3 * wave + 0.02 * noise.normal(size=19200), 16000)
+    tiny = config_folder() / "model" / "tiny.yaml"
+    main(["evaluate", "--suite", "birds.yaml", f"--model={tiny}", "--protocols=knn", "--features.num_frames=112"])
+    assert "birds, knn, fold all, seed 0: accuracy last 100.0" in capsys.readouterr().out
+    module, _ = _train_once("--data=birds.BirdsDataModule", "--data.root=data/birds", "--data.batch_size=4")
+    assert module.student.clip_token.grad.any()
