@@ -11,7 +11,7 @@ from made_by_tests import docs_of_the_package, striped_images
 from tiny import FAST_EMA, NUM_CLASSES, Diary, soundscapes, trainer
 
 from sslam_lightning.checkpoints import load_strictly, read_weights
-from sslam_lightning.data import ImageFolderDataModule, TextDataModule
+from sslam_lightning.data import AudioFolderDataModule, ImageFolderDataModule, TextDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.masking import ChunkMask, InverseBlockMask, InverseSpanMask, SpanMask, UniformMask
 from sslam_lightning.mixing import PartialMixing
@@ -30,6 +30,7 @@ from sslam_lightning.objectives import LayerTargets, Regression, SourceRetention
 from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 
+_RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "esc10" / "audio"
 FRAMES = 64
 SIZE = {"dim": 32, "depth": 2, "num_heads": 2}
 MASKS = {"random": UniformMask(), "chunk": ChunkMask(), "spans": InverseSpanMask(0.75, 4)}
@@ -41,7 +42,7 @@ def _data2vec2(encoder: EncoderConfig, lr: float = 3e-3, **settings) -> Pretrain
 
 
 def _waveform(folder: Path):
-    """A short stack of convolutions on soundscapes of different lengths."""
+    """A short stack of convolutions on real recordings, or on soundscapes where there are none."""
     front_end = WaveformConfig(((16, 10, 5), *[(16, 3, 2)] * 4, *[(16, 2, 2)] * 2))
     encoder = EncoderConfig(
         **SIZE,
@@ -59,7 +60,10 @@ def _waveform(folder: Path):
         utterance=None,
         teacher_parts="context",
     )
-    return module, soundscapes(32, batch_size=8)
+    if not _RECORDINGS.is_dir():
+        return module, soundscapes(32, batch_size=8)
+    settings = {"max_clip_seconds": 0.66, "samples_per_epoch": 32, "batch_size": 8, "num_workers": 0}
+    return module, AudioFolderDataModule(_RECORDINGS, **settings)
 
 
 def _image(folder: Path):
