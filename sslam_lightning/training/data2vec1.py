@@ -24,13 +24,13 @@ from sslam_lightning.objectives import LayerTargets, Regression
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
 from sslam_lightning.training.losses import Losses
-from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.self_supervised import SelfSupervisedModule
 from sslam_lightning.training.start import tell_parts
 from sslam_lightning.types import AnyBatch
 
 
-class Data2Vec1Module(AudioModule):
+class Data2Vec1Module(SelfSupervisedModule):
     """A student that sees a masked clip regresses, at the hidden tokens, what its teacher makes of the whole clip.
 
     There are no masked copies, no decoder and no clip token's loss: hidden tokens go through the encoder as a learned
@@ -87,7 +87,7 @@ class Data2Vec1Module(AudioModule):
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The teacher sees the whole clip, the student what is not hidden of it."""
-        if not len(batch.index):
+        if self.is_unusable(batch):
             nothing = torch.zeros(0, self.student.dim, device=self.device)
             no_loss = self.no_loss()
             self.log_variances(nothing, nothing)
@@ -106,22 +106,9 @@ class Data2Vec1Module(AudioModule):
         return total
 
     @property
-    def loss_names(self) -> Sequence[str]:
-        """The total, and the objective."""
-        return self.named_losses.log_names
-
-    @property
     def front_end(self) -> HuggingFaceEncoder:
         """The model reads batches itself."""
         return self.student
-
-    def validation_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""] | None:
-        """The same loss on held-out clips, with the same masks at every epoch."""
-        return self.training_step(batch, batch_idx) if len(batch.index) else None
-
-    def on_validation_epoch_end(self) -> None:
-        """The loss as its mean over all clips of all ranks."""
-        self.named_losses.log_means(self)
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names, and the mean of the last hidden state over the tokens that are no padding."""

@@ -24,13 +24,13 @@ from sslam_lightning.models import (
 from sslam_lightning.objectives import InfoNCE, Reconstruction
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.losses import Losses
-from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.self_supervised import SelfSupervisedModule
 from sslam_lightning.training.start import take_over
-from sslam_lightning.types import Batch
+from sslam_lightning.types import AnyBatch
 
 
-class MAEASTModule(AudioModule):
+class MAEASTModule(SelfSupervisedModule):
     """Hides most tokens of a spectrogram; the decoder restores their values and tells them from each other.
 
     Args:
@@ -73,11 +73,11 @@ class MAEASTModule(AudioModule):
         self.contrast_head = nn.Linear(decoder.dim, num_values) if info_nce else None
         self.named_losses = Losses(["reconstruction", *(["info_nce"] if info_nce else [])])
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Hide tokens, encode the others, restore the hidden ones."""
-        if not len(batch.index):
+        if self.is_unusable(batch):
             return self.no_loss()
-        front_end, log_mels = self.front_end, self.log_mels(batch)
+        front_end, log_mels = self.front_end, self.read(batch).clips
         patches = front_end.patchify(log_mels)
         grid = front_end.grid(log_mels)
         mask = self.masking(fold_in(self.clip_keys(batch), MASKS), grid)
@@ -96,22 +96,9 @@ class MAEASTModule(AudioModule):
         assert isinstance(front_end, SpectrogramTokens)
         return front_end
 
-    @property
-    def loss_names(self) -> Sequence[str]:
-        """The total, and every configured objective."""
-        return self.named_losses.log_names
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""] | None:
-        """The same losses on held-out clips, with the same masks at every epoch."""
-        return self.training_step(batch, batch_idx) if len(batch.index) else None
-
-    def on_validation_epoch_end(self) -> None:
-        """Every loss as its mean over all clips of all ranks."""
-        self.named_losses.log_means(self)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names, and the mean of the encoder's tokens, of whole clips."""
-        return batch.names, self.student(self.log_mels(batch)).clip
+        return batch.names, self.student(self.read(batch).clips).clip
 
     def start_from(self, path: str) -> None:
         """Take over encoder, decoder and heads, as far as the file has them.

@@ -41,14 +41,14 @@ from sslam_lightning.objectives.source_retention import retain_sources
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
 from sslam_lightning.training.losses import Losses
-from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.pretrain_settings import check_settings
+from sslam_lightning.training.self_supervised import SelfSupervisedModule
 from sslam_lightning.training.start import take_over
 from sslam_lightning.types import AnyBatch, Batch, Grid, Guesses, Mask, Mixture, Targets
 
 
-class PretrainModule(AudioModule):
+class PretrainModule(SelfSupervisedModule):
     """Masked regression to a teacher that follows the student (data2vec 2.0, EAT), on clean clips or on mixtures (SSLAM).
 
     Args:
@@ -260,19 +260,6 @@ class PretrainModule(AudioModule):
         return self.student.front_end
 
     # Around it -------------------------------------------------------------------------------------------------------
-
-    def validation_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""] | None:
-        """The same losses on held-out clips, with the same masks at every epoch."""
-        return None if self.is_unusable(batch) else self.training_step(batch, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Every loss as its mean over all clips of all ranks."""
-        self.named_losses.log_means(self)
-
-    @property
-    def loss_names(self) -> Sequence[str]:
-        """The total, and every configured objective."""
-        return self.named_losses.log_names
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names and clip tokens of whole clips."""
