@@ -13,9 +13,10 @@ from sslam_lightning.masking import (
     InverseBlockMask,
     InverseSpanMask,
     MaskSampler,
+    RatioMask,
     SpanMask,
     UniformMask,
-    block,
+    shapes,
 )
 from sslam_lightning.masking.sampler import choose_exactly, mask_from_hidden
 from sslam_lightning.random_streams import clip_keys
@@ -91,7 +92,7 @@ def test_clips_and_epochs_differ(sampler: MaskSampler) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS[:4], ids=str)
-def test_blocks_hold_together(sampler: BlockMask) -> None:
+def test_blocks_hold_together(sampler: RatioMask) -> None:
     """Neighbours share their fate more often than in a mask of single patches."""
     grid, many = Grid(64, 8), clip_keys(torch.arange(1000), 0, 0)
 
@@ -110,12 +111,10 @@ def test_uniform_masks_hide_every_patch_equally_often() -> None:
     assert (share - 0.75).abs().max() < 5 * error
 
 
-def covered(
-    monkeypatch: pytest.MonkeyPatch, sampler: BlockMask, centre: int, grid: Grid, shape: tuple[int, int]
-) -> list[tuple[int, int]]:
+def covered(monkeypatch: pytest.MonkeyPatch, sampler: shapes.ShapesMask, centre: int, grid: Grid) -> list[tuple[int, int]]:
     """The (time, mel) of all patches under one block around a known centre."""
-    monkeypatch.setattr(block, "integers", lambda keys, count, high: torch.full((len(keys), 1), centre))
-    field = sampler._cover_with(torch.zeros(1, dtype=torch.long), grid, 0.5, *shape).view(*grid)
+    monkeypatch.setattr(shapes, "integers", lambda keys, count, high: torch.full((len(keys), 1), centre))
+    field = sampler.covered(torch.zeros(1, dtype=torch.long), grid, 0.5).view(*grid)
     return [(int(time), int(mel)) for time, mel in field.nonzero()]
 
 
@@ -133,24 +132,30 @@ def covered(
 def test_blocks_lie_around_their_centre(
     monkeypatch: pytest.MonkeyPatch, size: int, centre: tuple[int, int], times: range, mels: range
 ) -> None:
-    found = covered(monkeypatch, BlockMask(0.5, size), centre[0] * 8 + centre[1], Grid(13, 8), (size, size))
+    found = covered(monkeypatch, BlockMask(0.5, size), centre[0] * 8 + centre[1], Grid(13, 8))
     assert found == [(time, mel) for time in times for mel in mels]
 
 
 def test_flexible_blocks_lie_around_their_centre(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = covered(monkeypatch, FlexibleInverseBlockMask(), 6 * 8 + 4, Grid(13, 8), (8, 3))
+    found = covered(monkeypatch, FlexibleInverseBlockMask(shapes=((8, 3),)), 6 * 8 + 4, Grid(13, 8))
     assert found == [(time, mel) for time in range(4, 12) for mel in range(2, 5)]
+
+
+@pytest.mark.parametrize(("centre", "first", "end"), [(20, 18, 23), (0, 0, 3), (59, 57, 60)])
+def test_spans_lie_around_their_centre(monkeypatch: pytest.MonkeyPatch, centre: int, first: int, end: int) -> None:
+    found = covered(monkeypatch, SpanMask(0.5, 5), centre, Grid(60, 1))
+    assert found == [(time, 0) for time in range(first, end)]
 
 
 def test_flexible_masks_draw_each_of_their_shapes() -> None:
     # One block of one of three shapes; a mask with as many visible patches shows it as it is.
     sampler = FlexibleInverseBlockMask(0.95, adjust=0.0, shapes=((25, 1), (1, 25), (5, 5)))
     grid = Grid(30, 30)
-    rows = sampler._cover(clip_keys(torch.arange(900), 0, 0), grid, 1 / 36).view(900, *grid)
+    rows = sampler.covered(clip_keys(torch.arange(900), 0, 0), grid, 1 / 36).view(900, *grid)
     tall, wide = rows.any(dim=2).sum(dim=1), rows.any(dim=1).sum(dim=1)
     # At the border a block is squeezed, but to no fewer than three patches.
-    shapes = [wide == 1, tall == 1, (tall > 1) & (wide > 1)]
-    counts = torch.stack(shapes).sum(dim=1)
+    kinds = [wide == 1, tall == 1, (tall > 1) & (wide > 1)]
+    counts = torch.stack(kinds).sum(dim=1)
     assert counts.sum() == 900
     assert (counts - 300).abs().max() < 5 * (900 * 2 / 9) ** 0.5
 
