@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.objectives.regression import squared_error
+from sslam_lightning.objectives.regression import Scale, squared_error
 
 
 def normalise_patches(patches: Float[Tensor, "*rows values"]) -> Float[Tensor, "*rows values"]:
@@ -24,19 +24,19 @@ class Reconstruction:
     Args:
         weight: of this loss in the total.
         beta: as in :class:`Regression`.
-        scale: as in :class:`Regression`; the default is 1 / sqrt(values in a patch).
+        scale: as in :class:`Regression`, where the width is the number of values in a patch. MAE-AST takes the mean.
         normalise: bring every patch to mean 0 and variance 1 first (MAE, EAT); MAE-AST does not.
     """
 
     weight: float = 1.0
     beta: float = 0.0
-    scale: float | None = None
+    scale: Scale = None
     normalise: bool = True
 
     def __call__(
         self, guesses: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
     ) -> Float[Tensor, ""]:
-        """Summed over the patch's values, averaged over hidden patches."""
+        """Summed over the patch's values times ``scale``, averaged over hidden patches."""
         num_hidden = guesses.shape[0] * guesses.shape[1]
         wanted = normalise_patches(patches) if self.normalise else patches
         return self.weight * squared_error(guesses, wanted, self.beta, self.scale) / num_hidden

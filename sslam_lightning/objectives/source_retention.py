@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.layers.gather import keep_visible, put_back
-from sslam_lightning.objectives.regression import squared_error
+from sslam_lightning.objectives.regression import Scale, squared_error
 
 
 def retain_sources(
@@ -36,7 +36,7 @@ class SourceRetention:
 
     weight: float = 2.0
     beta: float = 0.0
-    scale: float | None = None
+    scale: Scale = None
 
     def __call__(
         self, guesses: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]

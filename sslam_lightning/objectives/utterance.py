@@ -8,7 +8,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.objectives.regression import squared_error
+from sslam_lightning.objectives.regression import Scale, squared_error
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Utterance:
 
     weight: float = 1.0
     beta: float = 0.0
-    scale: float | None = None
+    scale: Scale = None
     reduction: Literal["sum", "mean"] = "mean"
     top_k_layers: int | None = None
 

@@ -53,7 +53,7 @@ class MAEASTModule(SelfSupervisedModule):
         decoder: TransformerDecoderConfig = TransformerDecoderConfig(),
         features: LogMels = LogMels(),
         masking: MaskSampler = UniformMask(),
-        reconstruction: Reconstruction = Reconstruction(weight=10.0, scale=1 / 256, normalise=False),
+        reconstruction: Reconstruction = Reconstruction(weight=10.0, scale="mean", normalise=False),
         info_nce: InfoNCE | None = InfoNCE(),
         optimizer: OptimizerConfig = OptimizerConfig(),
         init_from: str | None = None,

@@ -1,4 +1,4 @@
-"""Statistics of the block masks over many rows."""
+"""Statistics of the block and span masks over many rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from sslam_lightning.types import Grid
 
 _FILE = reference_folder() / "cases" / "block_mask_statistics.json"
 _STATISTICS = json.loads(_FILE.read_text()) if _FILE.is_file() else {}
-_NAMES = [name for name in _STATISTICS if name.startswith("audio")]
+_BLOCKS = [name for name in _STATISTICS if name.startswith("audio")]
+_SPANS = [name for name in _STATISTICS if name.startswith("waveform")]
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize("name", _BLOCKS)
 def test_block_masks_have_the_public_statistics(name, reference):
     case = reference.case("block_mask_statistics")[name]
     args, rows, grid = case["args"], case["rows"], Grid(*case["args"]["img_shape"])
@@ -48,7 +49,7 @@ def test_block_masks_have_the_public_statistics(name, reference):
     assert z.square().mean() < 2.4
 
 
-@pytest.mark.parametrize("name", [name for name in _STATISTICS if name.startswith("waveform")])
+@pytest.mark.parametrize("name", _SPANS)
 def test_span_masks_have_the_public_statistics(name, reference):
     case = reference.case("block_mask_statistics")[name]
     args, rows = case["args"], case["rows"]
@@ -66,3 +67,8 @@ def test_span_masks_have_the_public_statistics(name, reference):
     assert z.abs().max() < 5
     # Spans of 5 and 10 move together, so of 300 positions at least 30 are independent: five deviations of the mean of z^2.
     assert z.square().mean() < 1 + 5 * (2 / 30) ** 0.5
+
+
+def test_some_cases_were_found():
+    assert _BLOCKS
+    assert _SPANS

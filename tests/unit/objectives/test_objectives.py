@@ -26,6 +26,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
         (Regression(), 14 / math.sqrt(4) / 2),  # two hidden patches
         (Regression(weight=3.0), 3 * 14 / 2 / 2),
         (Regression(scale=1.0), 14 / 2),
+        (Regression(scale="mean"), 14 / 4 / 2),
         (Regression(beta=2.0), (1 / 4 + 4 / 4 + (3 - 1)) / 2 / 2),  # |3| lies on the line |d| - beta / 2
         (SourceRetention(), 14 / 2 / 2),  # weight 2, twice the divisor
         (SourceRetention(weight=1.0, scale=1.0), 14 / 4),
@@ -148,6 +149,9 @@ def test_info_nce_by_hand() -> None:
 
 
 def test_mae_ast_reconstructs_values_as_they_are() -> None:
-    guesses, patches = torch.randn(2, 3, 16), 3 + torch.randn(2, 3, 16)
-    ours = Reconstruction(weight=10.0, scale=1 / 16, normalise=False)(guesses, patches)
-    torch.testing.assert_close(ours, 10 * (guesses - patches).square().mean())
+    for values in (16, 96, 256):  # whatever the size of a token
+        guesses, patches = torch.randn(2, 3, values), 3 + torch.randn(2, 3, values)
+        ours = Reconstruction(weight=10.0, scale="mean", normalise=False)(guesses, patches)
+        torch.testing.assert_close(ours, 10 * (guesses - patches).square().mean())
+        by_number = Reconstruction(weight=10.0, scale=1 / values, normalise=False)(guesses, patches)
+        assert ours == by_number

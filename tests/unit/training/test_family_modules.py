@@ -130,6 +130,18 @@ def test_mae_asts_loss_is_the_sum_of_its_parts_and_reaches_everything(monkeypatc
     assert without.contrast_head is None
 
 
+def test_mae_ast_reconstructs_with_ten_times_the_mean_squared_error_at_any_token_size(monkeypatch) -> None:
+    module, seen = quiet(mae_ast()), {}
+    monkeypatch.setattr(type(module), "current_epoch", 0)
+    loss = module.reconstruction
+    module.reconstruction = lambda guesses, wanted: seen.update(pair=(guesses, wanted)) or loss(guesses, wanted)
+    module.training_step(batch(), 0)
+    guesses, wanted = seen["pair"]
+    assert wanted.shape[-1] == 2 * 16  # not the 256 of the published sizes
+    mean = (guesses - wanted).square().mean().item()
+    assert module.logged["train/loss_reconstruction"] == pytest.approx(10 * mean, rel=1e-5)
+
+
 def test_mae_ast_sits_out_a_batch_without_clips() -> None:
     nothing = Batch(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0), torch.arange(0), ())
     module = mae_ast()
