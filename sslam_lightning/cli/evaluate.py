@@ -38,7 +38,7 @@ def evaluate(
     when it is given again: what is done is not done again, what failed is.
 
     Args:
-        suite: one or several, by name (configs/downstream) or as .yaml files.
+        suite: one or several, by name (configs/downstream) or as .yaml files; with --compare, some of its suites.
         model: a checkpoint of any kind, or a Hub id; none for random weights of the base size, a recipe's .yaml (or
             several, joined by commas) for random weights of that size. {fold} and {seed} stand for those of a run.
         name: of the model in the table; what --model says if left out.
@@ -51,7 +51,7 @@ def evaluate(
         features: log-mel settings over those of checkpoint and suite, such as --features.num_frames 512.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         cache_gib: disk space for the features of all layers; what does not fit is computed anew whenever it is needed.
-        compare: instead of --suite and --model, a list of recipes to pre-train with every seed, and the suites and
+        compare: instead of --model, a list of recipes to pre-train with every seed, and the suites and
             protocols to judge each by (configs/downstream/compare).
         only: names of some models of that list.
         command: how the table says that it was made.
@@ -60,8 +60,8 @@ def evaluate(
     from sslam_lightning.evaluation import Evaluation, read_suite
     from sslam_lightning.evaluation.runs import RunStore
 
-    if (compare is None) == (model is None) or (compare is None) == (not suite):
-        raise ValueError("give --suite and --model, or --compare alone")
+    if (compare is None) == (model is None) or (compare is None and not suite):
+        raise ValueError("give --suite and --model, or --compare without --model")
     where = _device(device)
     stems = [Path(each).stem for each in (suite if compare is None else [compare])]
     runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(stems)))
@@ -84,12 +84,16 @@ def evaluate(
     judged = [each for each, how in comparison.models.items() if how.judged]
     if unknown := [each for each in only if each not in judged]:
         raise ValueError(f"{compare} has no model {unknown[0]}, only {', '.join(judged)}")
+    if unknown := [each for each in suite if each not in comparison.suites]:
+        raise ValueError(f"{compare} has no suite {unknown[0]}, only {', '.join(comparison.suites)}")
     runs.claim()
     todo = []
     for each in only or judged:
         for args in pretrain(comparison, each, seeds, runs.folder, data or {}):
             print("sslam " + shlex.join(args), flush=True)
-        todo += evaluations(comparison.suites, wanted or comparison.protocols, source(comparison, each, runs.folder), each)
+        todo += evaluations(
+            suite or comparison.suites, wanted or comparison.protocols, source(comparison, each, runs.folder), each
+        )
     _judge(todo, runs)
 
 

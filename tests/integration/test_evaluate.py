@@ -263,14 +263,18 @@ def test_a_list_of_recipes_is_pre_trained_and_compared(suite, sounds, tmp_path, 
     }
     keys["model.masks_per_clip"] = keys.pop("masks_per_clip")
     path = tmp_path / "family.yaml"
+    other = tmp_path / "other.yaml"
+    other.write_text(suite.read_text().replace("name: tones", "name: other tones"))
     path.write_text(
-        yaml.safe_dump({"suites": [str(suite)], "protocols": ["knn"], "set": keys, "models": models}, sort_keys=False)
+        yaml.safe_dump(
+            {"suites": [str(suite), str(other)], "protocols": ["knn"], "set": keys, "models": models}, sort_keys=False
+        )
     )
     command = ["evaluate", "--compare", str(path), f"--data.root={sounds}", f"--out={tmp_path / 'out'}"]
-    main(command)
+    main([*command, "--suite", str(suite)])  # one of the list's
     table = rows(tmp_path / "out")
     assert sorted(table) == [("SSLAM", "knn"), ("untrained", "knn")]
-    assert {row["runs"] for row in table.values()} == {"2"}
+    assert {(row["suite"], row["runs"]) for row in table.values()} == {("tones", "2")}
     weights = {one["settings"]["weights"] for one in json.loads((tmp_path / "out" / "results.json").read_text())}
     assert len(weights) == 2
     capsys.readouterr()
@@ -278,9 +282,11 @@ def test_a_list_of_recipes_is_pre_trained_and_compared(suite, sounds, tmp_path, 
     printed = capsys.readouterr().out
     assert "sslam fit" not in printed  # nothing is pre-trained again
     assert printed.count("(done before)") == 2
+    assert printed.count("SSLAM, other tones, knn") == 2
     for options, line in (
         (["--only", "EAT"], f"{path} has no model EAT, only untrained, SSLAM"),
-        (["--suite", "synthetic"], "give --suite and --model, or --compare alone"),
+        (["--suite", "synthetic"], f"{path} has no suite synthetic, only {suite}, {other}"),
+        (["--model", "x.ckpt"], "give --suite and --model, or --compare without --model"),
     ):
         with pytest.raises(SystemExit) as left:
             main([*command, *options])
