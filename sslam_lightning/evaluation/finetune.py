@@ -73,7 +73,7 @@ class FineTuning(Protocol):
 
     def run(self, task: Task) -> Outcome:
         """Train, scoring the test clips now and then; nothing is chosen by these scores."""
-        self.check_metric(task.metric)
+        self.check(task)
         data = task.make_data(batch_size=self.batch_size)
         for split in ("train", "test"):
             data.dataset(split)  # made of the suite's own seed; what the run's seed changes is their order
@@ -104,9 +104,13 @@ class FineTuning(Protocol):
             trainer.validate(module, datamodule=data, verbose=False)
         return Outcome(scores.values, {}, {"broken_clips": len(data.broken_clips)})
 
-    def check_metric(self, metric: str) -> None:
-        """Refuse a metric that the module does not log."""
-        check_metric(metric, "finetune")
+    def check(self, task: Task) -> None:
+        """Refuse, before any clip is read, a metric that the module does not log or an encoder that it does not take.
+
+        Raises:
+            ValueError: naming what came and what is expected.
+        """
+        check_metric(task.metric, "finetune")
 
     def score_name(self, metric: str) -> str:
         """As the module logs it."""
@@ -114,16 +118,13 @@ class FineTuning(Protocol):
 
     def _module(self, task: Task, data: Any) -> FinetuneModule:
         model = task.model
-        encoder = model.settings_for_training(self.drop_path)
-        if unknown := [name for name in encoder if name not in signature(self.module_class).parameters]:
-            raise ValueError(f"{model.candidate.source}: {self.module_class.__name__} takes no {unknown[0]} encoder")
         features = None if model.features is None else vars(model.features)
         left_out = () if features else _OF_LOG_MELS
         # Settings as plain data through a parser, as from a recipe: nested ones become objects, wrong ones are named.
         parser, settings = _module_parser(
             self.module_class,
             {
-                **encoder,
+                **model.settings_for_training(self.drop_path),
                 "features": features,
                 "num_classes": data.num_classes,
                 "multi_label": data.multi_label,
