@@ -127,7 +127,7 @@ class Evaluation:
             settings=settings,
             scores=outcome.scores,
             chosen=outcome.chosen,
-            notes=outcome.notes,
+            notes={**outcome.notes, "classes": task.num_classes},
             seconds=time.perf_counter() - start,
             machine=machine(self.device),
             commit=commit(),

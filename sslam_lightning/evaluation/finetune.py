@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from jsonargparse import ArgumentError, ArgumentParser
 
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
-from sslam_lightning.evaluation.scoring import check_metric
+from sslam_lightning.evaluation.scoring import check_metric, class_notes
 from sslam_lightning.training import FinetuneModule
 
 _FROM_THE_TASK = (
@@ -102,7 +102,8 @@ class FineTuning(Protocol):
         trainer.fit(module, datamodule=data)
         if scores.last_update != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
-        return Outcome(scores.values, {}, {"broken_clips": len(data.broken_clips)})
+        notes = {"broken_clips": len(data.broken_clips), **class_notes(task.metric, scores.num_scored_classes)}
+        return Outcome(scores.values, {}, notes)
 
     def check(self, task: Task) -> None:
         """Refuse, before any clip is read, a metric that the module does not log or an encoder that it does not take.
@@ -164,8 +165,10 @@ class _Scores(pl.Callback):
 
     def __init__(self, name: str) -> None:
         self.name, self.values, self.last_update = name, list[float](), -1
+        self.num_scored_classes = 0  # of an mAP
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Behind `on_validation_epoch_end`, which scores."""
         self.values.append(float(trainer.callback_metrics[self.name]))
+        self.num_scored_classes = int(trainer.callback_metrics.get("val/scored_classes", 0))
         self.last_update = trainer.global_step
