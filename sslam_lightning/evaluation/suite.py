@@ -107,6 +107,15 @@ def read_suite(name: str, folder: Path) -> Suite:
         raise ValueError(f"{path}: {error}") from None
 
 
+def check_data(settings: Mapping[str, Any]) -> None:
+    """Read the settings of a data module as `build_data` does, without making one: no file is looked for.
+
+    Raises:
+        ValueError: naming a setting that it does not take, or of the wrong kind.
+    """
+    _parsed(AudioDataModule, "data", settings)
+
+
 def build_data(settings: Mapping[str, Any]) -> AudioDataModule:
     """The data module of these settings.
 
@@ -122,10 +131,18 @@ def build_protocol(name: str, settings: Mapping[str, Any]) -> Protocol:
 
 
 def _build(kind: type, where: str, settings: Mapping[str, Any]) -> Any:
+    parser, parsed = _parsed(kind, where, settings)
+    try:
+        return parser.instantiate(parsed).it
+    except ArgumentError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _parsed(kind: type, where: str, settings: Mapping[str, Any]) -> tuple[ArgumentParser, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=kind)
     try:
-        return parser.instantiate(parser.parse_object({"it": dict(settings)})).it
+        return parser, parser.parse_object({"it": dict(settings)})
     except ArgumentError as error:
         raise ValueError(f"{where}: {error}") from None
 
