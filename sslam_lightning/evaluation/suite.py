@@ -18,13 +18,25 @@ from sslam_lightning.evaluation.protocol import Protocol
 # What every suite can be judged by, unless it says `without`.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "linear": {"class_path": "sslam_lightning.evaluation.LinearProbe"},
+    # configs/finetune/spass.yaml with linear_published.yaml behind it: as the public code's tables were made.
     "linear_published": {
         "class_path": "sslam_lightning.evaluation.FineTuning",
         "init_args": {
             "model": {
                 "frozen_encoder": True,
                 "frozen_drop_path": True,
-                "optimizer": {"lr": 1e-3, "warmup_updates": 0, "layer_decay": 1.0},
+                "mixup": {"alpha": 0.8, "prob": 0.9},
+                "spec_augment": {"time_share": 0.2, "mel_share": 0.2},
+                "divide_by": "positives",
+                "optimizer": {
+                    "lr": 1e-3,
+                    "warmup_updates": 0,
+                    "decay_all": True,
+                    "min_lr": 1e-6,
+                    "min_lr_scaled": False,
+                    "layer_decay": 1.0,
+                    "layer_decay_embedding": False,
+                },
             }
         },
     },
