@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.evaluation import Protocol, read_suite
+from sslam_lightning.evaluation import FineTuning, Protocol, read_suite
 from sslam_lightning.evaluation.suite import build_data, build_protocol, check_data
 from sslam_lightning.features import LogMels
 
@@ -36,6 +36,15 @@ def test_suites(name):
         check_data(suite.data_settings(fold, {}, {}))
         with pytest.raises(ValueError, match=r"data: (.|\n)*rot"):  # no file is there, but a slip of the pen is seen
             check_data(suite.data_settings(fold, {"rot": "data"}, {}))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_no_suite_falls_back_on_the_length_of_a_first_try(name):
+    suite = read_suite(name, FOLDER)
+    for protocol in suite.protocol_names:
+        settings = suite.protocol_settings(protocol)
+        if isinstance(build_protocol(protocol, settings), FineTuning):
+            assert {"updates", "batch_size"} <= settings["init_args"].keys(), protocol
 
 
 def test_the_one_that_needs_no_data_gives_clips(tmp_path: Path):
