@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
@@ -14,18 +13,7 @@ from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
 from sslam_lightning.evaluation.scoring import check_metric, class_notes
 from sslam_lightning.training import FinetuneModule
 
-_FROM_THE_TASK = (
-    "encoder",
-    "hugging_face",
-    "features",
-    "num_classes",
-    "multi_label",
-    "class_names",
-    "init_from",
-    "init_part",
-    "resampler",
-    "seed",
-)
+_OF_CHECKPOINT = ("encoder", "hugging_face", "features", "init_from", "init_part", "seed")  # and of the run
 _OF_LOG_MELS = (
     "spec_augment",
     "noise_and_roll",
@@ -50,6 +38,7 @@ class FineTuning(Protocol):
     """
 
     module_class: ClassVar[type[FinetuneModule]] = FinetuneModule
+    of_data: ClassVar[tuple[str, ...]] = ("num_classes", "multi_label", "class_names", "resampler")  # it tells the module
 
     def __init__(
         self,
@@ -67,7 +56,7 @@ class FineTuning(Protocol):
             )
         self.updates, self.batch_size, self.evaluations, self.drop_path = updates, batch_size, evaluations, drop_path
         self.model, self.trainer = dict(model or {}), dict(trainer or {})
-        if taken := [name for name in _FROM_THE_TASK if name in self.model]:
+        if taken := [name for name in (*_OF_CHECKPOINT, *self.of_data) if name in self.model]:
             raise ValueError(f"finetune: model.{taken[0]} is not set here: it comes from the checkpoint, suite or data")
         _module_parser(self.module_class, self.model)  # a misspelt one is found before anything is computed
 
@@ -127,12 +116,9 @@ class FineTuning(Protocol):
             {
                 **model.settings_for_training(self.drop_path),
                 "features": features,
-                "num_classes": data.num_classes,
-                "multi_label": data.multi_label,
-                "class_names": list(data.class_names),
+                **{name: getattr(data, name) for name in self.of_data},
                 "init_from": None if model.candidate.is_random else model.candidate.source,
                 "init_part": model.candidate.part,
-                "resampler": data.resampler,
                 "seed": task.seed,
                 **{name: value for name, value in self.model.items() if name not in left_out},
             },
@@ -148,14 +134,8 @@ def _module_parser(kind: type[FinetuneModule], settings: Mapping[str, Any]) -> t
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "model")
-    # A detector's classes are always several at once, and it has no setting for that.
-    known = {
-        name: value
-        for name, value in settings.items()
-        if name != "multi_label" or "multi_label" in signature(kind).parameters
-    }
     try:
-        return parser, parser.parse_object({"model": known})
+        return parser, parser.parse_object({"model": dict(settings)})
     except ArgumentError as error:
         raise ValueError(f"finetune: {error}") from None
 
