@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from tiny import pretrain, soundscapes, trainer
 
@@ -35,6 +36,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(0)
     runner = trainer(folder, max_steps=1)
     runner.fit(pretrain(), soundscapes(4))
     runner.save_checkpoint(folder / "model.ckpt")
