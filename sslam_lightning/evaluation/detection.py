@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from sslam_lightning.evaluation.finetune import FineTuning
+from sslam_lightning.evaluation.protocol import Task
+from sslam_lightning.models import EncoderConfig
 from sslam_lightning.training import DetectionModule
 
 
@@ -13,14 +15,24 @@ class Detection(FineTuning):
     """
 
     module_class = DetectionModule
+    of_data = ("num_classes", "class_names", "resampler")  # its classes are always several at once
     metrics = ("event F1", "onset F1", "segment F1")
 
-    def check_metric(self, metric: str) -> None:
-        """Refuse a metric that the module does not log."""
-        if metric not in self.metrics:
+    def check(self, task: Task) -> None:
+        """Refuse the metrics of clips, and encoders whose tokens are no columns of log-mel patches.
+
+        Raises:
+            ValueError: naming what came and what is expected.
+        """
+        if task.metric not in self.metrics:
             raise ValueError(
-                f"Detection scores by {', '.join(self.metrics)}, not by {metric}: name it in the suite's `without`"
+                f"Detection scores by {', '.join(self.metrics)}, not by {task.metric}: name it in the suite's `without`"
             )
+        model = task.model
+        transformers = not isinstance(model.encoder.config, EncoderConfig)
+        if transformers or model.features is None:
+            what = "is a model of transformers" if transformers else "reads waveforms"
+            raise ValueError(f"{model.candidate.source} {what}; Detection takes our own encoder, on log-mels")
 
     def score_name(self, metric: str) -> str:
         """As the module logs it."""

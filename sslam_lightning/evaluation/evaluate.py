@@ -18,7 +18,7 @@ from sslam_lightning.evaluation.model import Candidate, OpenedModel
 from sslam_lightning.evaluation.protocol import Protocol, Task
 from sslam_lightning.evaluation.provenance import commit, machine
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
-from sslam_lightning.evaluation.suite import Suite, build_data, build_protocol
+from sslam_lightning.evaluation.suite import Suite, build_data, build_protocol, check_data
 
 NOT_ABOUT_SCORES = ("num_workers", "worker_timeout_seconds", "download")  # settings of data modules
 
@@ -72,6 +72,8 @@ class Evaluation:
                 candidate = self._candidate(fold, seed)
                 if not candidate.is_random:
                     check_source(candidate.source)
+        for fold in self.suite.folds:
+            check_data(self.suite.data_settings(fold, self.data, {}))
         for name in self.protocols or self.suite.protocol_names:
             build_protocol(name, self.suite.protocol_settings(name))
 
@@ -127,7 +129,7 @@ class Evaluation:
             settings=settings,
             scores=outcome.scores,
             chosen=outcome.chosen,
-            notes=outcome.notes,
+            notes={**outcome.notes, "classes": task.num_classes},
             seconds=time.perf_counter() - start,
             machine=machine(self.device),
             commit=commit(),

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 from jsonargparse import ArgumentError, ArgumentParser
 
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
-from sslam_lightning.evaluation.scoring import check_metric
+from sslam_lightning.evaluation.scoring import check_metric, class_notes
 from sslam_lightning.training import FinetuneModule
 
-_FROM_THE_TASK = (
-    "encoder",
-    "hugging_face",
-    "features",
-    "num_classes",
-    "multi_label",
-    "class_names",
-    "init_from",
-    "init_part",
-    "resampler",
-    "seed",
-)
+_OF_CHECKPOINT = ("encoder", "hugging_face", "features", "init_from", "init_part", "seed")  # and of the run
 _OF_LOG_MELS = (
     "spec_augment",
     "noise_and_roll",
@@ -50,6 +38,7 @@ class FineTuning(Protocol):
     """
 
     module_class: ClassVar[type[FinetuneModule]] = FinetuneModule
+    of_data: ClassVar[tuple[str, ...]] = ("num_classes", "multi_label", "class_names", "resampler")  # it tells the module
 
     def __init__(
         self,
@@ -67,13 +56,13 @@ class FineTuning(Protocol):
             )
         self.updates, self.batch_size, self.evaluations, self.drop_path = updates, batch_size, evaluations, drop_path
         self.model, self.trainer = dict(model or {}), dict(trainer or {})
-        if taken := [name for name in _FROM_THE_TASK if name in self.model]:
+        if taken := [name for name in (*_OF_CHECKPOINT, *self.of_data) if name in self.model]:
             raise ValueError(f"finetune: model.{taken[0]} is not set here: it comes from the checkpoint, suite or data")
         _module_parser(self.module_class, self.model)  # a misspelt one is found before anything is computed
 
     def run(self, task: Task) -> Outcome:
         """Train, scoring the test clips now and then; nothing is chosen by these scores."""
-        self.check_metric(task.metric)
+        self.check(task)
         data = task.make_data(batch_size=self.batch_size)
         for split in ("train", "test"):
             data.dataset(split)  # made of the suite's own seed; what the run's seed changes is their order
@@ -102,11 +91,16 @@ class FineTuning(Protocol):
         trainer.fit(module, datamodule=data)
         if scores.last_update != trainer.global_step:
             trainer.validate(module, datamodule=data, verbose=False)
-        return Outcome(scores.values, {}, {"broken_clips": len(data.broken_clips)})
+        notes = {"broken_clips": len(data.broken_clips), **class_notes(task.metric, scores.num_scored_classes)}
+        return Outcome(scores.values, {}, notes)
 
-    def check_metric(self, metric: str) -> None:
-        """Refuse a metric that the module does not log."""
-        check_metric(metric, "finetune")
+    def check(self, task: Task) -> None:
+        """Refuse, before any clip is read, a metric that the module does not log or an encoder that it does not take.
+
+        Raises:
+            ValueError: naming what came and what is expected.
+        """
+        check_metric(task.metric, "finetune")
 
     def score_name(self, metric: str) -> str:
         """As the module logs it."""
@@ -114,23 +108,17 @@ class FineTuning(Protocol):
 
     def _module(self, task: Task, data: Any) -> FinetuneModule:
         model = task.model
-        encoder = model.settings_for_training(self.drop_path)
-        if unknown := [name for name in encoder if name not in signature(self.module_class).parameters]:
-            raise ValueError(f"{model.candidate.source}: {self.module_class.__name__} takes no {unknown[0]} encoder")
         features = None if model.features is None else vars(model.features)
         left_out = () if features else _OF_LOG_MELS
         # Settings as plain data through a parser, as from a recipe: nested ones become objects, wrong ones are named.
         parser, settings = _module_parser(
             self.module_class,
             {
-                **encoder,
+                **model.settings_for_training(self.drop_path),
                 "features": features,
-                "num_classes": data.num_classes,
-                "multi_label": data.multi_label,
-                "class_names": list(data.class_names),
+                **{name: getattr(data, name) for name in self.of_data},
                 "init_from": None if model.candidate.is_random else model.candidate.source,
                 "init_part": model.candidate.part,
-                "resampler": data.resampler,
                 "seed": task.seed,
                 **{name: value for name, value in self.model.items() if name not in left_out},
             },
@@ -146,14 +134,8 @@ def _module_parser(kind: type[FinetuneModule], settings: Mapping[str, Any]) -> t
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "model")
-    # A detector's classes are always several at once, and it has no setting for that.
-    known = {
-        name: value
-        for name, value in settings.items()
-        if name != "multi_label" or "multi_label" in signature(kind).parameters
-    }
     try:
-        return parser, parser.parse_object({"model": known})
+        return parser, parser.parse_object({"model": dict(settings)})
     except ArgumentError as error:
         raise ValueError(f"finetune: {error}") from None
 
@@ -163,8 +145,10 @@ class _Scores(pl.Callback):
 
     def __init__(self, name: str) -> None:
         self.name, self.values, self.last_update = name, list[float](), -1
+        self.num_scored_classes = 0  # of an mAP
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Behind `on_validation_epoch_end`, which scores."""
         self.values.append(float(trainer.callback_metrics[self.name]))
+        self.num_scored_classes = int(trainer.callback_metrics.get("val/scored_classes", 0))
         self.last_update = trainer.global_step

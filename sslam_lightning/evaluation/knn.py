@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslam_lightning.evaluation.frozen import POOLINGS, poolings_of
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
-from sslam_lightning.evaluation.scoring import check_metric, score
+from sslam_lightning.evaluation.scoring import Score, check_metric, class_notes, score
 
 _CHUNK = 1024  # clips whose similarities are in memory together
 
@@ -55,19 +55,20 @@ class KNN(Protocol):
         if not choices:
             raise ValueError(f"knn: {min(self.neighbours)} neighbours cannot be found among {len(learn)} training clips")
 
-        def judge(choice: tuple[str, int], voters: Tensor, votes: Tensor, clips: Tensor, labels: Tensor) -> float:
+        def judge(choice: tuple[str, int], voters: Tensor, votes: Tensor, clips: Tensor, labels: Tensor) -> Score:
             place = POOLINGS.index(choice[0])
             voters, clips = voters[:, place].to(task.device), clips[:, place].to(task.device)
             found = knn_probabilities(voters, votes.to(task.device), clips, choice[1], self.temperature)
-            return score(task.metric, found, labels.to(task.device)).value
+            return score(task.metric, found, labels.to(task.device))
 
         tried = [
-            judge(choice, train.pooled[learn], train.labels[learn], judges.pooled[judged], judges.labels[judged])
+            judge(choice, train.pooled[learn], train.labels[learn], judges.pooled[judged], judges.labels[judged]).value
             for choice in choices
         ]
         best = choices[max(range(len(tried)), key=tried.__getitem__)]
         final = judge(best, train.pooled, train.labels, test.pooled, test.labels)
-        return Outcome([final], {"pooling": best[0], "neighbours": best[1]}, {"validation": max(tried)})
+        notes = {"validation": max(tried), **class_notes(task.metric, final.num_classes)}
+        return Outcome([final.value], {"pooling": best[0], "neighbours": best[1]}, notes)
 
 
 def knn_probabilities(

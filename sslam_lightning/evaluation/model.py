@@ -17,6 +17,7 @@ from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.embed import digest_of_weights
 from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, SpectrogramTokens
+from sslam_lightning.models.inputs import check_sound
 
 NONE = "none"
 _STATISTICS = ("mean", "std")
@@ -51,7 +52,7 @@ class Candidate:
 
         Raises:
             OSError: if there is no such file.
-            ValueError: if it cannot be used.
+            ValueError: if it cannot be used, or reads images or text.
         """
         if self.is_random:
             settings = {} if self.source == NONE else _layered(self.source)
@@ -64,6 +65,7 @@ class Candidate:
             weights = read_model(self.source)
             encoder = open_encoder(weights, self.part)
             told, resampler = weights.features, weights.resampler
+        check_sound(encoder.front_end.takes, self.source)
         log_mels, num_frames = self._features(encoder, told or {})
         return OpenedModel(self, encoder.eval(), log_mels, num_frames, resampler, digest_of_weights(encoder))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.evaluation.frozen import FrozenBatch, FrozenClips
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
-from sslam_lightning.evaluation.scoring import Score, check_metric, loss, probabilities, score
+from sslam_lightning.evaluation.scoring import Score, check_metric, class_notes, loss, probabilities, score
 from sslam_lightning.schedules import warmup_cosine
 
 
@@ -66,14 +66,15 @@ class Probe(Protocol):
         check_metric(task.metric, self.name)
         settings = {"learning_rate": self.learning_rates, **self.choices(task)}
         tried = [dict(zip(settings, values, strict=True)) for values in product(*settings.values())]
-        chosen, notes = tried[0], {}
+        chosen, notes = tried[0], dict[str, Any]()
         if len(tried) > 1:
             learn, judges, judged = task.for_choosing()
             scores = [curve[-1].value for curve in self._learn(task, tried, learn, judges, judged, last_only=True)]
             best = max(range(len(tried)), key=scores.__getitem__)
             chosen, notes = tried[best], {"validation": scores[best]}
         (curve,) = self._learn(task, [chosen], torch.arange(len(task.train)), task.test, torch.arange(len(task.test)))
-        return Outcome([one.value for one in curve], chosen, {**notes, "scored_classes": curve[-1].num_classes})
+        notes |= class_notes(task.metric, curve[-1].num_classes)
+        return Outcome([one.value for one in curve], chosen, notes)
 
     def _learn(
         self,

@@ -20,7 +20,8 @@ class Outcome(NamedTuple):
     """What a protocol has found.
 
     ``scores`` are those of the test clips in the order of time: best and last are taken of them. ``chosen`` are the
-    settings that were chosen on validation clips, ``notes`` what else is worth knowing; both are plain values.
+    settings that were chosen on validation clips, ``notes`` what else is worth knowing; both are plain values. Where the
+    metric is mAP, ``notes["scored_classes"]`` is how many classes had a positive test clip and so entered it.
     """
 
     scores: list[float]

@@ -46,6 +46,11 @@ def score(metric: str, predicted: Float[Tensor, "clips classes"], labels: Float[
     return Score(float(found.value), found.num_scored_classes)
 
 
+def class_notes(metric: str, num_scored_classes: int) -> dict[str, int]:
+    """What an `Outcome` notes beside an mAP: over how many classes it is."""
+    return {"scored_classes": num_scored_classes} if metric == "mAP" else {}
+
+
 def check_metric(metric: str, protocol: str) -> None:
     """Refuse a metric that is not about whole clips.
 

@@ -18,13 +18,25 @@ from sslam_lightning.evaluation.protocol import Protocol
 # What every suite can be judged by, unless it says `without`.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "linear": {"class_path": "sslam_lightning.evaluation.LinearProbe"},
+    # configs/finetune/spass.yaml with linear_published.yaml behind it: as the public code's tables were made.
     "linear_published": {
         "class_path": "sslam_lightning.evaluation.FineTuning",
         "init_args": {
             "model": {
                 "frozen_encoder": True,
                 "frozen_drop_path": True,
-                "optimizer": {"lr": 1e-3, "warmup_updates": 0, "layer_decay": 1.0},
+                "mixup": {"alpha": 0.8, "prob": 0.9},
+                "spec_augment": {"time_share": 0.2, "mel_share": 0.2},
+                "divide_by": "positives",
+                "optimizer": {
+                    "lr": 1e-3,
+                    "warmup_updates": 0,
+                    "decay_all": True,
+                    "min_lr": 1e-6,
+                    "min_lr_scaled": False,
+                    "layer_decay": 1.0,
+                    "layer_decay_embedding": False,
+                },
             }
         },
     },
@@ -107,6 +119,15 @@ def read_suite(name: str, folder: Path) -> Suite:
         raise ValueError(f"{path}: {error}") from None
 
 
+def check_data(settings: Mapping[str, Any]) -> None:
+    """Read the settings of a data module as `build_data` does, without making one: no file is looked for.
+
+    Raises:
+        ValueError: naming a setting that it does not take, or of the wrong kind.
+    """
+    _parsed(AudioDataModule, "data", settings)
+
+
 def build_data(settings: Mapping[str, Any]) -> AudioDataModule:
     """The data module of these settings.
 
@@ -122,10 +143,18 @@ def build_protocol(name: str, settings: Mapping[str, Any]) -> Protocol:
 
 
 def _build(kind: type, where: str, settings: Mapping[str, Any]) -> Any:
+    parser, parsed = _parsed(kind, where, settings)
+    try:
+        return parser.instantiate(parsed).it
+    except ArgumentError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _parsed(kind: type, where: str, settings: Mapping[str, Any]) -> tuple[ArgumentParser, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=kind)
     try:
-        return parser.instantiate(parser.parse_object({"it": dict(settings)})).it
+        return parser, parser.parse_object({"it": dict(settings)})
     except ArgumentError as error:
         raise ValueError(f"{where}: {error}") from None
 

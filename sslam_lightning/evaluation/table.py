@@ -19,7 +19,11 @@ from sslam_lightning.inference.parts import replacing
 
 
 class Row(NamedTuple):
-    """What a model reaches on a suite by a protocol. ``best`` and ``last`` are None where no run has a score."""
+    """What a model reaches on a suite by a protocol. ``best`` and ``last`` are None where no run has a score.
+
+    ``scored_classes`` are those that mAP is over, of ``classes``, in the run that leaves out the most; None for other
+    metrics, and where a run of an older version does not tell.
+    """
 
     model: str
     suite: str
@@ -30,6 +34,8 @@ class Row(NamedTuple):
     num_runs: int
     num_failed: int
     chosen: str
+    scored_classes: int | None
+    classes: int | None
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:
@@ -41,9 +47,9 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
     for (model, suite, protocol), group in groups.items():
         whole = [run for run in group if not run.failed]
         best, last = (spread(whole, value) if whole else None for value in (lambda run: run.best, lambda run: run.last))
-        rows.append(
-            Row(model, suite, protocol, group[0].metric, best, last, len(whole), len(group) - len(whole), _chosen(whole))
-        )
+        failed = len(group) - len(whole)
+        row = Row(model, suite, protocol, group[0].metric, best, last, len(whole), failed, _chosen(whole), *_classes(whole))
+        rows.append(row)
     return rows
 
 
@@ -84,7 +90,7 @@ def markdown(rows: Sequence[Row], runs: Sequence[Run]) -> str:
                 _percent(row.last),
                 _points(row.last.of_folds) if row.last else "",
                 _points(row.last.of_seeds) if row.last else "",
-                str(row.num_runs) + (f", {row.num_failed} failed" if row.num_failed else ""),
+                _runs(row),
                 row.chosen,
             )
             for row in rows
@@ -96,6 +102,8 @@ def markdown(rows: Sequence[Row], runs: Sequence[Run]) -> str:
         "chosen on them. Mean ± standard deviation over runs (folds x seeds); then that of the folds' means and of the "
         "seeds' means, of *last*. *chosen*: settings that were chosen on validation clips, and in how many runs.",
     ]
+    if any(map(_leaves_out_classes, rows)):
+        lines[-1] += " mAP is the mean over the classes that a test clip has; *runs* says where those are not all."
     if failed := [run for run in runs if run.failed]:
         lines += ["", "Failed:", ""]
         lines += _table(
@@ -126,11 +134,11 @@ def _csv(rows: Sequence[Row], folds: Sequence[str] | None = None) -> str:
         for what in ("mean", *(name.replace("of", "std") for name in Spread._fields[1:]))
     ]
     fold = [] if folds is None else ["fold"]
-    writer.writerow(["model", "suite", "protocol", *fold, "metric", *deviations, "runs", "failed", "chosen"])
+    writer.writerow(["model", "suite", "protocol", *fold, "metric", *deviations, "runs", "failed", *Row._fields[8:]])
     for number, row in enumerate(rows):
         numbers = [number for found in (row.best, row.last) for number in (found or Spread(*[None] * 4))]  # type: ignore[arg-type]
         of_fold = [] if folds is None else [folds[number]]
-        writer.writerow([*row[:3], *of_fold, row.metric, *numbers, row.num_runs, row.num_failed, row.chosen])
+        writer.writerow([*row[:3], *of_fold, row.metric, *numbers, *row[6:]])
     return text.getvalue()
 
 
@@ -154,6 +162,22 @@ def _chosen(runs: Sequence[Run]) -> str:
         counts = Counter(str(run.chosen[name]) for run in runs)
         told.append(f"{name} " + ", ".join(f"{value} ({count})" for value, count in counts.items()))
     return "; ".join(told)
+
+
+def _classes(runs: Sequence[Run]) -> tuple[int | None, int | None]:
+    """Scored classes, and all: of the run that leaves out the most, if every run tells."""
+    told = [run.notes for run in runs if run.metric == "mAP" and {"scored_classes", "classes"} <= run.notes.keys()]
+    pairs = [(notes["scored_classes"], notes["classes"]) for notes in told]
+    return min(pairs, key=lambda pair: pair[0] - pair[1]) if pairs and len(pairs) == len(runs) else (None, None)
+
+
+def _leaves_out_classes(row: Row) -> bool:
+    return row.scored_classes != row.classes
+
+
+def _runs(row: Row) -> str:
+    told = str(row.num_runs) + (f", {row.num_failed} failed" if row.num_failed else "")
+    return told + (f", {row.scored_classes} of {row.classes} classes" if _leaves_out_classes(row) else "")
 
 
 def _percent(found: Spread | None) -> str:

@@ -3,6 +3,10 @@
 Event-based F1 (Mesaros, Heittola and Virtanen, Applied Sciences 2016, section 3.2) asks for onsets within a collar and, in
 its stricter form, offsets too; segment-based F1 (section 3.1) compares what is heard in every second. Found and annotated
 events are matched by mir_eval, each with at most one and as many as possible (its `match_notes`).
+
+The numbers are those of sed_eval with ``empty_system_output_handling="zero_score"`` (a class of which nothing is found
+counts as 0), but for distances of exactly the collar: here they are rounded to 0.1 ms, and so within it; in sed_eval the
+last bit of floating point decides.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from sslam_lightning.inference.encoding import EncoderModel, Layer
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.model import AudioModel, Padding, log_mels_of
 from sslam_lightning.models import ImageInput, TextInput, WaveformInput
+from sslam_lightning.models.inputs import check_sound
 
 
 def load(
@@ -72,8 +73,8 @@ def load_model(
         names = class_names_of(head.linear.out_features, weights.class_names)
         options |= {"head": head, "decoder": decoder, "class_names": names}
     takes = encoder.front_end.takes
-    if isinstance(takes, (ImageInput, TextInput)) and sound_only:
-        raise ValueError(f"{path} reads {'images' if isinstance(takes, ImageInput) else 'text'}, not sound")
+    if sound_only:
+        check_sound(takes, str(path))
     if isinstance(takes, ImageInput):
         return ImageModel(encoder, image_size, **options)
     if isinstance(takes, TextInput):

@@ -90,3 +90,13 @@ class TextInput(NamedTuple):
 
 
 Input = LogMelInput | WaveformInput | ImageInput | TextInput
+
+
+def check_sound(takes: Input | None, source: str) -> None:
+    """Refuse a model that takes no sound.
+
+    Raises:
+        ValueError: naming it and what it reads.
+    """
+    if isinstance(takes, (ImageInput, TextInput)):
+        raise ValueError(f"{source} reads {'images' if isinstance(takes, ImageInput) else 'text'}, not sound")

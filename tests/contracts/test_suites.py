@@ -1,4 +1,4 @@
-"""Every suite of configs/downstream is read, and its protocols and data become objects."""
+"""Every suite of configs/downstream is read, its protocols become objects, and its data module takes its settings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.evaluation import Protocol, read_suite
-from sslam_lightning.evaluation.suite import build_protocol
+from sslam_lightning.evaluation import FineTuning, Protocol, read_suite
+from sslam_lightning.evaluation.suite import build_data, build_protocol, check_data
 from sslam_lightning.features import LogMels
 
 FOLDER = config_folder() / "downstream"
@@ -31,21 +30,24 @@ def test_suites(name):
     assert suite.protocol_names
     for protocol in suite.protocol_names:
         assert isinstance(build_protocol(protocol, suite.protocol_settings(protocol)), Protocol)
-    kind = _imported(suite.data["class_path"])
-    assert issubclass(kind, AudioDataModule)
     assert LogMels(**{"num_frames": 1024, **suite.features}).num_frames
+    assert suite.folds
     for fold in suite.folds:
-        assert suite.data_settings(fold, {}, {})["init_args"]
+        check_data(suite.data_settings(fold, {}, {}))
+        with pytest.raises(ValueError, match=r"data: (.|\n)*rot"):  # no file is there, but a slip of the pen is seen
+            check_data(suite.data_settings(fold, {"rot": "data"}, {}))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_no_suite_falls_back_on_the_length_of_a_first_try(name):
+    suite = read_suite(name, FOLDER)
+    for protocol in suite.protocol_names:
+        settings = suite.protocol_settings(protocol)
+        if isinstance(build_protocol(protocol, settings), FineTuning):
+            assert {"updates", "batch_size"} <= settings["init_args"].keys(), protocol
 
 
 def test_the_one_that_needs_no_data_gives_clips(tmp_path: Path):
-    from sslam_lightning.evaluation.suite import build_data
-
     data = build_data(read_suite("synthetic", FOLDER).data_settings("all", {"num_train": 4}, {}))
     assert len(data.dataset("train")) == 4
     assert data.multi_label
-
-
-def _imported(path: str) -> type:
-    module, _, name = path.rpartition(".")
-    return getattr(__import__(module, fromlist=[name]), name)

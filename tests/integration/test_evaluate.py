@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from tiny import pretrain, soundscapes, trainer
 
@@ -19,6 +20,7 @@ from sslam_lightning.evaluation import KNN, LinearProbe
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.suite import PROTOCOLS
 
+SIZE = {"dim": 32, "depth": 2, "num_heads": 2}
 PROBE = {"epochs": 2, "learning_rates": [0.01, 0.1]}
 TUNING = {"updates": 4, "evaluations": 2, "batch_size": 4, "trainer": {"enable_progress_bar": False}}
 SETTINGS = {
@@ -34,6 +36,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(0)
     runner = trainer(folder, max_steps=1)
     runner.fit(pretrain(), soundscapes(4))
     runner.save_checkpoint(folder / "model.ckpt")
@@ -131,7 +134,7 @@ def test_all_protocols_make_one_table(evaluate, tmp_path, monkeypatch):
     # Another model, with weights by chance, adds its rows; nothing of the first is done again.
     encoded.clear()
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("model: {init_args: {encoder: {dim: 32, depth: 2, num_heads: 2}}}")
+    recipe.write_text(yaml.safe_dump({"model": {"init_args": {"encoder": SIZE}}}))
     options = ("--protocols", "knn,linear", "--seeds", 3, 4)
     evaluate(*options, model=recipe, name="scratch")
     assert sum(encoded) == 32  # another encoder for every seed
@@ -229,6 +232,21 @@ def test_mistakes_are_told_in_one_line(evaluate, suite, tmp_path):
         in line
     )
     assert "holds something else than results of evaluate" in evaluate(code=2, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "what"),
+    [
+        ("TextConfig", {"vocabulary": 30, "max_tokens": 16, "padding_token": 1}, "text"),
+        ("ImageConfig", {"patch_size": 8}, "images"),
+    ],
+)
+def test_models_that_read_no_sound_are_refused_before_anything_is_computed(evaluate, tmp_path, kind, settings, what):
+    front_end = {"class_path": f"sslam_lightning.models.{kind}", "init_args": settings}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"model": {"init_args": {"encoder": {**SIZE, "front_end": front_end}}}}))
+    assert evaluate(code=2, model=recipe) == f"{recipe} reads {what}, not sound"
+    assert not list((tmp_path / "out").rglob("*.json"))
 
 
 def test_the_help_teaches(capsys):

@@ -111,5 +111,5 @@ def test_a_model_of_transformers(tmp_path):
     layers = all_layers(opened.encoder, Readings(torch.randn(2, 48, 128)))
     assert layers.tokens.shape == (2, 2, 1 + 4 * 12, 16)
     torch.testing.assert_close(layers.tokens[:, :, 0], layers.tokens[:, :, 1:].mean(dim=2))
-    with pytest.raises(ValueError, match=r"ast: DetectionModule takes no hugging_face encoder"):
-        Detection(updates=1, evaluations=1)._module(SimpleNamespace(model=opened), None)
+    with pytest.raises(ValueError, match=r"ast is a model of transformers; Detection takes our own encoder, on log-mels"):
+        Detection().run(SimpleNamespace(metric="event F1", model=opened))

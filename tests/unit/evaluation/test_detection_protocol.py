@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -21,3 +22,9 @@ def test_settings_are_the_detectors() -> None:
 def test_clips_are_not_its_business() -> None:
     with pytest.raises(ValueError, match="Detection scores by event F1, onset F1, segment F1, not by mAP"):
         Detection().run(SimpleNamespace(metric="mAP"))
+
+
+def test_frames_are_columns_of_log_mels(opened, task_of) -> None:
+    task = replace(task_of(opened("waveform")), metric="event F1")
+    with pytest.raises(ValueError, match=r"^none reads waveforms; Detection takes our own encoder, on log-mels"):
+        Detection().run(task)

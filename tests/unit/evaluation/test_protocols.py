@@ -296,3 +296,14 @@ def test_fine_tuning_is_scored_on_the_test_clips_now_and_at_the_end(opened, task
     assert module.optimizer_config.lr == 1e-3
     assert seen["clips"] == 8
     assert all(0 <= value <= 1 for value in outcome.scores)
+
+
+@pytest.mark.parametrize(
+    "protocol", [KNN([1]), LinearProbe([1e-2], epochs=1), FineTuning(updates=2, batch_size=6, evaluations=1)]
+)
+def test_an_mAP_comes_with_the_number_of_its_classes(protocol, opened, task_of):
+    """Two clips for testing, which have fewer classes than there are: counted from the labels."""
+    task = task_of(opened(), num_train=12, num_val=2, num_classes=9)
+    wanted = int((task.test.labels > 0).any(dim=0).sum())
+    assert 1 <= wanted < task.num_classes
+    assert protocol.run(task).notes["scored_classes"] == wanted

@@ -7,7 +7,7 @@ import yaml
 
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.evaluation import ConvexGatedProbe, FineTuning, read_suite
-from sslam_lightning.evaluation.suite import PROTOCOLS, build_data, build_protocol
+from sslam_lightning.evaluation.suite import PROTOCOLS, build_data, build_protocol, check_data
 
 SUITE = {
     "name": "sounds",
@@ -102,5 +102,14 @@ def test_settings_that_no_class_takes_are_named(tmp_path):
     suite = read_suite(str(write(tmp_path, protocols={"knn": {"init_args": {"neighbors": [1]}}})), tmp_path)
     with pytest.raises(ValueError, match=r"protocols\.knn: (.|\n)*neighbors"):
         build_protocol("knn", suite.protocol_settings("knn"))
-    with pytest.raises(ValueError, match=r"data: (.|\n)*num_clips"):
-        build_data(suite.data_settings("all", {"num_clips": 3}, {}))
+    for read in (build_data, check_data):
+        with pytest.raises(ValueError, match=r"data: (.|\n)*num_clips"):
+            read(suite.data_settings("all", {"num_clips": 3}, {}))
+
+
+def test_settings_are_checked_without_the_files():
+    settings = {"class_path": "sslam_lightning.data.ESC50DataModule", "init_args": {"root": "nowhere", "fold": 1}}
+    check_data(settings)
+    for wrong, message in (({"fold": "first"}, "fold"), ({"folds": 1}, "folds")):
+        with pytest.raises(ValueError, match=rf"data: (.|\n)*{message}"):
+            check_data({**settings, "init_args": {**settings["init_args"], **wrong}})

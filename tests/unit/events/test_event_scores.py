@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+import json
 import math
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sslam_lightning.events import Collars, event_scores
+from sslam_lightning.events import Collars, EventScores, event_scores
 from sslam_lightning.events.scores import MissingScorer
 from sslam_lightning.types import Event
 
 CLASSES = ("cat", "dog")
+SED_EVAL = json.loads(Path(__file__).with_name("sed_eval_cases.json").read_text())
+
+
+def sed_eval_case(case: dict[str, Any]) -> EventScores:
+    truth, found = (
+        {name: [Event(*event) for event in events] for name, events in case[side].items()} for side in ("truth", "found")
+    )
+    return event_scores(truth, found, SED_EVAL["classes"], Collars(**case["collars"]))
 
 
 def test_by_hand() -> None:
@@ -75,6 +86,21 @@ def test_many_classes_are_told_apart() -> None:
     truth = {"a": [Event(0, 1, name) for name in names]}
     found = {"a": [Event(0, 1, name) for name in names[:500]]}
     assert event_scores(truth, found, names).event_f1 == pytest.approx(2 * 500 / 1027)
+
+
+@pytest.mark.parametrize("case", SED_EVAL["cases"][:-1])
+def test_scores_are_those_of_sed_eval(case: dict[str, Any]) -> None:
+    """Recorded with sed_eval 0.2.1 by record_sed_eval.py, on random annotations."""
+    found = sed_eval_case(case)._asdict()
+    assert found == pytest.approx(case["sed_eval"], abs=1e-6)
+    assert any(0 < score < 1 for score in found.values())
+
+
+def test_at_the_collar_is_within_it() -> None:
+    """sed_eval compares 1.258 - 1.158 = 0.10000000000000009 with 0.1 and says no; distances here are rounded to 0.1 ms."""
+    case = SED_EVAL["cases"][-1]
+    assert case["sed_eval"]["onset_f1"] == 0
+    assert sed_eval_case(case).onset_f1 == 1
 
 
 def test_bad_collars() -> None:
