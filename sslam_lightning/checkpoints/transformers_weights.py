@@ -13,7 +13,7 @@ from sslam_lightning.checkpoints.settings import as_kind, read_class_names, read
 from sslam_lightning.checkpoints.strictly import check_names_and_shapes
 from sslam_lightning.checkpoints.transformers_settings import check_same_model, refusal
 from sslam_lightning.checkpoints.weights import HeadOn, Part, State, one_of
-from sslam_lightning.models import EncoderConfig, HuggingFaceConfig, PlainEncoder
+from sslam_lightning.models import EncoderConfig, HuggingFaceClipEncoder, HuggingFaceConfig
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.types import ResamplerName
 
@@ -59,10 +59,10 @@ class TransformersWeights:
         return one_of(self, part)
 
     def part(self, name: Part) -> State:
-        """One of the models by the names that it has in a :class:`PlainEncoder`; raises as :meth:`own`."""
+        """One of the models by the names that it has in a :class:`HuggingFaceClipEncoder`; raises as :meth:`own`."""
         return {f"{PREFIX}{key}": tensor for key, tensor in self.own(name).items()}
 
-    def new_encoder(self) -> PlainEncoder:
+    def new_encoder(self) -> HuggingFaceClipEncoder:
         """The encoder, with fresh weights.
 
         Raises:
@@ -71,11 +71,11 @@ class TransformersWeights:
         """
         try:
             with torch.device("meta"):  # where shapes cost nothing, however large a file claims them to be
-                claimed = PlainEncoder(self.encoder).state_dict()
+                claimed = HuggingFaceClipEncoder(self.encoder).state_dict()
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
             raise refusal(self.source, error) from None
         check_names_and_shapes(claimed, self.part("student"), f"{self.source}: student.")
-        return PlainEncoder(self.encoder)
+        return HuggingFaceClipEncoder(self.encoder)
 
     def check_architecture(self, config: EncoderConfig | HuggingFaceConfig) -> None:
         """Refuse a configured encoder whose weights these are not. Switches of training, such as dropout, may differ.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sslam_lightning.evaluation.runs import Run
 from sslam_lightning.evaluation.spread import Spread, means_of, spread
-from sslam_lightning.inference.parts import replacing
+from sslam_lightning.whole_file import replacing
 
 
 class Cell(NamedTuple):

@@ -15,7 +15,7 @@ from sslam_lightning.evaluation.overview import comparisons, draw, markdown_rows
 from sslam_lightning.evaluation.runs import Run
 from sslam_lightning.evaluation.spread import Spread, spread
 from sslam_lightning.evaluation.suite import PROTOCOLS
-from sslam_lightning.inference.parts import replacing
+from sslam_lightning.whole_file import replacing
 
 
 class Row(NamedTuple):

@@ -9,7 +9,6 @@ left of the same recording. When all is done the parts become the target, rename
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from sslam_lightning.whole_file import replacing
 
 _PART_BYTES = 16 << 20
 _PART_SECONDS = 60.0  # what an interruption loses at most, besides the recording under way
@@ -168,21 +169,3 @@ def check_same_run(place: Path, before: Mapping[str, Any], settings: Mapping[str
 def _write(path: Path, content: bytes) -> None:
     with replacing(path) as file:
         file.write(content)
-
-
-class replacing:
-    """A file that has its name only when it is complete."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.partial = path, path.with_name(path.name + ".partial")
-
-    def __enter__(self) -> Any:
-        self.file = self.partial.open("w+b")  # HDF5 reads what it writes
-        return self.file
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        self.file.close()
-        if kind is None:
-            os.replace(self.partial, self.path)
-        else:
-            self.partial.unlink()

@@ -20,8 +20,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from sslam_lightning.inference.parts import Parts, replacing
+from sslam_lightning.inference.parts import Parts
 from sslam_lightning.inference.sources import legible
+from sslam_lightning.whole_file import replacing
 
 
 class MissingLibrary(RuntimeError):

@@ -9,11 +9,11 @@ from sslam_lightning.models.encoder import Encoder
 from sslam_lightning.models.frame_head import FrameHead
 from sslam_lightning.models.front_end import BatchReader, FrontEnd, FrontEndConfig, Readings, TokenReader
 from sslam_lightning.models.heads import ClassificationHead
+from sslam_lightning.models.hugging_face_clip_encoder import HuggingFaceClipEncoder
 from sslam_lightning.models.hugging_face_encoder import HuggingFaceEncoder, HuggingFaceTeacher
 from sslam_lightning.models.hugging_face_model import HuggingFaceConfig
 from sslam_lightning.models.image import ImageConfig, ImagePatches
 from sslam_lightning.models.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
-from sslam_lightning.models.plain_encoder import PlainEncoder
 from sslam_lightning.models.spectrogram import SpectrogramPatches
 from sslam_lightning.models.spectrogram_tokens import SpectrogramTokens, SpectrogramTokensConfig
 from sslam_lightning.models.teacher import Teacher
@@ -34,6 +34,7 @@ __all__ = [
     "FrameHead",
     "FrontEnd",
     "FrontEndConfig",
+    "HuggingFaceClipEncoder",
     "HuggingFaceConfig",
     "HuggingFaceEncoder",
     "HuggingFaceTeacher",
@@ -42,7 +43,6 @@ __all__ = [
     "ImagePatches",
     "Input",
     "LogMelInput",
-    "PlainEncoder",
     "Readings",
     "SpectrogramPatches",
     "SpectrogramTokens",

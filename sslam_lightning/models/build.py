@@ -5,8 +5,8 @@ from __future__ import annotations
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.encoder import Encoder
+from sslam_lightning.models.hugging_face_clip_encoder import HuggingFaceClipEncoder
 from sslam_lightning.models.hugging_face_model import HuggingFaceConfig
-from sslam_lightning.models.plain_encoder import PlainEncoder
 
 
 def build_encoder(config: EncoderConfig | HuggingFaceConfig) -> ClipEncoder:
@@ -16,4 +16,4 @@ def build_encoder(config: EncoderConfig | HuggingFaceConfig) -> ClipEncoder:
         ImportError: transformers is missing, where it is asked for.
         ValueError: if there is no such model.
     """
-    return Encoder(config) if isinstance(config, EncoderConfig) else PlainEncoder(config)
+    return Encoder(config) if isinstance(config, EncoderConfig) else HuggingFaceClipEncoder(config)

@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from sslam_lightning.models.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
-from sslam_lightning.models.plain_transformers import (
+from sslam_lightning.models.hugging_face_settings import (
     make_config,
     make_model,
     plain_settings,
     read_settings,
     transformers_library,
 )
+from sslam_lightning.models.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
 
 # Where the usual models turn input into tokens, before positions are added: text, images and spectrograms, waveforms.
 _TOKEN_MODULES = ("embeddings.word_embeddings", "embeddings.patch_embeddings", "feature_projection")

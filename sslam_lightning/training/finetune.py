@@ -19,8 +19,8 @@ from sslam_lightning.metrics import MeanAveragePrecision, ScoredMeanAveragePreci
 from sslam_lightning.models import (
     ClassificationHead,
     EncoderConfig,
+    HuggingFaceClipEncoder,
     HuggingFaceConfig,
-    PlainEncoder,
     TokenReader,
     TransformerDecoder,
     TransformerDecoderConfig,
@@ -285,12 +285,12 @@ class FinetuneModule(AudioModule):
         Raises:
             ValueError: if they are those of a model of transformers, whose blocks are not ours to cut.
         """
-        if self.is_sharded and isinstance(self.encoder, PlainEncoder):
+        if self.is_sharded and isinstance(self.encoder, HuggingFaceClipEncoder):
             raise ValueError("models of transformers do not train with FSDP here: train with --trainer.strategy=ddp")
         super().configure_model()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep a model of transformers' whole configuration, wherever it came from."""
         super().on_save_checkpoint(checkpoint)
-        if isinstance(self.encoder, PlainEncoder):
+        if isinstance(self.encoder, HuggingFaceClipEncoder):
             checkpoint[CONFIG_KEY] = self.encoder.whole_config()

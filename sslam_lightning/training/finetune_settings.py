@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sslam_lightning.models import LogMelInput, PlainEncoder
+from sslam_lightning.models import HuggingFaceClipEncoder, LogMelInput
 
 if TYPE_CHECKING:
     from sslam_lightning.training.finetune import FinetuneModule
@@ -17,7 +17,7 @@ def check_settings(module: FinetuneModule) -> None:
         ValueError: naming the setting.
     """
     front_end, kind = module.front_end, type(module.front_end).__name__
-    if isinstance(module.encoder, PlainEncoder):
+    if isinstance(module.encoder, HuggingFaceClipEncoder):
         if isinstance(front_end.takes, LogMelInput):
             front_end.takes.check(module.features)
         elif module.features is not None:

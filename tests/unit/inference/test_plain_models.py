@@ -8,7 +8,7 @@ import torch
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference import AudioModel
 from sslam_lightning.inference.spans import Framing, Windows
-from sslam_lightning.models import ClassificationHead, HuggingFaceConfig, PlainEncoder
+from sslam_lightning.models import ClassificationHead, HuggingFaceClipEncoder, HuggingFaceConfig
 
 pytest.importorskip("transformers")
 
@@ -18,7 +18,7 @@ SIZE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "in
 def model(stride: int = 10, **options) -> AudioModel:
     torch.manual_seed(0)
     settings = {**SIZE, "max_length": 96, "time_stride": stride, "frequency_stride": stride}
-    encoder = PlainEncoder(HuggingFaceConfig("audio-spectrogram-transformer", settings))
+    encoder = HuggingFaceClipEncoder(HuggingFaceConfig("audio-spectrogram-transformer", settings))
     return AudioModel(encoder, features=LogMels(num_frames=96), **options)
 
 

@@ -71,7 +71,10 @@ def test_the_prediction_is_made_from_the_clip_s_own_tokens() -> None:
             {"encoder": AST, "features": LogMels(num_frames=64)},
             r"expects 128 mels of 32 frames, the features have 128 of 64",
         ),
-        ({"encoder": TEXT, "mixup": Mixup()}, r"mixup blends log-mels or images, the PlainReader front-end reads neither"),
+        (
+            {"encoder": TEXT, "mixup": Mixup()},
+            r"mixup blends log-mels or images, the HuggingFaceReader front-end reads neither",
+        ),
     ],
 )
 def test_what_does_not_go_together(settings: dict[str, Any], message: str) -> None:

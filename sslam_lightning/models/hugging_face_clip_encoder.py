@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.hugging_face_model import HuggingFaceConfig, HuggingFaceModel
+from sslam_lightning.models.hugging_face_reader import HuggingFaceReader
 from sslam_lightning.models.inputs import WaveformInput
-from sslam_lightning.models.plain_reader import PlainReader
 from sslam_lightning.types import Encoded, Grid
 
 # Models of waveforms that leave padding out everywhere, if no norm spans the time: others have convolutions that it leaks
@@ -22,20 +22,20 @@ from sslam_lightning.types import Encoded, Grid
 _LEAVE_PADDING_OUT = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 
 
-class PlainEncoder(ClipEncoder, HuggingFaceModel):
+class HuggingFaceClipEncoder(ClipEncoder, HuggingFaceModel):
     """The model alone: special tokens in front of a clip's own are left out, the mean of those stands for the clip.
 
     Spectrograms' tokens, which transformers numbers mel by mel, come time-major. Padding is left out as far as the model
     can: ``masks_padding`` is False for one that takes no attention mask.
     """
 
-    front_end: PlainReader
+    front_end: HuggingFaceReader
     clip_token = None
 
     def __init__(self, config: HuggingFaceConfig) -> None:
         super().__init__(config)
         self.config = config
-        self.front_end = PlainReader(self.takes, self.convolution)
+        self.front_end = HuggingFaceReader(self.takes, self.convolution)
         self.masks_padding = "attention_mask" in inspect.signature(self.model.forward).parameters
         settings = self.model.config
         leaves_out = settings.model_type in _LEAVE_PADDING_OUT and settings.feat_extract_norm == "layer"

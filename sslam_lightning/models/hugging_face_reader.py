@@ -16,7 +16,7 @@ from sslam_lightning.types import AnyBatch, Grid, ImageBatch, TextBatch
 Count = TypeVar("Count", int, Tensor)
 
 
-class PlainReader(TokenReader):
+class HuggingFaceReader(TokenReader):
     """Geometry alone; the weights are the encoder's.
 
     Args:

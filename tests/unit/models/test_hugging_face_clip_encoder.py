@@ -10,9 +10,9 @@ import torch
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import (
     EncoderConfig,
+    HuggingFaceClipEncoder,
     HuggingFaceConfig,
     LogMelInput,
-    PlainEncoder,
     WaveformInput,
     build_encoder,
 )
@@ -35,10 +35,10 @@ KINDS: dict[str, tuple[dict[str, Any], Any, Grid]] = {
 }
 
 
-def encoder(kind: str, **settings: Any) -> PlainEncoder:
+def encoder(kind: str, **settings: Any) -> HuggingFaceClipEncoder:
     torch.manual_seed(0)
     known = {**SIZE, **KINDS.get(kind, (WAVES,))[0], **settings}
-    return PlainEncoder(HuggingFaceConfig(kind, {name: value for name, value in known.items() if value})).eval()
+    return HuggingFaceClipEncoder(HuggingFaceConfig(kind, {name: value for name, value in known.items() if value})).eval()
 
 
 @pytest.mark.parametrize("kind", KINDS)
