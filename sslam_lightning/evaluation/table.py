@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from sslam_lightning.evaluation.overview import comparisons, draw, markdown_rows
+from sslam_lightning.evaluation.overview import draw, markdown_rows, side_by_side
 from sslam_lightning.evaluation.runs import Run
 from sslam_lightning.evaluation.spread import Spread, spread
 from sslam_lightning.evaluation.suite import PROTOCOLS
@@ -68,7 +68,7 @@ def write_tables(runs: Sequence[Run], folder: Path) -> str:
     ):
         with replacing(folder / name) as file:
             file.write(content.encode())
-    if found := comparisons(runs):
+    if found := side_by_side(runs):
         draw(found, folder / "results.png")
     return text
 
@@ -76,9 +76,9 @@ def write_tables(runs: Sequence[Run], folder: Path) -> str:
 def markdown(rows: Sequence[Row], runs: Sequence[Run]) -> str:
     """Models side by side where there are several, the whole table, failures, and where the numbers come from."""
     lines = []
-    for comparison in comparisons(runs):
-        columns, *cells = markdown_rows(comparison)
-        title = f"{comparison.suite}: {comparison.metric} in %, *last* ± of seeds"
+    for suite in side_by_side(runs):
+        columns, *cells = markdown_rows(suite)
+        title = f"{suite.suite}: {suite.metric} in %, *last* ± of seeds"
         lines += [title, "", *_table(columns, cells), ""]
     head = ("model", "suite", "protocol", "metric", "best", "last", "± of folds", "± of seeds", "runs", "chosen")
     lines += _table(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from sslam_lightning.evaluation.overview import comparisons, markdown_rows
+from sslam_lightning.evaluation.overview import draw, markdown_rows, side_by_side
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
 from sslam_lightning.evaluation.spread import Spread, spread
 from sslam_lightning.evaluation.table import rows_of, write_tables
@@ -56,8 +56,8 @@ def test_what_the_tables_say(tmp_path):
         "",
         "| model | linear | knn |",
         "|---|---|---|",
-        "| SSLAM | **25.0** |  |",
-        "| EAT |  | **50.0** ± 14.1 |",
+        "| SSLAM | 25.0 |  |",
+        "| EAT |  | 50.0 ± 14.1 |",
         "| none |  | failed |",
         "",
     ]
@@ -137,21 +137,44 @@ def test_models_side_by_side(tmp_path):
         run("2", 0, (0.6,), "EAT"),
         run("1", 1, (0.8,), "EAT"),
         run("1", 0, (0.3,), "SSLAM"),
-        run("2", 0, (), "SSLAM", failed="no sound"),
+        run("2", 0, (0.9,), "SSLAM"),
+        run("1", 1, (0.7,), "SSLAM"),
+        run("1", 0, (0.99,), "lucky"),
+        run("2", 0, (), "lucky", failed="no sound"),
     ]
-    (found,) = comparisons(runs)
+    (found,) = side_by_side(runs)
     assert found.cells["EAT", "knn"].of_each_seed == pytest.approx([0.5, 0.8])
     assert markdown_rows(found) == [
         ["model", "knn"],
-        ["EAT", f"**60.0** ± {100 * statistics.stdev([0.5, 0.8]):.1f}"],
-        ["SSLAM", "30.0 (1 failed)"],
+        ["EAT", f"60.0 ± {100 * statistics.stdev([0.5, 0.8]):.1f}"],
+        ["SSLAM", f"**63.3** ± {100 * statistics.stdev([0.6, 0.7]):.1f}"],
+        ["lucky", "99.0 (1 of 3 runs, 1 failed)"],  # on the easiest fold alone
     ]
-    assert comparisons(runs[:3]) == []
+    assert side_by_side(runs[:3]) == []
     write_tables(runs[:3], tmp_path)
     assert not (tmp_path / "results.png").exists()
     write_tables(runs, tmp_path)
     with Image.open(tmp_path / "results.png") as picture:
         assert len(picture.convert("L").getcolors()) > 10
+
+
+def test_runs_made_otherwise_are_not_compared():
+    """What a model reads is its own affair; the data and the protocol are not."""
+
+    def of(model, epochs, features="own"):
+        settings = {"data": {"fold": 1}, "protocol": {"epochs": epochs}, "features": features}
+        return run(scores=(epochs / 100,), model=model, settings=settings)
+
+    (found,) = side_by_side([of("a", 10, "decibel"), of("b", 10), of("c", 50)])
+    assert [row[1] for row in markdown_rows(found)[1:]] == ["**10.0**", "**10.0**", "50.0 (other settings)"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_and_dollars_are_drawn_as_they_are(tmp_path):
+    names = [f"/data/runs/{stage}_of_a_long_experiment_{{seed}}/checkpoints/last.ckpt" for stage in ("first", "second")]
+    draw(side_by_side([run(model=name) for name in (*names, "$x_{$ 5$", "short")]), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 700
 
 
 def test_what_is_done_is_not_done_again_and_nothing_is_mixed_up(tmp_path):
