@@ -15,6 +15,7 @@ from sslam_lightning.cli.configs import config_folder
 
 _DONE = "done"  # a file that says that a pre-training is over
 _SETTINGS = "settings.json"  # what it was started with
+_LOCK = "lock"  # held while it runs
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,10 @@ def pretrain(
 
     Raises:
         ValueError: if such a run was started with other settings.
+        OSError: if another process is at it.
     """
     from sslam_lightning.cli import run_trainer
+    from sslam_lightning.data.durable import hold
 
     model = comparison.models[name]
     if model.random:
@@ -134,9 +137,12 @@ def pretrain(
         run = run_folder(folder, name, seed)
         settings = _settings(comparison, name, data)
         _refuse_other_settings(run, settings)
-        if not (run / _DONE).is_file():
+        if (run / _DONE).is_file():
+            continue
+        run.mkdir(parents=True, exist_ok=True)
+        with (run / _LOCK).open("wb") as file:
+            hold(file, str(run))
             yield (args := arguments(comparison, name, seed, folder, data))
-            run.mkdir(parents=True, exist_ok=True)
             (run / _SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
             run_trainer(args)
             (run / _DONE).touch()

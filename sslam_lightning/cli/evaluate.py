@@ -59,6 +59,7 @@ def evaluate(
     from sslam_lightning.cli.configs import config_folder
     from sslam_lightning.evaluation import Evaluation, read_suite
     from sslam_lightning.evaluation.runs import RunStore
+    from sslam_lightning.evaluation.suite import check_suite
 
     if (compare is None) == (model is None) or (compare is None and not suite):
         raise ValueError("give --suite and --model, or --compare without --model")
@@ -86,14 +87,15 @@ def evaluate(
         raise ValueError(f"{compare} has no model {unknown[0]}, only {', '.join(judged)}")
     if unknown := [each for each in suite if each not in comparison.suites]:
         raise ValueError(f"{compare} has no suite {unknown[0]}, only {', '.join(comparison.suites)}")
+    suites, wanted = suite or comparison.suites, wanted or list(comparison.protocols)
+    for each in suites:  # before hours of pre-training
+        check_suite(read_suite(each, config_folder() / "downstream"), wanted, data or {})
     runs.claim()
     todo = []
     for each in only or judged:
         for args in pretrain(comparison, each, seeds, runs.folder, data or {}):
             print("sslam " + shlex.join(args), flush=True)
-        todo += evaluations(
-            suite or comparison.suites, wanted or comparison.protocols, source(comparison, each, runs.folder), each
-        )
+        todo += evaluations(suites, wanted, source(comparison, each, runs.folder), each)
     _judge(todo, runs)
 
 
@@ -119,7 +121,8 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
                     tqdm.write(f"{run.key}: {run.told}" + (" (done before)" if earlier else ""), file=sys.stdout)
     finally:  # an interrupted evaluation has a table too
         table = write_tables(runs.all(), runs.folder) if total else ""
-    print(f"\n{table}\n{runs.folder}: results.md, results.csv, results_by_fold.csv, results.json")
+    pictured = ", results.png" if (runs.folder / "results.png").is_file() else ""
+    print(f"\n{table}\n{runs.folder}: results.md, results.csv, results_by_fold.csv, results.json{pictured}")
     if failed:
         print(f"sslam: {failed} of {total} runs failed; the table says why", file=sys.stderr)
         sys.exit(1)

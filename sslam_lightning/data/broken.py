@@ -58,7 +58,7 @@ class BrokenClips:
     def complaint(self, counts: Counts, example: str | None) -> ValueError:
         """The error that stops a run with too many."""
         return ValueError(
-            f"{counts.broken} of {counts.met} clips cannot be read, more than max_broken_share {self.max_share:g} allows"
+            f"{counts.broken} of {counts.met} clips cannot be used, more than max_broken_share {self.max_share:g} allows"
             + (f"; for example {example}" if example else "")
         )
 
@@ -83,7 +83,10 @@ class BrokenClips:
         for name, reason in new:
             _log.warning("%s: %s", name, reason)
         if new:
-            _log.warning("%d clips could not be read and were left out together with their labels", len(self.reasons))
+            _log.warning(
+                "%d clips could not be used and were left out together with their labels",
+                len(self.reasons),
+            )
 
     def like(self) -> BrokenClips:
         """An empty account with these bounds, that has reported what this one has."""

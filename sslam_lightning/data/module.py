@@ -83,6 +83,8 @@ class AudioDataModule(LightningDataModule, ABC):
         for (name, bound), value in zip(least.items(), given, strict=True):
             if value < bound:
                 raise ValueError(f"{name} must be at least {bound}, got {value}")
+        if max_clip_seconds is not None and min_clip_seconds > max_clip_seconds:
+            raise ValueError(f"min_clip_seconds {min_clip_seconds:g} is more than max_clip_seconds {max_clip_seconds:g}")
         if last_batch not in ("pad", "drop"):
             raise ValueError(f"last_batch must be pad or drop in training, got {last_batch!r}")
         # Known before setup: the command line hands these on to the model when it builds it.
@@ -233,7 +235,8 @@ class AudioDataModule(LightningDataModule, ABC):
             return []
         return self._loader(dataset, EpochSampler(len(dataset), self.batch_size, shuffle=False, last_batch="keep"))
 
-    def _collate(self) -> Callable[[Sequence[Clip | BrokenClip]], Batch]:
+    def collate_function(self) -> Callable[[Sequence[Clip | BrokenClip]], Batch]:
+        """What makes clips a batch, and leaves those out that are too short for the model or for whoever set it up."""
         wanted = round(self.min_clip_seconds * self.sample_rate_hz)
         if wanted > self.min_samples:
             return partial(collate, min_samples=wanted, needed_by="data.min_clip_seconds")
@@ -245,7 +248,7 @@ class AudioDataModule(LightningDataModule, ABC):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=self._collate(),
+            collate_fn=self.collate_function(),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             worker_timeout_seconds=self.worker_timeout_seconds,

@@ -18,7 +18,7 @@ from sslam_lightning.evaluation.model import Candidate, OpenedModel
 from sslam_lightning.evaluation.protocol import Protocol, Task
 from sslam_lightning.evaluation.provenance import commit, machine
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
-from sslam_lightning.evaluation.suite import Suite, build_data, build_protocol, check_data
+from sslam_lightning.evaluation.suite import Suite, build_data, build_protocol, check_suite
 
 NOT_ABOUT_SCORES = ("num_workers", "worker_timeout_seconds", "download")  # settings of data modules
 
@@ -72,10 +72,7 @@ class Evaluation:
                 candidate = self._candidate(fold, seed)
                 if not candidate.is_random:
                     check_source(candidate.source)
-        for fold in self.suite.folds:
-            check_data(self.suite.data_settings(fold, self.data, {}))
-        for name in self.protocols or self.suite.protocol_names:
-            build_protocol(name, self.suite.protocol_settings(name))
+        check_suite(self.suite, self.protocols, self.data)
 
     def __len__(self) -> int:
         """How many runs there are."""

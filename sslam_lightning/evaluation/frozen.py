@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import ClipDataset
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.evaluation.encode import Layers, all_layers, read
@@ -194,7 +193,7 @@ class FeatureStore:
             batch_size=batch_size,
             sampler=order,
             num_workers=data.num_workers,
-            collate_fn=partial(collate, min_samples=self.model.min_samples),
+            collate_fn=data.collate_function(),
         )
 
     def _take_in(self, data: AudioDataModule, loader: Any, keys: Sequence[Hashable], new: Sequence[int]) -> None:

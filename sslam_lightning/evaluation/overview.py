@@ -111,7 +111,7 @@ def draw(suites: Sequence[SideBySide], target: Path) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     pyplot.close(figure)
-    with replacing(target) as file:
+    with replacing(target, several_writers=True) as file:
         file.write(picture.getvalue())
 
 

@@ -119,7 +119,7 @@ class RunStore:
         if run.failed and path.is_file() and not _read(path).failed:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
+        with replacing(path, several_writers=True) as file:
             file.write(json.dumps(asdict(run), indent=1).encode())
 
     def all(self) -> list[Run]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -117,6 +117,23 @@ def read_suite(name: str, folder: Path) -> Suite:
         return _checked(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def check_suite(suite: Suite, protocols: Sequence[str], data: Mapping[str, Any]) -> None:
+    """Read all settings, of the data as `build_data` does, but without making any: no file is looked for.
+
+    Args:
+        suite: whose.
+        protocols: by name; all of the suite if empty.
+        data: settings over the suite's own.
+
+    Raises:
+        ValueError: naming a protocol that there is not, or a setting that one or the data module does not take.
+    """
+    for fold in suite.folds:
+        check_data(suite.data_settings(fold, data, {}))
+    for name in protocols or suite.protocol_names:
+        build_protocol(name, suite.protocol_settings(name))
 
 
 def check_data(settings: Mapping[str, Any]) -> None:

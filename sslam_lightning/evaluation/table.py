@@ -66,7 +66,7 @@ def write_tables(runs: Sequence[Run], folder: Path) -> str:
         ("results_by_fold.csv", _csv(*_by_fold(runs))),
         ("results.json", json.dumps([_told(run) for run in runs], indent=1) + "\n"),
     ):
-        with replacing(folder / name) as file:
+        with replacing(folder / name, several_writers=True) as file:
             file.write(content.encode())
     if found := side_by_side(runs):
         draw(found, folder / "results.png")
@@ -134,7 +134,7 @@ def _csv(rows: Sequence[Row], folds: Sequence[str] | None = None) -> str:
         for what in ("mean", *(name.replace("of", "std") for name in Spread._fields[1:]))
     ]
     fold = [] if folds is None else ["fold"]
-    writer.writerow(["model", "suite", "protocol", *fold, "metric", *deviations, "runs", "failed", *Row._fields[8:]])
+    writer.writerow(["model", "suite", "protocol", *fold, "metric", *deviations, "runs", "failed", "chosen", "scored_classes", "classes"])
     for number, row in enumerate(rows):
         numbers = [number for found in (row.best, row.last) for number in (found or Spread(*[None] * 4))]  # type: ignore[arg-type]
         of_fold = [] if folds is None else [folds[number]]

@@ -77,7 +77,7 @@ class PretrainModule(SelfSupervisedModule):
         seed: of everything random in training.
         compile: compile blocks and decoder with ``torch.compile``.
         crop_to_shortest: cut every waveform, at a random place, to the length of its batch's shortest, instead of padding
-            that one; for front-ends that read waveforms.
+            that one; for front-ends that read waveforms. Losses, in validation too, then depend on which clips meet.
     """
 
     def __init__(

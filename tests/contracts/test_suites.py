@@ -38,7 +38,7 @@ def test_suites(name):
             check_data(suite.data_settings(fold, {"rot": "data"}, {}))
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("name", SUITES + SHORT)
 def test_no_suite_falls_back_on_the_length_of_a_first_try(name):
     suite = read_suite(name, FOLDER)
     for protocol in suite.protocol_names:

@@ -364,7 +364,10 @@ def _all_broken(folder: Path) -> None:
         (_no_label_file, r"train\.lbl does not exist"),
         (_no_entry, r"train\.lbl: no entry for 1\.wav"),
         (_no_classes, r"classes\.csv do not exist"),
-        (_short_clips, r"clips cannot be read, more .* \d\.wav: too short, 1000 samples where the model needs 2800"),
+        (
+            _short_clips,
+            r"clips cannot be used, more .* \d\.wav: too short, 1000 samples where the model needs 2800",
+        ),
         (_all_broken, r"can(not)? be read.*not readable as audio"),
     ],
 )
@@ -405,7 +408,7 @@ def test_a_clip_that_cannot_be_used_is_left_out_with_its_label(why, audioset, fi
     options = _from(audioset, "--data.val_manifest", audioset / "train.tsv", "--data.batch_size", 4)
     with caplog.at_level(logging.WARNING, "sslam_lightning"):
         _fit(finetune_recipe, run_folder, *options)
-    assert "1 clips could not be read and were left out together with their labels" in caplog.text
+    assert "1 clips could not be used and were left out together with their labels" in caplog.text
     assert re.search(rf"3\.wav: .*{why}", caplog.text)
     with (run_folder / "logs" / "version_0" / "metrics.csv").open() as file:
         (scored,) = (row["val/scored_classes"] for row in csv.DictReader(file) if row["val/scored_classes"])

@@ -111,7 +111,7 @@ def test_every_good_clip_is_used_and_every_bad_one_named_once(damaged, tmp_path,
         (line,) = (line for line in lines if line.startswith(f"{name}: "))
         assert any(part in line for part in reason.split("|")), line
     assert len(lines) == 25
-    assert lines[-1] == "24 clips could not be read and were left out together with their labels"
+    assert lines[-1] == "24 clips could not be used and were left out together with their labels"
 
     # A run resumed in the middle of the first epoch has met half of them, and tells of all.
     caplog.clear()

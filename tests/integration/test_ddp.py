@@ -168,14 +168,14 @@ def test_broken_clips_are_counted_over_all_ranks_and_named_once(ranks):
         assert rank["broken"]["counted"] == 2
     *listed, summary = ranks[0]["broken"]["said"]
     assert sorted(listed) == ["clip 3: clip 3 is broken", "clip 8: clip 8 is broken"]
-    assert summary == "2 clips could not be read and were left out together with their labels"
+    assert summary == "2 clips could not be used and were left out together with their labels"
     assert ranks[1]["broken"]["said"] == []
 
 
 def test_all_ranks_stop_together_when_one_of_them_meets_too_many(ranks):
     told = [rank["broken"]["stopped"] for rank in ranks]
     assert told[0] == told[1]  # by the first rank's data alone it would have gone on
-    assert told[0].startswith("6 of 12 clips cannot be read, more than max_broken_share 0.2 allows; for example clip ")
+    assert told[0].startswith("6 of 12 clips cannot be used, more than max_broken_share 0.2 allows; for example clip ")
 
 
 def test_no_rank_waits_for_one_that_failed(folder, ranks):

@@ -304,6 +304,10 @@ def test_a_list_of_recipes_is_pre_trained_and_compared(suite, sounds, tmp_path, 
     for options, line in (
         (["--only", "EAT"], f"{path} has no model EAT, only untrained, SSLAM"),
         (["--suite", "synthetic"], f"{path} has no suite synthetic, only {suite}, {other}"),
+        (
+            ["--protocols", "knnn"],
+            f"the suite tones has no protocol knnn, only {', '.join(PROTOCOLS)}",
+        ),
         (["--model", "x.ckpt"], "give --suite and --model, or --compare without --model"),
     ):
         with pytest.raises(SystemExit) as left:

@@ -32,7 +32,7 @@ def test_few_are_listed_once(caplog: pytest.LogCaptureFixture) -> None:
         account.report()
     assert [record.getMessage() for record in caplog.records] == [
         "a: a: why",
-        "1 clips could not be read and were left out together with their labels",
+        "1 clips could not be used and were left out together with their labels",
     ]
 
 
@@ -42,7 +42,7 @@ def test_many_stop_the_run_after_a_while() -> None:
         account.record(batch(6, f"a{i}", f"b{i}", f"c{i}", f"d{i}"))
         account.judge()
     account.record(batch(6, "a4", "b4", "c4", "d4"))
-    with pytest.raises(ValueError, match=r"20 of 50 clips cannot be read, more than max_broken_share 0\.2 .* d4: why"):
+    with pytest.raises(ValueError, match=r"20 of 50 clips cannot be used, more than max_broken_share 0\.2 .* d4: why"):
         account.judge()
 
 

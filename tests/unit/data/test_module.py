@@ -8,7 +8,7 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from sslam_lightning.data import AudioSetDataModule, EpochSampler, SyntheticDataModule
+from sslam_lightning.data import AudioFolderDataModule, AudioSetDataModule, EpochSampler, SyntheticDataModule
 from sslam_lightning.types import Batch
 
 
@@ -121,7 +121,7 @@ def test_too_many_broken_clips_stop_the_run(manifest: Path, tmp_path: Path) -> N
     for i in (0, 2, 4):
         (manifest.parent / "audio" / "sounds" / f"clip{i}.wav").write_text("no sound")
     data = labelled(manifest, val_manifest=manifest)
-    with pytest.raises(ValueError, match=r"3 of 6 clips cannot be read, more than max_broken_share 0.2"):
+    with pytest.raises(ValueError, match=r"3 of 6 clips cannot be used, more than max_broken_share 0.2"):
         trainer(tmp_path).validate(Probe(), data, verbose=False)
     trainer(tmp_path).validate(Probe(), labelled(manifest, val_manifest=manifest, max_broken_share=0.5), verbose=False)
 
@@ -170,3 +170,5 @@ def test_clips_shorter_than_asked_for_are_left_out() -> None:
     assert "the model needs 5000" in next(iter(data.train_dataloader())).broken[0][1]
     with pytest.raises(ValueError, match=r"min_clip_seconds must be at least 0, got -1"):
         SyntheticDataModule(min_clip_seconds=-1.0)
+    with pytest.raises(ValueError, match=r"min_clip_seconds 3 is more than max_clip_seconds 2.5"):
+        AudioFolderDataModule(".", min_clip_seconds=3.0, max_clip_seconds=2.5)

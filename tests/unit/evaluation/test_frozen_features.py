@@ -181,7 +181,7 @@ def test_too_many_broken_clips_no_clips_and_no_numbers(opened, task_of, monkeypa
         with pytest.raises(ValueError, match="none of the 24 train clips of SyntheticDataModule can be read"):
             _ = task.train
         many = task_of(opened(), num_train=60)
-        with pytest.raises(ValueError, match=r"clips cannot be read, more than max_broken_share 0\.2 allows"):
+        with pytest.raises(ValueError, match=r"clips cannot be used, more than max_broken_share 0\.2 allows"):
             _ = many.train
     model = opened()
     with torch.no_grad():
