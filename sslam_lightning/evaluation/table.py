@@ -134,11 +134,13 @@ def _csv(rows: Sequence[Row], folds: Sequence[str] | None = None) -> str:
         for what in ("mean", *(name.replace("of", "std") for name in Spread._fields[1:]))
     ]
     fold = [] if folds is None else ["fold"]
-    writer.writerow(["model", "suite", "protocol", *fold, "metric", *deviations, "runs", "failed", "chosen", "scored_classes", "classes"])
+    last = ("runs", "failed", "chosen", "scored_classes", "classes")
+    writer.writerow(["model", "suite", "protocol", *fold, "metric", *deviations, *last])
     for number, row in enumerate(rows):
         numbers = [number for found in (row.best, row.last) for number in (found or Spread(*[None] * 4))]  # type: ignore[arg-type]
         of_fold = [] if folds is None else [folds[number]]
-        writer.writerow([*row[:3], *of_fold, row.metric, *numbers, *row[6:]])
+        ends = (row.num_runs, row.num_failed, row.chosen, row.scored_classes, row.classes)
+        writer.writerow([*row[:3], *of_fold, row.metric, *numbers, *ends])
     return text.getvalue()
 
 

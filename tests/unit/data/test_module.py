@@ -114,7 +114,7 @@ def test_broken_clips_are_left_out_counted_and_listed(
     assert "not readable as audio" in data.broken_clips["sounds/clip4.wav"]
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("sslam_lightning")]
     assert lines[0].startswith("sounds/clip4.wav: ")
-    assert lines[1].startswith("1 clips could not be read")
+    assert lines[1].startswith("1 clips could not be used")
 
 
 def test_too_many_broken_clips_stop_the_run(manifest: Path, tmp_path: Path) -> None:
