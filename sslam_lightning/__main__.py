@@ -54,6 +54,17 @@ def main(args: Sequence[str] | None = None) -> None:
         _complain(error)
 
 
+def console() -> None:
+    """`main` for a terminal, where Ctrl-C is no error of the program."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        if os.environ.get("SSLAM_DEBUG"):
+            raise
+        print("sslam: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
 def _dispatch(argv: list[str]) -> None:
     if argv[0] == "--version":
         from sslam_lightning import __version__
@@ -94,4 +105,4 @@ def _complain(error: Exception) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    console()

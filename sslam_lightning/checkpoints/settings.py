@@ -90,7 +90,8 @@ def read_front_end(settings: Any, where: str) -> FrontEndConfig:
     known = {kind.__name__: kind for kind in FrontEndConfig.__subclasses__() if is_dataclass(kind)}
     kind = known.get(str(name).rpartition(".")[2])
     if kind is None:
-        raise ValueError(f"{where}: {_shown(name)} is not among {', '.join(sorted(known))}")
+        others = ", ".join(sorted(known))
+        raise ValueError(f"{where}: {_shown(name)} is not among {others}, and no class is imported because a file names it")
     return read_dataclass(kind, settings.get("init_args") or {}, where)
 
 

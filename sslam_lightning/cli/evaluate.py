@@ -39,8 +39,8 @@ def evaluate(
 
     Args:
         suite: one or several, by name (configs/downstream) or as .yaml files; with --compare, some of its suites.
-        model: a checkpoint of any kind, or a Hub id; none for random weights of the base size, a recipe's .yaml (or
-            several, joined by commas) for random weights of that size. {fold} and {seed} stand for those of a run.
+        model: a checkpoint of any kind, or a Hub id; the word "none" for random weights of the base size, a recipe's .yaml
+            (or several, joined by commas) for random weights of that size. {fold} and {seed} stand for those of a run.
         name: of the model in the table; what --model says if left out.
         protocols: of linear, linear_published, knn, attentive, convex_gated, finetune and the suite's own, separated by
             commas or spaces; all that the suite has if left out.
@@ -53,7 +53,7 @@ def evaluate(
         cache_gib: disk space for the features of all layers; what does not fit is computed anew whenever it is needed.
         compare: instead of --model, a list of recipes to pre-train with every seed, and the suites and
             protocols to judge each by (configs/downstream/compare).
-        only: names of some models of that list.
+        only: with --compare, names of some of its models.
         command: how the table says that it was made.
     """
     from sslam_lightning.cli.configs import config_folder
@@ -109,16 +109,28 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
     runs.claim()
     failed = total = 0
     bars: dict[str, Any] = {"disable": None}  # on a terminal alone
+    begun: list[Any] = []
     try:
         with (
             tqdm(total=sum(map(len, evaluations)), unit="run", **bars) as over,
             tqdm(unit="clip", desc="encoding", leave=False, **bars) as clips,
         ):
+
+            def start(key: Any) -> None:
+                begun.append(key)
+                if over.disable:  # a log has the first half of the line, a terminal the name in its bar
+                    print(f"{key}: ", end="", flush=True)
+                over.set_postfix_str(str(key))
+
             for evaluation in evaluations:
-                for run, earlier in evaluation.run(clips.update):
+                for run, earlier in evaluation.run(clips.update, start):
                     over.update()
                     total, failed = total + 1, failed + bool(run.failed)
-                    tqdm.write(f"{run.key}: {run.told}" + (" (done before)" if earlier else ""), file=sys.stdout)
+                    name = "" if over.disable and begun[-1:] == [run.key] else f"{run.key}: "
+                    tqdm.write(name + run.told + (" (done before)" if earlier else ""), file=sys.stdout)
+    except KeyboardInterrupt:
+        print(f"sslam: {total} runs are in {runs.folder}; the same command goes on", file=sys.stderr)
+        raise
     finally:  # an interrupted evaluation has a table too
         table = write_tables(runs.all(), runs.folder) if total else ""
     pictured = ", results.png" if (runs.folder / "results.png").is_file() else ""

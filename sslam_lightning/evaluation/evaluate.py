@@ -78,8 +78,14 @@ class Evaluation:
         """How many runs there are."""
         return len(self.protocols or self.suite.protocol_names) * len(self.seeds) * len(self.suite.folds)
 
-    def run(self, progress: Callable[[int], Any] = lambda num_clips: None) -> Iterator[tuple[Run, bool]]:
+    def run(
+        self, progress: Callable[[int], Any] = lambda num_clips: None, starting: Callable[[Key], Any] = lambda key: None
+    ) -> Iterator[tuple[Run, bool]]:
         """Every run when it is over, and whether an earlier call had done it.
+
+        Args:
+            progress: told the number of clips whenever some are encoded.
+            starting: told the name of a run before it is done.
 
         Raises:
             ValueError, OSError: what stops all runs: the data, the first model, or results of other settings.
@@ -100,7 +106,7 @@ class Evaluation:
                 continue
             task = self._task(opened, fold, seed)
             for name, protocol in protocols.items():
-                yield self._one(name, protocol, task)
+                yield self._one(name, protocol, task, starting)
 
     def _open(self, candidate: Candidate, protocols: Iterable[Protocol], progress: Callable[[int], Any]) -> _Opened:
         model = candidate.open()
@@ -109,12 +115,13 @@ class Evaluation:
             model, FeatureStore(model, self.device, self.runs.folder, max_bytes, self.suite.share_clips, progress)
         )
 
-    def _one(self, name: str, protocol: Protocol, task: Task) -> tuple[Run, bool]:
+    def _one(self, name: str, protocol: Protocol, task: Task, starting: Callable[[Key], Any]) -> tuple[Run, bool]:
         key = Key(self.name, self.suite.name, name, task.fold, task.seed)
         settings = self._settings(name, task)
         of_fold = {setting for fold in self.suite.folds.values() for setting in fold}
         if earlier := self.runs.done(key, settings, of_fold):
             return earlier, True
+        starting(key)
         start = time.perf_counter()
         try:
             outcome = protocol.run(task)

@@ -145,7 +145,7 @@ def test_all_protocols_make_one_table(evaluate, tmp_path, monkeypatch):
     assert len({one["settings"]["weights"] for one in json.loads((tmp_path / "out" / "results.json").read_text())}) == 3
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_stopped(evaluate, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(evaluate, tmp_path, monkeypatch, capsys):
     done, run = [], LinearProbe.run
 
     def interrupted(self, task):
@@ -157,6 +157,11 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(evaluate, tmp_path, 
     monkeypatch.setattr(LinearProbe, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate("--protocols", "knn", "linear")
+    told = capsys.readouterr()
+    assert told.err.strip().endswith(f"sslam: 3 runs are in {tmp_path / 'out'}; the same command goes on")
+    lines = [line for line in told.out.splitlines() if ", seed 0: " in line]
+    assert len(lines) == 4  # the last one says what had begun
+    assert lines[0].endswith(" s")
     assert {protocol: row["runs"] for (_, protocol), row in rows(tmp_path / "out").items()} == {"knn": "2", "linear": "1"}
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").rglob("*.json")}
     assert len(before) == 3

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from sslam_lightning import __main__
 from sslam_lightning.interruption import forget, kept_from_children, listen_to, noted
 
 
@@ -70,3 +71,15 @@ print([came.name for came in noted()], "torch" in sys.modules)
     assert (done.returncode, done.stdout) == (0, "['SIGTERM'] False\n"), done.stderr
     del environment["SLURM_JOB_ID"]
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == -signal.SIGTERM
+
+
+def test_ctrl_c_ends_a_command_in_one_line(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("SSLAM_DEBUG", raising=False)
+    monkeypatch.setattr(__main__, "main", interrupted)
+    with pytest.raises(SystemExit) as left:
+        __main__.console()
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "sslam: interrupted\n"
