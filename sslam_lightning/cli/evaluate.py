@@ -109,7 +109,7 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
     runs.claim()
     failed = total = 0
     bars: dict[str, Any] = {"disable": None}  # on a terminal alone
-    begun: list[Any] = []
+    begun = set[Any]()  # whose line in a log has its first half
     try:
         with (
             tqdm(total=sum(map(len, evaluations)), unit="run", **bars) as over,
@@ -117,8 +117,8 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
         ):
 
             def start(key: Any) -> None:
-                begun.append(key)
-                if over.disable:  # a log has the first half of the line, a terminal the name in its bar
+                if over.disable:  # no terminal, which has the name in its bar
+                    begun.add(key)
                     print(f"{key}: ", end="", flush=True)
                 over.set_postfix_str(str(key))
 
@@ -126,7 +126,7 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
                 for run, earlier in evaluation.run(clips.update, start):
                     over.update()
                     total, failed = total + 1, failed + bool(run.failed)
-                    name = "" if over.disable and begun[-1:] == [run.key] else f"{run.key}: "
+                    name = "" if run.key in begun else f"{run.key}: "
                     tqdm.write(name + run.told + (" (done before)" if earlier else ""), file=sys.stdout)
     except KeyboardInterrupt:
         print(f"sslam: {total} runs are in {runs.folder}; the same command goes on", file=sys.stderr)

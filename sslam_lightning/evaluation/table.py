@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-from sslam_lightning.evaluation.overview import draw, markdown_rows, side_by_side
+from sslam_lightning.evaluation.overview import SideBySide, draw, markdown_rows, side_by_side
 from sslam_lightning.evaluation.runs import Run
 from sslam_lightning.evaluation.spread import Spread, spread
 from sslam_lightning.evaluation.suite import PROTOCOLS
@@ -59,7 +59,8 @@ def write_tables(runs: Sequence[Run], folder: Path) -> str:
     """
     runs = _in_order(runs)
     rows = rows_of(runs)
-    text = markdown(rows, runs)
+    suites = side_by_side(runs)
+    text = markdown(suites, rows, runs)
     for name, content in (
         ("results.md", text),
         ("results.csv", _csv(rows)),
@@ -68,15 +69,15 @@ def write_tables(runs: Sequence[Run], folder: Path) -> str:
     ):
         with replacing(folder / name, several_writers=True) as file:
             file.write(content.encode())
-    if found := side_by_side(runs):
-        draw(found, folder / "results.png")
+    if suites:
+        draw(suites, folder / "results.png")
     return text
 
 
-def markdown(rows: Sequence[Row], runs: Sequence[Run]) -> str:
+def markdown(suites: Sequence[SideBySide], rows: Sequence[Row], runs: Sequence[Run]) -> str:
     """Models side by side where there are several, the whole table, failures, and where the numbers come from."""
     lines = []
-    for suite in side_by_side(runs):
+    for suite in suites:
         columns, *cells = markdown_rows(suite)
         title = f"{suite.suite}: {suite.metric} in %, *last* ± of seeds"
         lines += [title, "", *_table(columns, cells), ""]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
+
+from sslam_lightning.whole_file import replacing
 
 
 class CSVRun(CSVLogger):
@@ -56,7 +58,8 @@ class _Table(ExperimentWriter):
         content = table.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:  # a killed process has left half a row
-            _replace(table, whole)
+            with replacing(table) as file:
+                file.write(whole)
         with table.open(newline="") as file:
             rows = csv.DictReader(file)
             self.metrics_keys = list(rows.fieldnames or ())
@@ -67,15 +70,9 @@ class _Table(ExperimentWriter):
         table = Path(self.metrics_file_path)
         with table.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        beside = table.with_suffix(".unfinished")
-        with beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=fieldnames)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(beside, table)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_suffix(".unfinished")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=fieldnames)
+        writer.writeheader()
+        writer.writerows(rows)
+        with replacing(table) as file:
+            file.write(text.getvalue().encode())
