@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
@@ -170,8 +171,7 @@ class ClipLoader(DataLoader[Any]):
         names = self.dataset.names(dead or list(range(len(workers))))  # type: ignore[attr-defined]
         silent = f"gave nothing for {self.worker_timeout_seconds:g} s"
         what = f"died ({_exit(workers[dead[0]].exitcode)})" if dead else silent
-        for worker in workers:
-            worker.kill()  # else whoever tidies up waits for those that hang, perhaps in a decoder that hears no signal
+        _end(self._iterator)
         file = f"while reading {' or '.join(names)}" if names else "between two files"
         return f"a data worker {what} {file}; data.num_workers: 0 reads in the main process"
 
@@ -206,6 +206,15 @@ class ClipLoader(DataLoader[Any]):
                 raise
             waited = 0.0
             yield batch
+
+
+def _end(iterator: Any) -> None:
+    """Kill the workers, else whoever tidies up waits for those that hang, perhaps in a decoder that hears no signal."""
+    if iterator._worker_pids_set:  # else PyTorch raises, wherever the main process then is, that they have been killed
+        signal_handling._remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
+    for worker in iterator._workers:
+        worker.kill()
 
 
 def _exit(code: int | None) -> str:

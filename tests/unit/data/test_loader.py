@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sslam_lightning.data.dataset import ClipDataset, Key
-from sslam_lightning.data.loader import ClipLoader
+from sslam_lightning.data.loader import ClipLoader, LostWorker
 from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.types import Clip
 
@@ -102,6 +102,16 @@ def test_a_lost_worker_is_named_with_its_file(terrible: Any, options: dict[str, 
         indices(make(2, terrible, **options))
     assert error.value.for_users  # type: ignore[attr-defined]
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_workers_that_the_loader_ends_are_not_told_of_as_lost() -> None:
+    """PyTorch raises, wherever the main process is, when a worker is killed; that would replace the line with the file."""
+    loader = make(2, _hang, worker_timeout_seconds=1)
+    with pytest.raises(LostWorker, match=r"gave nothing for 1 s while reading tone5\.wav"):
+        indices(loader)
+    for _ in range(50):
+        time.sleep(0.01)  # here it was raised
+    assert [worker.exitcode for worker in loader._iterator._workers] == [-signal.SIGKILL] * 2  # type: ignore[union-attr]
 
 
 def test_a_slow_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
