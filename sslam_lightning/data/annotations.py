@@ -16,6 +16,7 @@ _FILE_COLUMNS = ("filename", "segment_id")
 _ONSET_COLUMNS = ("onset", "start_time_seconds")
 _OFFSET_COLUMNS = ("offset", "end_time_seconds")
 _LABEL_COLUMNS = ("event_label", "label")
+_COLUMNS = (_FILE_COLUMNS, _ONSET_COLUMNS, _OFFSET_COLUMNS, _LABEL_COLUMNS)
 
 
 def read_event_list(path: Path) -> list[Event]:
@@ -52,10 +53,8 @@ def read_event_table(path: Path) -> dict[str, list[Event]]:
         raise FileNotFoundError(f"table of events {path} does not exist")
     events: dict[str, list[Event]] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
-        header_line = file.readline()
-        separator = "\t" if "\t" in header_line else ","
-        header = [cell.strip() for cell in next(csv.reader([header_line], delimiter=separator), [])]
-        named = [_column(path, header, names) for names in (_FILE_COLUMNS, _ONSET_COLUMNS, _OFFSET_COLUMNS, _LABEL_COLUMNS)]
+        header, separator = _header(file.readline())
+        named = [_column(path, header, names) for names in _COLUMNS]
         rows = csv.reader(file, delimiter=separator)
         for row in rows:
             if not row:
@@ -70,6 +69,13 @@ def read_event_table(path: Path) -> dict[str, list[Event]]:
     if not events:
         raise ValueError(f"{path}: no events in it")
     return events
+
+
+def is_event_table(path: Path) -> bool:
+    """Whether a file begins as `read_event_table` expects it."""
+    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+        header, _ = _header(file.readline())
+    return all(any(name in header for name in names) for names in _COLUMNS)
 
 
 def read_jams_events(path: Path) -> list[Event]:
@@ -122,6 +128,12 @@ def _event(onset: Any, offset: Any, label: str, where: str) -> Event:
     if not event.label:
         raise ValueError(f"{where}: an event without a label")
     return event
+
+
+def _header(line: str) -> tuple[list[str], str]:
+    """The names of a table's columns, and what separates them."""
+    separator = "\t" if "\t" in line else ","
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])], separator
 
 
 def _column(path: Path, header: Sequence[str], names: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Any recordings whose events stand in one table a split: DESED, IDMT-DESED-FL, AudioSet's strong labels, your own."""
+"""Any recordings whose events stand in one table a split: DESED, AudioSet's strong labels, your own."""
 
 from __future__ import annotations
 
