@@ -163,11 +163,11 @@ def _be_quiet() -> None:
 
 def run_evaluate(argv: list[str]) -> None:
     """Understand the arguments of ``sslam evaluate``, some of which take several values."""
-    from jsonargparse import ArgumentError, ArgumentParser
+    from sslam_lightning.cli.tool_parser import ToolParser
 
     parameters = inspect.signature(evaluate).parameters
     description, told = (inspect.getdoc(evaluate) or "").split("\n\nArgs:")
-    parser = ArgumentParser(prog="sslam evaluate", description=description, allow_abbrev=False, exit_on_error=False)
+    parser = ToolParser(prog="sslam evaluate", description=description)
     for name, kind in _LISTS.items():
         lines = re.search(rf"^\s+{name}: (.*?)(?=^\s+\w+: |\Z)", told, re.MULTILINE | re.DOTALL)
         parser.add_argument(
@@ -179,8 +179,4 @@ def run_evaluate(argv: list[str]) -> None:
         )
     skipped: set[str | int] = {*_LISTS, "command"}
     parser.add_function_arguments(evaluate, skip=skipped, as_group=False)
-    try:
-        options = parser.parse_args(argv[1:]).as_dict()
-    except ArgumentError as error:
-        raise ValueError(f"{error} (see sslam evaluate --help)") from None
-    evaluate(**options, command=shlex.join(["sslam", *argv]))
+    evaluate(**parser.parse_args(argv[1:]).as_dict(), command=shlex.join(["sslam", *argv]))

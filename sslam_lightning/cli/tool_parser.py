@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
@@ -16,6 +16,14 @@ class ToolParser(ArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "allow_abbrev": False})
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        """An option of an option (``--data.root``) is for those that take a mapping alone; else it would go astray."""
+        option = arg_string.partition("=")[0]
+        parent = self._option_string_actions.get(option.partition(".")[0])
+        if parent is not None and option not in self._option_string_actions and not _takes_a_mapping(parent):
+            self.error(f"unrecognized arguments: {option}")
+        return super()._parse_optional(arg_string)  # type: ignore[misc]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Name what came, point to the help, leave with code 2."""
@@ -31,6 +39,11 @@ class ToolParser(ArgumentParser):
         sys.exit(2)
 
 
+def _takes_a_mapping(action: Any) -> bool:
+    hint = getattr(action, "_typehint", None)
+    return any(dict in (part, get_origin(part)) for part in (hint, *get_args(hint)))
+
+
 def _explain(message: str, options: list[str]) -> str:
     line = one_line(message)
     if match := re.search(r"unrecognized arguments: (-\S+)", line):
@@ -44,7 +57,7 @@ def _explain(message: str, options: list[str]) -> str:
         return f"there is no command {match[1]}, only {match[2].replace(chr(39), '')}"
     if match := re.search(r'subcommand" to be one of {(.+)}', line):
         return f"a command is missing: one of {match[1].replace(',', ', ')}"
-    if match := re.search(r'key "([\w.]+)": Expected an? (.+)\. Got value: (.*)', line):
+    if match := re.search(r'key "([\w.]+)"(?: element \d+)?: Expected an? (.+)\. Got value: (.*)', line):
         expected = re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", match[2].replace("'", ""))
         expected = re.sub(r"<class (.+)>", r"of type \1", expected)
         return f"{match[1].split('.')[-1]} must be {expected}, got {match[3]}"
