@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision, multilabel_average_precision
@@ -163,6 +163,26 @@ def variance_indicator(x: Float[Tensor, "*rows dim"], across_ranks: bool = True)
     n, zs, zss = totals.split([1, rows.shape[1], rows.shape[1]])
     variance = zss / (n - 1.0) - zs.square() / (n * (n - 1.0))
     return (variance.clamp(min=0.0) + 1e-6).sqrt().mean().float()
+
+
+def token_deviation(
+    tokens: Float[Tensor, "clips tokens dim"], padding: Bool[Tensor, "clips tokens"] | None = None
+) -> Float[Tensor, ""]:
+    """How much the tokens of a clip differ: near 0 when an encoder makes the same of all of them.
+
+    Each channel's standard deviation over a clip's tokens, as a share of its root mean square over them; the mean over
+    channels and clips. Relative and by channel, as encoders learn channels that are large and nearly constant.
+
+    Args:
+        tokens: as the encoder puts them out, before any normalisation.
+        padding: True at tokens that are none.
+    """
+    x = tokens.detach().float()
+    kept = torch.ones_like(x[..., :1]) if padding is None else (~padding).unsqueeze(-1).float()
+    count = kept.sum(dim=1, keepdim=True).clamp(min=1.0)
+    mean = (x * kept).sum(dim=1, keepdim=True) / count
+    variance = ((x - mean) * kept).square().sum(dim=1) / count.squeeze(1)
+    return (variance / (variance + mean.squeeze(1).square()).clamp(min=1e-12)).sqrt().mean()
 
 
 def _check_predictions(probabilities: Tensor, labels: Tensor) -> None:

@@ -93,10 +93,12 @@ class Data2Vec1Module(SelfSupervisedModule):
             self.log_variances(nothing, nothing)
             return no_loss
         clips, padding = self.read(batch)
-        targets = self.targets(self.teacher(clips, padding, self.targets.top_k_layers).layers)
-        num_tokens = targets.shape[1]
+        layers = self.teacher(clips, padding, self.targets.top_k_layers).layers
+        targets, num_tokens = self.targets(layers), layers[-1].shape[1]
+        behind = self.student.token_padding(padding, num_tokens)
+        self.log_token_deviation(layers[-1], behind)
         grid = self.student.grid(clips, num_tokens)
-        mask = self.masking(fold_in(self.clip_keys(batch), MASKS), grid, self.student.token_padding(padding, num_tokens))
+        mask = self.masking(fold_in(self.clip_keys(batch), MASKS), grid, behind)
         seen = self.student(clips, padding, mask.hidden)
         guesses = self.regression_head(keep_visible(seen.tokens, mask.hidden_index))
         wanted = keep_visible(targets, mask.hidden_index)

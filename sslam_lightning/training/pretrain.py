@@ -184,6 +184,7 @@ class PretrainModule(SelfSupervisedModule):
         """
         embedded = self.teacher.embed(mixture.clips, embedded)
         layers = self._teacher_layers(embedded, grid, padding=mixture.padding)
+        self.log_token_deviation(layers[-1], mixture.padding)
         patches = self.targets(layers)
         alone = self.utterance and self.utterance.top_k_layers
         clip = (self.targets(layers, alone) if alone else patches).mean(dim=1)

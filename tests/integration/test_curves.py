@@ -14,8 +14,8 @@ from processes import run_alone
 
 UPDATES = EPOCHS * -(-CLIPS // (BATCH * WORLDS[-1]))
 TOLERANCE = 1e-6  # relative: float32 sums in another order
-# Signs of collapse, which are of the last batch of an update, on all devices; and nothing to compare.
-_OF_ONE_BATCH = ("prediction_variance", "target_variance", "clips_per_second")
+# Signs of collapse, which are of the last batch of an update, on all devices or on one; and nothing to compare.
+_OF_ONE_BATCH = ("prediction_variance", "target_variance", "token_deviation", "clips_per_second")
 _METRICS = ("val/mAP", "val/best_mAP", "val/scored_classes")
 
 

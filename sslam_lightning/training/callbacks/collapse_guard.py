@@ -10,16 +10,20 @@ import lightning.pytorch as pl
 
 @dataclass
 class GuardConfig:
-    """Bounds on the two signs of collapse: square root of the variance over rows, averaged over channels.
+    """Bounds on the signs of collapse. Variances: square root of the variance over rows, averaged over channels.
 
     Args:
         min_prediction_variance: bound for the decoder's output at hidden patches.
         min_target_variance: bound for the teacher's targets.
+        min_token_deviation: bound for how much the tokens of a clip differ in the teacher's last layer, as a share of
+            their size (`sslam_lightning.metrics.token_deviation`). Targets that are normalised over the tokens of a clip
+            never lose their variance, whatever the teacher does.
         after_updates: updates before the guard wakes up.
     """
 
     min_prediction_variance: float = 0.01
     min_target_variance: float = 0.1
+    min_token_deviation: float = 0.01
     after_updates: int = 5000
 
 
@@ -30,7 +34,7 @@ class Collapse(RuntimeError):
 
 
 class CollapseGuard(pl.Callback):
-    """Looks at the logged variances every ``trainer.log_every_n_steps`` updates."""
+    """Looks at what is logged of them every ``trainer.log_every_n_steps`` updates."""
 
     def __init__(self, config: GuardConfig = GuardConfig()) -> None:
         self.config = config
@@ -42,11 +46,11 @@ class CollapseGuard(pl.Callback):
         updates = trainer.global_step
         if updates <= self.config.after_updates or updates % max(1, trainer.log_every_n_steps):
             return
-        for name in ("prediction", "target"):
-            bound = getattr(self.config, f"min_{name}_variance")
-            value = float(trainer.callback_metrics.get(f"{name}_variance", bound))
+        for name in ("prediction_variance", "target_variance", "token_deviation"):
+            bound = getattr(self.config, f"min_{name}")
+            value = float(trainer.callback_metrics.get(name, bound))
             if trainer.strategy.reduce_boolean_decision(value < bound, all=False):  # all ranks stop together
                 raise Collapse(
-                    f"collapse: after {updates} updates the {name} variance is {value:.2g}, below its bound {bound:g} "
-                    f"(model.guard.min_{name}_variance). Try a smaller learning rate or a slower teacher."
+                    f"collapse: after {updates} updates the {name.replace('_', ' ')} is {value:.2g}, below its bound "
+                    f"{bound:g} (model.guard.min_{name}). Try a smaller learning rate or a slower teacher."
                 )

@@ -105,34 +105,34 @@ def test_decays_out_of_range(decay: float, end: float) -> None:
 # Collapse ------------------------------------------------------------------------------------------------------------
 
 
-def watch(step: int, every: int = 1, **variances: float) -> None:
-    guard = CollapseGuard(GuardConfig(min_prediction_variance=0.25, min_target_variance=0.5, after_updates=10))
-    metrics = {f"{name}_variance": torch.tensor(value) for name, value in variances.items()}
+def watch(step: int, every: int = 1, **logged: float) -> None:
+    guard = CollapseGuard(GuardConfig(0.25, 0.5, min_token_deviation=0.1, after_updates=10))
+    metrics = {name: torch.tensor(value) for name, value in logged.items()}
     guard.on_train_batch_end(fake_trainer(step, every, callback_metrics=metrics), None, None, None, 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "others", "bound"),
-    [("prediction", 0.2, {"target": 1.0}, "0.25"), ("target", 0.4, {"prediction": 1.0}, "0.5")],
+    ("name", "value", "bound"),
+    [("prediction_variance", 0.2, "0.25"), ("target_variance", 0.4, "0.5"), ("token_deviation", 0.09, "0.1")],
 )
-def test_a_collapse_is_told(name: str, value: float, others: dict[str, float], bound: str) -> None:
-    message = (
-        rf"after 12 updates the {name} variance is {value}, below its bound {bound} \(model\.guard\.min_{name}_variance\)"
-    )
+def test_a_collapse_is_told(name: str, value: float, bound: str) -> None:
+    told = name.replace("_", " ")
+    message = rf"after 12 updates the {told} is {value}, below its bound {bound} \(model\.guard\.min_{name}\)"
     with pytest.raises(Collapse, match=message) as error:
-        watch(12, **{name: value}, **others)
+        watch(12, **{"prediction_variance": 1.0, "target_variance": 1.0, "token_deviation": 1.0, name: value})
     assert error.value.for_users
 
 
 def test_no_collapse() -> None:
-    watch(12, prediction=0.25, target=0.5)  # at the bounds
+    gone = {"prediction_variance": 0.0, "target_variance": 0.0, "token_deviation": 0.0}
+    watch(12, prediction_variance=0.25, target_variance=0.5, token_deviation=0.1)  # at the bounds
     watch(12)  # nothing was logged yet
-    watch(10, prediction=0.0, target=0.0)  # the guard is not awake yet
-    watch(12, every=5, prediction=0.0, target=0.0)  # logged values are old
+    watch(10, **gone)  # the guard is not awake yet
+    watch(12, every=5, **gone)  # logged values are old
     with pytest.raises(Collapse):
-        watch(15, every=5, prediction=0.0, target=0.0)
+        watch(15, every=5, **gone)
     with pytest.raises(Collapse):
-        watch(11, prediction=0.0, target=1.0)
+        watch(11, prediction_variance=0.0, target_variance=1.0)
 
 
 # Losses that are no numbers ------------------------------------------------------------------------------------------

@@ -95,6 +95,7 @@ def test_the_total_is_the_sum_of_the_losses() -> None:
     torch.testing.assert_close(logged["train/loss"], total)
     assert logged["prediction_variance"] > 0
     assert logged["target_variance"] > 0
+    assert 0 < logged["token_deviation"] <= 1
 
 
 def test_losses_of_stage_1_by_hand() -> None:
