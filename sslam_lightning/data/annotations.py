@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _ONSET_COLUMNS = ("onset", "start_time_seconds")
 _OFFSET_COLUMNS = ("offset", "end_time_seconds")
 _LABEL_COLUMNS = ("event_label", "label")
 _COLUMNS = (_FILE_COLUMNS, _ONSET_COLUMNS, _OFFSET_COLUMNS, _LABEL_COLUMNS)
+_LONGEST_HEADER = 10_000  # characters
 
 
 def read_event_list(path: Path) -> list[Event]:
@@ -29,7 +31,7 @@ def read_event_list(path: Path) -> list[Event]:
     if not path.is_file():
         raise FileNotFoundError(f"annotation {path} does not exist")
     events = []
-    with path.open(encoding="utf-8-sig") as file:
+    with _readable(path), path.open(encoding="utf-8-sig") as file:
         for line, text in enumerate(file, start=1):
             if text.strip():
                 cells = text.strip().split("\t") if "\t" in text else text.split(maxsplit=2)
@@ -40,7 +42,7 @@ def read_event_list(path: Path) -> list[Event]:
 
 
 def read_event_table(path: Path) -> dict[str, list[Event]]:
-    """The events of many recordings, by their name: a table separated by tabs or commas, with a header.
+    """The events of many recordings, by their name: a table separated by tabs, semicolons or commas, with a header.
 
     Columns are ``filename, onset, offset, event_label`` (DCASE, DESED) or ``segment_id, start_time_seconds,
     end_time_seconds, label`` (AudioSet). A row that has nothing but a name is a recording without events.
@@ -52,7 +54,7 @@ def read_event_table(path: Path) -> dict[str, list[Event]]:
     if not path.is_file():
         raise FileNotFoundError(f"table of events {path} does not exist")
     events: dict[str, list[Event]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
         header, separator = _header(file.readline())
         named = [_column(path, header, names) for names in _COLUMNS]
         rows = csv.reader(file, delimiter=separator)
@@ -74,7 +76,7 @@ def read_event_table(path: Path) -> dict[str, list[Event]]:
 def is_event_table(path: Path) -> bool:
     """Whether a file begins as `read_event_table` expects it."""
     with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-        header, _ = _header(file.readline())
+        header, _ = _header(file.readline(_LONGEST_HEADER))
     return all(any(name in header for name in names) for names in _COLUMNS)
 
 
@@ -90,17 +92,17 @@ def read_jams_events(path: Path) -> list[Event]:
     try:
         annotations = json.loads(path.read_text(encoding="utf-8"))["annotations"]
         wanted = [found for found in annotations if found["namespace"] in ("scaper", "sound_event")]
-        events = [
-            _event(row["time"], float(row["time"]) + float(row["duration"]), row["value"]["label"], str(path))
+        heard = [
+            (row["time"], float(row["time"]) + float(row["duration"]), row["value"]["label"])
             for annotation in wanted
             for row in annotation["data"]
             if row["value"].get("role", "foreground") == "foreground"
         ]
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not a JAMS file of sound events ({type(error).__name__}: {error})") from None
     if not wanted:
         raise ValueError(f"{path}: no annotation of the namespace scaper or sound_event")
-    return events
+    return [_event(onset, offset, label, str(path)) for onset, offset, label in heard]
 
 
 def labels_of(annotations: Iterable[Sequence[Event]]) -> tuple[str, ...]:
@@ -130,10 +132,19 @@ def _event(onset: Any, offset: Any, label: str, where: str) -> Event:
     return event
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What else can be wrong with a text file, with its name."""
+    try:
+        yield
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a table in UTF-8 ({error})") from None
+
+
 def _header(line: str) -> tuple[list[str], str]:
     """The names of a table's columns, and what separates them."""
-    separator = "\t" if "\t" in line else ","
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])], separator
+    separator = next((mark for mark in "\t;" if mark in line), ",")
+    return [cell.strip().lower() for cell in next(csv.reader([line], delimiter=separator), [])], separator
 
 
 def _column(path: Path, header: Sequence[str], names: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
@@ -72,7 +74,8 @@ class ClipLoader(DataLoader[Any]):
     Args:
         dataset: clips by ``(epoch, index)``.
         worker_timeout_seconds: raise when the workers give nothing for so long; 0: wait for ever.
-        options: of `DataLoader`, but for its ``timeout``. With an `EpochSampler` as ``sampler`` it can be resumed.
+        options: of `DataLoader`, but for its ``timeout``. With an `EpochSampler` as ``sampler`` it can be resumed; with
+            ``persistent_workers`` alone are files named.
     """
 
     def __init__(self, dataset: ClipDataset | WatchedDataset, worker_timeout_seconds: float = 0.0, **options: Any) -> None:
@@ -163,6 +166,9 @@ class ClipLoader(DataLoader[Any]):
         workers = getattr(self._iterator, "_workers", [])
         if not workers or not (told or isinstance(error, _HALF_SENT)):
             return None
+        pids = {int(pid) for found in re.findall(r"\(pid(?:\(s\))? ([\d, ]+)\)", str(error)) for pid in found.split(",")}
+        if told and pids and pids.isdisjoint(worker.pid for worker in workers):
+            return None  # another loader's
         if not told:
             workers[0].join(_GRACE_SECONDS)  # a process is gone a little after its connections
         dead = [number for number, worker in enumerate(workers) if not worker.is_alive()]
@@ -172,6 +178,7 @@ class ClipLoader(DataLoader[Any]):
         silent = f"gave nothing for {self.worker_timeout_seconds:g} s"
         what = f"died ({_exit(workers[dead[0]].exitcode)})" if dead else silent
         _end(self._iterator)
+        self._iterator = None  # whoever iterates again gets new workers
         file = f"while reading {' or '.join(names)}" if names else "between two files"
         return f"a data worker {what} {file}; data.num_workers: 0 reads in the main process"
 
@@ -188,11 +195,21 @@ class ClipLoader(DataLoader[Any]):
             "sum_of_weights": None if weights is None else float(weights.sum()),
         }
 
-    def _naming_files(self) -> Iterator[Batch]:
+    def _begin(self) -> Iterator[Batch]:
+        """PyTorch's iterator. Workers that are still reading for an iteration that was broken off have time to finish."""
+        if self._iterator is not None:
+            self._iterator._timeout = self.worker_timeout_seconds  # one look is not enough here
         batches = super().__iter__()
+        if isinstance(batches, _MultiProcessingDataLoaderIter):
+            batches._timeout = self.timeout
+        return batches
+
+    def _naming_files(self) -> Iterator[Batch]:
+        batches: Iterator[Batch] | None = None
         waited = 0.0
         while True:
             try:
+                batches = batches or self._begin()
                 batch = next(batches)
             except StopIteration:
                 return

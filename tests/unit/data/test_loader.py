@@ -107,11 +107,37 @@ def test_a_lost_worker_is_named_with_its_file(terrible: Any, options: dict[str, 
 def test_workers_that_the_loader_ends_are_not_told_of_as_lost() -> None:
     """PyTorch raises, wherever the main process is, when a worker is killed; that would replace the line with the file."""
     loader = make(2, _hang, worker_timeout_seconds=1)
+    batches = iter(loader)
+    next(batches)
+    workers = loader._iterator._workers  # type: ignore[union-attr]
     with pytest.raises(LostWorker, match=r"gave nothing for 1 s while reading tone5\.wav"):
-        indices(loader)
+        list(batches)
     for _ in range(50):
         time.sleep(0.01)  # here it was raised
-    assert [worker.exitcode for worker in loader._iterator._workers] == [-signal.SIGKILL] * 2  # type: ignore[union-attr]
+    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL] * 2
+    with pytest.raises(LostWorker, match=r"gave nothing for 1 s while reading tone5\.wav"):
+        indices(loader)  # with new workers
+
+
+def test_a_loader_answers_for_its_own_workers_alone() -> None:
+    loader, other = make(1), make(1)
+    for each in (loader, other):
+        next(iter(each))
+    lost = RuntimeError(f"DataLoader worker (pid(s) {other._iterator._workers[0].pid}) exited unexpectedly")  # type: ignore[union-attr]
+    loader.explain(lost)
+    assert str(lost).startswith("DataLoader worker")
+    other.explain(lost)
+    assert str(lost).startswith("a data worker gave nothing")
+    assert list(chain.from_iterable(indices(loader))) == list(range(CLIPS))
+
+
+def test_an_iteration_that_was_broken_off_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sslam_lightning.data.loader._LOOK_SECONDS", 0.1)
+    loader = make(1, lambda: time.sleep(0.5))
+    for batch in loader:
+        assert batch.index.tolist() == [0, 1]
+        break  # the worker reads on
+    assert list(chain.from_iterable(indices(loader))) == list(range(CLIPS))
 
 
 def test_a_slow_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

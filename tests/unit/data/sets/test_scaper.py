@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from sslam_lightning.data import ScaperDataModule
+from sslam_lightning.data.sets.scaper import _split_of
 from sslam_lightning.types import Event
 
 EVENTS = {"a": [Event(0.1, 0.3, "Speech"), Event(0.2, 0.5, "Dog")], "b": [Event(0.0, 0.4, "Cat")], "c": []}
@@ -95,6 +97,53 @@ def test_every_layout_is_the_same_set(layout: Callable[..., None], tmp_path: Pat
     assert not batch.labels.any()
 
 
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [
+        ("TRAIN/a", "train"),
+        ("trainClients/3", "train"),
+        ("train/client1/test", "test"),
+        ("validation/eval_dcase", "val"),
+        ("DESED_eval_and_train/train", "train"),
+        ("testing", "test"),
+        ("docs", None),
+        ("restrained", None),
+    ],
+)
+def test_the_split_of_a_folder(folder: str, split: str | None) -> None:
+    assert _split_of(PurePosixPath(folder)) == split
+
+
+def test_rows_are_found_however_they_name_a_recording(tmp_path: Path, write_sound: Write) -> None:
+    for client in ("one", "two"):
+        write_sound(f"set/train/{client}/s.wav", seconds=0.6)
+        put(tmp_path / f"set/train/{client}/events.csv", f"Filename;Onset;Offset;Event_label\ns;0.0;0.2;{client}\n")
+    write_sound("set/eval/s.wav", seconds=0.6)
+    put(tmp_path / "set/meta/eval.tsv", "filename\tonset\toffset\tevent_label\neval/s.wav\t0.0\t0.2\ttwo\n")
+    put(tmp_path / "set/huge.csv", "x" * 200_000)
+    data = ScaperDataModule(tmp_path / "set")
+    assert [data.dataset("train").events(file)[0].label for file in range(2)] == ["one", "two"]
+    assert data.dataset("test").events(0)[0].label == "two"
+    put(tmp_path / "set/all.csv", "filename,onset,offset,event_label\ns.wav,0.0,0.2,one\n")
+    with pytest.raises(ValueError, match=r"^all\.csv: s\.wav may be eval/s\.wav or train/one/s\.wav$"):
+        ScaperDataModule(tmp_path / "set")
+
+
+def test_what_is_left_out_is_told(tmp_path: Path, write_sound: Write, caplog: pytest.LogCaptureFixture) -> None:
+    beside(tmp_path / "set", write_sound)
+    write_sound("set/soundbank/dog.wav", seconds=0.6)
+    write_sound("set/train/weak.wav", seconds=0.6)
+    put(tmp_path / "set/train.csv", table("a", "b").replace("b.wav", "gone.wav").replace("\t", ","))
+    data = ScaperDataModule(tmp_path / "set", missing_files="skip")
+    assert list(data.dataset("train").recordings.names) == ["train/a.wav", "train/b.wav"]
+    for told in (
+        r"set: 1 recordings are in no split and are left alone, the first is soundbank/dog\.wav",
+        r"train\.csv: 1 of 2 recordings are not there, the first is gone\.wav; they are skipped",
+        r"set: 1 of 4 recordings have no events, the first is train/weak\.wav; they are skipped",
+    ):
+        assert re.search(told, caplog.text), told
+
+
 def test_what_is_missing_is_said(tmp_path: Path, write_sound: Write) -> None:
     root = tmp_path / "set"
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*set: soundscapes lie below folders called train"):
@@ -116,9 +165,15 @@ def test_what_is_missing_is_said(tmp_path: Path, write_sound: Write) -> None:
     with pytest.raises(ValueError, match=r"train/b\.tsv: b\.wav has other events than in another table of .*set"):
         ScaperDataModule(root)
     (root / "train.csv").unlink()
-    put(root / "one/train/b.txt", text("b"))
-    put(root / "two/train/b.txt", text("a"))
-    with pytest.raises(
-        ValueError, match=r"train/b\.wav: its events could be those of one/train/b\.txt or of two/train/b\.txt"
-    ):
-        ScaperDataModule(root)
+    with pytest.raises(ValueError, match="missing_files must be 'error' or 'skip', got 'ignore'"):
+        ScaperDataModule(root, missing_files="ignore")  # type: ignore[arg-type]
+
+
+def test_a_set_without_any_event_is_refused(tmp_path: Path, write_sound: Write) -> None:
+    write_sound("set/train/a.wav", seconds=0.6)
+    put(tmp_path / "set/train/a.txt", "")
+    with pytest.raises(ValueError, match=r"set: there is no event in any of its recordings"):
+        ScaperDataModule(tmp_path / "set")
+    (tmp_path / "set/train/a.txt").write_bytes("0.0\t0.1\tT\xfcr\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.txt: not a table in UTF-8"):
+        ScaperDataModule(tmp_path / "set")
