@@ -83,6 +83,8 @@ def _dispatch(argv: list[str]) -> None:
 
         if not argv[0].startswith("-") and argv[0] not in (commands := [*_OF_THE_TRAINER, *TOOLS, "plan", "slurm"]):
             raise ValueError(f"there is no command {argv[0]}, only {', '.join(commands)}")
+        if argv[0] == "demo":  # before torch: threads that wait spin, and on cores shared with others hold each other up
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         if argv[0] == "fit" and "SLURM_JOB_ID" in os.environ:
             from sslam_lightning.interruption import listen_to
 

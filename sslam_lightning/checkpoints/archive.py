@@ -17,6 +17,7 @@ from sslam_lightning.checkpoints.stand_ins import stand_in_for
 # millions; in memory it may become a hundred times as large.
 _MAX_PICKLE_BYTES = 16 * 2**20
 # At the end of a 64-bit zip archive: the record of its table of contents, and where that record lies.
+_ZIP_BEGINS = b"PK\x03\x04"
 _ZIP64_RECORD, _ZIP64_LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 
 
@@ -38,6 +39,9 @@ def open_archive(path: Path) -> Any:
 def _pickle_of(path: Path) -> bytes:
     """The pickle of a zip archive whose entries are what they say: stored as they are, no larger than the file."""
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(len(_ZIP_BEGINS)) == _ZIP_BEGINS:
+                raise ValueError("it is damaged or cut off: its table of contents, which ends it, is not there")
         raise ValueError("it is no archive of torch.save (files from before PyTorch 1.6 and bare pickles are not opened)")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()

@@ -112,6 +112,10 @@ def import_folders(
 
     listing, _ = list_folder(folder)
     recordings = read_class_folders(folder, listing.names)
+    if len(recordings.class_names) == 1:
+        raise ValueError(
+            f"{folder} holds one folder of recordings, {recordings.class_names[0]}: expected a folder per class"
+        )
     out = out or f"{bare(folder)}.imported.tsv"
     classes = f"{os.path.splitext(out)[0]}.classes.csv"
     refuse_existing(out, classes)

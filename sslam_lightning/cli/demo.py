@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,12 @@ def run_demo(folder: str, seed: int) -> None:
     rows = []
     for number, step in enumerate(STEPS, start=1):
         print(f"\n[{number}/{len(STEPS)}] {step.title}\n", flush=True)
-        rows.append(_run(step, root, seed))
+        try:
+            rows.append(_run(step, root, seed))
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C; a run's own message says how its command goes on
+            again = f"the demo itself begins anew: remove {root} first, or name another folder with --folder"
+            print(f"sslam: {again}", file=sys.stderr)
+            raise
     minutes = (time.perf_counter() - start) / 60
     table = _table(rows, minutes, seed)
     (root / "results.md").write_text(table)

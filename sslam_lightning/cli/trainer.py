@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
+import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
 from sslam_lightning.cli.errors import explain
@@ -166,6 +168,7 @@ class SSLAMCLI(LightningCLI):
             and not self._get(self.config, "model").init_args.get("init_from")
         ):
             raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
+        _check_devices(settings)
         kwargs["callbacks"] = self._callbacks(settings)
         if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in kwargs["callbacks"]):
             kwargs["callbacks"].append(self.model.prediction_writer(root))
@@ -191,10 +194,26 @@ class SSLAMCLI(LightningCLI):
     def before_fit(self) -> None:
         """What is wrong with data and checkpoint is said once, before processes are started for several devices."""
         if self.model.init_from:
-            check_source(self.model.init_from)
+            try:
+                check_source(self.model.init_from)
+            except FileNotFoundError as error:
+                given = self.subcommand == "fit" or self._get(self.config_init, "ckpt_path", default=None)
+                instead = "" if given else "; give --ckpt_path, a checkpoint of the run"
+                raise FileNotFoundError(f"{error}, which model.init_from names{instead}") from None
         self.datamodule.read_ahead(self.subcommand)
 
-    before_validate = before_test = before_predict = before_fit
+    before_predict = before_fit
+
+    def before_test(self) -> None:
+        """Pre-training has nothing to test."""
+        if not is_overridden("test_step", self.model):
+            raise ValueError(
+                f"{type(self.model).__name__}, which the checkpoint holds, has nothing to test: fine-tune it "
+                "(configs/finetune) or judge its encoder (sslam evaluate)"
+            )
+        self.before_fit()
+
+    before_validate = before_fit
 
     def after_fit(self) -> None:
         """Say where everything is."""
@@ -219,6 +238,21 @@ class SSLAMCLI(LightningCLI):
         saving = [] if settings["enable_checkpointing"] is False or settings["fast_dev_run"] else [SaveOnSignal]
         guards = [guard for guard in (LossGuard, PeerWatch, *saving) if not any(isinstance(c, guard) for c in configured)]
         return [*(guard() for guard in guards), Throughput(), *configured]
+
+
+def _check_devices(settings: Any) -> None:
+    """A recipe for several GPUs would start as many processes on a CPU.
+
+    Raises:
+        ValueError: there is no GPU here, and nobody asks for a CPU.
+    """
+    devices = settings["devices"]
+    several = str(devices).isdigit() and int(devices) > 1  # text on the command line
+    if several and settings["accelerator"] == "auto" and not torch.accelerator.is_available():
+        raise ValueError(
+            f"this is a recipe for {devices} GPUs, and there is none here: layer configs/trainer/cpu.yaml over it, and a "
+            "small model (configs/model/tiny.yaml, tiny_pretrain.yaml); or ask for processes with --trainer.accelerator=cpu"
+        )
 
 
 def _last_checkpoint(settings: Any) -> str | None:

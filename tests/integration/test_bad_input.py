@@ -431,6 +431,29 @@ def test_what_is_wrong_with_the_data_is_said_before_processes_are_started(compla
     assert told == f"manifest {tmp_path / 'absent.tsv'} does not exist (`sslam data scan FOLDER` writes one)"
 
 
+def test_a_recipe_for_gpus_is_not_started_on_a_cpu(complaint, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    told = complaint("--trainer.accelerator", "auto", "--trainer.devices", 4)
+    assert told.startswith(
+        "this is a recipe for 4 GPUs, and there is none here: layer configs/trainer/cpu.yaml over it, and"
+    )
+
+
+def test_what_cannot_be_tested_is_told(complaint, recipe, run_folder, tmp_path):
+    _fit(recipe, tmp_path / "pretrained")
+    last = tmp_path / "pretrained/checkpoints/last.ckpt"
+    told = complaint("--ckpt_path", last, command="test")
+    assert told.startswith(
+        "PretrainModule, which the checkpoint holds, has nothing to test: fine-tune it (configs/finetune)"
+    )
+    absent = tmp_path / "absent.ckpt"
+    told = f"no checkpoint at {absent}, which model.init_from names"
+    assert complaint("--model.init_from", absent) == told
+    told = f"{told}; give --ckpt_path, a checkpoint of the run"
+    assert complaint("--model.init_from", absent, command="validate") == told
+
+
 # Training ------------------------------------------------------------------------------------------------------------
 
 

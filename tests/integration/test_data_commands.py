@@ -49,6 +49,10 @@ def test_from_a_folder_to_a_training_run(
     with open("m.rejected.tsv", newline="") as file:
         assert [row["path"] for row in csv.DictReader(file, delimiter="\t")] == ["my sounds/dog/broken.wav"]
     assert Path("m.classes.csv").read_text() == 'index,label\n0,"Bee, buzzing"\n1,dog\n'
+    Path("one/audio").mkdir(parents=True)
+    Path("one/audio/a.wav").write_bytes(b"")
+    told = failing(["data", "import", "folders", "one", "--out=one.tsv"], capsys)
+    assert "one holds one folder of recordings, audio: expected a folder per class" in told
     assert "m.tsv exists already" in failing(["data", "import", "folders", "my sounds", "--out=m.tsv"], capsys)
 
     main(["data", "check", "m.tsv", "--workers=0", "--min_seconds=0.52"])

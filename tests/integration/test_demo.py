@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -37,3 +38,28 @@ def test_every_step_runs_and_is_told(tmp_path, monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["demo", "--folder", str(folder)])
     assert f"{folder} exists already" in capsys.readouterr().err
+
+
+def test_an_interrupted_demo_says_how_it_goes_on(tmp_path, monkeypatch, capsys) -> None:
+    def interrupted(args: list[str]) -> None:
+        assert os.environ["GOMP_SPINCOUNT"] == "7"  # what the user has set stays
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setattr(demo, "run_trainer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main(["demo", "--folder", str(tmp_path / "demo")])
+    told = f"sslam: the demo itself begins anew: remove {tmp_path / 'demo'} first, or name another folder with --folder"
+    assert capsys.readouterr().err.splitlines()[-1] == told
+
+
+def test_threads_that_wait_do_not_spin_for_long(tmp_path, monkeypatch) -> None:
+    def stop(args: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setattr(demo, "run_trainer", stop)
+    with pytest.raises(KeyboardInterrupt):
+        main(["demo", "--folder", str(tmp_path / "demo")])
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"

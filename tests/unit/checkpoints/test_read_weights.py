@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,19 @@ def test_a_missing_file(tmp_path) -> None:
         read_weights(tmp_path / "nothing.ckpt")
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at "):
         read_weights(tmp_path)  # a folder
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    last.touch()
+    with pytest.raises(FileNotFoundError, match=rf"it holds no config\.json; is it {re.escape(str(last))}\?$"):
+        read_weights(tmp_path)  # a run's
+
+
+def test_a_checkpoint_that_is_cut_off(tmp_path) -> None:
+    path = tmp_path / "cut.ckpt"
+    torch.save({"weight": torch.ones(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"cut\.ckpt cannot be opened as a checkpoint: it is damaged or cut off"):
+        read_weights(path)
 
 
 @pytest.mark.parametrize("content", [b"", bytes(range(256)) * 40, b"PK\x03\x04 and no more", b"epoch,loss\n1,0.5\n"])
