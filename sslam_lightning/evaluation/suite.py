@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -173,7 +174,19 @@ def _parsed(kind: type, where: str, settings: Mapping[str, Any]) -> tuple[Argume
     try:
         return parser, parser.parse_object({"it": dict(settings)})
     except ArgumentError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{where}: {_plain(str(error))}") from None
+
+
+def _plain(complaint: str) -> str:
+    """A parser's complaint, in one line and without the name that the settings have in here."""
+    line = " ".join(complaint.split()).removeprefix('Parser key "it": ')
+    if found := re.search(r"class_path '(\S+)': Option '(\S+)' is not accepted", line):
+        return f"{found[1].rpartition('.')[2]} has no setting {found[2]}"
+    if found := re.search(r'class_path \S+ Parser key "(\S+)": Expected an? (.+)\. Got value: (.+)', line):
+        kind = re.sub(r"<class '(.+)'>", r"of type \1", found[2])
+        kind = re.sub(r"typing\.Literal\[(.+)\]", lambda names: f"one of {names[1]}", kind).replace("'", "")
+        return f"{found[1]} must be {kind}, got {found[3]}"
+    return line
 
 
 def _checked(content: Any) -> Suite:
