@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -195,4 +196,9 @@ if __name__ == "__main__":
     folder, foreign = Path(sys.argv[1]), Path(sys.argv[2])
     results = {**run(folder, 2), **interruptions(folder, foreign), "broken": broken_clips(folder)}
     torch.save(results, folder / f"rank{os.environ['LOCAL_RANK']}.pt")
-    fail(folder)
+    try:
+        fail(folder)
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # while the interpreter is taken down, a thread of gloo may abort the process instead
