@@ -96,7 +96,7 @@ def _complain(error: Exception) -> NoReturn:
     if os.environ.get("SSLAM_DEBUG"):
         raise error
     # An error in a loader's worker comes wrapped in the worker's traceback, with its own line last.
-    from sslam_lightning.cli.errors import one_line
+    from sslam_lightning.parser_complaints import one_line
 
     message = str(error) or repr(error)
     if message.startswith("Caught "):

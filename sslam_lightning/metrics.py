@@ -171,10 +171,11 @@ def token_deviation(
     """How much the tokens of a clip differ: near 0 when an encoder makes the same of all of them.
 
     Each channel's standard deviation over a clip's tokens, as a share of its root mean square over them; the mean over
-    channels and clips. Relative and by channel, as encoders learn channels that are large and nearly constant.
+    channels and clips, between 0 and 1. Relative and by channel, as encoders learn channels that are large and nearly
+    constant. Ours; data2vec 2.0 watches variances alone, which its normalised targets keep.
 
     Args:
-        tokens: as the encoder puts them out, before any normalisation.
+        tokens: as a layer puts them out, before any normalisation.
         padding: True at tokens that are none.
     """
     x = tokens.detach().float()

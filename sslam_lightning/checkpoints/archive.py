@@ -16,8 +16,8 @@ from sslam_lightning.checkpoints.stand_ins import stand_in_for
 # That of a large model with its optimizer's state takes 300 thousand, the names of a run's broken clips may add a few
 # millions; in memory it may become a hundred times as large.
 _MAX_PICKLE_BYTES = 16 * 2**20
-# At the end of a 64-bit zip archive: the record of its table of contents, and where that record lies.
 _ZIP_BEGINS = b"PK\x03\x04"
+# At the end of a 64-bit zip archive: the record of its table of contents, and where that record lies.
 _ZIP64_RECORD, _ZIP64_LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 
 

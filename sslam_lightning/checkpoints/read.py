@@ -87,6 +87,9 @@ def _from_file(path: Path) -> Weights | TransformersWeights:
 
 
 def _from_folder(folder: Path, source: str) -> Weights:
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        raise FileNotFoundError(f"no checkpoint at {folder}: it is the folder of a run, name one of its own: {last}")
     config = read_json(inside(folder, "config.json"))
     if config.get("format") == FORMAT:
         return from_shared(config, read_folder(folder), source)

@@ -71,9 +71,7 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = folder / name
     if not path.is_file():
-        last = folder / "checkpoints" / "last.ckpt"
-        told = f"; is it {last}?" if last.is_file() else ""
-        raise FileNotFoundError(f"no checkpoint at {folder}: it holds no {name}{told}")
+        raise FileNotFoundError(f"no checkpoint at {folder}: it holds no {name}")
     home, target = folder.resolve(), path.resolve()
     homes = [home, home.parents[1] / "blobs"] if len(home.parents) > 1 else [home]
     if not any(target.is_relative_to(place) for place in homes):

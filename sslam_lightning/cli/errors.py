@@ -11,21 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from sslam_lightning.parser_complaints import one_line
+
 _TOP_LEVEL = ("config", "ckpt_path", "data", "model", "print_config", "seed_everything", "trainer")
-
-
-def one_line(message: str) -> str:
-    """The line of a nested parser error that tells what came and what was expected.
-
-    jsonargparse tries every type that an option may have and reports all failures; the first one that is not about
-    ``None`` is the user's.
-    """
-    message = message.split("Given value type:")[0]
-    if "Errors:" in message:
-        causes = [line.strip() for line in message.split("Errors:")[-1].split("\n") if line.strip(" -")]
-        causes = [cause.lstrip("- ") for cause in causes if "NoneType" not in cause]
-        message = causes[0] if causes else message
-    return " ".join(line.strip(" -") for line in message.splitlines() if line.strip())
 
 
 def explain(message: str, argv: Sequence[str]) -> str:

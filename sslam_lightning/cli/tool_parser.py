@@ -8,7 +8,8 @@ from typing import Any, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
-from sslam_lightning.cli.errors import nearest, one_line
+from sslam_lightning.cli.errors import nearest
+from sslam_lightning.parser_complaints import one_line, unfit_value
 
 
 class ToolParser(ArgumentParser):
@@ -57,10 +58,4 @@ def _explain(message: str, options: list[str]) -> str:
         return f"there is no command {match[1]}, only {match[2].replace(chr(39), '')}"
     if match := re.search(r'subcommand" to be one of {(.+)}', line):
         return f"a command is missing: one of {match[1].replace(',', ', ')}"
-    if match := re.search(r'key "([\w.]+)"(?: element \d+)?: Expected an? (.+)\. Got value: (.*)', line):
-        expected = re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", match[2].replace("'", ""))
-        expected = re.sub(r"<class (.+)>", r"of type \1", expected)
-        return f"{match[1].split('.')[-1]} must be {expected}, got {match[3]}"
-    if match := re.search(r'Parser key "([\w.]+)":.*Given value: (.*)', message, re.DOTALL):
-        return f"{match[1].split('.')[-1]} cannot be {match[2].strip()}"
-    return line
+    return unfit_value(message) or line

@@ -41,6 +41,11 @@ def read_event_list(path: Path) -> list[Event]:
     return events
 
 
+def read_recording_events(path: Path) -> list[Event]:
+    """The events of one recording: of a JAMS file, or of a list by any other name; raises as those readers do."""
+    return read_jams_events(path) if path.suffix.lower() == ".jams" else read_event_list(path)
+
+
 def read_event_table(path: Path) -> dict[str, list[Event]]:
     """The events of many recordings, by their name: a table separated by tabs, semicolons or commas, with a header.
 

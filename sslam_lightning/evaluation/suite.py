@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.evaluation.protocol import Protocol
+from sslam_lightning.parser_complaints import one_line, unfit_value
 
 # What every suite can be judged by, unless it says `without`.
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -178,15 +179,11 @@ def _parsed(kind: type, where: str, settings: Mapping[str, Any]) -> tuple[Argume
 
 
 def _plain(complaint: str) -> str:
-    """A parser's complaint, in one line and without the name that the settings have in here."""
-    line = " ".join(complaint.split()).removeprefix('Parser key "it": ')
+    """A parser's complaint without the name that the settings have in here."""
+    line = one_line(complaint).removeprefix('Parser key "it": ')
     if found := re.search(r"class_path '(\S+)': Option '(\S+)' is not accepted", line):
         return f"{found[1].rpartition('.')[2]} has no setting {found[2]}"
-    if found := re.search(r'class_path \S+ Parser key "(\S+)": Expected an? (.+)\. Got value: (.+)', line):
-        kind = re.sub(r"<class '(.+)'>", r"of type \1", found[2])
-        kind = re.sub(r"typing\.Literal\[(.+)\]", lambda names: f"one of {names[1]}", kind).replace("'", "")
-        return f"{found[1]} must be {kind}, got {found[3]}"
-    return line
+    return unfit_value(complaint) or line
 
 
 def _checked(content: Any) -> Suite:

@@ -13,7 +13,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
@@ -24,7 +24,6 @@ from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
-from sslam_lightning.metrics import token_deviation, variance_indicator
 from sslam_lightning.models import BatchReader, Readings, TextInput
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
@@ -146,23 +145,6 @@ class AudioModule(pl.LightningModule, ABC):
         of_all_ranks = self.world_size > 1 and self.is_time_to_log()
         for name, mean in self._losses.finish(self.trainer.strategy if of_all_ranks else None).items():
             self.log(f"train/{name}", mean, prog_bar=name == "loss")
-
-    def log_variances(self, guesses: Float[Tensor, "*rows dim"], wanted: Float[Tensor, "*rows dim"]) -> None:
-        """Log the two signs of collapse, when it is time; all ranks have to call this, one without clips with no rows."""
-        if not self.training or not self.is_time_to_log():
-            return
-        for name, rows in (("prediction_variance", guesses), ("target_variance", wanted)):
-            if len(rows):
-                self.log(name, variance_indicator(rows.flatten(0, -2)))
-            elif self.world_size > 1:
-                variance_indicator(rows)
-
-    def log_token_deviation(
-        self, tokens: Float[Tensor, "clips tokens dim"], padding: Bool[Tensor, "clips tokens"] | None = None
-    ) -> None:
-        """Log the sign of collapse that normalised targets hide, when it is time: of this rank's clips, in the teacher."""
-        if self.training and self.is_time_to_log():
-            self.log("token_deviation", token_deviation(tokens, padding))
 
     def no_loss(self) -> Float[Tensor, ""]:
         """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for.

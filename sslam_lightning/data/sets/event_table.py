@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -104,17 +105,30 @@ class EventTableDataModule(EventDataModule):
 
 
 def find_recordings(names: Sequence[str], files: Sequence[str]) -> dict[str, str]:
-    """The file of each recording that has one: as it is named, without folder or extension, or by AudioSet's id."""
-    by_name: dict[str, str] = {}
+    """The file of each recording that has one: as it is named, without folders or extension, or by AudioSet's id.
+
+    Raises:
+        ValueError: a name that several files have.
+    """
+    meant, there = spellings(files), set(files)
+    unclear = next((name for name in names if len(meant.get(name, ())) > 1 and name not in there), None)
+    if unclear is not None:
+        raise ValueError(f"{unclear} may be {meant[unclear][0]} or {meant[unclear][1]}")
+    segments = {name: segment for name in names if name not in meant and (segment := _segment(name))}
+    of_segment = dict(zip(segments, files_of_segments(list(segments.values()), files), strict=True))
+    found = {name: name if name in there else meant[name][0] if name in meant else of_segment.get(name) for name in names}
+    return {name: file for name, file in found.items() if file in there}
+
+
+def spellings(files: Sequence[str]) -> dict[str, list[str]]:
+    """The files that a table may mean by a name: with or without folders, with or without extension."""
+    meant = defaultdict(list)
     for file in files:
         path = PurePosixPath(file)
-        for spelled in (file, str(path.with_suffix("")), path.name, path.stem):
-            by_name.setdefault(spelled, file)
-    segments = {name: segment for name in names if name not in by_name and (segment := _segment(name))}
-    of_segment = dict(zip(segments, files_of_segments(list(segments.values()), files), strict=True))
-    there = set(files)
-    found = {name: by_name.get(name) or of_segment.get(name) for name in names}
-    return {name: file for name, file in found.items() if file is not None and file in there}
+        for spelled in {path, path.with_suffix("")}:
+            for first in range(len(path.parts)):
+                meant["/".join(spelled.parts[first:])].append(file)
+    return dict(meant)
 
 
 def _segment(name: str) -> Segment | None:

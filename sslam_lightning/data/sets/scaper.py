@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sslam_lightning.data.annotations import is_event_table, labels_of, read_event_list, read_event_table, read_jams_events
+from sslam_lightning.data.annotations import is_event_table, labels_of, read_event_table, read_recording_events
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
 from sslam_lightning.data.event_dataset import Annotated, EventDataModule
 from sslam_lightning.data.files import find_files
@@ -18,6 +18,7 @@ from sslam_lightning.data.manifest import MissingFiles
 from sslam_lightning.data.module import Split
 from sslam_lightning.data.parallel import progress
 from sslam_lightning.data.sets.companions import companions
+from sslam_lightning.data.sets.event_table import spellings
 from sslam_lightning.types import Event
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def _read(root: Path, missing_files: MissingFiles) -> dict[Split, list[Annotated
     without = []
     with progress(len(split_of), "read events", unit="file") as bar:
         for file, split in split_of.items():
-            events = _read_list(root / lists[file]) if file in lists else rows.get(file)
+            events = read_recording_events(root / lists[file]) if file in lists else rows.get(file)
             if events is None:
                 without.append(file)
             else:
@@ -125,15 +126,11 @@ def _split_of(path: PurePosixPath) -> Split | None:
     return called[-1] if called else next((_SPLIT_OF[word] for word in words if word in _SPLIT_OF), None)
 
 
-def _read_list(path: Path) -> list[Event]:
-    return read_event_list(path) if path.suffix.lower() == ".txt" else read_jams_events(path)
-
-
 def _rows_of_tables(root: Path, split_of: Mapping[str, Split], missing_files: MissingFiles) -> dict[str, list[Event]]:
     """The events of the recordings that stand in tables; a table that is called after no split may name any of them."""
     events: dict[str, list[Event]] = {}
     tables = [path for path in _found(root, ".tsv", ".csv") if is_event_table(root / path)]
-    files_of = _spellings(split_of) if tables else {}
+    files_of = spellings(list(split_of)) if tables else {}
     for table in tables:
         rows, missing = read_event_table(root / table), []
         for name, listed in rows.items():
@@ -148,16 +145,6 @@ def _rows_of_tables(root: Path, split_of: Mapping[str, Split], missing_files: Mi
                 raise FileNotFoundError(f"{told}: {_FORM}")
             _log.warning("%s; they are skipped", told)
     return events
-
-
-def _spellings(files: Mapping[str, Split]) -> dict[str, list[str]]:
-    """The recordings that a table may mean by a name: with or without folders, with or without extension."""
-    meant = defaultdict(list)
-    for file in files:
-        for path in (PurePosixPath(file), PurePosixPath(file).with_suffix("")):
-            for first in range(len(path.parts)):
-                meant["/".join(path.parts[first:])].append(file)
-    return meant
 
 
 def _named(name: str, files: Sequence[str], table: PurePosixPath, split_of: Mapping[str, Split]) -> str | None:

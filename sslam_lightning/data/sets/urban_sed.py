@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sslam_lightning.data.annotations import read_event_list, read_jams_events
+from sslam_lightning.data.annotations import read_recording_events
 from sslam_lightning.data.event_dataset import Annotated, EventDataModule
 from sslam_lightning.data.files import find_files
 from sslam_lightning.data.layout import expect_folder
@@ -53,6 +53,6 @@ class URBANSEDDataModule(EventDataModule):
         for name in find_files(audio, (".wav",)):
             jams = (annotations / name).with_suffix(".jams")
             text = jams.with_suffix(".txt")
-            events = read_jams_events(jams) if jams.is_file() and not text.is_file() else read_event_list(text)
-            files.append(Annotated(f"audio/{part}/{name}", events))
+            found = jams if jams.is_file() and not text.is_file() else text
+            files.append(Annotated(f"audio/{part}/{name}", read_recording_events(found)))
         return files

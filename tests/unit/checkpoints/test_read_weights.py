@@ -93,7 +93,7 @@ def test_a_missing_file(tmp_path) -> None:
     last = tmp_path / "checkpoints" / "last.ckpt"
     last.parent.mkdir()
     last.touch()
-    with pytest.raises(FileNotFoundError, match=rf"it holds no config\.json; is it {re.escape(str(last))}\?$"):
+    with pytest.raises(FileNotFoundError, match=rf"the folder of a run, name one of its own: {re.escape(str(last))}$"):
         read_weights(tmp_path)  # a run's
 
 

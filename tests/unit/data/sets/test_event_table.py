@@ -68,6 +68,13 @@ def test_names_of_recordings() -> None:
     }
 
 
+def test_a_name_that_several_recordings_have_is_refused() -> None:
+    files = ["a.wav", "deep/a.wav"]
+    assert find_recordings(["deep/a", "a.wav"], files) == {"deep/a": "deep/a.wav", "a.wav": "a.wav"}
+    with pytest.raises(ValueError, match=r"^a may be a\.wav or deep/a\.wav$"):
+        find_recordings(["a"], files)
+
+
 def test_what_is_missing_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(FileNotFoundError, match=r"other\.tsv does not exist: events come as a table \(filename, onset"):
         module(root, train_events="other.tsv")
