@@ -57,7 +57,8 @@ def _torchrun(folder: Path, *options: str) -> str:
     """``torchrun -m sslam_lightning fit``, and what it printed."""
     (folder / "recipe.yaml").write_text(RECIPE)
     fit = ["fit", "--config", f"{folder}/recipe.yaml", "--trainer.default_root_dir", f"{folder}/run", "--ckpt_path=last"]
-    agent = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    # The agent looks once a second, not ten times: else it may end the other process before that has said whom it lost.
+    agent = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "--monitor-interval=1"]
     places = (Path(sslam_lightning.__file__).parents[1], Path(__file__).parent, os.environ.get("PYTHONPATH", ""))
     done = subprocess.run(
         [sys.executable, "-m", *agent, "-m", "sslam_lightning", *fit, *options],
