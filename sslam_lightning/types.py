@@ -6,6 +6,7 @@ label 1 means *present*. All shapes are written as (rows first, features last).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -52,21 +53,29 @@ class Clip(NamedTuple):
 
     waveform: Float[Tensor, "samples"]  # mono, at the data module's sample rate
     labels: Float[Tensor, "classes"]  # multi-hot; zero classes wide where the data has no labels
-    index: int  # type: ignore[assignment]  # place in the data set: together with seed and epoch it keys all randomness of this clip
+    clip_index: int  # place in the data set: together with seed and epoch it keys all randomness of this clip
     name: str
     events: Events | None = None  # when what is heard, where the data tells
 
 
 class Batch(NamedTuple):
-    """Recordings of one step, padded with zeros behind their own end."""
+    """Recordings of one step, padded with zeros behind their own end.
+
+    Lengths are plain numbers, which nobody moves to a GPU: shapes depend on them, and to ask the GPU is to wait.
+    """
 
     waveforms: Float[Tensor, "batch samples"]
-    num_samples: Int[Tensor, "batch"]  # valid samples of each row
+    lengths: Sequence[int]  # valid samples of each row
     labels: Float[Tensor, "batch classes"]
-    index: Int[Tensor, "batch"]  # type: ignore[assignment]
+    clip_index: Int[Tensor, "batch"]
     names: tuple[str, ...]
     broken: tuple[tuple[str, str], ...] = ()  # (name, reason) of the clips that were left out of this batch
     events: Events | None = None  # rows filled up with sounds of no length
+
+    @property
+    def num_samples(self) -> Int[Tensor, "batch"]:
+        """The lengths, on the host wherever the waveforms are."""
+        return torch.as_tensor(self.lengths, dtype=torch.int64)
 
 
 class ImageBatch(NamedTuple):
@@ -74,7 +83,7 @@ class ImageBatch(NamedTuple):
 
     images: Float[Tensor, "batch channels rows columns"]
     labels: Float[Tensor, "batch classes"]
-    index: Int[Tensor, "batch"]  # type: ignore[assignment]
+    clip_index: Int[Tensor, "batch"]
     names: tuple[str, ...]
     broken: tuple[tuple[str, str], ...] = ()
 
@@ -83,11 +92,16 @@ class TextBatch(NamedTuple):
     """Pieces of text of one step, filled up with the padding token behind their own end."""
 
     tokens: Int[Tensor, "batch tokens"]
-    num_tokens: Int[Tensor, "batch"]  # written tokens of each row
+    lengths: Sequence[int]  # written tokens of each row, see `Batch`
     labels: Float[Tensor, "batch classes"]
-    index: Int[Tensor, "batch"]  # type: ignore[assignment]
+    clip_index: Int[Tensor, "batch"]
     names: tuple[str, ...]
     broken: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def num_tokens(self) -> Int[Tensor, "batch"]:
+        """The lengths, on the host wherever the tokens are."""
+        return torch.as_tensor(self.lengths, dtype=torch.int64)
 
 
 AnyBatch = Batch | ImageBatch | TextBatch

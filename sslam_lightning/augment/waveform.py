@@ -28,7 +28,7 @@ def roll_and_gain(
         num_samples: valid samples of each row.
         keys: one a clip, see :mod:`sslam_lightning.random_streams`.
     """
-    lengths = num_samples.to(waveforms.device).unsqueeze(1)
+    lengths = num_samples.to(waveforms.device, non_blocking=True).unsqueeze(1)
     shift = (uniform(fold_in(keys, _ROLL), 1) * lengths).long()
     place = torch.arange(waveforms.shape[1], device=waveforms.device)
     source = torch.where(place < shift, place - shift + lengths, place - shift)
@@ -43,14 +43,12 @@ def crop_to_shortest(batch: Batch, keys: Int[Tensor, "batch"]) -> Batch:
         batch: clips of different lengths.
         keys: one a clip, see :mod:`sslam_lightning.random_streams`.
     """
-    shortest = int(batch.num_samples.min())
-    spare = (batch.num_samples - shortest).unsqueeze(1)
+    shortest = min(batch.lengths)
+    spare = (batch.num_samples - shortest).unsqueeze(1).to(keys.device, non_blocking=True)
     # Rounding may bring the product up to its bound, which no place may reach.
     begin = (uniform(fold_in(keys, _CROP), 1) * (spare + 1)).long().minimum(spare)
     place = begin + torch.arange(shortest, device=begin.device)
-    return batch._replace(
-        waveforms=batch.waveforms.gather(1, place), num_samples=torch.full_like(batch.num_samples, shortest)
-    )
+    return batch._replace(waveforms=batch.waveforms.gather(1, place), lengths=[shortest] * len(batch.lengths))
 
 
 def gains(keys: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:

@@ -51,6 +51,8 @@ def convert(
         check_repository(push)
         if to == "fairseq":
             raise ValueError("what goes to the Hub is a folder: convert to shared or hugging_face, got fairseq")
+    elif private:
+        raise ValueError("private is for the repository that push makes: name one, or leave private out")
     target = Path(target)
     refuse_existing(target)
     if to == "transformers":

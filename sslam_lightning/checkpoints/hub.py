@@ -73,7 +73,7 @@ def _library(purpose: str) -> Any:
     try:
         import huggingface_hub
     except ImportError:
-        raise OSError(f"{purpose} huggingface_hub is needed: pip install sslam-lightning[hub]") from None
+        raise OSError(f"{purpose} huggingface_hub is needed: pip install 'sslam-lightning[hub]'") from None
     return huggingface_hub
 
 

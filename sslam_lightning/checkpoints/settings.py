@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sslam_lightning.checkpoints.weights import State
+from sslam_lightning.class_names import check_class_names
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
 
@@ -77,7 +78,7 @@ def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
     try:
         return kind(**values)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
 
 
 def read_front_end(settings: Any, where: str) -> FrontEndConfig:
@@ -119,6 +120,23 @@ def read_features(settings: Any, where: str) -> dict[str, Any] | None:
     return {name: getattr(features, name) for name in (field.name for field in fields(LogMels)) if name in settings}
 
 
+def features_with(own: Mapping[str, Any], given: Mapping[str, Any]) -> LogMels:
+    """A model's log-mels with settings that somebody gives over its own.
+
+    Raises:
+        ValueError: if there is no such setting, a value is of another type, or the front-end refuses it.
+    """
+    refuse_unknown_features(given)
+    return read_dataclass(LogMels, {**own, **given}, "features")
+
+
+def refuse_unknown_features(given: Mapping[str, Any]) -> None:
+    """Raise ValueError for the name of no setting of :class:`LogMels`, which would be passed over in silence."""
+    known = [field.name for field in fields(LogMels)]
+    if unknown := next((name for name in given if name not in known), None):
+        raise ValueError(f"features: there is no setting {unknown}; known are {', '.join(known)}")
+
+
 def front_end_of(num_frames: Any, encoder: EncoderConfig, where: str, **more: float) -> dict[str, Any]:
     """The features of an encoder that other people trained on ``num_frames``; they cut what does not fill a patch."""
     frames = as_kind(num_frames, int, where)
@@ -131,12 +149,13 @@ def read_class_names(names: Any, where: str) -> tuple[str, ...]:
     """A list of names, one a class.
 
     Raises:
-        ValueError: if it holds anything but texts that can be printed.
+        ValueError: if it holds anything but texts, or a text with a control character.
     """
     if names is None:
         return ()
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.isprintable() for name in names):
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{where} must be a list of names, got {_shown(names)}")
+    check_class_names(names, where)
     return tuple(names)
 
 

@@ -38,7 +38,8 @@ _ARCHITECTURE = (
     "alibi",
     "gated_attention",
 )
-_DECODER = ("dim", "depth", "num_heads", "mlp_ratio", "positions", "norm_order", "norm_eps", "gated_attention")
+_CONVOLUTIONS = ("dim", "depth", "kernel_size", "groups", "dimensions", "residual", "projection_depth")
+_BLOCKS = ("dim", "depth", "num_heads", "mlp_ratio", "positions", "norm_order", "norm_eps", "gated_attention")
 _OF_PATCHES = ("in_channels", "num_mels", "patch_size")  # of the front-end that an encoder has if it has no other
 
 
@@ -99,18 +100,26 @@ class Weights(NamedTuple):
             if theirs != ours:
                 raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, {whose} is {ours}")
 
-    def check_decoder(self, config: TransformerDecoderConfig) -> None:
-        """Refuse a configured decoder of transformer blocks whose weights these are not; none at all are no mistake.
+    def check_decoder(self, config: DecoderConfig | TransformerDecoderConfig) -> None:
+        """Refuse a configured decoder whose weights these are not; none at all are no mistake. Switches of training, such
+        as dropout or the noise in hidden places, may differ.
 
         Raises:
             ValueError: naming the first setting that differs.
         """
         if self.decoder is None:
             return
-        for name in _DECODER:
-            theirs, ours = getattr(self.decoder_config, name, None), getattr(config, name)
+        its = self.decoder_config or DecoderConfig()
+        if type(its) is not type(config):
+            raise ValueError(f"{self.source}: its decoder is made of {_parts(its)}, the configured one of {_parts(config)}")
+        for name in _CONVOLUTIONS if isinstance(config, DecoderConfig) else _BLOCKS:
+            theirs, ours = getattr(its, name), getattr(config, name)
             if theirs != ours:
                 raise ValueError(f"{self.source}: its decoder.{name} is {theirs}, the configured one is {ours}")
+
+
+def _parts(config: DecoderConfig | TransformerDecoderConfig) -> str:
+    return "convolutions" if isinstance(config, DecoderConfig) else "transformer blocks"
 
 
 def _without_dropout(setting: Any) -> Any:

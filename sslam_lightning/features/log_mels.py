@@ -103,7 +103,7 @@ class LogMels:
         """
         if num_samples.device.type == "cpu" or self.num_frames is None:
             self.check(num_samples, waveforms.shape[1])
-        length = self.num_frames if self.num_frames is not None else self._whole_patches(num_samples)
+        length = self.num_frames or self.length(int(num_samples.max()))  # a GPU is asked for the longest only if need be
         num_samples = num_samples.to(waveforms.device, non_blocking=True)
         samples_in_use = window_samples(self.sample_rate_hz) + (length - 1) * hop_samples(self.sample_rate_hz)
         centred = _centred(waveforms, num_samples)[:, :samples_in_use]
@@ -114,10 +114,11 @@ class LogMels:
             return scaled_decibels(log_mels, valid)
         return log_mels.masked_fill(~valid.unsqueeze(-1), 0.0).sub_(self.mean).div_(2.0 * self.std)
 
-    def _whole_patches(self, num_samples: Int[Tensor, "batch"]) -> int:
-        """Frames of the longest clip, rounded up to a multiple of ``patch_frames``."""
-        longest = count_frames(int(num_samples.max()), self.sample_rate_hz)
-        return -(-longest // self.patch_frames) * self.patch_frames
+    def length(self, longest: int) -> int:
+        """Frames of the spectrograms of a batch whose longest clip has so many samples; the last patch is filled up."""
+        if self.num_frames is not None:
+            return self.num_frames
+        return -(-count_frames(longest, self.sample_rate_hz) // self.patch_frames) * self.patch_frames
 
 
 def _centred(

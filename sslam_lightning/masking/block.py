@@ -33,6 +33,8 @@ class _Blocks(ShapesMask):
         super().__post_init__()
         if self.block_patches < 1:
             raise ValueError(f"masking: block_patches must be at least 1, got {self.block_patches}")
+        if not 0 <= self.adjust < 1:
+            raise ValueError(f"masking: adjust must lie in [0, 1), got {self.adjust}")
 
     def covered(self, keys: Int[Tensor, "rows"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
         """True under the squares."""

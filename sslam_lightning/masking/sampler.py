@@ -27,11 +27,16 @@ class MaskSampler(ABC):
     def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows patches"]:
         """True where a patch is hidden; a function of the keys alone."""
 
+    def fits(self, grid: Grid) -> bool:
+        """Whether a mask of this grid hides some patches and leaves some visible."""
+        return 0 < self.num_hidden(grid) < grid.num_patches
+
     def __call__(self, keys: Int[Tensor, "rows"], grid: Grid, padding: Bool[Tensor, "rows patches"] | None = None) -> Mask:
         """One mask a key.
 
         Where clips are padded, padding stays visible (nothing attends to it), and every row hides as many patches as the
-        shortest clip can spare: of a longer clip's hidden patches, some are shown again at random.
+        shortest clip can spare: of a longer clip's hidden patches, some are shown again at random. To know that number a
+        GPU is waited for; without padding it is not.
 
         Raises:
             ValueError: if the grid is so small that the mask would hide nothing or everything.
@@ -40,7 +45,7 @@ class MaskSampler(ABC):
         if padding is not None:
             shortest = Grid(int((~padding).sum(dim=1).min()) // grid.mel, grid.mel)
         num_hidden = self.num_hidden(shortest)
-        if not 0 < num_hidden < shortest.num_patches:
+        if not self.fits(shortest):
             raise ValueError(
                 f"a mask must hide some patches and leave some visible, but {self} hides {num_hidden} of the "
                 f"{shortest.num_patches} patches of a clip of {shortest.time} x {shortest.mel}: use longer clips or "

@@ -29,6 +29,8 @@ class _Spans(ShapesMask):
         super().__post_init__()
         if self.span_tokens < 1:
             raise ValueError(f"masking: span_tokens must be at least 1, got {self.span_tokens}")
+        if not 0 <= self.adjust < 1:
+            raise ValueError(f"masking: adjust must lie in [0, 1), got {self.adjust}")
 
     def covered(self, keys: Int[Tensor, "rows"], grid: Grid, share: float) -> Bool[Tensor, "rows tokens"]:
         """True under the spans."""

@@ -33,6 +33,10 @@ class PartialMixing(Mixer):
         if self.regions not in ("per_clip", "per_batch"):
             raise ValueError(f"mixing: regions must be per_clip or per_batch, got {self.regions!r}")
 
+    def fits(self, num_time: int) -> bool:
+        """Whether clips of so many columns hold two regions and something to mix."""
+        return num_time >= 3
+
     def num_shared(self, num_time: int) -> int:
         """How many columns every mixture shares: those outside of two regions."""
         return num_time - 2 * _region_width(num_time)
@@ -43,7 +47,7 @@ class PartialMixing(Mixer):
         Raises:
             ValueError: if the clips are too short to hold two regions and something to mix.
         """
-        if num_time < 3:
+        if not self.fits(num_time):
             raise ValueError(f"partial mixing needs clips of at least 3 columns of patches, got {num_time}")
         if self.regions == "per_batch":
             keys = keys[:1].expand_as(keys)

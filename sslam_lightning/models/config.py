@@ -99,6 +99,10 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if self.depth < 1:
             raise ValueError(f"an encoder needs at least one block, got depth {self.depth}")
+        if self.prenet_depth < 0:
+            raise ValueError(f"encoder: prenet_depth must not be negative, got {self.prenet_depth}")
+        if self.norm_eps <= 0:
+            raise ValueError(f"encoder: norm_eps must be positive, got {self.norm_eps}")
         for name in ("dim", "num_heads", "patch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -107,7 +111,9 @@ class EncoderConfig:
                 raise ValueError(f"encoder: {name} must lie in [0, 1), got {getattr(self, name)}")
         if self.in_channels != 1:
             raise ValueError(f"a spectrogram has one channel, got in_channels {self.in_channels}")
-        if self.num_mels % self.patch_size:
+        if self.mlp_ratio * self.dim < 1:
+            raise ValueError(f"encoder: mlp_ratio must be at least 1 / dim, got {self.mlp_ratio} and dim {self.dim}")
+        if self.num_mels < 1 or self.num_mels % self.patch_size:
             raise ValueError(f"num_mels must be a multiple of patch_size, got {self.num_mels} mels and {self.patch_size}")
         if self.dim % 4:
             raise ValueError(f"dim must be a multiple of 4 (2-D sine-cosine positions), got {self.dim}")

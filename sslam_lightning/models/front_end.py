@@ -85,8 +85,13 @@ class FrontEndConfig(ABC):
         """The front-end for an encoder of this width."""
 
 
-def padding_behind(lengths: Int[Tensor, "clips"], num_tokens: int) -> Bool[Tensor, "clips tokens"] | None:
-    """True behind the last of ``lengths[i]`` tokens; None where no clip is shorter than the longest."""
+def padding_behind(
+    lengths: Int[Tensor, "clips"], num_tokens: int, device: torch.device
+) -> Bool[Tensor, "clips tokens"] | None:
+    """True behind the last of ``lengths[i]`` tokens; None where no clip is shorter than the longest.
+
+    With ``lengths`` on the host a GPU is not waited for.
+    """
     if not bool((lengths < num_tokens).any()):
         return None
-    return torch.arange(num_tokens, device=lengths.device) >= lengths.unsqueeze(1)
+    return torch.arange(num_tokens, device=device) >= lengths.to(device, non_blocking=True).unsqueeze(1)

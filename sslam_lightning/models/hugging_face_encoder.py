@@ -33,6 +33,8 @@ class HuggingFaceEncoder(HuggingFaceModel, BatchReader):
     where the module has features, or waveforms.
     """
 
+    clip_token = None  # special tokens are left out
+
     def __init__(self, config: HuggingFaceConfig) -> None:
         super().__init__(config)
         words = getattr(self.model.get_submodule(self.token_module), "embedding_dim", self.dim)
@@ -43,12 +45,12 @@ class HuggingFaceEncoder(HuggingFaceModel, BatchReader):
     def read(self, batch: AnyBatch) -> Readings:
         """Tokens, images or waveforms, and what of their length is padding: of texts tokens, of waveforms samples."""
         if isinstance(batch, TextBatch):
-            return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1]))
+            return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
         if isinstance(batch, ImageBatch):
             return Readings(batch.images)
-        return Readings(
-            normalise_clips(batch.waveforms, batch.num_samples), padding_behind(batch.num_samples, batch.waveforms.shape[1])
-        )
+        waveforms, lengths = batch.waveforms, batch.num_samples
+        behind = padding_behind(lengths, waveforms.shape[1], waveforms.device)
+        return Readings(normalise_clips(waveforms, lengths), behind)
 
     def forward(
         self,

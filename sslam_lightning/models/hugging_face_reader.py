@@ -81,7 +81,7 @@ class HuggingFaceReader(TokenReader):
             ValueError: if the model does not read what the data give.
         """
         if isinstance(batch, TextBatch):
-            return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1]))
+            return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
         if isinstance(batch, ImageBatch):
             return Readings(batch.images)
         if not isinstance(self._takes, WaveformInput):
@@ -89,7 +89,7 @@ class HuggingFaceReader(TokenReader):
             given = "log-mels, but model.features is null" if log_mels else "no sound, which the data give"
             raise ValueError(f"this model of transformers reads {given}")
         waveforms, lengths = batch.waveforms, self._takes.num_tokens(batch.num_samples)
-        behind = padding_behind(lengths, self.grid(waveforms).time)
+        behind = padding_behind(lengths, self.grid(waveforms).time, waveforms.device)
         return Readings(normalise_clips(waveforms, batch.num_samples), behind)
 
     def _count(self, extent: int, axis: int) -> int:

@@ -29,7 +29,7 @@ class ImageConfig(FrontEndConfig):
 
     def __post_init__(self) -> None:
         if self.patch_size < 1 or self.in_channels < 1:
-            raise ValueError(f"patches need a size and channels, got {self.patch_size} and {self.in_channels}")
+            raise ValueError(f"patch_size and in_channels must be at least 1, got {self.patch_size} and {self.in_channels}")
 
     def build(self, dim: int) -> ImagePatches:
         """The front-end for an encoder of this width."""

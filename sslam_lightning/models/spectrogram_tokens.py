@@ -31,7 +31,9 @@ class SpectrogramTokensConfig(FrontEndConfig):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.token_frames < 1 or self.token_mels < 1 or self.num_mels < 1 or self.num_mels % self.token_mels:
+        if self.token_frames < 1:
+            raise ValueError(f"front_end: token_frames must be at least 1, got {self.token_frames}")
+        if self.token_mels < 1 or self.num_mels < 1 or self.num_mels % self.token_mels:
             raise ValueError(
                 f"front_end: num_mels must be a multiple of token_mels, got {self.num_mels} mels and tokens of "
                 f"{self.token_frames} frames x {self.token_mels} mels"

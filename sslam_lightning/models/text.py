@@ -72,7 +72,7 @@ class TokenEmbeddings(FrontEnd):
 
     def read(self, batch: TextBatch) -> Readings:
         """The tokens, and which of them are padding."""
-        return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1]))
+        return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
 
     def forward(self, clips: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens dim"]:
         """Embedded tokens with positions."""

@@ -54,6 +54,10 @@ class TransformerDecoderConfig:
             raise ValueError(
                 f"dim, num_heads and max_tokens must be positive, got {self.dim}, {self.num_heads} and {self.max_tokens}"
             )
+        if self.norm_eps <= 0:
+            raise ValueError(f"decoder: norm_eps must be positive, got {self.norm_eps}")
+        if self.mlp_ratio * self.dim < 1:
+            raise ValueError(f"decoder: mlp_ratio must be at least 1 / dim, got {self.mlp_ratio} and dim {self.dim}")
 
 
 class TransformerDecoder(nn.Module):

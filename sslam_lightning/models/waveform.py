@@ -78,9 +78,8 @@ class WaveformFrames(FrontEnd):
         """The waveforms, normalised clip by clip, and which tokens lie behind a clip's end."""
         waveforms, num_samples = batch.waveforms, batch.num_samples
         num_tokens = self.num_tokens(torch.tensor(waveforms.shape[1]))
-        if self.config.normalise:
-            waveforms = normalise_clips(waveforms, num_samples)
-        return Readings(waveforms, padding_behind(self.num_tokens(num_samples), int(num_tokens)))
+        behind = padding_behind(self.num_tokens(num_samples), int(num_tokens), waveforms.device)
+        return Readings(normalise_clips(waveforms, num_samples) if self.config.normalise else waveforms, behind)
 
     def forward(self, clips: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch tokens dim"]:
         """All tokens; positions come later, from :class:`sslam_lightning.layers.ConvPositions`."""
@@ -94,6 +93,7 @@ def normalise_clips(
     waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch samples"]:
     """Every clip at mean 0 and variance 1 over its own samples, zeros behind its end."""
+    num_samples = num_samples.to(waveforms.device, non_blocking=True)
     outside = torch.arange(waveforms.shape[1], device=waveforms.device) >= num_samples.unsqueeze(1)
     clips = waveforms.float().masked_fill(outside, 0.0)
     count = num_samples.clamp(min=1).unsqueeze(1)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sslam_lightning.objectives.squared_error import check_weight
+
 
 @dataclass(frozen=True)
 class Dino:
@@ -29,6 +31,9 @@ class Dino:
     reduction: Literal["sum", "mean"] = "mean"
 
     def __post_init__(self) -> None:
+        check_weight("dino", self.weight)
+        if not 0 <= self.centre_momentum <= 1:
+            raise ValueError(f"dino: centre_momentum must lie between 0 and 1, got {self.centre_momentum}")
         if min(self.student_temperature, self.teacher_temperature) <= 0:
             raise ValueError(
                 f"dino: temperatures must be positive, got {self.student_temperature} and {self.teacher_temperature}"

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sslam_lightning.objectives.squared_error import check_weight
+
 
 @dataclass(frozen=True)
 class InfoNCE:
@@ -18,6 +20,9 @@ class InfoNCE:
     """
 
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_weight("info_nce", self.weight)
 
     def __call__(
         self, guesses: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.objectives.regression import Scale, squared_error
+from sslam_lightning.objectives.squared_error import SquaredError
 
 
 def normalise_patches(patches: Float[Tensor, "*rows values"]) -> Float[Tensor, "*rows values"]:
@@ -18,7 +18,7 @@ def normalise_patches(patches: Float[Tensor, "*rows values"]) -> Float[Tensor, "
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class Reconstruction(SquaredError):
     """Squared error between a linear read-out of the decoder's output and the patch.
 
     Args:
@@ -28,9 +28,6 @@ class Reconstruction:
         normalise: bring every patch to mean 0 and variance 1 first (MAE, EAT); MAE-AST does not.
     """
 
-    weight: float = 1.0
-    beta: float = 0.0
-    scale: Scale = None
     normalise: bool = True
 
     def __call__(
@@ -39,4 +36,4 @@ class Reconstruction:
         """Summed over the patch's values times ``scale``, averaged over hidden patches."""
         num_hidden = guesses.shape[0] * guesses.shape[1]
         wanted = normalise_patches(patches) if self.normalise else patches
-        return self.weight * squared_error(guesses, wanted, self.beta, self.scale) / num_hidden
+        return self.weighted_error(guesses, wanted) / num_hidden

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-Scale = float | Literal["mean"] | None
-
-
-def squared_error(
-    guesses: Float[Tensor, "*rows dim"], targets: Float[Tensor, "*rows dim"], beta: float, scale: Scale
-) -> Float[Tensor, ""]:
-    """Sum over all elements of the squared error (smooth L1 if ``beta`` > 0) times ``scale``: see :class:`Regression`."""
-    guesses, targets = guesses.float(), targets.float()
-    if beta > 0:
-        error = F.smooth_l1_loss(guesses, targets, reduction="sum", beta=beta)
-    else:
-        error = F.mse_loss(guesses, targets, reduction="sum")
-    if scale is None:
-        scale = 1 / math.sqrt(guesses.shape[-1])
-    elif scale == "mean":
-        scale = 1 / guesses.shape[-1]
-    return error * scale
+from sslam_lightning.objectives.squared_error import SquaredError
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(SquaredError):
     """Squared error between the decoder's output and the teacher's targets at the hidden patches.
 
     Args:
@@ -40,13 +21,9 @@ class Regression:
             width the mean.
     """
 
-    weight: float = 1.0
-    beta: float = 0.0
-    scale: Scale = None
-
     def __call__(
         self, guesses: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
     ) -> Float[Tensor, ""]:
         """Summed over the width, averaged over hidden patches."""
         num_hidden = guesses.shape[0] * guesses.shape[1]
-        return self.weight * squared_error(guesses, targets, self.beta, self.scale) / num_hidden
+        return self.weighted_error(guesses, targets) / num_hidden

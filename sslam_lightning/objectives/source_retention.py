@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.layers.gather import keep_visible, put_back
-from sslam_lightning.objectives.regression import Scale, squared_error
+from sslam_lightning.objectives.squared_error import SquaredError
 
 
 def retain_sources(
@@ -24,7 +24,7 @@ def retain_sources(
 
 
 @dataclass(frozen=True)
-class SourceRetention:
+class SourceRetention(SquaredError):
     """Squared error between the decoder's output for the mixtures and both sources' targets.
 
     Args:
@@ -35,12 +35,10 @@ class SourceRetention:
     """
 
     weight: float = 2.0
-    beta: float = 0.0
-    scale: Scale = None
 
     def __call__(
         self, guesses: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
     ) -> Float[Tensor, ""]:
         """Summed over the width and the mixtures' hidden patches, divided by twice their number."""
         num_hidden = 2 * guesses.shape[0] * guesses.shape[1]
-        return self.weight * squared_error(guesses, targets, self.beta, self.scale) / num_hidden
+        return self.weighted_error(guesses, targets) / num_hidden

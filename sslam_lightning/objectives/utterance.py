@@ -8,11 +8,11 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.objectives.regression import Scale, squared_error
+from sslam_lightning.objectives.squared_error import SquaredError
 
 
 @dataclass(frozen=True)
-class Utterance:
+class Utterance(SquaredError):
     """Squared error between the student's clip token and the mean of the teacher's targets over all patches.
 
     Args:
@@ -24,13 +24,10 @@ class Utterance:
         top_k_layers: how many of the teacher's layers make this target; None means as many as for the regression.
     """
 
-    weight: float = 1.0
-    beta: float = 0.0
-    scale: Scale = None
     reduction: Literal["sum", "mean"] = "mean"
     top_k_layers: int | None = None
 
     def __call__(self, clip_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
         """Summed over the width; summed or averaged over rows."""
-        error = self.weight * squared_error(clip_tokens, targets, self.beta, self.scale)
+        error = self.weighted_error(clip_tokens, targets)
         return error if self.reduction == "sum" else error / clip_tokens.shape[0]

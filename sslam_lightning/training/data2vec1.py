@@ -20,12 +20,13 @@ from sslam_lightning.layers import keep_visible
 from sslam_lightning.masking import MaskSampler, UniformMask
 from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, HuggingFaceTeacher
+from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.objectives import LayerTargets, Regression
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
 from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.training.self_supervised import SelfSupervisedModule
+from sslam_lightning.training.self_supervised import ClipPooling, SelfSupervisedModule
 from sslam_lightning.training.start import tell_parts
 from sslam_lightning.types import AnyBatch
 
@@ -53,6 +54,8 @@ class Data2Vec1Module(SelfSupervisedModule):
         seed: of everything random in training.
         compile: compile the blocks with ``torch.compile``.
     """
+
+    student: HuggingFaceEncoder
 
     def __init__(
         self,
@@ -112,13 +115,12 @@ class Data2Vec1Module(SelfSupervisedModule):
         """The model reads batches itself."""
         return self.student
 
-    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
-        """Names, and the mean of the last hidden state over the tokens that are no padding."""
+    def embed(self, batch: AnyBatch, pooling: ClipPooling) -> Float[Tensor, "batch dim"]:
+        """The mean of the last hidden state over the tokens that are no padding."""
+        assert pooling == "mean", "models of transformers have no clip token here"
         clips, padding = self.read(batch)
         tokens = self.student(clips, padding).tokens
-        behind = self.student.token_padding(padding, tokens.shape[1])
-        kept = torch.ones_like(tokens[..., :1]) if behind is None else (~behind).unsqueeze(-1).to(tokens.dtype)
-        return batch.names, (tokens * kept).sum(dim=1) / kept.sum(dim=1)
+        return mean_of_tokens(tokens, self.student.token_padding(padding, tokens.shape[1]))
 
     def start_from(self, path: str) -> None:
         """Take over a model of transformers, or student and teacher of a checkpoint.

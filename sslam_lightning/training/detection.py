@@ -157,7 +157,7 @@ class DetectionModule(FinetuneModule):
             mir_eval_transcription()
 
     def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
-        """Refuse clips that do not fit into the encoder while their lengths are still at hand, then move the batch."""
+        """Refuse clips that do not fit into the encoder, then move the batch."""
         if isinstance(batch, Batch):
             self._refuse_long(batch)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -169,16 +169,16 @@ class DetectionModule(FinetuneModule):
             return
         rate_hz = self.features.sample_rate_hz
         most = self.features.num_frames * hop_samples(rate_hz)
-        if len(batch.num_samples) and int(batch.num_samples.max()) > most + self._frame_samples:
+        if max(batch.lengths, default=0) > most + self._frame_samples:
             row = int(batch.num_samples.argmax())
             raise ValueError(
-                f"{batch.names[row]} lasts {int(batch.num_samples[row]) / rate_hz:.2f} s, of which the encoder reads "
+                f"{batch.names[row]} lasts {batch.lengths[row] / rate_hz:.2f} s, of which the encoder reads "
                 f"{most / rate_hz:g} s: set data.clip_seconds to that (data.max_clip_seconds where there is none) or raise "
                 "model.features.num_frames"
             )
 
-    def predict_step(  # type: ignore[override]
-        self, batch: Batch, batch_idx: int
+    def predict_clips(  # type: ignore[override]
+        self, batch: Batch
     ) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
         """Names, and every class's highest probability in any frame; for events see `take_events`."""
         probabilities = self(self.log_mels(batch)).float().sigmoid()
@@ -216,7 +216,7 @@ class DetectionModule(FinetuneModule):
             return
         logits = self(self.log_mels(batch)).float()
         loss = self.frame_loss(logits, self.targets(batch, logits.shape[1]))
-        self.mean_loss.update(loss.expand(len(batch.index)))  # once a clip
+        self.mean_loss.update(loss.expand(len(batch.clip_index)))  # once a clip
         self._note(batch, logits.sigmoid())
 
     def _score(self, stage: str) -> Tensor:
@@ -234,8 +234,9 @@ class DetectionModule(FinetuneModule):
 
     def _note(self, batch: Batch, probabilities: Float[Tensor, "clips frames classes"]) -> None:
         num_frames = self._count_frames(batch, probabilities.shape[1])
-        self.score.update(batch.index, num_frames, self.decoding.active(probabilities))
+        self.score.update(batch.clip_index, num_frames, self.decoding.active(probabilities))
 
     def _count_frames(self, batch: Batch, num_frames: int) -> Int[Tensor, "clips"]:
         """Frames that a clip begins, of ``num_frames``."""
-        return (-(-batch.num_samples // self._frame_samples)).clamp(max=num_frames).to(batch.index.device)
+        begun = (-(-batch.num_samples // self._frame_samples)).clamp(max=num_frames)
+        return begun.to(batch.clip_index.device, non_blocking=True)

@@ -140,7 +140,7 @@ class FinetuneModule(AudioModule):
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Augment, predict, compare."""
-        if len(batch.index) == 0:  # none of its files could be read
+        if len(batch.clip_index) == 0:  # none of its files could be read
             return self.no_loss()
         clips, labels, padding = self.augmented(batch)
         loss = self.loss(self(clips, padding), labels)
@@ -191,7 +191,7 @@ class FinetuneModule(AudioModule):
         """Collect predictions."""
         self._collect(batch)
 
-    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
+    def predict_clips(self, batch: AnyBatch) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
         """Names and class probabilities."""
         logits = self(*self.read(batch)).float()
         return batch.names, logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
@@ -208,7 +208,7 @@ class FinetuneModule(AudioModule):
         self._score("test")
 
     def _collect(self, batch: AnyBatch) -> None:
-        if len(batch.index) == 0:  # none of its files could be read
+        if len(batch.clip_index) == 0:  # none of its files could be read
             return
         probabilities, loss = self.probabilities(batch)
         # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.

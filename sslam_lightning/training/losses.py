@@ -19,11 +19,11 @@ class Losses(nn.ModuleDict):
     """What a module's objectives report, and their running means over a validation.
 
     The means are not left to ``log(..., sync_dist=True)``: over ranks Lightning rounds the mean number of clips down to a
-    whole number.
+    whole number. A NaN among the losses makes the mean NaN: that of the others would choose checkpoints.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        super().__init__({name: MeanMetric() for name in names})
+        super().__init__({name: MeanMetric(nan_strategy="disable") for name in names})
 
     @property
     def log_names(self) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ class Losses(nn.ModuleDict):
         total = torch.stack(list(losses.values())).sum()
         if not module.training:
             for name, loss in losses.items():
-                self._mean_of(name).update(loss.detach(), weight=rows)
+                self._mean_of(name).update(loss.detach().expand(rows))  # once a clip: "disable" takes no weights
             return total
         module.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
         return total

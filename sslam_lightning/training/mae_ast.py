@@ -47,6 +47,8 @@ class MAEASTModule(SelfSupervisedModule):
         compile: compile the blocks with ``torch.compile``.
     """
 
+    student: Encoder
+
     def __init__(
         self,
         encoder: EncoderConfig = EncoderConfig(front_end=SpectrogramTokensConfig(), clip_token=False, norm_eps=1e-5),
@@ -96,18 +98,15 @@ class MAEASTModule(SelfSupervisedModule):
         assert isinstance(front_end, SpectrogramTokens)
         return front_end
 
-    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
-        """Names, and the mean of the encoder's tokens, of whole clips."""
-        return batch.names, self.student(self.read(batch).clips).clip
-
     def start_from(self, path: str) -> None:
         """Take over encoder, decoder and heads, as far as the file has them.
 
         Raises:
-            ValueError: naming the first parameter that does not fit.
+            ValueError: naming the first setting or parameter that does not fit.
         """
         weights = read_weights(path)
         weights.check_architecture(self.student.config)
+        weights.check_decoder(self.decoder.config)
         parts = {
             "student": (self.student, weights.student),
             "decoder": (self.decoder, weights.decoder),

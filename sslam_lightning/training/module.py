@@ -99,11 +99,11 @@ class AudioModule(pl.LightningModule, ABC):
 
     def is_unusable(self, batch: AnyBatch) -> bool:
         """Nothing is left of a batch when none of its files can be read."""
-        return len(batch.index) == 0
+        return len(batch.clip_index) == 0
 
     def clip_keys(self, batch: AnyBatch) -> Int[Tensor, "batch"]:
         """The key of every clip's random draws in this epoch. Evaluation draws the same at every epoch."""
-        return clip_keys(batch.index, self.seed, self.current_epoch if self.training else -1)
+        return clip_keys(batch.clip_index, self.seed, self.current_epoch if self.training else -1)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed what has no key of its own, differently on every rank: by the number of the device's batch in the epoch."""
@@ -165,7 +165,17 @@ class AudioModule(pl.LightningModule, ABC):
         """Check that precision and data fit; compile if asked to."""
         if self.trainer.precision not in _PRECISIONS:
             raise ValueError(f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {self.trainer.precision}")
-        data = getattr(self.trainer, "datamodule", None)
+        self.check_data(getattr(self.trainer, "datamodule", None))
+        if self.compile_blocks:
+            for part in self.compiled_parts():
+                part.compile()
+
+    def check_data(self, data: Any) -> None:
+        """Check that a data module fits, and tell it how short its clips may be.
+
+        Raises:
+            ValueError: it has another sample rate, or more tokens.
+        """
         if isinstance(data, AudioDataModule):
             data.min_samples = self.min_samples
         rate = getattr(data, "sample_rate_hz", None)
@@ -174,27 +184,26 @@ class AudioModule(pl.LightningModule, ABC):
         given, takes = getattr(data, "vocabulary", 0), self.front_end.takes
         if isinstance(takes, TextInput) and given > takes.vocabulary:
             raise ValueError(f"the tokenizer has {given} tokens, but {takes.setting} is {takes.vocabulary}")
-        if self.compile_blocks:
-            for part in self.compiled_parts():
-                part.compile()
 
     def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
-        """Refuse clips that are too short by name while their lengths are still at hand, then move the batch."""
+        """Refuse clips that are too short by name, then move the batch."""
         if isinstance(batch, Batch):
             self._refuse_short(batch)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _refuse_short(self, batch: Batch) -> None:
-        features, least = self.features, self.min_samples
-        too_short = batch.num_samples < least
+        too_short = batch.num_samples < self.min_samples
         if too_short.any():
             row = int(too_short.int().argmax())
-            takes = f"one token takes {least}"
-            if features:
-                takes = f"one patch of {features.patch_frames} frames takes {least} at {features.sample_rate_hz} Hz"
-            raise ValueError(
-                f"{batch.names[row]} has {int(batch.num_samples[row])} samples, but {takes}: leave out shorter clips"
-            )
+            takes = self.takes_samples()
+            raise ValueError(f"{batch.names[row]} has {batch.lengths[row]} samples, but {takes}: leave out shorter clips")
+
+    def takes_samples(self) -> str:
+        """What takes `min_samples`, for messages."""
+        if features := self.features:
+            patch = f"one patch of {features.patch_frames} frames"
+            return f"{patch} takes {self.min_samples} at {features.sample_rate_hz} Hz"
+        return f"one token takes {self.min_samples}"
 
     def configure_callbacks(self) -> list[Callback]:
         """Broken clips are watched, and no rank waits in vain in an evaluation, however the trainer is built."""
@@ -251,6 +260,16 @@ class AudioModule(pl.LightningModule, ABC):
     def learning_parts(self) -> Sequence[nn.Module]:
         """The modules that the optimizer trains, those of the encoder by the encoder's own names."""
 
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch _"]]:
+        """Names and predictions of clips; no rows where none of a batch's files can be read."""
+        if len(batch.clip_index) == 0:
+            return (), torch.zeros(0, 0, device=self.device)
+        return self.predict_clips(batch)
+
+    @abstractmethod
+    def predict_clips(self, batch: AnyBatch) -> tuple[tuple[str, ...], Float[Tensor, "batch _"]]:
+        """Names, and a row of whatever ``sslam predict`` is to write, of one clip or more."""
+
     def prediction_writer(self, folder: Path) -> PredictionWriter:
         """What ``sslam predict`` writes, and where."""
         return PredictionWriter(folder / "predictions.csv")
@@ -269,6 +288,11 @@ class AudioModule(pl.LightningModule, ABC):
         max_updates = config.max_updates or self.trainer.estimated_stepping_batches
         if not math.isfinite(max_updates):
             raise ValueError("the learning rate's cosine needs an end: set trainer.max_steps or optimizer.max_updates")
+        if config.warmup_updates >= max_updates:
+            rank_zero_warn(
+                f"the learning rate rises to the end of the run, of {int(max_updates)} updates: "
+                f"model.optimizer.warmup_updates is {config.warmup_updates}"
+            )
         # With fp16 Lightning refuses to clip gradients that a fused optimizer has yet to unscale.
         fused = self.trainer.precision != "16-mixed"
         optimizer = build_optimizer(self.learning_parts(), config, num_blocks, fused)
@@ -335,7 +359,16 @@ class AudioModule(pl.LightningModule, ABC):
                 "gradients": checkpoint["gradients_in_flight"],
                 "losses": checkpoint.get("losses_in_flight"),
             }
-        check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")
+        try:
+            check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")
+        except ValueError as error:
+            theirs = checkpoint.get("hyper_parameters", {}).get("_class_path", "").rsplit(".", 1)[-1]
+            if theirs in ("", type(self).__name__):
+                raise
+            raise ValueError(
+                f"the checkpoint is of a {theirs}, which a {type(self).__name__} does not go on from: to start from its "
+                f"weights, name it in model.init_from ({error})"
+            ) from None
         if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self._tell_changes(checkpoint)
             made, end = checkpoint.get("global_step", 0), self.trainer.max_steps

@@ -52,7 +52,7 @@ class OptimizerConfig:
     decay: Literal["cosine", "linear"] = "cosine"
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
+        if not self.lr > 0:
             raise ValueError(f"optimizer: lr must be positive, got {self.lr}")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"optimizer: layer_decay must lie in (0, 1], got {self.layer_decay}")
@@ -62,6 +62,10 @@ class OptimizerConfig:
             raise ValueError(f"optimizer: weight_decay must not be negative, got {self.weight_decay}")
         if self.warmup_updates < 0:
             raise ValueError(f"optimizer: warmup_updates must not be negative, got {self.warmup_updates}")
+        if self.max_updates is not None and self.max_updates < 1:
+            raise ValueError(f"optimizer: max_updates must be at least 1, got {self.max_updates}")
+        if self.min_lr < 0:
+            raise ValueError(f"optimizer: min_lr must not be negative, got {self.min_lr}")
 
 
 class ScheduledLR(LRScheduler):
@@ -80,6 +84,13 @@ class ScheduledLR(LRScheduler):
         """The number of finished updates; everything else is configuration."""
         return {"last_epoch": self.last_epoch, "_step_count": self._step_count, "_last_lr": self._last_lr}
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from that number, at the rates of this configuration."""
+        super().load_state_dict(state_dict)
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
     def _rate(self, peak: float) -> float:
         config = self.config
         floor = config.min_lr * peak / config.lr if config.min_lr_scaled else min(config.min_lr, peak)
@@ -89,6 +100,8 @@ class ScheduledLR(LRScheduler):
 
 def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_blocks: int, fused: bool) -> AdamW:
     """AdamW over all parameters that learn, in groups by learning rate and weight decay.
+
+    From a checkpoint it takes the moments alone: a run that is resumed with other settings goes on with those.
 
     Args:
         modules: the encoder, whose layers layer decay tells apart by their names, then the others.
@@ -110,7 +123,21 @@ def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_b
     if not groups:
         raise ValueError("no parameter is left to train")
     params = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
-    return AdamW(params, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=fused)
+    optimizer = AdamW(params, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=fused)
+    optimizer.register_load_state_dict_pre_hook(_moments_alone)
+    return optimizer
+
+
+def _moments_alone(optimizer: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """What was saved, with this optimizer's settings in place of the saved ones."""
+    theirs, ours = saved["param_groups"], optimizer.param_groups
+    if [len(group["params"]) for group in theirs] != [len(group["params"]) for group in ours]:
+        raise ValueError(
+            "the checkpoint's optimizer has its parameters in other groups: a run does not go on with another decay_all or "
+            "layer_decay_embedding, nor with layer_decay or weight_decay switched on or off; to start from its weights, "
+            "name it in model.init_from"
+        )
+    return {**saved, "param_groups": [{**own, "params": group["params"]} for group, own in zip(theirs, ours, strict=True)]}
 
 
 def _layer_scale(name: str, config: OptimizerConfig, num_blocks: int) -> float:

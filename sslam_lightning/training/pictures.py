@@ -40,7 +40,7 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
     module = module.eval()
     keys = module.clip_keys(batch)
     clean = module.log_mels(batch)
-    mixture = module.mix(clean, keys)
+    mixture = module.mix(clean, keys, behind=module.frames_behind(batch, clean))
     grid = module.student.front_end.grid(clean)
     mask = module.draw_masks(keys, grid)
     embedded = module.student.embed(mixture.clips)

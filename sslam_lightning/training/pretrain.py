@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.augment import crop_to_shortest
 from sslam_lightning.checkpoints import read_weights
-from sslam_lightning.features import LogMels
+from sslam_lightning.features import LogMels, count_frames
 from sslam_lightning.layers import keep_visible, repeat_rows
 from sslam_lightning.masking import InverseBlockMask, MaskSampler
 from sslam_lightning.masking.sampler import MASKS
@@ -27,6 +27,7 @@ from sslam_lightning.models import (
     TransformerDecoder,
     TransformerDecoderConfig,
 )
+from sslam_lightning.models.front_end import padding_behind
 from sslam_lightning.models.teacher import TeacherParts
 from sslam_lightning.objectives import (
     Dino,
@@ -79,6 +80,8 @@ class PretrainModule(SelfSupervisedModule):
         crop_to_shortest: cut every waveform, at a random place, to the length of its batch's shortest, instead of padding
             that one; for front-ends that read waveforms. Losses, in validation too, then depend on which clips meet.
     """
+
+    student: Encoder
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class PretrainModule(SelfSupervisedModule):
         if self.crop_to_shortest and isinstance(batch, Batch):
             batch = crop_to_shortest(batch, keys)
         clips, padding = self.read(batch)
-        mixture = self.mix(clips, keys, padding)
+        mixture = self.mix(clips, keys, padding, self.frames_behind(batch, clips))
         grid = self.front_end.grid(mixture.clips)
         mask = self.draw_masks(keys, grid, mixture.padding)
         embedded = self.student.embed(mixture.clips)
@@ -153,18 +156,31 @@ class PretrainModule(SelfSupervisedModule):
     def is_unusable(self, batch: AnyBatch) -> bool:
         """Nothing is left of a batch when none of its files can be read, or, to mix, only one."""
         enough = 2 if self.mixing else 1
-        return len(batch.index) < enough and (bool(batch.broken) or not self.training)
+        return len(batch.clip_index) < enough and (bool(batch.broken) or not self.training)
+
+    def can_learn_from(self, grid: Grid) -> bool:
+        """Whether clips are long enough for a mask and, in stage 2, for a mixture."""
+        return super().can_learn_from(grid) and (self.mixing is None or self.mixing.fits(grid.time))
 
     def mix(
         self,
         clips: Shaped[Tensor, "batch *shape"],
         keys: Int[Tensor, "batch"],
         padding: Bool[Tensor, "batch patches"] | None = None,
+        behind: Bool[Tensor, "batch frames"] | None = None,
     ) -> Mixture:
-        """Stage 1: the clips. Stage 2: the clips and their mixtures."""
+        """Stage 1: the clips. Stage 2: the clips and their mixtures; ``behind`` as :meth:`frames_behind` tells it."""
         if not self.mixing:
             return Mixture(clips, padding=padding)
-        return self.mixing(clips, keys, self.student.config.patch_size)
+        return self.mixing(clips, keys, self.student.config.patch_size, behind)
+
+    def frames_behind(self, batch: AnyBatch, clips: Shaped[Tensor, "batch *shape"]) -> Bool[Tensor, "batch frames"] | None:
+        """True for the frames of log-mels that lie behind a clip's end; None where none do, or where no mixture asks."""
+        asks = self.mixing is not None and self.mixing.padding == "gives_way"
+        if not (asks and self.features and isinstance(batch, Batch)):
+            return None
+        num_frames = count_frames(batch.num_samples, self.features.sample_rate_hz)
+        return padding_behind(num_frames, clips.shape[1], clips.device)
 
     def draw_masks(
         self, keys: Int[Tensor, "batch"], grid: Grid, padding: Bool[Tensor, "batch patches"] | None = None
@@ -180,7 +196,8 @@ class PretrainModule(SelfSupervisedModule):
     def teacher_targets(self, embedded: Float[Tensor, "clips patches dim"], mixture: Mixture, grid: Grid) -> Targets:
         """What the teacher makes of every whole clip and, for the mixtures, of their sources.
 
-        ``embedded`` is the student's embedding, for a teacher that has no front-end of its own.
+        ``embedded`` is the student's embedding, for a teacher that has no front-end of its own. Padded tokens count in the
+        normalisation and in the mean that is the clip's target, as published, though nothing attends to them.
         """
         embedded = self.teacher.embed(mixture.clips, embedded)
         layers = self._teacher_layers(embedded, grid, padding=mixture.padding)
@@ -262,18 +279,15 @@ class PretrainModule(SelfSupervisedModule):
 
     # Around it -------------------------------------------------------------------------------------------------------
 
-    def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
-        """Names and clip tokens of whole clips."""
-        return batch.names, self.student(*self.read(batch)).clip
-
     def start_from(self, path: str) -> None:
         """Take over student, teacher and decoder; a file without a teacher gives it the student's weights.
 
         Raises:
-            ValueError: naming the first parameter that does not fit.
+            ValueError: naming the first setting or parameter that does not fit.
         """
         weights = read_weights(path)
         weights.check_architecture(self.student.config)
+        weights.check_decoder(self.decoder.config)
         own = self.teacher.encoder.state_dict()  # not all of an encoder has a teacher
         teacher = weights.part("teacher" if weights.teacher else "student")
         parts = {

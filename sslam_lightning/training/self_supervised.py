@@ -3,25 +3,76 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sslam_lightning.masking import MaskSampler
 from sslam_lightning.metrics import token_deviation, variance_indicator
+from sslam_lightning.models import Encoder, FrontEnd, HuggingFaceEncoder, WaveformInput
+from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.module import AudioModule
-from sslam_lightning.types import AnyBatch
+from sslam_lightning.types import AnyBatch, Grid
+
+_LONGEST = 10_000_000  # samples of a clip: ten minutes at 16 kHz
+
+ClipPooling = Literal["clip_token", "mean"]
 
 
 class SelfSupervisedModule(AudioModule):
-    """Base of the modules that learn without labels. A subclass sets ``named_losses`` and writes the training step."""
+    """Base of the modules that learn without labels.
 
+    A subclass sets ``student``, ``named_losses`` and ``masking``, and writes the training step.
+    """
+
+    student: Encoder | HuggingFaceEncoder
     named_losses: Losses
+    masking: MaskSampler
 
     @abstractmethod
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The total loss of a batch; every loss goes to `Losses.sum_and_log`."""
+
+    @property
+    def min_samples(self) -> int:
+        """Of the shortest clip that can be learned from; to predict, of the shortest that makes one token."""
+        return super().min_samples if self._trainer is not None and self.trainer.predicting else self._shortest
+
+    @cached_property
+    def _shortest(self) -> int:
+        lengths = range(super().min_samples, _LONGEST)
+        first = bisect_left(lengths, True, key=self._is_enough)
+        # If none will do, what is wrong is not the clips' length: the mask says so when it is drawn.
+        return lengths[first % len(lengths)]
+
+    def _is_enough(self, num_samples: int) -> bool:
+        grid = self._grid_of(num_samples)
+        return grid is None or self.can_learn_from(grid)
+
+    def _grid_of(self, num_samples: int) -> Grid | None:
+        """The field of tokens of a clip that meets no longer one; None where nothing is known of it before it is read."""
+        front_end, features = self.front_end, self.features
+        if features and isinstance(front_end, FrontEnd):
+            return front_end.grid(torch.empty(1, features.length(num_samples), features.num_mels, device="meta"))
+        if not features and isinstance(front_end.takes, WaveformInput):
+            return Grid(int(front_end.takes.num_tokens(torch.tensor(num_samples))), 1)
+        return None
+
+    def can_learn_from(self, grid: Grid) -> bool:
+        """Whether clips are long enough for a mask."""
+        return self.masking.fits(grid)
+
+    def takes_samples(self) -> str:
+        """What takes `min_samples`, for messages."""
+        if self.min_samples == super().min_samples:
+            return super().takes_samples()
+        return f"a clip of which some is hidden and some is seen takes {self.min_samples}"
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""] | None:
         """The same losses on held-out clips, with the same masks at every epoch."""
@@ -30,6 +81,16 @@ class SelfSupervisedModule(AudioModule):
     def on_validation_epoch_end(self) -> None:
         """Every loss as its mean over all clips of all ranks."""
         self.named_losses.log_means(self)
+
+    def predict_clips(self, batch: AnyBatch) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
+        """Names and what the student makes of whole clips: clip tokens or, where there are none, means of tokens."""
+        return batch.names, self.embed(batch, "mean" if self.student.clip_token is None else "clip_token")
+
+    def embed(self, batch: AnyBatch, pooling: ClipPooling) -> Float[Tensor, "batch dim"]:
+        """Whole clips as the student's clip token, or as the mean of its tokens that are no padding."""
+        clips, padding = self.read(batch)
+        encoded = self.student(clips, padding)
+        return encoded.clip if pooling == "clip_token" else mean_of_tokens(encoded.tokens, padding)
 
     @property
     def loss_names(self) -> Sequence[str]:

@@ -92,8 +92,8 @@ class FromLogMels(PretrainModule):
 
 def log_mel_batch(log_mels: Tensor) -> Batch:
     rows = len(log_mels)
-    num_samples = torch.full((rows,), 160 * log_mels.shape[1] + 240)  # as many as make so many frames
-    return Batch(log_mels, num_samples, torch.zeros(rows, 0), torch.arange(rows), ("recorded",) * rows)
+    lengths = [160 * log_mels.shape[1] + 240] * rows  # as many as make so many frames
+    return Batch(log_mels, lengths, torch.zeros(rows, 0), torch.arange(rows), ("recorded",) * rows)
 
 
 def layer_targets(cfg: dict) -> LayerTargets:
@@ -142,7 +142,7 @@ class FromReadings(PretrainModule):
         if isinstance(batch, Batch):
             num_tokens = self.student.front_end.num_tokens
             width = num_tokens(torch.tensor(batch.waveforms.shape[1])).item()
-            return Readings(batch.waveforms, padding_behind(num_tokens(batch.num_samples), width))
+            return Readings(batch.waveforms, padding_behind(num_tokens(batch.num_samples), width, batch.waveforms.device))
         return super().read(batch)
 
 

@@ -26,6 +26,11 @@ class GuardConfig:
     min_token_deviation: float = 0.01
     after_updates: int = 5000
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ValueError(f"guard: {name} must not be negative, got {value}")
+
 
 class Collapse(RuntimeError):
     """The student has found that guessing the same everywhere is enough."""

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+_LEAST_SCALE = 1e-4  # as fairseq; from 2^16 there have then been 30 skips in a row
 _ADVICE = "Try a smaller learning rate, gradient clipping, or bf16 instead of fp16."
 
 
@@ -50,7 +51,8 @@ class LossGuard(pl.Callback):
     Args:
         max_skips_in_a_row: how many updates one behind the other may be skipped; the next one ends the run. 0 ends the run
             at the first. To decide, a GPU is waited for once an update; with 0, or with fp16, whose loss scaler skips
-            updates by itself, only every ``trainer.log_every_n_steps`` updates.
+            updates by itself, only every ``trainer.log_every_n_steps`` updates. With fp16 the run ends when the scaler has
+            halved its scale down to 1e-4: no update has been made for long.
     """
 
     def __init__(self, max_skips_in_a_row: int = 5) -> None:
@@ -105,6 +107,7 @@ class LossGuard(pl.Callback):
             _leave_out_checkpoints(trainer)
         if loss.device.type == "cpu" or self._step % max(1, trainer.log_every_n_steps) == 0:
             self._check(trainer)
+            _refuse_lost_scale(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask before checkpoints of the epoch are written."""
@@ -156,6 +159,15 @@ class LossGuard(pl.Callback):
                     + f"; the clips are listed in {path}, checkpoints before that are kept. {_ADVICE}"
                 )
             rank_zero_warn(f"update {update.number} is skipped, it is not finite: its clips are listed in {path}")
+
+
+def _refuse_lost_scale(trainer: pl.Trainer) -> None:
+    scaler = getattr(getattr(trainer, "precision_plugin", None), "scaler", None)
+    if scaler is not None and (scale := scaler.get_scale()) < _LEAST_SCALE:
+        raise NotFinite(
+            f"the gradients have been NaN or infinite for so long that fp16's loss scale has fallen to {scale:.1g} before "
+            f"update {trainer.global_step}: nothing is learnt any more; checkpoints are kept. {_ADVICE}"
+        )
 
 
 def _leave_out_checkpoints(trainer: Any) -> None:

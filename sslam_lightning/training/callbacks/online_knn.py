@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -11,20 +10,19 @@ from torch import Tensor
 
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.metrics import knn_accuracy
-from sslam_lightning.types import Batch
 
 
 class OnlineKNN(pl.Callback):
     """Logs ``knn_accuracy`` of the frozen student: whole clips of a small labelled set against those of its training part.
 
     It stands in the progress bar and may be monitored. All ranks compute the same, so that none waits in vain; choose a set
-    of at most a few thousand short clips.
+    of at most a few thousand short clips. A first look before the training shows that the set can be scored.
 
     Args:
         data: the labelled set, one class a clip; its training clips vote on its validation clips.
         k: how many neighbours vote.
         every_n_updates: how often.
-        pooling: whether a clip is its clip token or the mean of its patches.
+        pooling: whether a clip is its clip token or the mean of its tokens that are no padding.
     """
 
     def __init__(
@@ -39,20 +37,36 @@ class OnlineKNN(pl.Callback):
         self.data, self.k, self.every_n_updates, self.pooling = data, k, every_n_updates, pooling
         self._scored = -1
 
-    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """See that there are labels and clips before the training.
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """See that module and data fit each other, and that there are labels and clips.
 
         Raises:
-            ValueError: if there are none, or fewer than neighbours.
+            ValueError: if they do not, or there are no labels, or fewer clips than neighbours.
         """
         if stage != "fit":
             return
+        if not hasattr(pl_module, "embed"):
+            raise ValueError(f"OnlineKNN is of pre-training, got a {type(pl_module).__name__}: leave the callback out")
+        if self.pooling == "clip_token" and pl_module.student.clip_token is None:
+            raise ValueError("OnlineKNN's pooling is clip_token, but this encoder has no clip token: set it to mean")
+        trained_on = getattr(trainer, "datamodule", None)
+        own, given = self.data.sample_rate_hz, getattr(trained_on, "sample_rate_hz", None)
+        if given not in (None, own):
+            raise ValueError(f"OnlineKNN's data comes at {own} Hz, that of the training at {given} Hz")
+        try:
+            pl_module.check_data(self.data)
+        except ValueError as error:
+            raise ValueError(f"OnlineKNN's data: {error}") from None
         sizes = [len(self.data.dataset(split) or ()) for split in ("train", "val")]
         if self.data.num_classes == 0 or min(sizes) == 0 or sizes[0] < self.k:
             raise ValueError(
                 f"OnlineKNN needs labelled clips to vote (at least k = {self.k}) and to be judged; its data has "
                 f"{self.data.num_classes} classes, {sizes[0]} training and {sizes[1]} validation clips"
             )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """What only the clips can tell is told now, not thousands of updates later."""
+        self.score(pl_module)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Score, if it is time."""
@@ -79,25 +93,21 @@ class OnlineKNN(pl.Callback):
         return knn_accuracy(voters, votes, clips, labels, self.k)
 
     def _embed(self, module: Any, split: Literal["train", "val"]) -> tuple[Tensor, Tensor]:
-        loader = self._every_clip_in_order(split)
-        embedded, labels = [], []
-        for batch in loader:
-            if len(batch.waveforms) == 0:
+        embedded, labels, broken = list[Tensor](), list[Tensor](), list[str]()
+        for batch in self.data.whole_split(split):
+            broken += [reason for _, reason in batch.broken]
+            if len(batch.clip_index) == 0:
                 continue
-            if (batch.labels.sum(dim=1) != 1).any():
-                raise ValueError("OnlineKNN needs clips of exactly one class each")
-            waveforms, num_samples = batch.waveforms.to(module.device), batch.num_samples.to(module.device)
-            encoded = module.student(*module.read(batch._replace(waveforms=waveforms, num_samples=num_samples)))
-            embedded.append((encoded.clip if self.pooling == "clip_token" else encoded.tokens.mean(dim=1)).float())
-            labels.append(batch.labels.argmax(dim=1).to(module.device))
+            batch = module.transfer_batch_to_device(batch, module.device, 0)
+            classes = batch.labels.sum(dim=1)
+            if (classes != 1).any():
+                row = int((classes != 1).int().argmax())
+                told = f"{batch.names[row]} is of {float(classes[row]):g}"
+                raise ValueError(f"OnlineKNN needs clips of exactly one class each, {told}")
+            embedded.append(module.embed(batch, self.pooling).float())
+            labels.append(batch.labels.argmax(dim=1))
+        found, needed = sum(map(len, labels)), self.k if split == "train" else 1
+        if found < needed:
+            left_out = f"; {len(broken)} are left out ({broken[0]})" if broken else ""
+            raise ValueError(f"OnlineKNN needs {needed} or more clips for {split}, its data has {found}{left_out}")
         return torch.cat(embedded), torch.cat(labels)
-
-    def _every_clip_in_order(self, split: Literal["train", "val"]) -> Iterable[Batch]:
-        """On every rank: the data module's own loaders would share them out."""
-        from torch.utils.data import DataLoader
-
-        from sslam_lightning.data.collate import collate
-
-        dataset = self.data.dataset(split)
-        assert dataset is not None, "checked in setup"
-        return DataLoader(dataset, batch_size=self.data.batch_size, collate_fn=collate, num_workers=self.data.num_workers)

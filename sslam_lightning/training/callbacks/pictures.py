@@ -34,13 +34,18 @@ class Pictures(pl.Callback):
         """Refuse what cannot be drawn.
 
         Raises:
-            ValueError: if the module is not for pre-training, or rank 0 alone does not hold its weights.
+            ValueError: if the module has no such guesses, or rank 0 alone does not hold its weights.
         """
-        if stage == "fit" and not hasattr(pl_module, "teacher"):
-            raise ValueError("Pictures are of pre-training: leave the callback out of fine-tuning")
-        if stage == "fit" and pl_module.is_sharded:
+        from sslam_lightning.training.pretrain import PretrainModule  # knows the callbacks
+
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, PretrainModule):
+            kind = type(pl_module).__name__
+            raise ValueError(f"Pictures are of what a PretrainModule guesses, got a {kind}: leave the callback out")
+        if pl_module.is_sharded:
             raise ValueError("Pictures are drawn by rank 0 alone, which with FSDP holds no whole weights: leave them out")
-        if stage == "fit" and (pl_module.features is None or not _has_patches(pl_module.student.config)):
+        if pl_module.features is None or not _has_patches(pl_module.student.config):
             raise ValueError("Pictures are of log-mel patches and a clip token, which this encoder lacks: leave them out")
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -34,9 +34,10 @@ class ShardedEvaluation(pl.Callback):
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """The step has been left out where too few clips can be read; a prediction is made of any number."""
+        """The step has been left out where too few clips can be read; a prediction is made of any number but none."""
         self._batches += 1
-        if pl_module.is_sharded and not trainer.predicting and pl_module.is_unusable(batch):
+        left_out = len(batch.clip_index) == 0 if trainer.predicting else pl_module.is_unusable(batch)
+        if pl_module.is_sharded and left_out:
             self._stand_in(trainer, pl_module)
 
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
@@ -84,7 +85,7 @@ def _readable_clip_twice(loader: ClipLoader) -> AnyBatch:
     clips = loader.dataset.clips  # type: ignore[attr-defined]
     for index in range(len(clips)):
         batch = loader.collate_fn([clips[0, index]] * 2)
-        if len(batch.index):
+        if len(batch.clip_index):
             return batch
     raise ValueError(f"none of the {len(clips)} clips can be read")
 

@@ -26,7 +26,7 @@ class Throughput(pl.Callback):
     ) -> None:
         """Count, and log at the trainer's interval, which may be longer than an epoch."""
         now = time.perf_counter()
-        self._clips += len(batch.index) * trainer.world_size
+        self._clips += len(batch.clip_index) * trainer.world_size
         self._seconds += now - self._start
         self._start = now
         step = trainer.global_step

@@ -93,7 +93,7 @@ def test_without_the_library(monkeypatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", without)
     message = (
-        r"^no checkpoint at a/b, and to look on the Hub huggingface_hub is needed: pip install sslam-lightning\[hub\]$"
+        r"^no checkpoint at a/b, and to look on the Hub huggingface_hub is needed: pip install 'sslam-lightning\[hub\]'$"
     )
     with pytest.raises(OSError, match=message):
         read_weights("a/b")

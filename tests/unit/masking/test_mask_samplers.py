@@ -210,6 +210,7 @@ def test_blocks_must_have_a_size() -> None:
     ids=str,
 )
 def test_a_clip_too_small_for_a_mask(sampler: MaskSampler, grid: Grid, message: str, keys: torch.Tensor) -> None:
+    assert not sampler.fits(grid)
     with pytest.raises(ValueError, match=message):
         sampler(keys, grid)
 
@@ -226,6 +227,11 @@ def test_padding_stays_visible_and_the_shortest_clip_says_how_much_is_hidden(sam
     assert not (mask.hidden & ~would)[longest].any()  # some are shown again, none are added
     alone = sampler(keys[1:2], grid, padding[1:2])  # with clips of its own length it hides what they can spare
     assert alone.hidden.sum() == sampler.num_hidden(Grid(45, 1))
+
+
+@pytest.mark.parametrize(("sampler", "fewest"), [(SpanMask(0.5), 2), (SpanMask(0.3), 4), (UniformMask(0.75), 4)], ids=str)
+def test_the_shortest_clip_of_which_something_is_hidden_and_something_visible(sampler: MaskSampler, fewest: int) -> None:
+    assert [sampler.fits(Grid(tokens, 1)) for tokens in range(1, 7)] == [tokens >= fewest for tokens in range(1, 7)]
 
 
 def test_clips_too_short_to_hide_anything_are_refused_by_their_true_length(keys) -> None:

@@ -116,6 +116,36 @@ def test_full_mixing_shares_every_column() -> None:
     assert mixture.shared_columns.tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
+BEHIND = torch.arange(48) >= torch.tensor([48, 20, 33]).unsqueeze(1)  # frames of three clips
+
+
+@pytest.mark.parametrize("mixing", [PartialMixing(padding="gives_way"), FullMixing(padding="gives_way")], ids=str)
+def test_padding_that_gives_way_covers_no_sound(mixing: Mixer) -> None:
+    """Frame by frame: louder than all sound as it is, padding stands only where neither clip sounds."""
+    log_mels = torch.randn(3, 48, 2).masked_fill(BEHIND.unsqueeze(-1), 9.0)
+    mixture = mixing(log_mels, MANY[:3], 4, BEHIND)
+    assert torch.equal(mixture.clips[:3], log_mels)
+    shared = mixing.shared(MANY[:3], 12).repeat_interleave(4, dim=1)
+    met = set()
+    for clip in range(3):
+        for frame in range(48):
+            own, foreign = log_mels[clip, frame], log_mels[clip - 1, frame]
+            ended = (bool(BEHIND[clip, frame]), bool(BEHIND[clip - 1, frame]))
+            expected = {(True, False): foreign, (False, True): own}.get(ended, torch.maximum(own, foreign))
+            assert torch.equal(mixture.clips[3 + clip, frame], expected if shared[clip, frame] else own)
+            met |= {ended} if shared[clip, frame] else set()
+    assert len(met) == 4
+
+
+def test_padding_covers_sound_as_published_and_is_nothing_to_clips_that_have_none() -> None:
+    log_mels = torch.randn(3, 48, 2)
+    published = FullMixing()(log_mels, MANY[:3], 4)
+    assert torch.equal(FullMixing()(log_mels, MANY[:3], 4, BEHIND).clips, published.clips)
+    assert torch.equal(FullMixing(padding="gives_way")(log_mels, MANY[:3], 4).clips, published.clips)
+    nowhere = torch.zeros_like(BEHIND)
+    assert torch.equal(FullMixing(padding="gives_way")(log_mels, MANY[:3], 4, nowhere).clips, published.clips)
+
+
 @pytest.mark.parametrize("mixing", [PartialMixing(), PartialMixing("neighbour"), FullMixing()], ids=str)
 def test_one_clip_has_no_partner(mixing: Mixer) -> None:
     with pytest.raises(ValueError, match=r"at least 2 clips on each device, got a batch of 1: raise data\.batch_size"):
@@ -124,6 +154,7 @@ def test_one_clip_has_no_partner(mixing: Mixer) -> None:
 
 @pytest.mark.parametrize("num_time", [1, 2])
 def test_a_clip_too_short_for_two_regions(num_time: int) -> None:
+    assert (PartialMixing().fits(num_time), FullMixing().fits(num_time), PartialMixing().fits(3)) == (False, True, True)
     with pytest.raises(ValueError, match=f"at least 3 columns of patches, got {num_time}"):
         PartialMixing()(torch.zeros(2, 16 * num_time, 8), MANY[:2])
 

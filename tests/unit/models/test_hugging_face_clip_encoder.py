@@ -141,7 +141,7 @@ def test_clips_that_the_model_does_not_take(kind: str, clips: torch.Tensor, mess
     [("roberta", r"reads no sound, which the data give"), ("audio-spectrogram-transformer", r"but model.features is null")],
 )
 def test_sound_that_the_model_does_not_read(kind: str, message: str) -> None:
-    batch = Batch(torch.zeros(1, 30), torch.tensor([30]), torch.zeros(1, 0), torch.arange(1), ("",))
+    batch = Batch(torch.zeros(1, 30), [30], torch.zeros(1, 0), torch.arange(1), ("",))
     with pytest.raises(ValueError, match=message):
         encoder(kind).front_end.read(batch)
 

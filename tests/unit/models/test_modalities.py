@@ -49,13 +49,13 @@ def test_default_waveform_tokens_come_every_20_ms() -> None:
 def test_waveforms_are_normalised_over_their_own_samples() -> None:
     front_end = WAVEFORM.build(16)
     waveforms = 3.0 + torch.randn(2, 500)
-    clips, padding = front_end.read(Batch(waveforms, torch.tensor([500, 300]), *rest(2)))
+    clips, padding = front_end.read(Batch(waveforms, [500, 300], *rest(2)))
     for row, length in enumerate((500, 300)):
         own = waveforms[row, :length]
         torch.testing.assert_close(clips[row, :length], F.layer_norm(own, own.shape), rtol=1e-4, atol=1e-5)
     assert not clips[1, 300:].any()
     assert (~padding).sum(dim=1).tolist() == front_end.num_tokens(torch.tensor([500, 300])).tolist()
-    assert front_end.read(Batch(waveforms, torch.tensor([500, 500]), *rest(2))).padding is None
+    assert front_end.read(Batch(waveforms, [500, 500], *rest(2))).padding is None
 
 
 def test_a_waveform_token_sees_its_own_samples_only() -> None:

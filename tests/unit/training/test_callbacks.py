@@ -25,6 +25,7 @@ from sslam_lightning.training.callbacks import (
 )
 from sslam_lightning.training.callbacks.collapse_guard import Collapse
 from sslam_lightning.training.callbacks.loss_guard import NotFinite, Update
+from sslam_lightning.training.callbacks.sharded_evaluation import ShardedEvaluation
 
 
 def fake_trainer(step: int = 0, every: int = 1, **more: Any) -> Any:
@@ -259,7 +260,7 @@ def test_lost_weights_are_not_saved_even_if_the_loss_was_finite(value: float) ->
 def test_clips_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 11.0, 13.0, 100.0, 101.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    callback, module, batch = Throughput(), FakeModule(), SimpleNamespace(index=torch.arange(6))
+    callback, module, batch = Throughput(), FakeModule(), SimpleNamespace(clip_index=torch.arange(6))
     callback.on_train_epoch_start(fake_trainer(), module)  # type: ignore[arg-type]
     callback.on_train_batch_end(fake_trainer(1, every=3), module, None, batch, 0)  # type: ignore[arg-type]
     callback.on_train_batch_end(fake_trainer(2, every=3), module, None, batch, 1)  # type: ignore[arg-type]
@@ -279,7 +280,10 @@ def test_predictions_are_appended_under_one_header(tmp_path) -> None:
     trainer = fake_trainer(datamodule=SimpleNamespace(class_names=("dog", "rain")))
     writer.setup(trainer, None, "predict")  # type: ignore[arg-type]
     write(writer, trainer, ("a", "b"), torch.tensor([[0.5, 0.25], [1.0, 0.0]]))
+    write(writer, trainer, (), torch.zeros(0, 0))  # none of its files could be read
     write(writer, trainer, ("c",), torch.tensor([[0.125, 2.0]], dtype=torch.bfloat16))
+    writer.on_predict_end(trainer, None)  # type: ignore[arg-type]
+    assert [file.name for file in path.parent.iterdir()] == ["predictions.csv"]
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [["name", "dog", "rain"], ["a", "0.5", "0.25"], ["b", "1.0", "0.0"], ["c", "0.125", "2.0"]]
@@ -289,8 +293,46 @@ def test_predictions_are_appended_under_one_header(tmp_path) -> None:
 
 def test_features_have_numbers_for_names(tmp_path) -> None:
     writer = PredictionWriter(str(tmp_path / "features.csv"))
+    write(writer, fake_trainer(), (), torch.zeros(0, 0))  # has no columns to be named
     write(writer, fake_trainer(datamodule=SimpleNamespace(class_names=("dog",))), ("a",), torch.ones(1, 3))
+    writer.on_predict_end(fake_trainer(), None)  # type: ignore[arg-type]
     assert (tmp_path / "features.csv").read_text().splitlines()[0] == "name,0,1,2"
+
+
+def test_what_a_failed_run_has_predicted_is_told_and_is_no_result(tmp_path) -> None:
+    path, trainer = tmp_path / "p.csv", fake_trainer()
+    failing, again, none = PredictionWriter(path), PredictionWriter(path), PredictionWriter(tmp_path / "none.csv")
+    failing.setup(trainer, None, "predict")  # type: ignore[arg-type]
+    write(failing, trainer, ("a", "b"), torch.ones(2, 1))
+    with pytest.warns(UserWarning, match=r"p\.csv\.unfinished has the predictions so far; the next run replaces it"):
+        failing.on_exception(trainer, None, KeyboardInterrupt())  # type: ignore[arg-type]
+    assert not path.exists()
+    assert (tmp_path / "p.csv.unfinished").read_text().split() == ["name,0", "a,1.0", "b,1.0"]
+
+    with pytest.warns(UserWarning, match=r"p\.csv\.unfinished, of a run that did not come to its end, is replaced"):
+        again.setup(trainer, None, "predict")  # type: ignore[arg-type]
+    write(again, trainer, ("b",), torch.zeros(1, 1))
+    again.on_predict_end(trainer, None)  # type: ignore[arg-type]
+    with warnings.catch_warnings(action="error"):
+        for writer in (again, none):  # what comes behind the end, or before the beginning
+            writer.on_exception(trainer, None, KeyboardInterrupt())  # type: ignore[arg-type]
+    none.on_predict_end(trainer, None)  # type: ignore[arg-type]
+    assert path.read_text().split() == ["name,0", "b,0.0"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("stage", ["predicting", "validating"])
+@pytest.mark.parametrize(("clips", "is_unusable"), [(0, True), (1, True), (2, False)])
+def test_a_rank_lends_its_weights_for_what_it_leaves_out(
+    stage: str, clips: int, is_unusable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: list[int] = []
+    monkeypatch.setattr(ShardedEvaluation, "_stand_in", lambda self, trainer, module: lent.append(clips))
+    module: Any = SimpleNamespace(is_sharded=True, is_unusable=lambda batch: is_unusable)
+    batch = SimpleNamespace(clip_index=torch.arange(clips))
+    trainer = SimpleNamespace(predicting=stage == "predicting")
+    ShardedEvaluation().on_predict_batch_end(trainer, module, None, batch, 0)
+    assert lent == [clips] * (clips == 0 or (clips == 1 and stage == "validating"))  # one clip is predicted, not mixed
 
 
 def test_every_rank_writes_a_file_of_its_own(tmp_path) -> None:

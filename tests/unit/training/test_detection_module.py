@@ -41,7 +41,7 @@ def batch() -> Batch:
     events = Events(
         torch.tensor([[0, 0], [1, 1]]), torch.tensor([[0.04, 0.0], [0.0, 0.12]]), torch.tensor([[0.12, 0.0], [0.04, 0.9]])
     )
-    return noise(2)._replace(num_samples=torch.tensor([6000, 2600]), events=events)
+    return noise(2)._replace(lengths=[6000, 2600], events=events)
 
 
 def test_targets_by_hand() -> None:
@@ -99,14 +99,14 @@ def test_data_without_events_is_refused() -> None:
 def test_clips_that_do_not_fit_into_the_encoder_are_refused() -> None:
     """Eight frames are 5120 samples; part of a ninth may be cut off, as recordings are not exact to the sample."""
     move = partial(detection().transfer_batch_to_device, device=torch.device("cpu"), dataloader_idx=0)
-    longest = batch()._replace(num_samples=torch.tensor([2600, 9 * 640]))
-    assert move(longest).num_samples.tolist() == [2600, 5760]
+    longest = batch()._replace(lengths=[2600, 9 * 640])
+    assert move(longest).lengths == [2600, 5760]
     with pytest.raises(
         ValueError,
         match=r"clip 1 lasts 0\.36 s, of which the encoder reads 0\.32 s: set data\.clip_seconds to that "
         r"\(data\.max_clip_seconds where there is none\) or raise model\.features\.num_frames",
     ):
-        move(batch()._replace(num_samples=torch.tensor([2600, 9 * 640 + 1])))
+        move(batch()._replace(lengths=[2600, 9 * 640 + 1]))
 
 
 def test_recordings_that_do_not_fit_end_the_validation(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.checkpoints import Weights
 from sslam_lightning.features import LogMels
-from sslam_lightning.masking import UniformMask
+from sslam_lightning.masking import SpanMask, UniformMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import (
     DecoderConfig,
@@ -35,7 +35,7 @@ LINE = DecoderConfig(dim=8, depth=1, groups=2, dimensions=1)
 def batch(rows: int = 2, samples: int = 4000) -> Batch:
     waveforms = torch.randn(rows, samples)
     names = tuple(f"clip {row}" for row in range(rows))
-    return Batch(waveforms, torch.full((rows,), samples), torch.zeros(rows, 0), torch.arange(rows), names)
+    return Batch(waveforms, [samples] * rows, torch.zeros(rows, 0), torch.arange(rows), names)
 
 
 def waveforms(**settings) -> PretrainModule:
@@ -47,8 +47,8 @@ def waveforms(**settings) -> PretrainModule:
 
 def mae_ast(**settings) -> MAEASTModule:
     encoder = EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(2, 16, 16), clip_token=False)
-    features = LogMels(num_frames=16, num_mels=16, patch_frames=2)
-    return MAEASTModule(encoder, TransformerDecoderConfig(dim=16, depth=1, num_heads=2), features, **settings)
+    settings = {"features": LogMels(num_frames=16, num_mels=16, patch_frames=2), **settings}
+    return MAEASTModule(encoder, TransformerDecoderConfig(dim=16, depth=1, num_heads=2), **settings)
 
 
 def quiet(module):
@@ -63,7 +63,7 @@ def test_padded_samples_change_no_guess_but_those_at_padding(parts, monkeypatch)
     """What lies behind a clip's end is not read."""
     module = quiet(waveforms(teacher_parts=parts))
     monkeypatch.setattr(type(module), "current_epoch", 0)
-    short = batch()._replace(num_samples=torch.tensor([4000, 2500]))
+    short = batch()._replace(lengths=[4000, 2500])
     torch.manual_seed(1)
     loss = module.training_step(short, 0)
     loss.backward()
@@ -76,9 +76,61 @@ def test_padded_samples_change_no_guess_but_those_at_padding(parts, monkeypatch)
 
 
 def test_waveforms_too_short_for_a_token_are_refused_by_name() -> None:
-    short = batch()._replace(num_samples=torch.tensor([4000, 19]))
+    short = batch()._replace(lengths=[4000, 19])
+    module = FinetuneModule(waveforms().student.config, None, 2, pooling="mean")
     with pytest.raises(ValueError, match=r"clip 1 has 19 samples, but one token takes 20: leave out shorter clips"):
-        waveforms().transfer_batch_to_device(short, torch.device("cpu"), 0)
+        module.transfer_batch_to_device(short, torch.device("cpu"), 0)
+
+
+def any_length(**settings) -> PretrainModule:
+    """On patches of 16 x 16, four side by side."""
+    encoder, decoder = EncoderConfig(**SIZE, num_mels=64), DecoderConfig(dim=16, depth=1, groups=4)
+    features = LogMels(num_frames=settings.pop("num_frames", None), num_mels=64)
+    return PretrainModule(encoder, decoder, features, **{"masks_per_clip": 2, "targets": LayerTargets(2), **settings})
+
+
+@pytest.mark.parametrize(
+    ("make", "least"),
+    [
+        (lambda: waveforms(masking=SpanMask(0.5)), 20 + 10),  # two tokens: one is hidden
+        (lambda: waveforms(masking=SpanMask(0.3), crop_to_shortest=True), 20 + 3 * 10),
+        (lambda: any_length(masking=UniformMask(0.9)), 400 + 160 * 32),  # the first frame of a third column: 12 patches
+        (lambda: any_length(mixing=PartialMixing(), masking=UniformMask(0.5)), 400 + 160 * 32),
+        (lambda: mae_ast(features=LogMels(num_frames=None, num_mels=16, patch_frames=2)), 400 + 160 * 6),  # four of them
+    ],
+    ids=["waveforms", "cropped", "log-mels", "mixed", "MAE-AST"],
+)
+def test_the_shortest_clip_that_can_be_learned_from(make, least: int, monkeypatch) -> None:
+    """One sample less, in a batch of its own, and there is no mask or no mixture."""
+    module = quiet(make())
+    monkeypatch.setattr(type(module), "current_epoch", 0)
+    assert module.min_samples == least
+    assert module.training_step(batch(samples=least), 0).isfinite()
+    with pytest.raises(ValueError, match=r"a mask must hide some patches|at least 3 columns of patches, got 2"):
+        module.training_step(batch(samples=least - 1), 0)
+    short = batch(samples=6000)._replace(lengths=[6000, least - 1])
+    message = f"clip 1 has {least - 1} samples, but a clip of which some is hidden and some is seen takes {least}: leave"
+    with pytest.raises(ValueError, match=message):
+        module.transfer_batch_to_device(short, torch.device("cpu"), 0)
+    module._trainer = SimpleNamespace(predicting=True)
+    assert module.min_samples == (20 if module.features is None else module.features.min_samples)
+
+
+def test_clips_padded_to_a_fixed_length_need_one_patch_as_ever() -> None:
+    module = any_length(num_frames=64, mixing=PartialMixing(), masking=UniformMask(0.9))
+    assert module.min_samples == LogMels().min_samples == 2800
+
+
+def test_clips_of_no_length_help_a_mask_that_hides_nothing() -> None:
+    assert waveforms(masking=SpanMask(1e-9)).min_samples == 20
+
+
+def test_data2vec1_learns_from_two_tokens_of_a_waveform() -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    convolutions = {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_conv_pos_embedding_groups": 2}
+    model = HuggingFaceConfig("data2vec-audio", {**sizes, **convolutions})
+    assert Data2Vec1Module(model, masking=SpanMask(0.5), targets=LayerTargets(2, "block")).min_samples == 30
+    assert data2vec1().min_samples == 1  # images
 
 
 def test_waveforms_are_cut_to_the_shortest_where_asked_for(monkeypatch) -> None:
@@ -87,7 +139,7 @@ def test_waveforms_are_cut_to_the_shortest_where_asked_for(monkeypatch) -> None:
     monkeypatch.setattr(type(module), "current_epoch", 0)
     read, seen = type(module).read, []
     monkeypatch.setattr(type(module), "read", lambda self, batch: seen.append(read(self, batch)) or seen[-1])
-    module.training_step(batch()._replace(num_samples=torch.tensor([4000, 2500])), 0).backward()
+    module.training_step(batch()._replace(lengths=[4000, 2500]), 0).backward()
     (readings,) = seen
     assert readings.clips.shape == (2, 2500)
     assert readings.padding is None
@@ -143,7 +195,7 @@ def test_mae_ast_reconstructs_with_ten_times_the_mean_squared_error_at_any_token
 
 
 def test_mae_ast_sits_out_a_batch_without_clips() -> None:
-    nothing = Batch(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0), torch.arange(0), ())
+    nothing = Batch(torch.zeros(0, 1), (), torch.zeros(0, 0), torch.arange(0), ())
     module = mae_ast()
     loss = module.training_step(nothing, 0)
     loss.backward()

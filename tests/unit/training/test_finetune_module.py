@@ -12,6 +12,7 @@ import torch
 from tiny_modules import ENCODER, finetune, noise
 
 from sslam_lightning.augment import Mixup, SpecAugment
+from sslam_lightning.training.optimizers import OptimizerConfig
 
 LOGITS = torch.tensor([[0.0, math.log(3), 0.0, 0.0], [0.0, 0.0, -math.log(3), 0.0]])
 LABELS = torch.tensor([[1.0, 1, 0, 0], [0.0, 0, 1, 0]])
@@ -104,7 +105,7 @@ def test_augmentation_is_what_is_asked_for_and_a_function_of_the_clip() -> None:
 
 def test_an_empty_batch_has_no_loss() -> None:
     module = finetune()
-    loss = module.training_step(noise()._replace(waveforms=torch.zeros(0, 6000), index=torch.arange(0)), 0)
+    loss = module.training_step(noise()._replace(waveforms=torch.zeros(0, 6000), clip_index=torch.arange(0)), 0)
     loss.backward()
     assert loss.item() == 0.0
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module.parameters())
@@ -128,6 +129,17 @@ def test_a_schedule_without_an_end() -> None:
     module = finetune()
     module._trainer = SimpleNamespace(estimated_stepping_batches=math.inf, precision="32-true")  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"the learning rate's cosine needs an end: set trainer\.max_steps"):
+        module.configure_optimizers()
+
+
+def test_a_warm_up_as_long_as_the_run_is_told() -> None:
+    module = finetune(optimizer=OptimizerConfig(warmup_updates=5))
+    module._trainer = SimpleNamespace(estimated_stepping_batches=5, precision="32-true")
+    with pytest.warns(UserWarning, match=r"to the end of the run, of 5 updates: model\.optimizer\.warmup_updates is 5"):
+        module.configure_optimizers()
+    module._trainer.estimated_stepping_batches = 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         module.configure_optimizers()
 
 

@@ -30,7 +30,10 @@ def test_members_of_a_family_keep_their_class() -> None:
         "class_path": "sslam_lightning.masking.uniform.UniformMask",
         "init_args": {"hidden_ratio": 0.5},
     }
-    assert plain({"mixing": FullMixing("neighbour")})["mixing"]["init_args"] == {"partner": "neighbour"}
+    assert plain({"mixing": FullMixing("neighbour")})["mixing"]["init_args"] == {
+        "partner": "neighbour",
+        "padding": "covers",
+    }
 
 
 def test_containers_and_plain_values() -> None:
@@ -54,4 +57,4 @@ def test_a_logger_can_write_the_settings_of_a_module_built_in_python(tmp_path) -
     logger.save()
     written = yaml.safe_load((Path(logger.log_dir) / "hparams.yaml").read_text())
     assert written["encoder"]["dim"] == 16
-    assert written["mixing"]["init_args"] == {"partner": "neighbour", "regions": "per_clip"}
+    assert written["mixing"]["init_args"] == {"partner": "neighbour", "padding": "covers", "regions": "per_clip"}

@@ -13,12 +13,22 @@ import torch
 from sslam_lightning.checkpoints import Weights
 from sslam_lightning.checkpoints.write import write_weights
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import (
+    ClassificationHead,
+    ConvDecoder,
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    SpectrogramTokensConfig,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+)
 from sslam_lightning.objectives import LayerTargets, Reconstruction
-from sslam_lightning.training import FinetuneModule, PretrainModule
+from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0, patch_size=4, num_mels=16)
 DECODER = DecoderConfig(dim=16, depth=2, groups=4)
+Decoder = DecoderConfig | TransformerDecoderConfig
 FORMS = ("shared", "hugging_face", "fairseq")
 
 
@@ -41,7 +51,8 @@ def pretrained(encoder: EncoderConfig = ENCODER) -> Weights:
 
 def pretrain_module(encoder: EncoderConfig = ENCODER, **settings: Any) -> PretrainModule:
     features = LogMels(num_frames=64, num_mels=encoder.num_mels, patch_frames=encoder.patch_size)  # a longer clip
-    return PretrainModule(encoder, DECODER, features, masks_per_clip=2, targets=LayerTargets(2), **settings)
+    settings = {"decoder": DECODER, "masks_per_clip": 2, "targets": LayerTargets(2), **settings}
+    return PretrainModule(encoder, features=features, **settings)
 
 
 def finetune_module(encoder: EncoderConfig = ENCODER, num_classes: int = 3, **settings: Any) -> FinetuneModule:
@@ -136,6 +147,46 @@ def test_another_size_is_refused_by_name(tmp_path, form: Any, make: Any, other: 
     write_weights(pretrained(), tmp_path / "model", form)
     with pytest.raises(ValueError, match=rf"model: {message}$"):
         make(replace(ENCODER, **other)).start_from(str(tmp_path / "model"))
+
+
+BLOCKS = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
+
+
+@pytest.mark.parametrize(
+    ("trained", "configured", "message"),
+    [
+        (DECODER, replace(DECODER, residual=False), r"decoder\.residual is True, the configured one is False"),
+        (DECODER, replace(DECODER, kernel_size=5), r"decoder\.kernel_size is 3, the configured one is 5"),
+        (BLOCKS, replace(BLOCKS, num_heads=4), r"decoder\.num_heads is 2, the configured one is 4"),
+        (BLOCKS, replace(BLOCKS, norm_eps=1e-3), r"decoder\.norm_eps is 1e-05, the configured one is 0\.001"),
+        (BLOCKS, DECODER, r"decoder is made of transformer blocks, the configured one of convolutions"),
+        (DECODER, BLOCKS, r"decoder is made of convolutions, the configured one of transformer blocks"),
+    ],
+)
+def test_pretraining_refuses_another_decoder_by_name(tmp_path, trained: Decoder, configured: Decoder, message: str) -> None:
+    """Most of these weights would fit and mean something else."""
+    of_blocks = isinstance(trained, TransformerDecoderConfig)
+    decoder = TransformerDecoder(trained, 16, 16) if of_blocks else ConvDecoder(trained, 16)
+    weights = pretrained()._replace(decoder_config=trained, decoder=state(decoder))
+    write_weights(weights, tmp_path / "model", "shared")
+    with pytest.raises(ValueError, match=rf"model: its {message}$"):
+        pretrain_module(**decoder_setting(configured)).start_from(str(tmp_path / "model"))
+    noisier = {"noise_std": 0.5, "input_dropout": 0.1} if not of_blocks else {"dropout": 0.1}  # switches of training
+    pretrain_module(**decoder_setting(replace(trained, **noisier))).start_from(str(tmp_path / "model"))
+
+
+def decoder_setting(config: Decoder) -> dict[str, Decoder]:
+    return {"transformer_decoder" if isinstance(config, TransformerDecoderConfig) else "decoder": config}
+
+
+def test_mae_ast_refuses_another_decoder_by_name(tmp_path) -> None:
+    config = replace(ENCODER, front_end=SpectrogramTokensConfig(4, 4, 16), clip_token=False)
+    features = LogMels(num_frames=32, num_mels=16, patch_frames=4)
+    weights = Weights("", config, Encoder(config).state_dict(), None, BLOCKS, state(TransformerDecoder(BLOCKS, 16)))
+    write_weights(weights, tmp_path / "model", "shared")
+    MAEASTModule(config, BLOCKS, features).start_from(str(tmp_path / "model"))
+    with pytest.raises(ValueError, match=r"model: its decoder\.num_heads is 2, the configured one is 4$"):
+        MAEASTModule(config, replace(BLOCKS, num_heads=4), features).start_from(str(tmp_path / "model"))
 
 
 def test_another_number_of_channels_is_refused_by_name(tmp_path) -> None:

@@ -192,3 +192,43 @@ def test_a_resumed_schedule_is_the_configured_one() -> None:
 def test_settings_out_of_range(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         OptimizerConfig(**wrong)
+
+
+def test_a_run_goes_on_with_the_settings_of_its_configuration(encoder_config: EncoderConfig) -> None:
+    """Ten updates, then another ten with other settings: at the rates that a run with those has from the start."""
+    modules = model(encoder_config)
+
+    def start(config: OptimizerConfig, updates: int):
+        optimizer = build_optimizer(list(modules), config, len(modules[0].blocks), fused=False)
+        schedule = ScheduledLR(optimizer, config, max_updates=20)
+        rates = []
+        for _ in range(updates):
+            rates.append([group["lr"] for group in optimizer.param_groups])
+            for parameter in modules.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            schedule.step()
+        return optimizer, schedule, rates
+
+    before = OptimizerConfig(lr=1e-3, min_lr=1e-4, layer_decay=0.5, weight_decay=0.05)
+    after = OptimizerConfig(lr=2e-4, min_lr=1e-4, layer_decay=0.9, weight_decay=0.5, betas=(0.8, 0.9), eps=1e-6)
+    saved, its_schedule, _ = start(before, 10)
+    optimizer, schedule, _ = start(after, 0)
+    optimizer.load_state_dict(saved.state_dict())
+    schedule.load_state_dict(its_schedule.state_dict())
+    _, _, rates = start(after, 11)
+    assert [group["lr"] for group in optimizer.param_groups] == rates[10]
+    assert schedule.get_last_lr() == rates[10]
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.5}
+    assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.8, 0.9), 1e-6)}
+    for parameter in modules.parameters():
+        torch.testing.assert_close(optimizer.state[parameter]["exp_avg"], saved.state[parameter]["exp_avg"])
+
+    same, same_schedule, _ = start(before, 0)
+    same.load_state_dict(saved.state_dict())
+    same_schedule.load_state_dict(its_schedule.state_dict())
+    assert same.state_dict()["param_groups"] == saved.state_dict()["param_groups"]
+
+    other, _, _ = start(replace(before, layer_decay=1.0), 0)
+    with pytest.raises(ValueError, match="has its parameters in other groups: a run does not go on with"):
+        other.load_state_dict(saved.state_dict())

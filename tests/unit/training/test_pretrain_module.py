@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_modules import ENCODER, noise, pretrain
+from tiny_modules import ENCODER, finetune, noise, pretrain
 
 from sslam_lightning.layers import keep_visible
 from sslam_lightning.mixing import FullMixing, PartialMixing
@@ -160,6 +160,20 @@ def test_stage_2_retains_both_sources_where_both_are_heard() -> None:
         torch.testing.assert_close(targets.retained[clip, shared], (own[shared] + foreign) / 2)
 
 
+@pytest.mark.parametrize(("padding", "is_heard"), [("covers", False), ("gives_way", True)])
+def test_a_long_clip_behind_the_end_of_its_short_partner(padding: Any, is_heard: bool, monkeypatch) -> None:
+    module, batch = pretrain(**{**STAGE_2, "mixing": FullMixing(padding=padding)}).eval(), noise(2)
+    batch = batch._replace(waveforms=0.01 * batch.waveforms, lengths=[6000, 2000])  # 32 and 11 frames
+    seen, teacher_targets = [], module.teacher_targets
+    monkeypatch.setattr(module, "teacher_targets", lambda *given: seen.append(given[1].clips) or teacher_targets(*given))
+    module.training_step(batch, 0)
+    long, short, mixed, other = seen[0]
+    assert short[11:].unique().item() == pytest.approx(4.268 / (2 * 4.569))  # louder than the long one
+    assert torch.equal(mixed[11:], long[11:] if is_heard else short[11:])
+    assert torch.equal(other, mixed)
+    assert torch.equal(mixed[:11], torch.maximum(long, short)[:11])
+
+
 def test_source_retention_looks_at_the_mixtures_alone() -> None:
     module, batch = pretrain(**STAGE_2), noise()
     log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
@@ -207,11 +221,11 @@ def test_draws_depend_on_seed_and_clip_and_evaluation_has_draws_of_its_own() -> 
     assert torch.equal(pretrain(seed=1).clip_keys(batch), train)
     assert not (train == other_seed).any()
     assert not (train == pretrain(seed=1).eval().clip_keys(batch)).any()
-    assert torch.equal(pretrain(seed=1).clip_keys(batch._replace(index=batch.index.flip(0))), train.flip(0))
+    assert torch.equal(pretrain(seed=1).clip_keys(batch._replace(clip_index=batch.clip_index.flip(0))), train.flip(0))
 
 
 def test_a_batch_of_which_nothing_is_left() -> None:
-    nothing = {"waveforms": torch.zeros(0, 6000), "index": torch.zeros(0, dtype=torch.int64)}
+    nothing = {"waveforms": torch.zeros(0, 6000), "clip_index": torch.zeros(0, dtype=torch.int64)}
     empty = noise()._replace(**nothing, broken=(("a.wav", "no audio"),))
     module = pretrain()
     assert module.is_unusable(empty)
@@ -235,6 +249,18 @@ def test_one_clip_is_too_few_to_mix() -> None:
     assert module.eval().is_unusable(one)  # the last batch of a validation set
 
 
+def test_validation_losses_are_means_over_clips_and_leave_no_nan_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, logged = pretrain().eval(), {}
+    monkeypatch.setattr(module, "log", lambda name, value, **options: logged.update({name: value}))
+    for regression, utterance, clips in ((1.0, 2.0, 4), (float("nan"), 7.0, 1)):
+        losses = {"regression": torch.tensor(regression), "utterance": torch.tensor(utterance)}
+        module.named_losses.sum_and_log(module, losses, rows=clips)
+    module.on_validation_epoch_end()
+    assert logged["val/loss_regression"].isnan()
+    assert logged["val/loss"].isnan()
+    assert logged["val/loss_utterance"] == (4 * 2 + 7) / 5  # each clip counts as much
+
+
 def test_predictions_are_clip_tokens_of_whole_clips() -> None:
     module, batch = pretrain().eval(), noise()
     names, tokens = module.predict_step(batch, 0)
@@ -244,7 +270,7 @@ def test_predictions_are_clip_tokens_of_whole_clips() -> None:
 
 def test_a_clip_that_is_too_short_is_named() -> None:
     batch = noise()
-    batch = batch._replace(num_samples=torch.tensor([6000, 6000, 879, 100]))  # a patch of 4 frames: 400 + 3 x 160
+    batch = batch._replace(lengths=[6000, 6000, 879, 100])  # a patch of 4 frames: 400 + 3 x 160
     message = r"clip 2 has 879 samples, but one patch of 4 frames takes 880 at 16000 Hz: leave out shorter clips"
     with pytest.raises(ValueError, match=message):
         pretrain().transfer_batch_to_device(batch, torch.device("cpu"), 0)
@@ -273,6 +299,13 @@ def test_a_run_is_not_resumed_with_other_parts(other: dict[str, Any], message: s
     with pytest.raises(ValueError, match=message):
         module.on_load_checkpoint({"state_dict": pretrain(**other).state_dict()})
     module.on_load_checkpoint({"state_dict": pretrain().state_dict()})
+
+
+def test_a_run_does_not_go_on_from_another_kind_of_module() -> None:
+    other = {"state_dict": finetune().state_dict(), "hyper_parameters": {"_class_path": "sslam_lightning.FinetuneModule"}}
+    message = r"is of a FinetuneModule, which a PretrainModule does not go on from: .* name it in model\.init_from"
+    with pytest.raises(ValueError, match=message):
+        pretrain().on_load_checkpoint(other)
 
 
 def test_every_step_has_a_seed_of_its_own() -> None:

@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from tiny_modules import ENCODER, finetune, noise, pretrain
+from PIL import Image
+from tiny_modules import DECODER, ENCODER, finetune, noise, pretrain
 
-from sslam_lightning.data import SyntheticDataModule
+from sslam_lightning.data import ImageFolderDataModule, SyntheticDataModule
+from sslam_lightning.masking import UniformMask
 from sslam_lightning.metrics import knn_accuracy
-from sslam_lightning.models import Encoder
+from sslam_lightning.models import Encoder, HuggingFaceConfig, WaveformConfig
+from sslam_lightning.objectives import LayerTargets
+from sslam_lightning.training import Data2Vec1Module, PretrainModule
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures
 from sslam_lightning.training.callbacks.pictures import draw
 from sslam_lightning.training.pictures import clip_token_attention
+from sslam_lightning.types import Batch
 
 
 def labelled(**settings: Any) -> SyntheticDataModule:
     settings = {"num_train": 6, "num_val": 4, "max_sources": 1, "clip_seconds": 0.4, "num_workers": 0, **settings}
     return SyntheticDataModule(batch_size=4, **settings)
+
+
+def no_clip_token() -> PretrainModule:
+    return pretrain(encoder=replace(ENCODER, clip_token=False), utterance=None)
+
+
+def waveforms() -> PretrainModule:
+    encoder = replace(ENCODER, front_end=WaveformConfig(((8, 10, 5), (8, 3, 2))), clip_token=False, alibi="learned")
+    settings = {"masking": UniformMask(0.5), "targets": LayerTargets(2), "utterance": None}
+    return PretrainModule(encoder, replace(DECODER, dimensions=1), None, **settings)
+
+
+def data2vec1(kind: str = "vit", **settings: Any) -> Data2Vec1Module:
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    settings = settings or {"image_size": 16, "patch_size": 4}
+    return Data2Vec1Module(HuggingFaceConfig(kind, {**size, **settings}), targets=LayerTargets(1, "block"))
+
+
+def wav2vec2() -> Data2Vec1Module:
+    convolutions = {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "feat_extract_norm": "layer"}
+    return data2vec1("wav2vec2", **convolutions, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
 
 
 @pytest.mark.parametrize("pooling", ["clip_token", "mean"])
@@ -49,13 +76,84 @@ def test_the_score_is_that_of_all_clips_and_the_module_stays_as_it_was(pooling: 
 )
 def test_sets_that_cannot_score_are_refused(settings: dict[str, Any], k: int, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        OnlineKNN(labelled(**settings), k=k).setup(None, None, "fit")  # type: ignore[arg-type]
-    OnlineKNN(labelled(**settings), k=k).setup(None, None, "test")  # type: ignore[arg-type]
+        OnlineKNN(labelled(**settings), k=k).setup(None, pretrain(), "fit")
+    OnlineKNN(labelled(**settings), k=k).setup(None, None, "test")
 
 
-def test_clips_of_several_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="OnlineKNN needs clips of exactly one class each"):
-        OnlineKNN(labelled(max_sources=3), k=2).score(pretrain())
+@pytest.mark.parametrize(
+    ("build", "settings", "told"),
+    [
+        (finetune, {}, "OnlineKNN is of pre-training, got a FinetuneModule: leave the callback out"),
+        (no_clip_token, {"pooling": "clip_token"}, "pooling is clip_token, but this encoder has no clip token: set it to"),
+        (data2vec1, {"pooling": "clip_token"}, "pooling is clip_token, but this encoder has no clip token: set it to"),
+        (pretrain, {"data": labelled(sample_rate_hz=8000)}, "the model expects audio at 16000 Hz, the data comes at 8000"),
+    ],
+)
+def test_modules_that_do_not_fit_are_refused(build: Any, settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        OnlineKNN(**{"data": labelled(), "k": 2, **settings}).setup(None, build(), "fit")
+
+
+def test_it_hears_what_the_training_hears() -> None:
+    """Models of waveforms know no sample rate."""
+    trainer = SimpleNamespace(datamodule=labelled(sample_rate_hz=16000))
+    with pytest.raises(ValueError, match="OnlineKNN's data comes at 8000 Hz, that of the training at 16000 Hz"):
+        OnlineKNN(labelled(sample_rate_hz=8000), k=2).setup(trainer, waveforms(), "fit")
+    OnlineKNN(labelled(), k=2).setup(trainer, waveforms(), "fit")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"max_sources": 3}, r"OnlineKNN needs clips of exactly one class each, synthetic/train/\d is of [23]"),
+        (
+            {"clip_seconds": 0.1},
+            r"needs 2 or more clips for train, its data has 0; 6 are left out \(synthetic/train/0: too short, 1600 samples "
+            r"where the model needs 8000\)",
+        ),
+    ],
+)
+def test_what_only_the_clips_tell_is_told_before_the_training(
+    settings: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, callback = pretrain(), OnlineKNN(labelled(**settings), k=2)
+    monkeypatch.setattr(PretrainModule, "min_samples", 8000 if "clip_seconds" in settings else 1)
+    callback.setup(None, module, "fit")
+    with pytest.raises(ValueError, match=told):
+        callback.on_train_start(None, module)  # type: ignore[arg-type]
+
+
+def test_clips_that_are_too_short_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, data = pretrain(), labelled()
+    clips = data.dataset("train")
+    cut = [clips[i] if i != 3 else clips[i]._replace(waveform=clips[i].waveform[:500]) for i in range(6)]
+    monkeypatch.setattr(type(clips), "__getitem__", lambda self, key: cut[key[1]])
+    callback = OnlineKNN(data, k=2)
+    callback.setup(None, module, "fit")
+    _, votes = callback._embed(module, "train")
+    assert votes.tolist() == [int(clip.labels.argmax()) for i, clip in enumerate(cut) if i != 3]
+
+
+@pytest.mark.parametrize("build", [waveforms, wav2vec2])
+def test_padding_does_not_count(build: Any) -> None:
+    torch.manual_seed(1)
+    module, noise = build().eval(), torch.randn(2, 4000)
+    noise[0, 2000:] = 0
+    both = Batch(noise, [2000, 4000], torch.zeros(2, 0), torch.arange(2), ("a", "b"))
+    alone = Batch(noise[:1, :2000], [2000], torch.zeros(1, 0), torch.arange(1), ("a",))
+    with torch.no_grad():
+        torch.testing.assert_close(module.embed(both, "mean")[:1], module.embed(alone, "mean"), rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_told_apart_too(tmp_path) -> None:
+    for name, level in (("black", 0), ("white", 255)):
+        for split in ("train", "val"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (16, 16), (level, level, level)).save(tmp_path / split / name / "image.png")
+    data = ImageFolderDataModule(tmp_path / "train", tmp_path / "val", size=16, labelled=True, num_workers=0)
+    callback, module = OnlineKNN(data, k=1), data2vec1()
+    callback.setup(None, module, "fit")
+    assert callback.score(module) == 1
 
 
 def test_it_is_time_once_in_so_many_updates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,15 +194,18 @@ def test_a_picture_leaves_the_module_as_it_was(tmp_path) -> None:
     assert [part.training for part in module.modules()] == modes
 
 
-def test_pictures_that_cannot_be_drawn_are_refused() -> None:
-    with pytest.raises(ValueError, match="Pictures are of pre-training: leave the callback out of fine-tuning"):
-        Pictures().setup(None, finetune(), "fit")  # type: ignore[arg-type]
-    sharded = SimpleNamespace(teacher=None, is_sharded=True)
+def test_pictures_that_cannot_be_drawn_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (finetune(), data2vec1()):
+        told = f"Pictures are of what a PretrainModule guesses, got a {type(module).__name__}: leave the callback out"
+        with pytest.raises(ValueError, match=told):
+            Pictures().setup(None, module, "fit")  # type: ignore[arg-type]
+    for module in (waveforms(), no_clip_token()):
+        with pytest.raises(ValueError, match="Pictures are of log-mel patches and a clip token, which this encoder lacks"):
+            Pictures().setup(None, module, "fit")  # type: ignore[arg-type]
+    Pictures().setup(None, pretrain(), "fit")  # type: ignore[arg-type]
+    monkeypatch.setattr(PretrainModule, "is_sharded", True)
     with pytest.raises(ValueError, match="Pictures are drawn by rank 0 alone"):
-        Pictures().setup(None, sharded, "fit")  # type: ignore[arg-type]
-    of_waveforms = SimpleNamespace(teacher=None, is_sharded=False, features=None)
-    with pytest.raises(ValueError, match="Pictures are of log-mel patches and a clip token, which this encoder lacks"):
-        Pictures().setup(None, of_waveforms, "fit")  # type: ignore[arg-type]
+        Pictures().setup(None, pretrain(), "fit")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected every_n_updates > 0 and clip >= 0, got 0 and 0"):
         Pictures(every_n_updates=0)
     with pytest.raises(ValueError, match="every_n_updates must be at least 1, got 0"):

@@ -42,4 +42,4 @@ def noise(clips: int = 4, samples: int = 6000) -> Batch:
     labels[:1, :2] = 1
     labels[1:, 2] = 1
     names = tuple(f"clip {number}" for number in range(clips))
-    return Batch(waveforms, torch.full((clips,), samples), labels, torch.arange(clips), names)
+    return Batch(waveforms, [samples] * clips, labels, torch.arange(clips), names)
