@@ -10,6 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from sslam_lightning.data.layout import expect_file
 from sslam_lightning.types import Event
 
 # What the columns of a table of events are called: by DCASE and DESED, and by AudioSet's strong labels.
@@ -28,8 +29,7 @@ def read_event_list(path: Path) -> list[Event]:
         FileNotFoundError: no such file.
         ValueError: a line of another form.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"annotation {path} does not exist")
+    expect_file(path, what="annotation")
     events = []
     with _readable(path), path.open(encoding="utf-8-sig") as file:
         for line, text in enumerate(file, start=1):
@@ -56,8 +56,7 @@ def read_event_table(path: Path) -> dict[str, list[Event]]:
         FileNotFoundError: no such file.
         ValueError: a column is missing, a row of another form, or no rows.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"table of events {path} does not exist")
+    expect_file(path, what="table of events")
     events: dict[str, list[Event]] = {}
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
         header, separator = _header(file.readline())
@@ -92,8 +91,7 @@ def read_jams_events(path: Path) -> list[Event]:
         FileNotFoundError: no such file.
         ValueError: no JAMS file, or one without an annotation of sound events.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"annotation {path} does not exist")
+    expect_file(path, what="annotation")
     try:
         annotations = json.loads(path.read_text(encoding="utf-8"))["annotations"]
         wanted = [found for found in annotations if found["namespace"] in ("scaper", "sound_event")]

@@ -25,17 +25,15 @@ from torch import Tensor
 
 from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.storage import for_libsndfile, is_url, local_path, open_binary
+from sslam_lightning.data.truncation import is_length
 from sslam_lightning.data.wav import decode_wav
 from sslam_lightning.types import ResamplerName
 
-# of files that hold sound, whether or not libsndfile reads them
-AUDIO_EXTENSIONS = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".m4a", ".mp4", ".webm", ".mkv")
-)
+READABLE_EXTENSIONS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
+AUDIO_EXTENSIONS = READABLE_EXTENSIONS | {".m4a", ".mp4", ".webm", ".mkv"}  # with what libsndfile cannot read
 
 # How libsndfile's log tells of a wav or aiff whose sound is shorter than its header says; it reads on without an error.
 _CUT_OFF = re.compile(r"(?:data|SSND) : (?P<told>\d+) \(should be (?P<there>\d+)\)")
-_LENGTH_UNKNOWN = 0x7FFFF000  # what programs write that cannot go back to the header: about the largest number
 _MIN_HZ, _MAX_HZ = 1000, 768_000  # rates that recordings have; others come from broken headers
 _MARGIN_SECONDS = 0.1  # read behind the cut, so that the resampler's filter sees no false end
 
@@ -123,7 +121,7 @@ def open_sound(file: str | bytes | IO[bytes], name: str) -> Iterator[soundfile.S
     try:
         with soundfile.SoundFile(file) as sound:
             cut_off = _CUT_OFF.search(sound.extra_info)
-            if cut_off and int(cut_off["told"]) < _LENGTH_UNKNOWN and int(cut_off["there"]) < int(cut_off["told"]):
+            if cut_off and is_length(int(cut_off["told"])) and int(cut_off["there"]) < int(cut_off["told"]):
                 raise UnreadableAudio(
                     f"{name}: cut off, {cut_off['there']} bytes of sound where its header tells {cut_off['told']}"
                 )
@@ -195,7 +193,7 @@ def _soxr_resampler(from_hz: int, to_hz: int) -> Callable[[Tensor], Tensor]:
         import soxr
     except (ImportError, OSError) as error:
         raise MissingResampler(
-            f"soxr cannot be imported ({_first_line(error)}): pip install sslam-lightning[soxr], "
+            f"soxr cannot be imported ({_first_line(error)}): pip install 'sslam-lightning[soxr]', "
             "or choose data.resampler: torchaudio"
         ) from error
     return lambda waveform: torch.from_numpy(soxr.resample(waveform.numpy(), from_hz, to_hz, quality="HQ"))

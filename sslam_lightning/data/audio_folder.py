@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sslam_lightning.data.audio import READABLE_EXTENSIONS
 from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.files import find_files
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.recordings import make_recordings
-
-EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 
 
 class AudioFolderDataModule(AudioDataModule):
@@ -34,6 +33,6 @@ class AudioFolderDataModule(AudioDataModule):
         folder = self.folders[split]
         if folder is None:
             return None
-        names = find_files(folder, EXTENSIONS)
+        names = find_files(folder, READABLE_EXTENSIONS)
         recordings = make_recordings(str(folder), names, [[]] * len(names), ())
         return RecordingDataset(recordings, self.sample_rate_hz, self.resampler, self.max_clip_seconds)

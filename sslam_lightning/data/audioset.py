@@ -36,7 +36,7 @@ class AudioSetDataModule(AudioDataModule):
 
     Raises:
         FileNotFoundError: no such table (now), manifest, label file or recording (at setup).
-        ValueError: a malformed one.
+        ValueError: a malformed one, or shards that were packed for another rate, resampler or length.
     """
 
     def __init__(
@@ -79,7 +79,19 @@ class AudioSetDataModule(AudioDataModule):
         if labels is not None:
             raise ValueError(f"{folder} holds shards, whose labels are inside; give no label file ({labels})")
         recordings = read_shards(folder, self.table)
-        packed_with = recordings.about["resampler"]
-        if recordings.about["codec"] != ORIGINAL and packed_with != self.resampler:
-            raise ValueError(f"{folder} was resampled by {packed_with}: set data.resampler to {packed_with}, or pack again")
+        if recordings.about["codec"] != ORIGINAL:
+            self._check_packing(folder, recordings.about)
         return recordings
+
+    def _check_packing(self, folder: str, about: dict[str, Any]) -> None:
+        """Shards hold what their packing left of the recordings, which must be what the recipe asks for."""
+        method, rate_hz, seconds = about["resampler"], about["sample_rate_hz"], about["max_clip_seconds"]
+        if method != self.resampler:
+            raise ValueError(f"{folder} was resampled by {method}: set data.resampler to {method}, or pack again")
+        if rate_hz != self.sample_rate_hz:
+            raise ValueError(f"{folder} holds {rate_hz} Hz, data.sample_rate_hz is {self.sample_rate_hz}: pack again")
+        if seconds is not None and (self.max_clip_seconds is None or seconds < self.max_clip_seconds):
+            raise ValueError(
+                f"{folder} was cut to {seconds:g} s a clip, data.max_clip_seconds is {self.max_clip_seconds}: "
+                f"set it to {seconds:g}, or pack again"
+            )

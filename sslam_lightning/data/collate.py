@@ -23,16 +23,16 @@ def collate(clips: Sequence[Clip | BrokenClip], min_samples: int = 1, needed_by:
     broken = tuple((clip.name, clip.reason) for clip in clips if isinstance(clip, BrokenClip))
     if not good:
         nothing = torch.zeros(0, dtype=torch.int64)
-        return Batch(torch.zeros(0, 1), nothing, torch.zeros(0, 0), nothing, (), broken)
-    num_samples = torch.tensor([len(clip.waveform) for clip in good])
-    waveforms = torch.zeros(len(good), int(num_samples.max()))
+        return Batch(torch.zeros(0, 1), (), torch.zeros(0, 0), nothing, (), broken)
+    lengths = [len(clip.waveform) for clip in good]
+    waveforms = torch.zeros(len(good), max(lengths))
     for row, clip in zip(waveforms, good, strict=True):
         row[: len(clip.waveform)] = clip.waveform
     return Batch(
         waveforms,
-        num_samples,
+        lengths,
         torch.stack([clip.labels for clip in good]),
-        torch.tensor([clip.index for clip in good]),
+        torch.tensor([clip.clip_index for clip in good]),
         tuple(clip.name for clip in good),
         broken,
         _padded([clip.events for clip in good if clip.events is not None]),

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from sslam_lightning.class_names import check_class_names
 from sslam_lightning.data.storage import exists, local_path, open_binary
 
 
@@ -32,12 +33,18 @@ def read_class_table(path: str | Path) -> ClassTable:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a row of another form (with its line), a number or a label that comes twice, a gap in the numbers.
+        ValueError: a row of another form (with its line), a number or a label that comes twice, a gap in the numbers,
+            a name with a control character.
     """
     path = local_path(path)
     if not exists(path):
-        raise FileNotFoundError(f"label descriptors {path} do not exist")
-    rows = _read_rows(path)
+        raise FileNotFoundError(
+            f"label descriptors {path} do not exist (data.label_descriptors; `sslam data import` and `stats` write them)"
+        )
+    try:
+        rows = _read_rows(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table of classes (index,mid,name): {error}") from None
     if rows and not any(_is_number(cell) for cell in rows[0][1][:2]):
         rows = rows[1:]  # a header
     if not rows:
@@ -58,6 +65,7 @@ def read_class_table(path: str | Path) -> ClassTable:
     if sorted(names) != list(range(len(names))):
         missing = next(i for i in range(len(names)) if i not in names)
         raise ValueError(f"{path}: classes must be numbered from 0 without a gap, class {missing} is missing")
+    check_class_names(class_of, path)
     return ClassTable(tuple(names[i] for i in range(len(names))), class_of)
 
 

@@ -34,7 +34,8 @@ class Places(NamedTuple):
 
 
 class EventDataset(RecordingDataset):
-    """Clips with their events. A clip's labels are the classes of the events that it holds a part of.
+    """Clips with their events. A clip's labels are the classes of the events that it holds a part of;
+    what ``max_clip_seconds`` cuts away is not heard.
 
     Args:
         root: folder that the names are relative to.
@@ -71,6 +72,8 @@ class EventDataset(RecordingDataset):
                 else cut(file.name, duration_seconds(Path(root, file.name)), clip_seconds)
             )
         ]
+        longest = float("inf") if max_clip_seconds is None else max_clip_seconds
+        clips = [(number, part._replace(seconds=min(part.seconds, longest))) for number, part in clips]
         heard = [self._inside(number, part.start_seconds, part.seconds) for number, part in clips]
         tags = [events.class_index.unique().tolist() for events in heard]
         excerpts = make_excerpts(str(root), [part for _, part in clips], tags, class_names)
@@ -85,8 +88,8 @@ class EventDataset(RecordingDataset):
         clip = super().__getitem__(key)
         if isinstance(clip, BrokenClip):
             return clip
-        file, start = int(self.places.file_of[clip.index]), float(self.places.start_seconds[clip.index])
-        return clip._replace(events=self._inside(file, start, float(self._length_seconds[clip.index])))
+        file, start = int(self.places.file_of[clip.clip_index]), float(self.places.start_seconds[clip.clip_index])
+        return clip._replace(events=self._inside(file, start, float(self._length_seconds[clip.clip_index])))
 
     def events(self, file: int) -> list[Event]:
         """All events of a file, in seconds from its beginning."""

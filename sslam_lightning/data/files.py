@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+
+def walk(folder: str | Path) -> Iterator[str]:
+    """Every file below a folder, by its path from there.
+
+    Links to folders are followed, but no folder is entered twice: what lies here itself has its own name and not that of a
+    link. Hidden files and what lies in hidden folders are left out.
+
+    Raises:
+        OSError: a folder that cannot be listed.
+    """
+    starts, entered = [str(folder)], set[str]()
+    for start in starts:  # which grow by the links that are found on the way
+        for inside, folders, files in os.walk(start, onerror=_raise):
+            place = os.path.realpath(inside)
+            if place in entered:
+                folders.clear()
+                continue
+            entered.add(place)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            starts += filter(os.path.islink, (os.path.join(inside, name) for name in folders))
+            way = Path(os.path.relpath(inside, folder)).as_posix()
+            yield from (name if way == "." else f"{way}/{name}" for name in files if not name.startswith("."))
 
 
 def find_files(root: str | Path, extensions: Iterable[str]) -> list[str]:
     """Paths below ``root``, relative to it and sorted, whose extension is one of ``extensions`` in any case.
 
-    Hidden files and what lies in hidden folders are left out.
+    What is looked at, says `walk`.
 
     Raises:
         FileNotFoundError: no such folder, or no such file in it.
+        OSError: a folder in it cannot be listed.
     """
     root, wanted = Path(root), {extension.lower() for extension in extensions}
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    below = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in wanted and path.is_file())
-    found = sorted(path.as_posix() for path in below if not any(part.startswith(".") for part in path.parts))
+    named = (name for name in walk(root) if os.path.splitext(name)[1].lower() in wanted)
+    found = sorted(name for name in named if os.path.isfile(root / name))
     if not found:
         raise FileNotFoundError(f"{root} holds no files of the kinds {', '.join(sorted(wanted))}")
     return found
@@ -51,3 +76,7 @@ def classes_of(root: Path, names: Sequence[str], class_names: Sequence[str]) -> 
         if folder not in number or folder == name:
             raise ValueError(f"{root / name} lies in no folder of a class ({', '.join(class_names[:10])})")
     return [number[folder] for folder in folders]
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -25,7 +25,7 @@ class Picture(NamedTuple):
 
     image: Float[Tensor, "channels rows columns"]
     labels: Float[Tensor, "classes"]
-    index: int  # type: ignore[assignment]
+    clip_index: int
     name: str
 
 
@@ -131,7 +131,7 @@ def collate_images(pictures: Sequence[Picture | BrokenClip]) -> ImageBatch:
     return ImageBatch(
         torch.stack([picture.image for picture in good]) if good else torch.zeros(0, 3, 0, 0),
         torch.stack([picture.labels for picture in good]) if good else torch.zeros(0, 0),
-        torch.tensor([picture.index for picture in good], dtype=torch.int64),
+        torch.tensor([picture.clip_index for picture in good], dtype=torch.int64),
         tuple(picture.name for picture in good),
         tuple((broken.name, broken.reason) for broken in pictures if isinstance(broken, BrokenClip)),
     )

@@ -33,6 +33,13 @@ class Standards(NamedTuple):
     min_seconds: float = 0.1
     silence_db: float = -90.0
 
+    def check(self) -> None:
+        """Raise ValueError for a bound that every recording, or none, would keep."""
+        if self.min_seconds < 0:
+            raise ValueError(f"min_seconds must not be negative, got {self.min_seconds:g}")
+        if self.silence_db > 0:
+            raise ValueError(f"silence_db is relative to full scale, so at most 0, got {self.silence_db:g}")
+
 
 def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | Rejected:
     """Decode a whole file and say what it is, or why it cannot be used.
@@ -54,7 +61,8 @@ def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | 
             check_sample_rate(sound.samplerate, name)
             frames, peak, finite = _listen(sound)
             found = Found(name, round(frames / sound.samplerate, 6), sound.samplerate, sound.channels, frames, labels)
-            expected = sound.frames
+            # the length of an mp3 is a guess, if its first frame does not tell it
+            expected = 0 if sound.format == "MP3" else sound.frames
     except UnreadableAudio as error:
         return Rejected(name, str(error).removeprefix(f"{name}: "))
     except (soundfile.SoundFileError, OSError) as error:

@@ -110,7 +110,9 @@ def read_labelled(source: Path, extensions: Sequence[str]) -> LabelledTexts:
     if not source.is_file():
         raise FileNotFoundError(f"there is no file or folder {source}")
     found = LabelledTexts([], [], [])
-    for line, written in enumerate(source.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    # Only a line feed ends a line: texts may hold form feeds, U+2028 and what else Python splits lines at.
+    lines = source.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
+    for line, written in enumerate((text.strip("\r") for text in lines), start=1):
         if not written.strip():
             continue
         label, tab, text = written.partition("\t")

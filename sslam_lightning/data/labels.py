@@ -38,8 +38,7 @@ def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> Pa
             entry, or one that several entries could mean.
     """
     path = local_path(path)
-    if not exists(path):
-        raise FileNotFoundError(f"label file {path} does not exist")
+    _expect(path)
     aligned = _read_aligned(path, names, table)
     if aligned is not None:
         return aligned
@@ -58,16 +57,33 @@ def read_labels(path: str | Path, names: Sequence[str], table: ClassTable) -> Pa
 
 
 def labels_as_written(path: str | Path, names: Sequence[str]) -> list[str]:
-    """The labels of every recording, separated by semicolons as in a manifest."""
+    """The labels of every recording, separated by semicolons as in a manifest.
+
+    Raises:
+        ValueError: a label that holds one, and whatever `read_labels` refuses.
+    """
     table = table_of_words(words_of(local_path(path)))
+    check_separable(table.names, str(path))
     return [LABEL_SEPARATOR.join(table.names[i] for i in classes) for classes in read_labels(path, names, table)]
+
+
+def check_separable(labels: Iterable[str], where: str) -> None:
+    """Raise ValueError for a label that would stand for two in a manifest."""
+    if torn := next((label for label in labels if LABEL_SEPARATOR in label), None):
+        raise ValueError(f"{where}: the label {torn!r} holds a {LABEL_SEPARATOR}, which separates labels; rename it")
+
+
+def _expect(path: str) -> None:
+    if not exists(path):
+        raise FileNotFoundError(
+            f"label file {path} does not exist, in which a manifest without a column labels has its labels"
+        )
 
 
 def words_of(path: str) -> set[str]:
     """Every label that comes in a label file."""
     words: set[str] = set()
-    if not exists(path):
-        raise FileNotFoundError(f"label file {path} does not exist")
+    _expect(path)
     with _open(path) as file:
         for text in file:
             _, tab, labels = text.rstrip("\r\n").partition("\t")

@@ -8,18 +8,23 @@ from pathlib import Path
 from sslam_lightning.data.manifest import missing_rows
 
 
-def expect_file(path: Path, form: str) -> Path:
+def expect_file(path: Path, form: str = "", what: str = "") -> Path:
     """The path itself, if there is such a file.
 
     Args:
         path: the file.
         form: what the data set looks like, for the message.
+        what: what the file is, for the message.
 
     Raises:
         FileNotFoundError: there is none.
+        IsADirectoryError: it is a folder.
     """
+    name, form = f"{what} {path}".lstrip(), f": {form}" if form else ""
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} is a folder, where a file is expected{form}")
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: {form}")
+        raise FileNotFoundError(f"{name} does not exist{form}")
     return path
 
 

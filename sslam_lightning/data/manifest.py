@@ -97,8 +97,8 @@ def read_labelled(manifest: str | Path, labels: str | Path | None = None) -> Rec
     if written is not None and labels is None:
         table = table_of_words(word.strip() for text in set(written) for word in text.split(LABEL_SEPARATOR))
         return make_recordings(root, names, _classes(manifest, names, written, table), table.names)
-    labels = local_path(labels or os.path.splitext(manifest)[0] + ".lbl")
-    if not exists(labels):
+    given, labels = labels, local_path(labels or os.path.splitext(manifest)[0] + ".lbl")
+    if given is None and not exists(labels):
         return make_recordings(root, names, [()] * len(names), ())
     table = table_of_words(words_of(labels))
     return make_recordings(root, names, read_labels(labels, names, table), table.names)
@@ -109,8 +109,10 @@ def read_rows(manifest: str) -> Rows:
 
     Raises:
         FileNotFoundError: no such manifest or root folder.
-        ValueError: an empty manifest, one that changes while it is read, a malformed row.
+        ValueError: a folder, an empty manifest, one that changes while it is read, a malformed row.
     """
+    if os.path.isdir(manifest):
+        raise ValueError(f"{manifest} is a folder, not a manifest: `sslam data scan {manifest}` writes one of it")
     if not exists(manifest):
         raise FileNotFoundError(f"manifest {manifest} does not exist (`sslam data scan FOLDER` writes one)")
     with _unchanging(manifest) as file:

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, distributed
 
+from sslam_lightning.class_names import check_class_names
 from sslam_lightning.data.audio import check_resampler
 from sslam_lightning.data.broken import BrokenClips
 from sslam_lightning.data.collate import collate
@@ -56,7 +57,7 @@ class AudioDataModule(LightningDataModule, ABC):
         worker_timeout_seconds: stop when the workers give nothing for so long, and name the file; 0: wait for ever.
 
     Raises:
-        ValueError: a setting out of its range.
+        ValueError: a setting out of its range, or a class whose name holds a control character.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class AudioDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         check_resampler(resampler)
+        check_class_names(class_names, "class_names")
         least = {"batch_size": 1, "num_workers": 0, "seed": 0, "worker_timeout_seconds": 0, "min_clip_seconds": 0}
         given = (batch_size, num_workers, seed, worker_timeout_seconds, min_clip_seconds)
         for (name, bound), value in zip(least.items(), given, strict=True):
@@ -189,6 +191,19 @@ class AudioDataModule(LightningDataModule, ABC):
         """The test clips, or else those of validation, or else those of training; in order, every clip once."""
         splits: tuple[Split, ...] = ("test", "val", "train")
         return self._ordered_loader(next((found for s in splits if (found := self.dataset(s)) is not None), None))
+
+    def whole_split(self, split: Split) -> ClipLoader:
+        """All clips of a split in order, on every rank the same; the loaders above share them out.
+
+        Raises:
+            ValueError: there are none.
+        """
+        dataset = self.dataset(split)
+        if dataset is None:
+            raise ValueError(f"{type(self).__name__} has no clips for {split}")
+        return self._loader(
+            dataset, EpochSampler(len(dataset), self.batch_size, shuffle=False, last_batch="keep", world=1, rank=0)
+        )
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Take note of broken clips, in the main process."""

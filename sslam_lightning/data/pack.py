@@ -26,6 +26,7 @@ from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.rejected import Rejected, write_rejected
 from sslam_lightning.data.shards import FORMAT_VERSION, INDEX_NAME, METADATA, ORIGINAL, import_pyarrow
 from sslam_lightning.data.wav import encode_wav
+from sslam_lightning.features import LogMels
 from sslam_lightning.types import ResamplerName
 
 Codec = Literal["lossless", "float32", "int16", "flac16", "flac24", "original"]
@@ -54,9 +55,14 @@ class Packing(NamedTuple):
         check_resampler(self.resampler)
         if self.codec not in get_args(Codec):
             raise ValueError(f"codec must be one of {', '.join(get_args(Codec))}, got {self.codec!r}")
-        if self.clips_per_shard < 1 or self.sample_rate_hz < 1:
+        if self.clips_per_shard < 1:
+            raise ValueError(f"clips_per_shard must be positive, got {self.clips_per_shard}")
+        LogMels(sample_rate_hz=self.sample_rate_hz)  # refuses rates that no model takes
+        if self.codec == ORIGINAL and self.max_clip_seconds is not None:
+            raise ValueError(f"codec original keeps files whole: leave max_clip_seconds out, got {self.max_clip_seconds:g}")
+        if self.codec == ORIGINAL and self.sample_rate_hz != Packing().sample_rate_hz:
             raise ValueError(
-                f"clips_per_shard and sample_rate_hz must be positive, got {self.clips_per_shard} and {self.sample_rate_hz}"
+                f"codec original keeps the rates of files: leave sample_rate_hz out, got {self.sample_rate_hz}"
             )
         if self.max_clip_seconds is not None and round(self.max_clip_seconds * self.sample_rate_hz) < 1:
             raise ValueError(f"max_clip_seconds must leave at least one sample, got {self.max_clip_seconds}")

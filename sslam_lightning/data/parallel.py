@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -56,6 +56,8 @@ def ordered_map(
     """
     if workers < 0:
         raise ValueError(f"workers must be at least 0, got {workers}")
+    if isinstance(jobs, Sized):
+        workers = min(workers, len(jobs))  # all are started at once
     if workers == 0:
         yield from (function(state, job) for job in jobs)
         return

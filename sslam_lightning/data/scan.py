@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
 from sslam_lightning.data.durable import refuse_existing
+from sslam_lightning.data.files import walk
 from sslam_lightning.data.inspection import Found, Standards, inspect, relative_name
 from sslam_lightning.data.journal import Journal, fingerprint
-from sslam_lightning.data.labels import LABEL_SEPARATOR
+from sslam_lightning.data.labels import LABEL_SEPARATOR, check_separable
 from sslam_lightning.data.packed import PackedStrings
 from sslam_lightning.data.parallel import ordered_map, progress
 from sslam_lightning.data.recordings import Recordings
@@ -53,28 +54,25 @@ class _Work(NamedTuple):
 def list_folder(folder: str) -> tuple[Listing, Counter[str]]:
     """The audio files under a folder, in the order of their names, and the other files counted by extension.
 
-    Links to folders are followed, but no folder is entered twice.
+    What is looked at, says `sslam_lightning.data.files.walk`.
 
     Raises:
         FileNotFoundError: no such folder, or no audio in it.
+        NotADirectoryError: it is a file.
+        OSError: a folder in it cannot be listed.
     """
+    if os.path.isfile(folder):
+        raise NotADirectoryError(f"{folder} is a file: recordings are looked for in a folder")
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"folder {folder} does not exist")
     names: list[str] = []
     others: Counter[str] = Counter()
-    entered: set[str] = set()
-    for inside, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        if os.path.realpath(inside) in entered:
-            folders.clear()
-            continue
-        entered.add(os.path.realpath(inside))
-        folders.sort()
-        for file in files:
-            extension = os.path.splitext(file)[1].lower()
-            if extension in AUDIO_EXTENSIONS:
-                names.append(os.path.relpath(os.path.join(inside, file), folder))
-            else:
-                others[extension or "no extension"] += 1
+    for name in walk(folder):
+        extension = os.path.splitext(name)[1].lower()
+        if extension in AUDIO_EXTENSIONS:
+            names.append(name)
+        else:
+            others[extension or "no extension"] += 1
     if not names:
         raise FileNotFoundError(f"no audio files under {folder}: looked for {' '.join(sorted(AUDIO_EXTENSIONS))}")
     names.sort()
@@ -82,8 +80,13 @@ def list_folder(folder: str) -> tuple[Listing, Counter[str]]:
 
 
 def listing_of(recordings: Recordings) -> Listing:
-    """The files of recordings, with the labels that they have."""
+    """The files of recordings, with the labels that they have.
+
+    Raises:
+        ValueError: a label that a manifest would tear apart.
+    """
     words = recordings.class_names
+    check_separable(words, recordings.root)
     joined = (LABEL_SEPARATOR.join(words[i] for i in recordings.classes(row)) for row in range(len(recordings)))
     return Listing(recordings.root, recordings.names, PackedStrings(joined))
 
@@ -100,9 +103,10 @@ def write_manifest(listing: Listing, manifest: str, standards: Standards, worker
 
     Raises:
         FileExistsError: the manifest exists already.
-        ValueError: another extension.
+        ValueError: another extension, or a standard out of its range.
         OSError: the disk is full, the folder read-only.
     """
+    standards.check()
     stem, extension = os.path.splitext(manifest)
     if extension not in (".tsv", ".csv"):
         raise ValueError(f"a manifest is a .tsv or a .csv, got {manifest}")
@@ -170,7 +174,3 @@ def _counted(rejected: Iterable[Rejected], reasons: Counter[str]) -> Iterator[Re
     for row in rejected:
         reasons[row.reason.partition(":")[0]] += 1
         yield row
-
-
-def _raise(error: OSError) -> None:
-    raise error

@@ -104,13 +104,13 @@ def read_labelled_shards(folder: str) -> PackedRecordings:
 
 def read_index(folder: str) -> tuple[Any, dict[str, Any]]:
     """The columns of an index (a record batch) and what it says about its shards."""
-    pyarrow = import_pyarrow()
     path = join(folder, INDEX_NAME)
     if not exists(path):
         raise FileNotFoundError(
-            f"{folder} holds no {INDEX_NAME}: not a folder of shards, or one whose packing was interrupted; "
-            "the same sslam data pack command continues it"
+            f"{folder} holds no {INDEX_NAME}: of a folder of recordings `sslam data scan {folder}` writes a manifest; "
+            "where the packing of shards was interrupted, the same sslam data pack command continues it"
         )
+    pyarrow = import_pyarrow()
     try:
         if is_url(path):
             with open_binary(path) as file:
@@ -136,7 +136,7 @@ def import_pyarrow() -> ModuleType:
     try:
         import pyarrow.ipc
     except ImportError as error:
-        raise ValueError("shards and parquet need pyarrow: pip install sslam-lightning[data]") from error
+        raise ValueError("shards and parquet need pyarrow: pip install 'sslam-lightning[data]'") from error
     return pyarrow
 
 

@@ -20,7 +20,7 @@ from sslam_lightning.data.recordings import Recordings, make_recordings
 from sslam_lightning.data.rejected import Rejected, write_rejected
 from sslam_lightning.data.sampling_weights import write_weights
 from sslam_lightning.data.tables import write_table
-from sslam_lightning.features import count_frames, kaldi_fbank
+from sslam_lightning.features import LogMels, count_frames, kaldi_fbank
 from sslam_lightning.types import ResamplerName
 
 _CHUNK_CLIPS = 32  # always the same, so that the result does not depend on the number of workers
@@ -33,6 +33,13 @@ class FrontEnd(NamedTuple):
     num_mels: int = 128
     resampler: ResamplerName = "torchaudio"
     max_clip_seconds: float | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for a setting out of its range."""
+        check_resampler(self.resampler)
+        LogMels(sample_rate_hz=self.sample_rate_hz, num_mels=self.num_mels)
+        if self.max_clip_seconds is not None and self.max_clip_seconds <= 0:
+            raise ValueError(f"max_clip_seconds must be positive, got {self.max_clip_seconds:g}")
 
 
 class Moments(NamedTuple):
@@ -86,10 +93,10 @@ def measure(recordings: Recordings, front_end: FrontEnd, journal_path: str, work
         workers: processes; the result is the same for any number.
 
     Raises:
-        ValueError: an unknown resampler, or nothing could be read.
+        ValueError: a setting out of its range, or nothing could be read.
         FileExistsError: the journal is of other recordings or settings.
     """
-    check_resampler(front_end.resampler)
+    front_end.check()
     settings = {"recordings": fingerprint([recordings.root], recordings.names), **front_end._asdict()}
     journal = Journal(journal_path, settings)
     chunks = range(journal.num_done, -(-len(recordings) // _CHUNK_CLIPS))

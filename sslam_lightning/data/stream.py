@@ -140,7 +140,7 @@ class _SoxrResampler:
         except (ImportError, OSError) as error:
             raise MissingResampler(
                 f"soxr cannot be imported ({error}), but the model's data was resampled with it: "
-                "pip install sslam-lightning[soxr]"
+                "pip install 'sslam-lightning[soxr]'"
             ) from error
         self._open = lambda rows: soxr.ResampleStream(from_hz, to_hz, rows, dtype="float32", quality="HQ")
         self._stream: Any = None
@@ -173,7 +173,9 @@ def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]
 
 
 def _decode_container(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    missing = f"{path}: {path.suffix} needs FFmpeg and torchcodec: pip install sslam-lightning[m4a], or convert it to flac"
+    missing = (
+        f"{path}: {path.suffix} needs FFmpeg and torchcodec: pip install 'sslam-lightning[m4a]', or convert it to flac"
+    )
     try:
         from torchcodec.decoders import AudioDecoder
     except (ImportError, OSError, RuntimeError) as error:

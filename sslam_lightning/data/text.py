@@ -24,7 +24,7 @@ class Passage(NamedTuple):
 
     tokens: Int[Tensor, "tokens"]
     labels: Float[Tensor, "classes"]
-    index: int  # type: ignore[assignment]
+    clip_index: int
     name: str
 
 
@@ -135,8 +135,8 @@ def collate_texts(passages: Sequence[Passage | BrokenClip]) -> TextBatch:
     padding = float(SPECIAL.index(PADDING))
     return TextBatch(
         torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=padding),
-        torch.tensor([len(piece) for piece in tokens]),
+        [len(piece) for piece in tokens],
         torch.stack([passage.labels for passage in good]),
-        torch.tensor([passage.index for passage in good]),
+        torch.tensor([passage.clip_index for passage in good]),
         tuple(passage.name for passage in good),
     )

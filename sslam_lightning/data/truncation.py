@@ -8,8 +8,13 @@ from typing import IO
 
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 1 << 17  # two of Ogg's largest pages
-_UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)  # of a wav that was written into a pipe
+_UNKNOWN_LENGTH = 0x7FFFF000  # what programs write into a pipe, who cannot go back to the header: about the largest number
 _OGG_HEADER = 27
+
+
+def is_length(told: int) -> bool:
+    """Whether the length of a chunk, as its header tells it, is one; not where it was unknown when it was written."""
+    return 0 < told < _UNKNOWN_LENGTH
 
 
 def missing_bytes(file: IO[bytes], num_bytes: int) -> int:
@@ -28,7 +33,7 @@ def _of_wav(head: bytes, num_bytes: int) -> int:
     while place + 8 <= len(head):
         name, size = struct.unpack_from("<4sI", head, place)
         if name == b"data":
-            return 0 if size in _UNKNOWN_LENGTHS else max(0, place + 8 + size - num_bytes)
+            return max(0, place + 8 + size - num_bytes) if is_length(size) else 0
         place += 8 + size + size % 2
     return 0
 

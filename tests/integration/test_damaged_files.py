@@ -13,7 +13,11 @@ import pytest
 import soundfile
 from tiny import KeepEveryBatch, finetune, trainer
 
-from sslam_lightning.data import AudioSetDataModule
+from sslam_lightning.data import AudioFolderDataModule, AudioSetDataModule
+from sslam_lightning.masking import SpanMask
+from sslam_lightning.models import DecoderConfig, EncoderConfig, WaveformConfig
+from sslam_lightning.objectives import LayerTargets
+from sslam_lightning.training import PretrainModule
 
 CLIPS, SAMPLES, RATE_HZ = 200, 4000, 16000
 KINDS = ("wav", "flac", "ogg")
@@ -123,3 +127,18 @@ def test_every_good_clip_is_used_and_every_bad_one_named_once(damaged, tmp_path,
     assert again.broken_clips == data.broken_clips
     assert len(again.broken_clips) == 24
     assert len(caplog.records) == 25
+
+
+def test_a_clip_too_short_for_a_mask_does_not_end_the_run(tmp_path, caplog):
+    """It has two tokens, of which a third cannot be hidden; the others have hundreds."""
+    for number in range(7):
+        soundfile.write(tmp_path / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 4000), 16_000)
+    soundfile.write(tmp_path / "short.wav", np.full(30, 0.1), 16_000)
+    encoder = EncoderConfig(16, 2, 2, front_end=WaveformConfig(((8, 10, 5), (8, 3, 2))), clip_token=False)
+    settings = {"masking": SpanMask(0.3), "masks_per_clip": 2, "targets": LayerTargets(2), "utterance": None}
+    module = PretrainModule(encoder, DecoderConfig(dim=8, depth=1, groups=2, dimensions=1), None, **settings)
+    data = AudioFolderDataModule(tmp_path, batch_size=2, num_workers=0)
+    with caplog.at_level(logging.WARNING, "sslam_lightning"):
+        trainer(tmp_path).fit(module, data)
+    assert data.broken.reasons == {"short.wav": "short.wav: too short, 30 samples where the model needs 50"}
+    assert "1 clips could not be used and were left out" in caplog.text

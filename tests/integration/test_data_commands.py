@@ -15,6 +15,9 @@ from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.data import AudioSetDataModule
+from sslam_lightning.data.manifest import read_labelled
+
+CLASSES = 'index,mid,name\n0,"Bee, buzzing","Bee, buzzing"\n1,dog,dog\n'
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_from_a_folder_to_a_training_run(
     assert "1 rejected (1 not readable as audio): m.rejected.tsv" in printed
     with open("m.rejected.tsv", newline="") as file:
         assert [row["path"] for row in csv.DictReader(file, delimiter="\t")] == ["my sounds/dog/broken.wav"]
-    assert Path("m.classes.csv").read_text() == 'index,label\n0,"Bee, buzzing"\n1,dog\n'
+    assert Path("m.classes.csv").read_text() == CLASSES
     Path("one/audio").mkdir(parents=True)
     Path("one/audio/a.wav").write_bytes(b"")
     told = failing(["data", "import", "folders", "one", "--out=one.tsv"], capsys)
@@ -114,6 +117,20 @@ def test_recordings_that_are_left_out_make_the_exit_code_1(
             assert [row["path"] for row in csv.DictReader(file, delimiter="\t")] == ["my sounds/dog/broken.wav"]
 
 
+@pytest.mark.parametrize("folder", [".", "dog/..", "./"])
+def test_the_folder_that_one_is_in(folder: str, dogs_and_bees: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written lies beside it, under its name."""
+    monkeypatch.chdir(dogs_and_bees)
+    before = sorted(dogs_and_bees.iterdir())
+    main(["data", "scan", folder, "--workers=0"])
+    main(["data", "import", "folders", folder, "--workers=0"])
+    assert sorted(dogs_and_bees.iterdir()) == before
+    beside = {path.name for path in dogs_and_bees.parent.iterdir()}
+    written = ("tsv", "rejected.tsv", "imported.tsv", "imported.rejected.tsv", "imported.classes.csv")
+    assert beside == {"my sounds", *(f"my sounds.{ending}" for ending in written)}
+    assert read_labelled(dogs_and_bees.parent / "my sounds.imported.tsv").read(0)[1] == 16000
+
+
 def test_commands_that_are_given_again(
     dogs_and_bees: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +138,7 @@ def test_commands_that_are_given_again(
     monkeypatch.chdir(dogs_and_bees.parent)
     main(["data", "scan", "my sounds", "--workers=0"])
     main(["data", "import", "folders", "my sounds", "--workers=0"])
-    assert Path("my sounds.imported.classes.csv").read_text() == 'index,label\n0,"Bee, buzzing"\n1,dog\n'
+    assert Path("my sounds.imported.classes.csv").read_text() == CLASSES
     first = Path("my sounds.tsv").read_bytes()
     line = failing(["data", "scan", "my sounds", "--workers=0"], capsys)
     assert line.endswith("my sounds.tsv exists already: move it, or name another with --out")
@@ -131,6 +148,18 @@ def test_commands_that_are_given_again(
         assert len(Path(name).read_text().splitlines()) == 13 - number
         (dogs_and_bees / "dog" / f"clip 'ö' {(1, 2, 4)[number]}.wav").unlink()
     assert Path("my sounds.tsv").read_bytes() == first
+
+
+def test_classes_that_are_called_by_numbers(tmp_path: Path) -> None:
+    for name in ("01", "7", "60"):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        soundfile.write(tmp_path / "digits" / name / "a.wav", np.full(8000, 0.1), 16000)
+    main(["data", "import", "folders", str(tmp_path / "digits"), "--workers=0"])
+    stem = str(tmp_path / "digits.imported")
+    data = AudioSetDataModule(f"{stem}.tsv", label_descriptors=f"{stem}.classes.csv", num_workers=0)
+    assert data.class_names == ("01", "60", "7")
+    (batch,) = data.predict_dataloader()
+    assert batch.labels.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
 def test_lists_of_others(dogs_and_bees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,6 +188,20 @@ def test_lists_of_others(dogs_and_bees: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "folder nowhere does not exist" in failing(["data", "scan", "nowhere"], capsys)
+    (sounds := tmp_path / "sounds").mkdir()
+    (sounds / "one.wav").touch()
+    assert "one.wav is a file: recordings are looked" in failing(["data", "scan", str(sounds / "one.wav")], capsys)
+    line = failing(["data", "pack", str(sounds)], capsys)
+    assert f"{sounds} is a folder, not a manifest: `sslam data scan {sounds}` writes one of it" in line
+    line = failing(["data", "stats", str(sounds)], capsys)
+    assert f"{sounds} holds no index.arrow: of a folder of recordings `sslam data scan {sounds}` writes a manifest" in line
+    (sounds / "dogs;cats").mkdir()
+    (sounds / "one.wav").rename(sounds / "dogs;cats" / "one.wav")
+    (sounds / "bees").mkdir()
+    (sounds / "bees" / "two.wav").touch()
+    line = failing(["data", "import", "folders", str(sounds)], capsys)
+    assert line.endswith(f"{sounds}: the label 'dogs;cats' holds a ;, which separates labels; rename it")
+    assert not list(tmp_path.glob("sounds.*"))
     assert "manifest nowhere.tsv does not exist" in failing(["data", "check", "nowhere.tsv"], capsys)
     assert "nowhere.h5 does not exist" in failing(["data", "import", "hdf5", "nowhere.h5"], capsys)
     assert "no such parquet file" in failing(["data", "import", "parquet", "nowhere"], capsys)
@@ -173,10 +216,11 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_the_benchmark_writes_its_figures(dogs_and_bees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "scan", str(dogs_and_bees), "--workers=0"])
-    manifest, shards, out = tmp_path / "my sounds.tsv", tmp_path / "shards", tmp_path / "figures.json"
+    manifest, shards = tmp_path / "my sounds.tsv", tmp_path / "shards"
     main(["data", "pack", str(manifest), f"--out={shards}", "--workers=0"])
     recipe = config_folder() / "pretrain/eat_base.yaml"
     for source in (manifest, shards):
+        out = tmp_path / f"figures of {source.name}.json"
         arguments = ["benchmark", "data", f"--manifest={source}", "--workers=1", "--clips=6", "--repeats=1"]
         arguments += ["--num_frames=48", "--batch_size=3", "--masks_per_clip=2", f"--out={out}"]
         main([*arguments, f"--recipe={recipe}", "--step_seconds=0.5"])
@@ -194,3 +238,34 @@ def test_the_benchmark_writes_its_figures(dogs_and_bees: Path, tmp_path: Path, c
         assert figures["recipe"]["workers per device"] == pytest.approx(per_device)
         assert figures["loader"]["clips per second"] > 0
     assert "4 x 12 clips in 0.5 s take 96.0 clips per second" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["scan", "sounds", "--min_seconds=-1"], "min_seconds must not be negative, got -1"),
+        (["scan", "sounds", "--silence_db=10"], "silence_db is relative to full scale, so at most 0, got 10"),
+        (["check", "m.tsv", "--labels=none.lbl"], "label file none.lbl does not exist"),
+        (["pack", "m.tsv", "--labels=none.lbl"], "label file none.lbl does not exist"),
+        (["stats", "m.tsv", "--sample_rate_hz=1"], "sample_rate_hz must be at least 1000 Hz, got 1"),
+        (["stats", "m.tsv", "--num_mels=100000"], "num_mels must be at most 1024, got 100000"),
+        (["stats", "m.tsv", "--max_clip_seconds=-1"], "max_clip_seconds must be positive, got -1"),
+        (["pack", "m.tsv", "--clips_per_shard=0"], "clips_per_shard must be positive, got 0"),
+        (["pack", "m.tsv", "--sample_rate_hz=1"], "sample_rate_hz must be at least 1000 Hz, got 1"),
+        (["pack", "m.tsv", "--codec=original", "--sample_rate_hz=8000"], "leave sample_rate_hz out, got 8000"),
+        (["pack", "m.tsv", "--codec=original", "--max_clip_seconds=1"], "leave max_clip_seconds out, got 1"),
+        (["import", "ast", "a.json", "--classes=sounds/a.wav"], "sounds/a.wav is no table of classes (index,mid,name): "),
+        (["import", "segments", "sounds/a.wav", "sounds"], "sounds/a.wav, line 1: expected YTID, start_seconds"),
+        (["scan", "sounds", "--out=m.tsv/x.tsv"], "a folder is expected at m.tsv, which is a file"),
+        (["pack", "m.tsv", "--out=m.tsv/shards"], "a folder is expected at m.tsv, which is a file"),
+    ],
+)
+def test_what_cannot_be_meant(arguments, told, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sounds").mkdir()
+    soundfile.write("sounds/a.wav", np.sin(np.arange(8000.0)), 16000)
+    (tmp_path / "m.tsv").write_text("sounds\na.wav\t8000\n")
+    (tmp_path / "a.json").write_text('{"data": [{"wav": "a.wav", "labels": "x"}]}')
+    before = sorted(tmp_path.rglob("*"))
+    assert told in failing(["data", *arguments], capsys)
+    assert sorted(tmp_path.rglob("*")) == before

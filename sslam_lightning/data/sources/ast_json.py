@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sslam_lightning.data.descriptors import table_of_words
+from sslam_lightning.data.layout import expect_file
 from sslam_lightning.data.recordings import Recordings, make_recordings
 
 
@@ -25,9 +26,7 @@ def read_ast(path: str | Path, root: str | None = None) -> Recordings:
         FileNotFoundError: no such file.
         ValueError: not JSON of this form, with the entry.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+    path = expect_file(Path(path))
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["data"]
         pairs = [_pair(path, number, entry) for number, entry in enumerate(entries)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sslam_lightning.data.audio import UnreadableAudio, decode_audio
 from sslam_lightning.data.descriptors import ClassTable
+from sslam_lightning.data.layout import expect_file
 from sslam_lightning.data.recordings import Recordings, make_recordings
 
 
@@ -82,8 +84,7 @@ def read_hdf5(path: str, table: ClassTable | None, sample_rate_hz: int | None = 
         FileNotFoundError: no such file.
         ValueError: not of this form, no sample rate, targets without a table or of another number of classes.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} does not exist")
+    expect_file(Path(path))
     try:
         file = _import_h5py().File(path, "r")
     except OSError as error:
@@ -138,5 +139,5 @@ def _import_h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise ValueError("HDF5 needs h5py: pip install sslam-lightning[data]") from error
+        raise ValueError("HDF5 needs h5py: pip install 'sslam-lightning[data]'") from error
     return h5py

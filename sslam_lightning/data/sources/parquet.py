@@ -144,5 +144,5 @@ def _import_parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ValueError("parquet needs pyarrow: pip install sslam-lightning[data]") from error
+        raise ValueError("parquet needs pyarrow: pip install 'sslam-lightning[data]'") from error
     return pyarrow.parquet

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslam_lightning.data.descriptors import table_of_words
+from sslam_lightning.data.layout import expect_file
 from sslam_lightning.data.recordings import Recordings, make_recordings
 
 _ID_LENGTH = 11
@@ -58,10 +59,9 @@ def files_of_segments(segments: Sequence[Segment], names: Sequence[str]) -> list
 
 
 def _read(path: Path) -> list[Segment]:
-    if not path.is_file():
-        raise FileNotFoundError(f"list of segments {path} does not exist")
+    expect_file(path, what="list of segments")
     segments = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:  # what is no text is no segment
         for line, row in enumerate(csv.reader(file, skipinitialspace=True), start=1):
             if not row or row[0].startswith("#") or row[0] == "YTID":
                 continue

@@ -18,7 +18,7 @@ def test_labels_follow_their_clips(manifest: Path) -> None:
     met = {}
     for batch in data.train_dataloader():
         for index, labels, num_samples, name in zip(
-            batch.index.tolist(), batch.labels.tolist(), batch.num_samples.tolist(), batch.names, strict=True
+            batch.clip_index.tolist(), batch.labels.tolist(), batch.num_samples.tolist(), batch.names, strict=True
         ):
             met[index] = labels
             assert num_samples == 800 + 160 * index  # the file that belongs to the index
@@ -34,7 +34,7 @@ def test_unlabelled_pretraining(manifest: Path) -> None:
     assert batch.labels.shape == (6, 0)
     assert data.val_dataloader() == []
     assert data.test_dataloader() == []
-    assert [batch.index.tolist() for batch in data.predict_dataloader()] == [[0, 1, 2, 3, 4, 5]]
+    assert [batch.clip_index.tolist() for batch in data.predict_dataloader()] == [[0, 1, 2, 3, 4, 5]]
 
 
 def test_splits_and_their_label_files(manifest: Path, tmp_path: Path) -> None:

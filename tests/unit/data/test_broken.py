@@ -13,7 +13,7 @@ from sslam_lightning.types import Batch
 def batch(num_good: int, *broken: str) -> Batch:
     names = tuple(f"good{i}" for i in range(num_good))
     empty = torch.zeros(num_good, 1)
-    return Batch(empty, empty[:, 0].long(), empty, empty[:, 0].long(), names, tuple((b, f"{b}: why") for b in broken))
+    return Batch(empty, (), empty, empty[:, 0].long(), names, tuple((b, f"{b}: why") for b in broken))
 
 
 def test_few_are_listed_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,8 +14,8 @@ def clip(index: int, num_samples: int) -> Clip:
 def test_pads_behind_the_end() -> None:
     batch = collate([clip(1, 2), clip(3, 4), clip(2, 1)])
     assert batch.waveforms.tolist() == [[1, 1, 0, 0], [3, 3, 3, 3], [2, 0, 0, 0]]
-    assert batch.num_samples.tolist() == [2, 4, 1]
-    assert batch.index.tolist() == [1, 3, 2]
+    assert batch.lengths == [2, 4, 1]
+    assert batch.clip_index.tolist() == [1, 3, 2]
     assert batch.names == ("1.wav", "3.wav", "2.wav")
     assert batch.labels.argmax(dim=1).tolist() == [1, 3, 2]
     assert batch.broken == ()
@@ -23,7 +23,7 @@ def test_pads_behind_the_end() -> None:
 
 def test_a_broken_clip_takes_its_label_with_it() -> None:
     batch = collate([clip(0, 3), BrokenClip("bad.wav", "holds no samples"), clip(2, 3), clip(3, 2)])
-    assert batch.index.tolist() == [0, 2, 3]
+    assert batch.clip_index.tolist() == [0, 2, 3]
     assert batch.labels.argmax(dim=1).tolist() == [0, 2, 3]
     assert batch.waveforms[:, 0].tolist() == [0, 2, 3]
     assert batch.broken == (("bad.wav", "holds no samples"),)
@@ -32,7 +32,7 @@ def test_a_broken_clip_takes_its_label_with_it() -> None:
 def test_nothing_readable() -> None:
     clips = [BrokenClip(f"{i}.wav", f"{i}.wav: no such file") for i in range(5)]
     batch = collate(clips)
-    assert batch.waveforms.shape[0] == len(batch.labels) == len(batch.index) == len(batch.names) == 0
+    assert batch.waveforms.shape[0] == len(batch.labels) == len(batch.clip_index) == len(batch.names) == 0
     assert batch.broken == tuple((f"{i}.wav", f"{i}.wav: no such file") for i in range(5))
 
 
@@ -43,7 +43,7 @@ def test_unlabelled() -> None:
 
 def test_short_clips_are_left_out_and_who_needs_more_is_told() -> None:
     batch = collate([clip(0, 3), clip(1, 2)], min_samples=3)
-    assert batch.index.tolist() == [0]
+    assert batch.clip_index.tolist() == [0]
     assert batch.broken == (("1.wav", "1.wav: too short, 2 samples where the model needs 3"),)
     ((_, reason),) = collate([clip(1, 2), clip(0, 3)], 3, "data.min_clip_seconds").broken
     assert reason == "1.wav: too short, 2 samples where data.min_clip_seconds needs 3"

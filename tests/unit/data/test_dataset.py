@@ -18,7 +18,7 @@ def test_clip_by_place_and_by_epoch_and_place(tmp_path: Path, write_sound: Calla
     clip = dataset[1]
     assert isinstance(clip, Clip)
     assert len(dataset) == 2
-    assert (clip.index, clip.name, clip.labels.tolist()) == (1, "1.wav", [1.0, 0.0])
+    assert (clip.clip_index, clip.name, clip.labels.tolist()) == (1, "1.wav", [1.0, 0.0])
     assert len(clip.waveform) == 3200  # 0.2 s at the rate asked for
     assert torch.fft.rfft(clip.waveform).abs().argmax() == 120  # still 600 Hz
     again = dataset[(7, 1)]

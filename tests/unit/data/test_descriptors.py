@@ -38,12 +38,18 @@ def test_two_columns(tmp_path: Path, text: str) -> None:
         ("0,a,A\n0,b,B\n", "line 2: class 0 comes twice"),
         ("0,a,A\n1,a,B\n", "line 2: 'a' stands for class 0 and class 1"),
         ("0,a,A\n2,b,B\n", "class 1 is missing"),
+        ('0,a,A\n1,b,"B\tb"\n', r"the class 'B\\tb' holds a control character or a surrogate"),
     ],
 )
 def test_malformed_tables(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         read(tmp_path, text)
     assert "classes.csv" in str(caught.value)
+
+
+def test_names_of_any_script(tmp_path: Path) -> None:
+    names = ("می\u200cشود", "क्\u200dष", "\N{WOMAN}\u200d\N{PERSONAL COMPUTER}", "10\u00a0Hz")
+    assert read(tmp_path, "".join(f"{number},m{number},{name}\n" for number, name in enumerate(names))).names == names
 
 
 def test_absent_table(tmp_path: Path) -> None:

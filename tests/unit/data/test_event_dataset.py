@@ -48,6 +48,15 @@ def test_clips_of_files(root: Path) -> None:
     assert (events.onset_seconds.item(), events.offset_seconds.item()) == (0.0, pytest.approx(0.4))
 
 
+@pytest.mark.parametrize("clip_seconds", [None, 1.0])
+def test_sounds_that_were_cut_away_are_not_heard(root: Path, clip_seconds: float | None) -> None:
+    files = [Annotated("a.wav", [Event(0.1, 0.7, "dog"), Event(0.8, 0.9, "cat")])]
+    data = EventDataset(root, files, ("cat", "dog"), clip_seconds, max_clip_seconds=0.5)
+    clip = data[0]
+    assert (len(clip.waveform), clip.labels.tolist()) == (8000, [0, 1])
+    assert [column.tolist() for column in clip.events] == [[1], [pytest.approx(0.1)], [0.5]]
+
+
 def test_broken_files_have_no_events(root: Path) -> None:
     (root / "a.wav").write_bytes(b"no sound")
     data = EventDataset(root, FILES, ("cat", "dog"))

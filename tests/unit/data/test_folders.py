@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from sslam_lightning.data import AudioFolderDataModule, ImageFolderDataModule, T
 from sslam_lightning.data.files import find_files
 from sslam_lightning.data.image_file import open_image, square
 from sslam_lightning.data.images import collate_images
+from sslam_lightning.data.scan import list_folder
 from sslam_lightning.data.text import END, PADDING, Passage, collate_texts, read_tokenizer
 
 TEXTS = {"a.txt": "the quick brown fox jumps over the lazy dog. " * 41, "sub/b.md": "schöne Grüße 🐕 " * 63}
@@ -28,6 +30,50 @@ def test_files_come_in_one_order_and_hidden_ones_not_at_all(tmp_path: Path) -> N
         find_files(tmp_path, (".ogg", ".flac"))
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         find_files(tmp_path / "nowhere", (".wav",))
+
+
+def test_one_walk_for_all_tools(tmp_path: Path) -> None:
+    """Folders that are links count, circles end, and what lies here has its own name."""
+    root = tmp_path / "in"
+    for name in ("in/b/1.wav", "in/.store/2.wav", "elsewhere/deep/3.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    links = {"a": "b", "c": ".store", "d": "../elsewhere", "b/up": "..", "../elsewhere/back": "../in"}
+    for name, target in links.items():
+        (root / name).symlink_to(target, target_is_directory=True)
+    (root / "gone.wav").symlink_to("nowhere.wav")
+    expected = ["b/1.wav", "c/2.wav", "d/deep/3.wav"]
+    assert find_files(root, (".wav",)) == expected
+    assert list(list_folder(str(root))[0].names) == [*expected, "gone.wav"]  # whose manifest will leave it out
+    assert AudioFolderDataModule(root).dataset("train").recordings.names[:] == expected
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.wav").touch()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # the superuser may list any folder
+    for search in (lambda: find_files(tmp_path, (".wav",)), lambda: list_folder(str(tmp_path))):
+        with pytest.raises(PermissionError, match=r"Permission denied: .*closed"):
+            search()
+
+
+def test_every_ending_that_can_be_read(tmp_path: Path) -> None:
+    endings = ("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "au")
+    for ending in endings:
+        kind = {"oga": "OGG", "opus": "OGG", "aif": "AIFF"}.get(ending, ending.upper())
+        codec = "OPUS" if ending == "opus" else None
+        soundfile.write(tmp_path / f"a.{ending}", np.full(8000, 0.1), 16000, format=kind, subtype=codec)
+    (tmp_path / "a.m4a").touch()
+    data = AudioFolderDataModule(tmp_path, batch_size=len(endings), num_workers=0)
+    batch = next(iter(data.train_dataloader()))
+    assert sorted(batch.names) == sorted(f"a.{ending}" for ending in endings)
 
 
 def test_a_folder_of_recordings(tmp_path: Path) -> None:

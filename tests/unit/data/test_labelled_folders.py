@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from sslam_lightning.data import ImageFolderDataModule, LabelledTextDataModule
+from sslam_lightning.data.labelled_text import read_labelled
 from sslam_lightning.data.tokenizer import train_tokenizer
 
 LINES = "good\tthe mask hides\nbad\tthe teacher sees\n\ngood\tall of it and more of it\n"
@@ -45,10 +46,16 @@ def test_lines_of_label_and_text(tmp_path: Path, tokenizer: Path) -> None:
     batch = next(iter(data._ordered_loader(dataset)))
     assert batch.labels.tolist() == [[0, 1], [1, 0], [0, 1]]
     assert batch.names[2] == "train.tsv, line 4"
-    last = [row[: int(length)].tolist()[-1] for row, length in zip(batch.tokens, batch.num_tokens, strict=True)]
+    last = [row[length - 1].item() for row, length in zip(batch.tokens, batch.lengths, strict=True)]
     assert last == [2, 2, 2]  # the end token, behind what is cut too
-    assert batch.num_tokens.max() == 6
+    assert max(batch.lengths) == 6
     assert data.make_dataset("val") is None
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    texts = ("one\u2028line", "form\ffeed", "next\x85line", "a\rb")
+    (tmp_path / "a.tsv").write_bytes("".join(f"good\t{text}\r\n" for text in texts).encode())
+    assert read_labelled(tmp_path / "a.tsv", ()).texts == list(texts)
 
 
 def test_texts_of_a_folder_per_class(tmp_path: Path, tokenizer: Path) -> None:

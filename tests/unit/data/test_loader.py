@@ -44,7 +44,7 @@ def make(num_workers: int = 0, terrible: Any = None, shuffle: bool = False, **op
 
 
 def indices(loader: ClipLoader) -> list[list[int]]:
-    return [batch.index.tolist() for batch in loader]
+    return [batch.clip_index.tolist() for batch in loader]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -52,11 +52,11 @@ def test_what_workers_have_read_ahead_does_not_count(num_workers: int) -> None:
     loader, again = make(num_workers, shuffle=True), make(shuffle=True)
     loader.sampler.set_epoch(3)
     batches = iter(loader)
-    had = [next(batches).index.tolist() for _ in range(2)]
+    had = [next(batches).clip_index.tolist() for _ in range(2)]
     state = loader.state_dict()
     assert (state["epoch"], state["clips"], state["over"]) == (3, 4, False)
     assert loader.state_dict(broken_off=True)["clips"] == 2
-    rest = [batch.index.tolist() for batch in batches]
+    rest = [batch.clip_index.tolist() for batch in batches]
     again.load_state_dict(state)
     assert again.state_dict() == state
     assert again.batches_behind() == 2
@@ -135,7 +135,7 @@ def test_an_iteration_that_was_broken_off_is_waited_for(monkeypatch: pytest.Monk
     monkeypatch.setattr("sslam_lightning.data.loader._LOOK_SECONDS", 0.1)
     loader = make(1, lambda: time.sleep(0.5))
     for batch in loader:
-        assert batch.index.tolist() == [0, 1]
+        assert batch.clip_index.tolist() == [0, 1]
         break  # the worker reads on
     assert list(chain.from_iterable(indices(loader))) == list(range(CLIPS))
 

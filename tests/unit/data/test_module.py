@@ -21,18 +21,18 @@ class Probe(LightningModule):
         self.seen: dict[str, list[list[int]]] = {"train": [], "val": [], "test": [], "predict": []}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        self.seen["train"].append(batch.index.tolist())
+        self.seen["train"].append(batch.clip_index.tolist())
         return self.layer(batch.waveforms[:, :1]).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.seen["val"].append(batch.index.tolist())
+        self.seen["val"].append(batch.clip_index.tolist())
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.seen["test"].append(batch.index.tolist())
+        self.seen["test"].append(batch.clip_index.tolist())
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[int]:
-        self.seen["predict"].append(batch.index.tolist())
-        return batch.index.tolist()
+        self.seen["predict"].append(batch.clip_index.tolist())
+        return batch.clip_index.tolist()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)

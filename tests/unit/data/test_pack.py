@@ -78,7 +78,7 @@ def test_shards_and_manifest_give_the_same_batches(sounds: Path, resampler: str,
     for ours, theirs in zip(*batches, strict=True):
         assert torch.equal(ours.waveforms, theirs.waveforms)
         assert torch.equal(ours.labels, theirs.labels)
-        assert torch.equal(ours.index, theirs.index)
+        assert torch.equal(ours.clip_index, theirs.clip_index)
         assert torch.equal(ours.num_samples, theirs.num_samples)
         assert ours.names == theirs.names
 
@@ -264,7 +264,7 @@ def test_settings_that_do_not_fit(sounds: Path, tmp_path: Path, monkeypatch: pyt
     recordings = read_labelled(sounds)
     for packing, message in (
         (Packing(codec="mp3"), "codec must be one of lossless, .*, got 'mp3'"),  # type: ignore[arg-type]
-        (Packing(clips_per_shard=0), "must be positive, got 0 and 16000"),
+        (Packing(clips_per_shard=0), "clips_per_shard must be positive, got 0"),
         (Packing(max_clip_seconds=0.0), "max_clip_seconds must leave at least one sample"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -273,6 +273,14 @@ def test_settings_that_do_not_fit(sounds: Path, tmp_path: Path, monkeypatch: pyt
     data = AudioSetDataModule(tmp_path / "shards")
     with pytest.raises(ValueError, match=r"was resampled by soxr: set data\.resampler to soxr, or pack again"):
         data.setup("fit")
+    pack(recordings, str(tmp_path / "short"), Packing(sample_rate_hz=8000, max_clip_seconds=0.2))
+    with pytest.raises(ValueError, match=r"short holds 8000 Hz, data\.sample_rate_hz is 16000: pack again"):
+        AudioSetDataModule(tmp_path / "short").setup("fit")
+    for longer in (None, 0.5):
+        data = AudioSetDataModule(tmp_path / "short", sample_rate_hz=8000, max_clip_seconds=longer)
+        with pytest.raises(ValueError, match=rf"short was cut to 0\.2 s a clip, .* is {longer}: set it to 0\.2, or pack"):
+            data.setup("fit")
+    assert len(AudioSetDataModule(tmp_path / "short", sample_rate_hz=8000, max_clip_seconds=0.1).dataset("train")) == 7
     with pytest.raises(ValueError, match=r"holds shards, whose labels are inside; give no label file"):
         AudioSetDataModule(tmp_path / "shards", train_labels="x.lbl").setup("fit")
     (tmp_path / "few.csv").write_text("0,/m/a\n1,/m/b\n")
@@ -280,5 +288,5 @@ def test_settings_that_do_not_fit(sounds: Path, tmp_path: Path, monkeypatch: pyt
         AudioSetDataModule(tmp_path / "shards", label_descriptors=tmp_path / "few.csv", resampler="soxr").setup("fit")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.ipc", None)
-    with pytest.raises(ValueError, match=r"shards and parquet need pyarrow: pip install sslam-lightning\[data\]"):
+    with pytest.raises(ValueError, match=r"shards and parquet need pyarrow: pip install 'sslam-lightning\[data\]'"):
         read_shards(str(tmp_path / "shards"))

@@ -10,11 +10,13 @@ import pytest
 import soundfile
 from wrong_headers import told_as
 
-from sslam_lightning.data.inspection import Standards, inspect
+from sslam_lightning.data.audio import read_audio
+from sslam_lightning.data.inspection import Found, Standards, inspect
 from sslam_lightning.data.manifest import read_labelled, read_manifest
 from sslam_lightning.data.recordings import make_recordings
 from sslam_lightning.data.rejected import Rejected
 from sslam_lightning.data.scan import list_folder, listing_of, write_manifest
+from sslam_lightning.data.wav import encode_wav
 
 Write = Callable[..., Path]
 
@@ -83,6 +85,30 @@ def test_a_rate_that_no_recording_has_is_rejected(tmp_path: Path, rate_hz: int) 
     assert inspect(str(tmp_path), "a.wav", "", Standards()) == Rejected("a.wav", reason)
 
 
+@pytest.mark.parametrize("told", [0x7FFFF000, 0x80000000, 0xFFFFFFFF])
+def test_a_wav_from_a_pipe_is_whole(tmp_path: Path, told: int) -> None:
+    """Who cannot go back to the header writes about the largest length that there is; sox the first of these."""
+    whole = encode_wav(np.full(8000, 0.5, np.float32), 16000)
+    place = whole.index(b"data") + 4
+    (tmp_path / "a.wav").write_bytes(whole[:place] + told.to_bytes(4, "little") + whole[place + 4 :])
+    assert inspect(str(tmp_path), "a.wav", "", Standards()) == Found("a.wav", 0.5, 16000, 1, 8000, "")
+    assert len(read_audio(tmp_path / "a.wav")[0]) == 8000
+
+
+def test_an_mp3_whose_length_is_a_guess_is_whole(tmp_path: Path) -> None:
+    """Without its first frame, which counts the others, more of them are expected than silence and noise make."""
+    samples = np.concatenate([np.zeros(16000), np.random.default_rng(0).standard_normal(16000) / 10])
+    path = tmp_path / "a.mp3"
+    with soundfile.SoundFile(path, "w", 16000, 1, bitrate_mode="VARIABLE", compression_level=0.5) as sound:
+        sound.write(samples)
+    frames = path.read_bytes().split(b"\xff\xf3")  # the mark that a frame of this rate begins with
+    assert b"Xing" in frames[1]
+    path.write_bytes(b"".join(b"\xff\xf3" + frame for frame in frames[2:]))
+    found = inspect(str(tmp_path), "a.mp3", "", Standards())
+    assert isinstance(found, Found)
+    assert 32000 <= found.frames < soundfile.info(path).frames
+
+
 def test_processes_give_the_same_manifest(damaged: Path, tmp_path: Path) -> None:
     listing, _ = list_folder(str(damaged))
     for workers in (0, 2):
@@ -114,6 +140,20 @@ def test_an_interrupted_scan_goes_on(damaged: Path, tmp_path: Path, monkeypatch:
     assert looked[6:] == list(listing.names)[5:]
     for suffix in (".tsv", ".rejected.tsv"):
         assert (tmp_path / f"m{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_no_more_processes_than_files(damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    def pool(workers: int, *rest: object) -> object:
+        started.append(workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sslam_lightning.data.parallel._pool", pool)
+    listing, _ = list_folder(str(damaged))
+    with pytest.raises(KeyboardInterrupt):
+        write_manifest(listing, str(tmp_path / "m.tsv"), Standards(), workers=100_000)
+    assert started == [len(listing.names)]
 
 
 def test_nothing_is_overwritten(damaged: Path, tmp_path: Path) -> None:

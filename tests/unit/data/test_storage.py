@@ -37,7 +37,7 @@ def memory() -> fsspec.AbstractFileSystem:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    tensors = ("waveforms", "num_samples", "labels", "index")
+    tensors = ("waveforms", "num_samples", "labels", "clip_index")
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in tensors) and one.names == other.names
 
 

@@ -112,7 +112,7 @@ def test_m4a_needs_torchcodec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "torchcodec", None)
     (tmp_path / "a.m4a").write_bytes(b"x")
     with pytest.raises(
-        UnreadableAudio, match=r"a\.m4a: \.m4a needs FFmpeg and torchcodec: pip install sslam-lightning\[m4a\]"
+        UnreadableAudio, match=r"a\.m4a: \.m4a needs FFmpeg and torchcodec: pip install 'sslam-lightning\[m4a\]'"
     ):
         list(stream_audio(tmp_path / "a.m4a", 16000))
 

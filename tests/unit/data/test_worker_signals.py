@@ -20,13 +20,13 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this
 def test_workers_go_on_reading_and_end_with_their_parent():
     loader = ClipLoader(SyntheticDataset(8, clip_seconds=0.1), batch_size=1, num_workers=1, prefetch_factor=1)
     batches = iter(loader)
-    indices = next(batches).index.tolist()
+    indices = next(batches).clip_index.tolist()
     (worker,) = multiprocessing.active_children()
     # From another process, as Slurm does it.
     kill = f"import os; [os.kill({worker.pid}, number) for number in ({', '.join(str(int(s)) for s in SIGNALS)})]"
     subprocess.run([sys.executable, "-c", kill], check=True)
     for batch in batches:
-        indices += batch.index.tolist()
+        indices += batch.clip_index.tolist()
     assert indices == list(range(8))
 
 

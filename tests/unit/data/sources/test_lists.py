@@ -38,6 +38,8 @@ def test_ast_json_of_another_form(tmp_path: Path, text: str, message: str) -> No
         read_ast(tmp_path / "x.json")
     with pytest.raises(FileNotFoundError, match=r"none\.json does not exist"):
         read_ast(tmp_path / "none.json")
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path.name} is a folder, where a file is expected$"):
+        read_ast(tmp_path)
 
 
 SEGMENTS = """\
