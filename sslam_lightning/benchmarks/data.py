@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sslam_lightning.benchmarks import public_pipeline
+from sslam_lightning.benchmarks.figures import check_at_least, check_target, write_figures
 from sslam_lightning.data import RecordingDataset, collate
 from sslam_lightning.data.audio import decode_audio, resample
 from sslam_lightning.data.manifest import read_labelled
@@ -82,6 +81,9 @@ def run_data_benchmark(
     """Measure and print; see ``sslam benchmark data --help``."""
     if (recipe is None) != (step_seconds is None):
         raise ValueError("what a recipe needs takes both --recipe and --step_seconds")
+    check_at_least(1, clips=clips, repeats=repeats, batch_size=batch_size, masks_per_clip=masks_per_clip)
+    check_at_least(0, workers=workers)
+    check_target(out)
     needed = None if recipe is None or step_seconds is None else clips_needed(recipe, step_seconds)
     found = _find(manifest, clips)
     threads = torch.get_num_threads()
@@ -102,9 +104,7 @@ def run_data_benchmark(
         rate = result["ours"][_WHOLE]["clips per second"]
         result["recipe"] = {**needed, "workers per device": needed["clips per second and device"] / rate}
     print(_table(result))
-    if out:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    write_figures(result, out)
     return result
 
 
@@ -112,8 +112,13 @@ def clips_needed(recipe: str, step_seconds: float) -> dict[str, Any]:
     """Clips per second that the devices of a recipe take when a step lasts so long."""
     if step_seconds <= 0:
         raise ValueError(f"step_seconds must be positive, got {step_seconds}")
-    with open(recipe, encoding="utf-8") as file:
-        settings = yaml.safe_load(file)
+    try:
+        with open(recipe, encoding="utf-8") as file:
+            settings = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{recipe} is no YAML file: {str(error).splitlines()[0]}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{recipe} holds no settings (trainer, data)")
     trainer = settings.get("trainer", {})
     devices = trainer.get("devices", 1)
     batch_size = settings.get("data", {}).get("init_args", {}).get("batch_size")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import soundfile
 import torch
 
+from sslam_lightning.benchmarks.figures import check_at_least, check_target, write_figures
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
 from sslam_lightning.benchmarks.operations import encoder_operations
 from sslam_lightning.inference import AudioModel
@@ -18,6 +18,8 @@ from sslam_lightning.inference.recordings import EncodedWindow, Work
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.models import Encoder
 from sslam_lightning.models.sizes import SIZES
+
+_LEAST_SECONDS = 0.2  # one patch and its window
 
 
 def run_inference_benchmark(
@@ -35,8 +37,16 @@ def run_inference_benchmark(
     """Embed files at every batch size and print a table; see ``sslam benchmark inference --help``."""
     if not batch_sizes or min(batch_sizes) < 1:
         raise ValueError(f"batch_sizes must be at least 1, got {list(batch_sizes)}")
+    check_at_least(_LEAST_SECONDS, clip_seconds=clip_seconds)
+    check_at_least(1, num_clips=num_clips, repeats=repeats)
+    check_at_least(0, workers=workers)
+    check_at_least(1000, file_rate_hz=file_rate_hz)
+    check_target(out)
     torch.manual_seed(0)
     model = AudioModel(Encoder(SIZES[size][0]), bf16=bf16).to("cuda" if torch.cuda.is_available() else "cpu")
+    longest = model.windows().window_frames / model.framing.frames_per_second
+    if clip_seconds > longest:  # the figures are of clips that go through the encoder in one piece
+        raise ValueError(f"clip_seconds must be at most {longest:g}, one window of the model, got {clip_seconds:g}")
     config = model.encoder.config
     num_mel = config.num_mels // config.patch_size
     rows = []
@@ -74,9 +84,7 @@ def run_inference_benchmark(
         "by batch size": rows,
     }
     print(_table(result, rows))
-    if out:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    write_figures(result, out)
     return result
 
 

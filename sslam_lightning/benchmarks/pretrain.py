@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
+from sslam_lightning.benchmarks.figures import check_at_least, check_target, write_figures
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, peak_memory_gib
 from sslam_lightning.benchmarks.operations import step_operations
 from sslam_lightning.benchmarks.stopwatch import WATCHING, Stopwatch
@@ -39,6 +38,11 @@ def run_benchmark(
     out: str | None,
 ) -> dict[str, Any]:
     """Train for a few steps through ``Trainer.fit`` and print a table; see ``sslam benchmark pretrain --help``."""
+    check_at_least(1, batch_size=batch_size, masks_per_clip=masks_per_clip, steps=steps)
+    check_at_least(1, warmup_steps=warmup_steps)  # the first step has no teacher to move yet
+    if stage == 2 and batch_size < 2:
+        raise ValueError(f"stage 2 mixes clips: batch_size must be at least 2, got {batch_size}")
+    check_target(out)
     encoder, decoder = SIZES[size]
     module = _module(size, masks_per_clip, num_frames, stage, compile)
     grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
@@ -73,9 +77,7 @@ def run_benchmark(
         "seconds by part": {part: median(times) for part, times in watch.parts.items()},
     }
     print(_table(result))
-    if out:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    write_figures(result, out)
     return result
 
 

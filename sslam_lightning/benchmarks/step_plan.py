@@ -17,7 +17,7 @@ from sslam_lightning.benchmarks.memory import (
 )
 from sslam_lightning.benchmarks.operations import StepOperations, encoder_operations, step_operations
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import ConvDecoder, DecoderConfig, EncoderConfig
+from sslam_lightning.models import ConvDecoder, DecoderConfig, EncoderConfig, FrameHead
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Grid
 
@@ -121,13 +121,21 @@ def _finetuning(
     module: FinetuneModule, batch_size: int, num_frames: int, arithmetic: Arithmetic
 ) -> tuple[StepShapes, StepOperations, float]:
     encoder = module.encoder.config
-    patches = num_frames // encoder.patch_size * (encoder.num_mels // encoder.patch_size)
+    grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
+    patches = grid.num_patches
     shapes = StepShapes(batch_size, batch_size, patches, patches)
     forward = batch_size * (encoder_operations(encoder, patches) + 2 * patches * encoder.patch_size**2 * encoder.dim)
-    head = 2 * batch_size * encoder.dim * module.num_classes * (patches if module.head.pooling == "linear_softmax" else 1)
+    head = 2 * batch_size * encoder.dim * module.num_classes * _predictions(module.head, grid)
     backward = 2 * head + (0 if module.frozen_encoder else 2 * forward)
     activations = 0.0 if module.frozen_encoder else encoder_activations(encoder, shapes, arithmetic)
     return shapes, StepOperations(0.0, forward, head, backward), activations
+
+
+def _predictions(head: nn.Module, grid: Grid) -> int:
+    """How many a head makes of a clip before it pools them."""
+    if isinstance(head, FrameHead):
+        return grid.time
+    return grid.num_patches if head.pooling == "linear_softmax" else 1
 
 
 def _count(module: nn.Module) -> int:

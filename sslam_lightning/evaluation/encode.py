@@ -45,8 +45,7 @@ def read(model: OpenedModel, batch: Batch) -> Readings:
         raise ValueError("clips need a common length: set features.num_frames in the suite, or --features.num_frames")
     if model.features is not None:
         return Readings(model.features(batch.waveforms, batch.num_samples))
-    num_samples = model.num_frames * _SAMPLES_A_FRAME
-    waveforms = F.pad(batch.waveforms, (0, max(0, num_samples - batch.waveforms.shape[1])))[:, :num_samples]
-    return model.encoder.front_end.read(
-        batch._replace(waveforms=waveforms, num_samples=batch.num_samples.clamp(max=num_samples))
-    )
+    most = model.num_frames * _SAMPLES_A_FRAME
+    waveforms = F.pad(batch.waveforms, (0, max(0, most - batch.waveforms.shape[1])))[:, :most]
+    lengths = [min(length, most) for length in batch.lengths]
+    return model.encoder.front_end.read(batch._replace(waveforms=waveforms, lengths=lengths))

@@ -63,10 +63,13 @@ class Evaluation:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     cache_bytes: float = 20 * 2**30
     command: str = ""
+    broken: dict[str, str] = field(default_factory=dict, init=False)  # clips that could not be used so far, and why
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
+        if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**32]:
+            raise ValueError(f"seeds must lie between 0 and {2**32 - 1}, got {wrong[0]}")
         for seed in self.seeds:
             for fold in self.suite.folds:
                 candidate = self._candidate(fold, seed)
@@ -117,7 +120,10 @@ class Evaluation:
 
     def _one(self, name: str, protocol: Protocol, task: Task, starting: Callable[[Key], Any]) -> tuple[Run, bool]:
         key = Key(self.name, self.suite.name, name, task.fold, task.seed)
-        settings = self._settings(name, task)
+        try:
+            settings = self._settings(name, task)
+        except Exception as error:  # the clips of this fold cannot be listed
+            return self._failed(key, error), False
         of_fold = {setting for fold in self.suite.folds.values() for setting in fold}
         if earlier := self.runs.done(key, settings, of_fold):
             return earlier, True
@@ -125,15 +131,18 @@ class Evaluation:
         start = time.perf_counter()
         try:
             outcome = protocol.run(task)
+            counts = task.clip_counts()._asdict() if protocol.level else {}
         except Exception as error:
             return self._failed(key, error, settings), False
+        finally:
+            self.broken.update(task.store.broken)
         run = Run(
             *key,
             metric=self.suite.metric,
             settings=settings,
             scores=outcome.scores,
             chosen=outcome.chosen,
-            notes={**outcome.notes, "classes": task.num_classes},
+            notes={**counts, **outcome.notes, "classes": task.num_classes},
             seconds=time.perf_counter() - start,
             machine=machine(self.device),
             commit=commit(),
@@ -189,6 +198,7 @@ class Evaluation:
             "features": None if model.features is None else dict(vars(model.features)),
             "num_frames": model.num_frames,
             "data": data,
+            "clips": task.clip_digests,
             "validation": task.validation,
             "protocol": self.suite.protocol_settings(name),
         }

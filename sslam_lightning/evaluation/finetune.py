@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 from jsonargparse import ArgumentError, ArgumentParser
 
+from sslam_lightning.evaluation.clip_counts import ClipCounts
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
 from sslam_lightning.evaluation.scoring import check_metric, class_notes
 from sslam_lightning.training import FinetuneModule
@@ -30,7 +32,7 @@ class FineTuning(Protocol):
     Args:
         updates: of the optimizer.
         batch_size: clips of an update.
-        evaluations: how often the test clips are scored, evenly spaced, the last time at the end.
+        evaluations: how often the test clips are scored at most, evenly spaced, the last time at the end.
         drop_path: of the last block; it rises from 0 at the first.
         model: settings of `FinetuneModule`, but for what the checkpoint, the suite and the data say. Augmentations of
             log-mels are left out for encoders that read waveforms.
@@ -64,8 +66,8 @@ class FineTuning(Protocol):
         """Train, scoring the test clips now and then; nothing is chosen by these scores."""
         self.check(task)
         data = task.make_data(batch_size=self.batch_size)
-        for split in ("train", "test"):
-            data.dataset(split)  # made of the suite's own seed; what the run's seed changes is their order
+        data.dataset("train")  # made of the suite's own seed; what the run's seed changes is their order
+        test = data.dataset("test")
         data.seed = task.seed
         data.val_dataloader = data.test_dataloader  # type: ignore[method-assign]
         pl.seed_everything(task.seed, workers=True, verbose=False)
@@ -77,7 +79,7 @@ class FineTuning(Protocol):
                 "devices": [task.device.index or 0] if task.device.type == "cuda" else 1,
                 "max_steps": self.updates,
                 "max_epochs": -1,
-                "val_check_interval": self.updates // self.evaluations,
+                "val_check_interval": math.ceil(self.updates / self.evaluations),
                 "check_val_every_n_epoch": None,
                 "num_sanity_val_steps": 0,
                 "logger": False,
@@ -88,11 +90,14 @@ class FineTuning(Protocol):
             },
             callbacks=[scores],
         )
-        trainer.fit(module, datamodule=data)
-        if scores.last_update != trainer.global_step:
-            trainer.validate(module, datamodule=data, verbose=False)
-        notes = {"broken_clips": len(data.broken_clips), **class_notes(task.metric, scores.num_scored_classes)}
-        return Outcome(scores.values, {}, notes)
+        try:
+            trainer.fit(module, datamodule=data)
+            if scores.last_update != trainer.global_step:
+                trainer.validate(module, datamodule=data, verbose=False)
+        finally:
+            task.store.broken.update(data.broken_clips)
+        counts = ClipCounts(len(test or ()), scores.num_broken, len(scores.broken_in_training))
+        return Outcome(scores.values, {}, {**counts._asdict(), **class_notes(task.metric, scores.num_scored_classes)})
 
     def check(self, task: Task) -> None:
         """Refuse, before any clip is read, a metric that the module does not log or an encoder that it does not take.
@@ -141,11 +146,29 @@ def _module_parser(kind: type[FinetuneModule], settings: Mapping[str, Any]) -> t
 
 
 class _Scores(pl.Callback):
-    """Remembers every score of the test clips."""
+    """Remembers every score of the test clips, and which clips were broken."""
 
     def __init__(self, name: str) -> None:
         self.name, self.values, self.last_update = name, list[float](), -1
         self.num_scored_classes = 0  # of an mAP
+        self.num_broken = 0  # test clips
+        self.broken_in_training = set[str]()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Training clips come again and again."""
+        self.broken_in_training.update(name for name, _ in batch.broken)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Test clips come once."""
+        self.num_broken = 0
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: int
+    ) -> None:
+        """Whatever score is made of them."""
+        self.num_broken += len(batch.broken)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Behind `on_validation_epoch_end`, which scores."""

@@ -42,12 +42,16 @@ class FrozenBatch(NamedTuple):
 
 
 class FrozenClips:
-    """The clips of one split, in their order, without those that could not be read."""
+    """The clips of one split, in their order, without those that could not be read: ``num_broken``."""
 
     def __init__(
-        self, store: FeatureStore, loader: Callable[[Sequence[int], int], Any], places: Sequence[tuple[int, int]]
+        self,
+        store: FeatureStore,
+        loader: Callable[[Sequence[int], int], Any],
+        places: Sequence[tuple[int, int]],
+        num_broken: int,
     ) -> None:
-        self._store, self._loader = store, loader
+        self._store, self._loader, self.num_broken = store, loader, num_broken
         self._index = [index for index, _ in places]  # in the data set
         self._rows = torch.tensor([row for _, row in places], dtype=torch.long)  # in the store
         self.pooled, self.labels = store.pooled(self._rows)
@@ -108,7 +112,7 @@ class FeatureStore:
         self.model, self.device, self.max_bytes = model, device, max_bytes
         self.share_clips, self.progress = share_clips, progress
         model.encoder.to(device)
-        self.broken: dict[str, str] = {}  # name -> reason
+        self.broken: dict[str, str] = {}  # name -> reason; a protocol that reads clips by itself adds its own
         self._row: dict[Hashable, int] = {}
         self._pooled: list[Tensor] = []
         self._labels: list[Tensor] = []
@@ -137,7 +141,7 @@ class FeatureStore:
         places = [(index, self._row[key]) for index, key in enumerate(keys) if self._row[key] != _BROKEN]
         if not places:
             raise ValueError(f"none of the {len(dataset)} {split} clips of {type(data).__name__} can be read")
-        return FrozenClips(self, loader, places)
+        return FrozenClips(self, loader, places, len(keys) - len(places))
 
     def pooled(self, rows: Int[Tensor, "chosen"]) -> tuple[Float[Tensor, "chosen 2 dim"], Float[Tensor, "chosen classes"]]:
         """Clip token and mean of the tokens of the last layer, and labels, on the CPU."""
@@ -160,11 +164,7 @@ class FeatureStore:
 
     def on_device(self, batch: Batch) -> Batch:
         """The sound and the labels of a batch where the encoder is."""
-        return batch._replace(
-            waveforms=batch.waveforms.to(self.device),
-            num_samples=batch.num_samples.to(self.device),
-            labels=batch.labels.to(self.device),
-        )
+        return batch._replace(waveforms=batch.waveforms.to(self.device), labels=batch.labels.to(self.device))
 
     def encode(self, batch: Batch) -> Layers:
         """A batch through the encoder."""
@@ -202,9 +202,9 @@ class FeatureStore:
         row_of = dict.fromkeys(new, _BROKEN)
         num_kept, keep = self._num_kept, False  # counted when all is written: a full disk leaves the store as it was
         for batch in loader:
+            self.broken.update(batch.broken)
             data.broken.record(batch)
             data.broken.judge()
-            self.broken.update(batch.broken)
             self.progress(len(batch.names) + len(batch.broken))
             if not batch.names:
                 continue
@@ -218,7 +218,7 @@ class FeatureStore:
                 keep = 2 * (num_kept + len(new)) * math.prod(self._shape) <= self.max_bytes
             if keep:
                 num_tokens.append(self._write(found, num_kept))
-            for index in batch.index.tolist():
+            for index in batch.clip_index.tolist():
                 row_of[index] = len(self._place) + len(places)
                 places.append(num_kept if keep else _BROKEN)
                 num_kept += keep

@@ -1,10 +1,12 @@
-"""Which clip of which recording a clip is, so that clips of several splits and folds can be compared."""
+"""Which clip of which recording a clip is, so that clips of several splits, folds and runs can be compared."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable
 
 from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
+from sslam_lightning.data.event_dataset import EventDataset
 from sslam_lightning.data.excerpts import Excerpts
 from sslam_lightning.data.mixtures import MixtureDataset
 
@@ -27,3 +29,24 @@ def known_clips(dataset: ClipDataset) -> set[Hashable]:
     if type(dataset).name is ClipDataset.name:
         return set()
     return {clip_key(dataset, index) for index in range(len(dataset))}
+
+
+def digest_of_clips(dataset: ClipDataset) -> str:
+    """Which clips there are, in their order, with their labels and events; of mixtures, what is mixed.
+
+    Nothing of their sound is read, and clips that are made up are told by their settings alone.
+    """
+    source = dataset.clips if isinstance(dataset, MixtureDataset) else dataset
+    digest = hashlib.sha256(source.fingerprint().encode())
+    if isinstance(source, RecordingDataset):
+        recordings = source.recordings
+        digest.update("\0".join(recordings.class_names).encode("utf-8", "surrogateescape"))
+        columns = [recordings.label_start, recordings.label_index]
+        if isinstance(recordings, Excerpts):
+            columns += [recordings.start_seconds, recordings.length_seconds]
+        for column in columns:
+            digest.update(column.tobytes())
+    if isinstance(source, EventDataset):
+        for file in range(len(source.places.files)):
+            digest.update(repr([tuple(event) for event in source.events(file)]).encode())
+    return f"{len(dataset)} clips, {digest.hexdigest()[:16]}"

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from sslam_lightning.checkpoints import open_encoder, read_model
-from sslam_lightning.checkpoints.settings import as_plain, read_dataclass
+from sslam_lightning.checkpoints.settings import as_plain, read_dataclass, refuse_unknown_features
 from sslam_lightning.checkpoints.weights import Part
 from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.features import LogMels
@@ -72,6 +72,7 @@ class Candidate:
     def _features(self, encoder: ClipEncoder, told: Mapping[str, Any]) -> tuple[LogMels | None, int | None]:
         """The log-mels (None where the front-end reads waveforms) and the common length of all clips in frames of 10 ms."""
         ours, clips, takes = dict(self.features), dict(self.clip_features), encoder.front_end.takes
+        refuse_unknown_features({**clips, **ours})
         if not isinstance(takes, LogMelInput):
             return None, {**clips, **ours}.get("num_frames")
         # MAE-AST's front-end goes by averages of its own.

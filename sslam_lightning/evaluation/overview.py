@@ -134,7 +134,8 @@ def _column(by_model: Mapping[str, Sequence[Run]]) -> dict[str, Cell]:
 
 def _way(run: Run) -> tuple[str, str]:
     """The fold, and all of the settings that is not about the model."""
-    return run.fold, json.dumps([run.settings.get(name) for name in ("data", "validation", "protocol")], sort_keys=True)
+    told = [run.settings.get(name) for name in ("data", "clips", "validation", "protocol")]
+    return run.fold, json.dumps(told, sort_keys=True)
 
 
 def _last(run: Run) -> float:

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
-from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.data.module import AudioDataModule, Split
+from sslam_lightning.evaluation.clip_counts import ClipCounts
 from sslam_lightning.evaluation.frozen import FeatureStore, FrozenClips, Level
-from sslam_lightning.evaluation.identity import known_clips
+from sslam_lightning.evaluation.identity import digest_of_clips, known_clips
 from sslam_lightning.evaluation.model import OpenedModel
 
 
@@ -21,7 +22,8 @@ class Outcome(NamedTuple):
 
     ``scores`` are those of the test clips in the order of time: best and last are taken of them. ``chosen`` are the
     settings that were chosen on validation clips, ``notes`` what else is worth knowing; both are plain values. Where the
-    metric is mAP, ``notes["scored_classes"]`` is how many classes had a positive test clip and so entered it.
+    metric is mAP, ``notes["scored_classes"]`` is how many classes had a positive test clip and so entered it. The
+    `ClipCounts` of frozen features are noted for every protocol; one without them (``level`` None) notes its own.
     """
 
     scores: list[float]
@@ -72,6 +74,18 @@ class Task:
     def test(self) -> FrozenClips:
         """The test clips likewise."""
         return self.store.split(self.data, "test", self.fold)
+
+    @cached_property
+    def clip_digests(self) -> dict[str, str]:
+        """Which clips the scores depend on, and how they are labelled."""
+        splits: tuple[Split, ...] = ("train", "test", "val") if self.validation == "val" else ("train", "test")
+        datasets = {split: self.data.dataset(split) for split in splits}
+        return {split: digest_of_clips(found) for split, found in datasets.items() if found is not None}
+
+    def clip_counts(self) -> ClipCounts:
+        """Of the clips that the frozen encoder sees."""
+        broken = self.test.num_broken
+        return ClipCounts(len(self.test) + broken, broken, self.train.num_broken)
 
     def for_choosing(self) -> tuple[torch.Tensor, FrozenClips, torch.Tensor]:
         """Training clips to learn from, and clips (with the split that they are of) to choose settings on.

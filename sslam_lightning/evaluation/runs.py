@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sslam_lightning.evaluation.clip_counts import worst_of
 from sslam_lightning.whole_file import replacing
 
 
@@ -69,7 +70,9 @@ class Run:
         """In a few words."""
         if self.failed:
             return f"failed: {self.failed}"
-        return f"{self.metric} last {100 * self.last:.1f}, best {100 * self.best:.1f}, in {self.seconds:.0f} s"
+        counts = worst_of([self.notes])
+        without = f", {counts.told}" if counts and counts.told else ""
+        return f"{self.metric} last {100 * self.last:.1f}, best {100 * self.best:.1f}{without}, in {self.seconds:.0f} s"
 
 
 class RunStore:
@@ -92,7 +95,7 @@ class RunStore:
         """The run of this name if it is over; one that failed is not, and may be tried again.
 
         Runs of other folds and seeds end in one row with it, so they have to be of the same settings, but for the weights
-        and, of other folds, ``of_fold``: the settings of the data in which folds differ.
+        and, of other folds, the clips and ``of_fold``: the settings of the data in which folds differ.
 
         Raises:
             ValueError: if it, or one of those, was made with other settings.
@@ -104,7 +107,7 @@ class RunStore:
         for earlier in filter(None, (run, *others)):
             old, new = earlier.settings, settings
             if earlier.key != key:
-                left_out = () if earlier.fold == key.fold else of_fold
+                left_out = None if earlier.fold == key.fold else of_fold
                 old, new = _shared(old, left_out), _shared(new, left_out)
             if not earlier.failed and (found := difference(old, new)):
                 raise ValueError(
@@ -142,9 +145,10 @@ def _as_file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]", lambda match: f"%{ord(match[0]):02x}", name).lstrip(".") or "_"
 
 
-def _shared(settings: Mapping[str, Any], of_fold: Collection[str]) -> dict[str, Any]:
-    """What runs of one row have in common."""
-    shared = {name: value for name, value in settings.items() if name != "weights"}
+def _shared(settings: Mapping[str, Any], of_fold: Collection[str] | None) -> dict[str, Any]:
+    """What runs of one row have in common; None: runs of one fold."""
+    left_out = ("weights",) if of_fold is None else ("weights", "clips")
+    shared = {name: value for name, value in settings.items() if name not in left_out}
     if of_fold and "data" in shared:
         init_args = {name: value for name, value in shared["data"]["init_args"].items() if name not in of_fold}
         shared["data"] = {**shared["data"], "init_args": init_args}

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+from sslam_lightning.evaluation.clip_counts import ClipCounts, worst_of
 from sslam_lightning.evaluation.overview import SideBySide, draw, markdown_rows, side_by_side
 from sslam_lightning.evaluation.runs import Run
 from sslam_lightning.evaluation.spread import Spread, spread
@@ -22,7 +23,7 @@ class Row(NamedTuple):
     """What a model reaches on a suite by a protocol. ``best`` and ``last`` are None where no run has a score.
 
     ``scored_classes`` are those that mAP is over, of ``classes``, in the run that leaves out the most; None for other
-    metrics, and where a run of an older version does not tell.
+    metrics, and where a run of an older version does not tell. ``clips`` are likewise of the run that leaves out the most.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Row(NamedTuple):
     chosen: str
     scored_classes: int | None
     classes: int | None
+    clips: ClipCounts | None
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:
@@ -48,8 +50,8 @@ def rows_of(runs: Iterable[Run]) -> list[Row]:
         whole = [run for run in group if not run.failed]
         best, last = (spread(whole, value) if whole else None for value in (lambda run: run.best, lambda run: run.last))
         failed = len(group) - len(whole)
-        row = Row(model, suite, protocol, group[0].metric, best, last, len(whole), failed, _chosen(whole), *_classes(whole))
-        rows.append(row)
+        noted = (*_classes(whole), worst_of(run.notes for run in whole))
+        rows.append(Row(model, suite, protocol, group[0].metric, best, last, len(whole), failed, _chosen(whole), *noted))
     return rows
 
 
@@ -105,6 +107,10 @@ def markdown(suites: Sequence[SideBySide], rows: Sequence[Row], runs: Sequence[R
     ]
     if any(map(_leaves_out_classes, rows)):
         lines[-1] += " mAP is the mean over the classes that a test clip has; *runs* says where those are not all."
+    if any(row.clips and row.clips.told for row in rows):
+        lines[-1] += (
+            " Clips that cannot be read or are too short are left out: *runs* says how many, of the run with the most."
+        )
     if failed := [run for run in runs if run.failed]:
         lines += ["", "Failed:", ""]
         lines += _table(
@@ -135,12 +141,12 @@ def _csv(rows: Sequence[Row], folds: Sequence[str] | None = None) -> str:
         for what in ("mean", *(name.replace("of", "std") for name in Spread._fields[1:]))
     ]
     fold = [] if folds is None else ["fold"]
-    last = ("runs", "failed", "chosen", "scored_classes", "classes")
+    last = ("runs", "failed", "chosen", "scored_classes", "classes", *ClipCounts._fields)
     writer.writerow(["model", "suite", "protocol", *fold, "metric", *deviations, *last])
     for number, row in enumerate(rows):
         numbers = [number for found in (row.best, row.last) for number in (found or Spread(*[None] * 4))]  # type: ignore[arg-type]
         of_fold = [] if folds is None else [folds[number]]
-        ends = (row.num_runs, row.num_failed, row.chosen, row.scored_classes, row.classes)
+        ends = (row.num_runs, row.num_failed, row.chosen, row.scored_classes, row.classes, *(row.clips or [None] * 3))
         writer.writerow([*row[:3], *of_fold, row.metric, *numbers, *ends])
     return text.getvalue()
 
@@ -180,7 +186,8 @@ def _leaves_out_classes(row: Row) -> bool:
 
 def _runs(row: Row) -> str:
     told = str(row.num_runs) + (f", {row.num_failed} failed" if row.num_failed else "")
-    return told + (f", {row.scored_classes} of {row.classes} classes" if _leaves_out_classes(row) else "")
+    told += f", {row.scored_classes} of {row.classes} classes" if _leaves_out_classes(row) else ""
+    return told + (f", {row.clips.told}" if row.clips and row.clips.told else "")
 
 
 def _percent(found: Spread | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,7 @@ def embed_recordings(
 
     Raises:
         FileExistsError: the target exists.
+        OSError: another process is making it.
         ValueError: another run's parts are in the way, no recording can be read, or the model has no such level.
     """
     check_format(target)
@@ -74,23 +76,23 @@ def embed_recordings(
         **model.settings(),
         "recordings": digest_of_files(sources),
     }
-    parts = Parts(target, settings)
-    progress(parts.num_finished)
-    resumed = parts.num_finished
     work = Work(model, windows, levels=(level,), batch_size=batch_size, workers=workers)
-    try:
-        _collect(work, sources, level, parts, progress)
-    finally:
-        parts.flush()
-    broken = [(sources[source].name, reason) for source, reason in parts.broken()]
-    if len(broken) == len(sources):
-        reason = "; ".join(f"{name}: {why}" for name, why in broken[:1])
+    with closing(Parts(target, settings)) as parts:
+        progress(parts.num_finished)
+        resumed = parts.num_finished
+        try:
+            _collect(work, sources, level, parts, progress)
+        finally:
+            parts.flush()
+        broken = [(sources[source].name, reason) for source, reason in parts.broken()]
+        if len(broken) == len(sources):
+            reason = "; ".join(f"{name}: {why}" for name, why in broken[:1])
+            parts.remove()
+            raise ValueError(f"none of {len(sources)} recordings can be read, for example {reason}")
+        times = model.framing.times_seconds if model.tells_time and model.framing else None
+        embeddings = Embeddings(parts, [source.name for source in sources], level, times, settings)
+        write_table(embeddings, target)
         parts.remove()
-        raise ValueError(f"none of {len(sources)} recordings can be read, for example {reason}")
-    times = model.framing.times_seconds if model.tells_time and model.framing else None
-    embeddings = Embeddings(parts, [source.name for source in sources], level, times, settings)
-    write_table(embeddings, target)
-    parts.remove()
     shape = (int(embeddings.num_rows.sum()), *embeddings.row_shape)
     return Embedded(len(embeddings.names), shape, broken, resumed)
 

@@ -64,6 +64,15 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
         raise ValueError("the model has no classification head: export its encoder with --what encoder")
     if file_format == "onnx":
         _require_onnx()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as file:  # a place that cannot be written to is told before the long work
+        content, comparisons = _exported(model, file_format, what)
+        file.write(content)
+    return comparisons
+
+
+def _exported(model: AudioModel, file_format: Format, what: What) -> tuple[bytes, list[Comparison]]:
+    """The file's content, and how far what it computes is from the original."""
     graph = EncoderGraph(model, what).eval()
     example = torch.randn(2, 3 * model.sample_rate_hz, generator=torch.Generator().manual_seed(0))
     samples = torch.export.Dim("samples", min=graph.min_samples, max=graph.max_samples)
@@ -89,10 +98,7 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
                 f"the exported model differs by {comparison.largest_difference:.2g} from the original on "
                 f"{comparison.batch} x {comparison.seconds:g} s, more than {TOLERANCE:g}: nothing is written"
             )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as file:
-        file.write(content.getvalue())
-    return comparisons
+    return content.getvalue(), comparisons
 
 
 def _refuse_others(model: AudioModel) -> None:
@@ -165,7 +171,7 @@ def _require_onnx() -> None:
         try:
             __import__(library)
         except ImportError as error:
-            raise MissingLibrary(f"ONNX needs {library}: pip install sslam-lightning[export] ({error})") from None
+            raise MissingLibrary(f"ONNX needs {library}: pip install 'sslam-lightning[export]' ({error})") from None
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ class TextModel(EncoderModel):
 
     def read(self, content: Int[Tensor, "rows tokens"], lengths: Int[Tensor, "rows"]) -> Read:
         """Tokens, the padding token behind their end."""
-        behind = padding_behind(lengths.to(content.device), content.shape[1])
+        behind = padding_behind(lengths, content.shape[1], content.device)
         clips = content if behind is None else content.masked_fill(behind, self.takes.padding_token)
         return Read(clips, lengths, masks_padding=True)
 

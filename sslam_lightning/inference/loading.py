@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.load import build_head
-from sslam_lightning.features import LogMels
+from sslam_lightning.checkpoints.settings import as_kind, features_with
 from sslam_lightning.inference.classes import class_names_of
 from sslam_lightning.inference.encoding import EncoderModel, Layer
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
@@ -75,6 +75,10 @@ def load_model(
     takes = encoder.front_end.takes
     if sound_only:
         check_sound(takes, str(path))
+    if tokenizer is not None and not isinstance(takes, TextInput):
+        raise ValueError(f"{path} reads no text: leave tokenizer out, got {tokenizer}")
+    if image_size is not None and not isinstance(takes, ImageInput):
+        raise ValueError(f"{path} reads no images: leave image_size out, got {image_size}")
     if isinstance(takes, ImageInput):
         return ImageModel(encoder, image_size, **options)
     if isinstance(takes, TextInput):
@@ -87,12 +91,6 @@ def load_model(
         if unknown := [name for name in given if name != "sample_rate_hz"]:
             raise ValueError(f"features: a model of waveforms knows sample_rate_hz alone, got {unknown[0]}")
         if given:
-            options["waveform_rate_hz"] = int(given["sample_rate_hz"])
+            options["waveform_rate_hz"] = as_kind(given["sample_rate_hz"], int, "features.sample_rate_hz")
         return AudioModel(encoder, features=None, **options)
-    try:
-        log_mels = LogMels(**{**log_mels_of(encoder).settings(), **given})
-    except TypeError as error:
-        raise ValueError(
-            f"features: {str(error).split('()')[-1].strip()}; known are {', '.join(vars(LogMels()))}"
-        ) from None
-    return AudioModel(encoder, features=log_mels, **options)
+    return AudioModel(encoder, features=features_with(log_mels_of(encoder).settings(), given), **options)

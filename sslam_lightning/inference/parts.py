@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sslam_lightning.data.durable import append_whole, held_file
 from sslam_lightning.whole_file import replacing
 
 _PART_BYTES = 16 << 20
@@ -35,7 +36,7 @@ class Stretch(NamedTuple):
 
 
 class Parts:
-    """The folder of one run.
+    """The folder of one run, of one process at a time.
 
     Args:
         target: the file that the parts will become.
@@ -43,6 +44,7 @@ class Parts:
 
     Raises:
         FileExistsError: the target exists.
+        OSError: another process works in the folder.
         ValueError: the folder is of a run with other settings; names the first that differs.
     """
 
@@ -52,11 +54,16 @@ class Parts:
             raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
         settings = json.loads(json.dumps(settings))
         told = self.folder / "settings.json"
-        if told.is_file():
-            check_same_run(self.folder, json.loads(told.read_text()), settings)
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(told, json.dumps(settings, indent=1).encode())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._held = held_file(str(told))
+        try:
+            if told.stat().st_size:
+                check_same_run(self.folder, json.loads(told.read_text()), settings)
+            else:
+                append_whole(self._held, json.dumps(settings, indent=1).encode(), str(told))
+        except BaseException:
+            self.close()
+            raise
         self._stretches: list[Stretch] = []
         self._block, self._num_rows = np.zeros((0,)), 0
         self._since = time.monotonic()
@@ -130,6 +137,10 @@ class Parts:
         """Delete the folder."""
         shutil.rmtree(self.folder)
 
+    def close(self) -> None:
+        """Let another process go on."""
+        self._held.close()
+
     def _append(self, stretch: Stretch, rows: np.ndarray | None) -> None:
         if rows is not None and len(rows):
             self._keep(rows)
@@ -164,8 +175,3 @@ def check_same_run(place: Path, before: Mapping[str, Any], settings: Mapping[str
                 f"{place} is of a run with another {name} ({before.get(name)}, now {settings[name]}): run it again as it "
                 "was, remove it, or name another file with --out"
             )
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as file:
-        file.write(content)

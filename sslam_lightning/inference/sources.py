@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from sslam_lightning.data.files import walk
 from sslam_lightning.data.image_file import IMAGE_EXTENSIONS
 from sslam_lightning.data.stream import CONTAINERS
 
@@ -52,6 +53,8 @@ def find_sources(
 ) -> Iterator[list[Source]]:
     """Files in the order of ``inputs``; those of a folder by name, its subfolders included, each file once.
 
+    Links to folders are followed, as ``sslam data scan`` does, but no folder is entered twice.
+
     Args:
         inputs: files (taken as they are), folders (searched for names of the kind), or ``-``: one recording from
             standard input, which is kept on disk while the context lasts.
@@ -60,6 +63,7 @@ def find_sources(
 
     Raises:
         FileNotFoundError: no such file or folder.
+        OSError: a folder that must not be read.
         ValueError: a folder without audio, or nothing on standard input.
     """
     check_inputs(inputs)
@@ -77,12 +81,7 @@ def find_sources(
 
 def _files_in(folder: str, kind: str) -> list[str]:
     extensions = _EXTENSIONS[kind]
-    paths = [
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in extensions and not name.startswith(".")
-    ]
+    paths = [os.path.join(folder, name) for name in walk(folder) if os.path.splitext(name)[1].lower() in extensions]
     if not paths:
         what = {"sound": "audio", "an image": "images", "a text": "text"}[kind]
         raise ValueError(f"{folder}: no {what} in this folder (looked for {', '.join(sorted(extensions))})")

@@ -20,6 +20,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from sslam_lightning.data.durable import refuse_existing
 from sslam_lightning.inference.parts import Parts
 from sslam_lightning.inference.sources import legible
 from sslam_lightning.whole_file import replacing
@@ -88,10 +89,15 @@ class Embeddings:
 
 
 def write_table(embeddings: Embeddings, target: Path) -> None:
-    """Write the file under another name, and rename it when it is complete."""
+    """Write the file under another name, and rename it when it is complete.
+
+    Raises:
+        FileExistsError: the target exists by then.
+    """
     writer, _ = _FORMATS[target.suffix]
     with replacing(target) as file:
         writer(embeddings, file)
+        refuse_existing(str(target))
 
 
 def check_format(target: Path) -> None:
@@ -108,7 +114,7 @@ def check_format(target: Path) -> None:
         __import__(library)
     except ImportError as error:
         raise MissingLibrary(
-            f"{target.suffix} needs {library}: pip install sslam-lightning[embed], or write .npz ({error})"
+            f"{target.suffix} needs {library}: pip install 'sslam-lightning[embed]', or write .npz ({error})"
         ) from None
 
 

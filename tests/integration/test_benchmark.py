@@ -96,6 +96,42 @@ def test_the_command_embeds_files_at_every_batch_size(tmp_path, capsys, monkeypa
         share = row["clips per second"] / row["clips per second at that rate"]
         assert row["share of the matrix rate"] == pytest.approx(share)
     assert "share of the matrix rate" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["benchmark", "inference", "--batch_sizes=[0]"])
-    assert "batch_sizes must be at least 1, got [0]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["pretrain", "--batch_size=-1"], "batch_size must be at least 1, got -1"),
+        (["pretrain", "--stage=2", "--batch_size=1"], "stage 2 mixes clips: batch_size must be at least 2, got 1"),
+        (["pretrain", "--steps=0"], "steps must be at least 1, got 0"),
+        (["pretrain", "--warmup_steps=0"], "warmup_steps must be at least 1, got 0"),
+        (["pretrain", "--out=kept.json"], "kept.json exists already: move it, or name another with --out"),
+        (["inference", "--batch_sizes=[0]"], "batch_sizes must be at least 1, got [0]"),
+        (["inference", "--clip_seconds=-1"], "clip_seconds must be at least 0.2, got -1"),
+        (
+            ["inference", "--size=tiny", "--clip_seconds=150"],
+            "clip_seconds must be at most 120, one window of the model, got 150",
+        ),
+        (["inference", "--num_clips=0"], "num_clips must be at least 1, got 0"),
+        (["inference", "--file_rate_hz=0"], "file_rate_hz must be at least 1000, got 0"),
+        (["inference", "--repeats=0"], "repeats must be at least 1, got 0"),
+        (["inference", "--workers=-1"], "workers must be at least 0, got -1"),
+        (["inference", "--out=kept.json"], "kept.json exists already"),
+        (["data", "--manifest=x.tsv", "--clips=0"], "clips must be at least 1, got 0"),
+        (["data", "--manifest=x.tsv", "--repeats=0"], "repeats must be at least 1, got 0"),
+        (["data", "--manifest=x.tsv", "--batch_size=0"], "batch_size must be at least 1, got 0"),
+        (["data", "--manifest=x.tsv", "--masks_per_clip=0"], "masks_per_clip must be at least 1, got 0"),
+        (["data", "--manifest=x.tsv", "--workers=-1"], "workers must be at least 0, got -1"),
+        (["data", "--manifest=x.tsv", "--recipe=sound.ogg", "--step_seconds=1"], "sound.ogg is no YAML file: "),
+        (["data", "--manifest=x.tsv", "--out=kept.json"], "kept.json exists already"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_first(options, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept.json").write_text("{}")
+    (tmp_path / "sound.ogg").write_bytes(b"OggS\x00\x02\xf4\xbf")
+    with pytest.raises(SystemExit) as left:
+        main(["benchmark", *options])
+    assert left.value.code == 2
+    assert f"sslam: error: {told}" in capsys.readouterr().err
+    assert (tmp_path / "kept.json").read_text() == "{}"

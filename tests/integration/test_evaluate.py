@@ -93,7 +93,7 @@ def evaluate(suite: Path, sounds: Path, checkpoint: Path, tmp_path: Path, capsys
         told = capsys.readouterr()
         assert left == code, told.err
         assert "Traceback" not in told.err
-        return told.err.strip().splitlines()[-1].removeprefix("sslam: error: ") if code else told.out
+        return told.err.strip().splitlines()[-1].removeprefix("sslam: error: ") if code else told.out + told.err
 
     return run
 
@@ -193,6 +193,41 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(evaluate, tmp_path, monkeypa
     assert "Failed:" not in (tmp_path / "out" / "results.md").read_text()
 
 
+def test_clips_that_cannot_be_used_are_counted_and_named(evaluate, sounds, tmp_path):
+    """No sound, and too short a one, in the first fold: among its test clips, and the second's training clips."""
+    (sounds / "audio" / "0.wav").write_text("no sound")
+    soundfile.write(sounds / "audio" / "1.wav", np.zeros(10), 16000)
+    command = ["--protocols=knn,finetune", "--data.max_broken_share=0.5"]
+    printed = evaluate(*command)
+    test, train = "without 2 of 8 test clips", "without 2 training clips"
+    for protocol in ("knn", "finetune"):
+        line, other = (next(row for row in printed.splitlines() if f"{protocol}, fold {fold}" in row) for fold in (1, 2))
+        assert test in line
+        assert train in other
+    (table,) = (part for part in printed.split("\n\n") if part.startswith("| model"))
+    assert table.count(f"| 2, {test} |") == 2
+    assert {(row["test_clips"], row["broken_test_clips"]) for row in rows(tmp_path / "out").values()} == {("8", "2")}
+    *_, unreadable, short, told = printed.splitlines()
+    assert unreadable == f"sslam: {sounds / 'audio' / '0.wav'}: not readable as audio (Format not recognised.)"
+    assert short.startswith("sslam: 1.wav: too short, 10 samples where the model needs ")
+    assert told == "sslam: 2 clips could not be used; the table says how many of which scores"
+    again = evaluate(*command)
+    assert again.count("(done before)") == 4
+    assert test in again
+
+
+def test_scores_of_other_labels_are_not_taken_for_these(evaluate, sounds, tmp_path):
+    evaluate("--protocols=knn", "--name=x")
+    before = rows(tmp_path / "out")
+    assert evaluate("--protocols=knn", "--name=x").count("(done before)") == 2
+    table = sounds / "meta" / "esc50.csv"
+    table.write_text(table.read_text().replace("0.wav,1,0,low", "0.wav,1,1,high"))
+    line = evaluate("--protocols=knn", "--name=x", code=2)
+    assert "out holds a run of x, tones, knn, fold 1, seed 0 with other settings: clips.test was 8 clips, " in line
+    assert rows(tmp_path / "out") == before
+    assert "(done before)" not in evaluate("--protocols=knn", "--name=x with other labels")
+
+
 def test_every_fold_and_seed_may_have_a_checkpoint_of_its_own(evaluate, checkpoint, tmp_path):
     for fold in (1, 2):
         (tmp_path / f"fold{fold}_seed7.ckpt").write_bytes(checkpoint.read_bytes())
@@ -222,6 +257,12 @@ def test_mistakes_are_told_in_one_line(evaluate, suite, tmp_path):
         (("--data.foold=3",), {}, "foold"),
         (("--features.num_frames=60",), {}, "num_frames must be a positive multiple of patch_frames = 16"),
         (("--protocol=knn",), {}, "--protocol"),
+        (("--seeds=-1",), {}, "seeds must lie between 0 and 4294967295, got -1"),
+        (("--features.num_frame=64",), {}, "features: there is no setting num_frame; known are num_frames, "),
+        (("--protocols=,",), {}, "protocols names none, got ,: leave it out for all"),
+        (("--only=x",), {}, "only chooses among the models of --compare: leave it out, got x"),
+        (("--name=",), {}, "name is that of --model in the table: give one, or leave it out, got ''"),
+        (("--cache_gib=-1",), {}, "cache_gib must not be negative, got -1"),
         (("--device=abacus",), {}, "there is no device abacus here: try cpu, or cuda where there is a GPU"),
     ):
         assert line in evaluate(*options, code=2, **words), line

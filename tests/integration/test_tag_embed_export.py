@@ -86,6 +86,7 @@ def test_tag_goes_on_over_what_cannot_be_read(models: dict[str, str], audio: Pat
     assert f"{audio / 'b.flac'}: not readable as audio" in told.err
     assert "1 of 3 recordings could not be read" in told.err
     assert len(list(pictures.glob("*.png"))) == 2
+    assert f"pictures: {pictures}\n" in told.err
     sslam("tag", audio / "a.wav", "--model", models["finetuned"], "--plot", pictures, code=2)
     assert "a.wav.png exists already: move it" in capsys.readouterr().err
     sslam("tag", audio / "b.flac", "--model", models["finetuned"], code=2)
@@ -165,19 +166,28 @@ def test_pictures_of_a_run_that_goes_on_lie_where_they_would_have(models, audio,
     assert not (tmp_path / "one.png").exists()
 
 
+_TAG = """
+import sys
+from sslam_lightning.__main__ import main
+for form in ("--json", "--csv"):
+    main(["tag", sys.argv[1], "--model", sys.argv[2], form])
+"""
+
+
 def test_names_that_are_not_utf_8(models: dict[str, str], audio: Path, tmp_path: Path) -> None:
     """Whatever bytes a name has, it is tagged and embedded; and told: JSON escapes the bytes, text has them as they are."""
     odd = os.fsdecode(b"caf\xe9.wav")
     (audio / "a.wav").rename(audio / odd)
-    command = [sys.executable, "-m", "sslam_lightning", "tag", str(audio / odd), "--model", models["finetuned"]]
-    environment = {**os.environ, "PYTHONPATH": str(_PACKAGE), "PYTHONIOENCODING": "utf-8:strict"}
-    for option in ("--json", "--csv"):
-        done = subprocess.run([*command, option], capture_output=True, env=environment, check=False)
-        assert done.returncode == 0, done.stderr
-        if option == "--json":
-            assert json.loads(done.stdout.decode("utf-8"))["file"] == str(audio / odd)
-        else:
-            assert done.stdout.count(os.fsencode(audio / odd)) == len(_CLASSES)
+    done = subprocess.run(
+        [sys.executable, "-c", _TAG, str(audio / odd), models["finetuned"]],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(_PACKAGE), "PYTHONIOENCODING": "utf-8:strict"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    as_json, _, as_csv = done.stdout.partition(b"\n")
+    assert json.loads(as_json.decode("utf-8"))["file"] == str(audio / odd)
+    assert as_csv.count(os.fsencode(audio / odd)) == len(_CLASSES)
     out = tmp_path / "x.jsonl"
     sslam("tag", audio, "--model", models["finetuned"], "--out", out, "--plot", tmp_path / "pictures")
     assert str(audio / odd) in [json.loads(line)["file"] for line in out.read_text("utf-8").splitlines()]
@@ -230,6 +240,7 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
     ("command", "message"),
     [
         (["tag", "AUDIO"], "no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id"),
+        (["tag", "AUDIO", "--model", ""], "no model is named: set --model to"),
         (["tag", "AUDIO", "--model", "none.pt"], "no checkpoint at none.pt"),
         (["tag", "none.wav", "--model", "FINETUNED"], "none.wav: no such file or folder"),
         (["tag", "AUDIO", "--model", "PRETRAINED"], "the model has no classification head, so it cannot tell classes"),
@@ -243,12 +254,30 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
         ),
         (
             ["tag", "AUDIO", "--model", "FINETUNED", "--features", "{blah: 1}"],
-            "unexpected keyword argument 'blah'; known are num_f",
+            "features: there is no setting blah; known are num_f",
         ),
+        (
+            ["tag", "AUDIO", "--model", "FINETUNED", "--features", "{num_frames: 64.0}"],
+            "features.num_frames must be a whole number, got 64.0",
+        ),
+        (["tag", "AUDIO", "--model", "FINETUNED", "--features.mean", "x"], "features.mean must be a number, got 'x'"),
+        (["tag", "AUDIO", "--model", "FINETUNED", "--features.std", "0"], "error: features: std must be positive, got 0.0"),
+        (["tag", "AUDIO", "--model", "FINETUNED", "--device", "abacus"], "there is no device abacus here: try cpu"),
+        (["tag", "AUDIO", "--model", "FINETUNED", "--device", "meta"], "there is no device meta here: try cpu"),
+        (
+            ["tag", "AUDIO", "--model", "FINETUNED", "--tokenizer", "x.json"],
+            "reads no text: leave tokenizer out, got x",
+        ),
+        (["tag", "AUDIO", "--model", "FINETUNED", "--image_size", "8"], "reads no images: leave image_size out, got 8"),
+        (["tag", "AUDIO", "--model", "FINETUNED", "--plot", "x.svg"], "plot must be a .png or a folder, got x.svg"),
+        (["tag", "AUDIO", "--model", "FINETUNED", "--plot", ""], "plot must be a .png or a folder, got ''"),
         (["tag"], "inputs is missing (see sslam tag --help)"),
         (["embed", "AUDIO", "--model", "PRETRAINED"], "no file to write is named: set --out"),
         (["embed", "AUDIO", "--model", "PRETRAINED", "--out", "x.csv"], "must end in .npz, .parquet, .h5, got x.csv"),
-        (["embed", "AUDIO", "--out", "x.npz", "--layer", "last"], "layer cannot be last (see sslam embed --help)"),
+        (
+            ["embed", "AUDIO", "--out", "x.npz", "--layer", "last"],
+            "layer must be of type int or one of mean, all, got last (see sslam embed --help)",
+        ),
         (
             ["embed", "AUDIO", "--out", "x.npz", "--model", "PRETRAINED", "--layer", "3"],
             "layer must be 1 to 2, -2 to -1, mean or all",
@@ -256,6 +285,10 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
         (
             ["export", "x.onnx", "--model", "PRETRAINED", "--what", "classifier"],
             "no classification head: export its encoder",
+        ),
+        (
+            ["export", "x.pt2", "--model", "PRETRAINED"],
+            "has the ending of another format: --format onnx writes .onnx",
         ),
     ],
 )

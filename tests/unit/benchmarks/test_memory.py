@@ -55,7 +55,7 @@ def kept_bytes(module: nn.Module, forward: Callable[[], Tensor], half: bool) -> 
 def batch() -> Batch:
     waveforms = 0.1 * torch.randn(CLIPS, 10560)
     labels = torch.eye(CLIPS)
-    return Batch(waveforms, torch.full((CLIPS,), 10560), labels, torch.arange(CLIPS), tuple("abcd"))
+    return Batch(waveforms, [10560] * CLIPS, labels, torch.arange(CLIPS), tuple("abcd"))
 
 
 def matrices(*modules: nn.Module) -> int:

@@ -93,7 +93,7 @@ def test_what_cannot_be_opened(tmp_path):
             (tmp_path / name).write_text(content)
         with pytest.raises((ValueError, OSError), match=message):
             Candidate(str(tmp_path / name)).open()
-    with pytest.raises(ValueError, match=r"features: features: std must be positive, got -1\.0"):
+    with pytest.raises(ValueError, match=r"^features: std must be positive, got -1\.0"):
         Candidate(recipe(tmp_path), features={"std": -1.0}).open()
 
 

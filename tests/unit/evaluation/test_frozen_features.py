@@ -13,7 +13,7 @@ from sslam_lightning.data.mixtures import MixtureDataset
 from sslam_lightning.data.recordings import make_recordings
 from sslam_lightning.evaluation.encode import all_layers, read
 from sslam_lightning.evaluation.frozen import FeatureStore
-from sslam_lightning.evaluation.identity import clip_key, known_clips
+from sslam_lightning.evaluation.identity import clip_key, digest_of_clips, known_clips
 from sslam_lightning.models import Readings
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch, Event
@@ -56,15 +56,13 @@ def test_a_mean_leaves_padding_out():
 def test_waveforms_are_padded_and_cut_to_the_common_length(opened):
     model = opened("waveform", num_frames=50)  # 8000 samples
     labels, index = torch.zeros(2, 1), torch.arange(2)
-    long, short = (
-        read(model, Batch(torch.ones(2, n), torch.tensor([n, 3000]), labels, index, ("a", "b"))) for n in (10400, 4000)
-    )
+    long, short = (read(model, Batch(torch.ones(2, n), [n, 3000], labels, index, ("a", "b"))) for n in (10400, 4000))
     assert long.clips.shape == short.clips.shape == (2, 8000)
     assert long.padding is not None
     assert short.padding is not None
     assert torch.equal(long.padding[1], short.padding[1])
     with pytest.raises(ValueError, match=r"clips need a common length: set features\.num_frames in the suite"):
-        read(opened("waveform", num_frames=None), Batch(torch.ones(2, 4000), torch.tensor([4000, 3000]), labels, index, ()))
+        read(opened("waveform", num_frames=None), Batch(torch.ones(2, 4000), [4000, 3000], labels, index, ()))
 
 
 @pytest.mark.parametrize("front_end", ["patches", "waveform"])
@@ -156,6 +154,33 @@ def test_mixtures_of_the_same_clips_are_told_apart_by_their_levels(tmp_path):
     assert known_clips(mixtures) == {str(tmp_path / "0.wav"), str(tmp_path / "1.wav")}
 
 
+def test_a_digest_tells_other_clips_labels_and_events(tmp_path):
+    def recordings(names=("a.wav", "b.wav"), classes=((0,), (1,)), words=("dog", "cat")):
+        return RecordingDataset(make_recordings(str(tmp_path), names, classes, words))
+
+    def events(onset=0.1, seconds=0.5):
+        soundfile.write(tmp_path / "long.wav", np.zeros(16000), 16000)
+        return EventDataset(tmp_path, [Annotated("long.wav", [Event(onset, 0.4, "dog")])], ["dog"], clip_seconds=seconds)
+
+    others = [
+        recordings(),
+        recordings(names=("b.wav", "a.wav")),
+        recordings(classes=((1,), (0,))),
+        recordings(classes=((0, 1), ())),
+        recordings(words=("cat", "dog")),
+        MixtureDataset(recordings(), 8),
+        MixtureDataset(recordings(words=("cat", "dog")), 8),
+        events(),
+        events(onset=0.2),
+        events(seconds=0.25),
+    ]
+    digests = [digest_of_clips(each) for each in others]
+    assert len(set(digests)) == len(others)
+    assert digest_of_clips(recordings()) == digests[0]
+    assert digest_of_clips(events()) == digests[7]
+    assert [each.partition(", ")[0] for each in digests] == [f"{number} clips" for number in (2, 2, 2, 2, 2, 8, 8, 2, 2, 4)]
+
+
 def test_broken_clips_leave_with_their_labels(opened, task_of, monkeypatch):
     task = task_of(opened())
     dataset = task.data.dataset("train")
@@ -166,6 +191,7 @@ def test_broken_clips_leave_with_their_labels(opened, task_of, monkeypatch):
     monkeypatch.undo()
     assert len(whole) == 22
     assert task.store.broken == {"x": "no sound"}
+    assert task.clip_counts() == (8, 0, 2)
     kept = [index for index in range(24) if index not in (2, 11)]
     assert torch.equal(whole.labels, torch.stack([dataset[index].labels for index in kept]))
     assert len(_whole(whole)) == 22

@@ -10,9 +10,13 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from sslam_lightning.data import BrokenClip
+from sslam_lightning.data.synthetic import SyntheticDataset
 from sslam_lightning.evaluation import KNN, AttentiveProbe, ConvexGatedProbe, FineTuning, LinearProbe
 from sslam_lightning.evaluation.attentive import AttentivePooling
+from sslam_lightning.evaluation.clip_counts import ClipCounts
 from sslam_lightning.evaluation.convex_gated import ConvexGate
+from sslam_lightning.evaluation.finetune import _Scores
 from sslam_lightning.evaluation.frozen import FrozenBatch, FrozenClips
 from sslam_lightning.evaluation.knn import knn_probabilities
 from sslam_lightning.evaluation.linear import StandardisedLinear
@@ -277,6 +281,32 @@ def test_clip_protocols_refuse_other_metrics(opened, task_of):
 # Fine-tuning ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("evaluations", "behind"), [(2, [3, 5]), (3, [2, 4, 5]), (4, [2, 4, 5]), (5, [1, 2, 3, 4, 5])])
+def test_fine_tuning_is_scored_no_more_often_than_asked_for(evaluations, behind, opened, task_of, monkeypatch):
+    found, end = [], _Scores.on_validation_end
+    noted = lambda self, trainer, module: (found.append(trainer.global_step), end(self, trainer, module))  # noqa: E731
+    monkeypatch.setattr(_Scores, "on_validation_end", noted)
+    model = {"frozen_encoder": True, "pooling": "mean"}
+    tuning = FineTuning(updates=5, batch_size=6, evaluations=evaluations, model=model)
+    assert len(tuning.run(task_of(opened())).scores) == len(behind)
+    assert found == behind
+
+
+def test_fine_tuning_counts_and_names_what_it_leaves_out(opened, task_of, monkeypatch):
+    good = SyntheticDataset.__getitem__
+
+    def broken(self, key):
+        index = key if isinstance(key, int) else key[1]
+        return BrokenClip(f"{self.split} {index}", "no sound") if index < 2 else good(self, key)
+
+    monkeypatch.setattr(SyntheticDataset, "__getitem__", broken)
+    task = task_of(opened(), max_broken_share=0.5)
+    tuning = FineTuning(updates=8, batch_size=6, evaluations=2, model={"frozen_encoder": True, "pooling": "mean"})
+    notes = tuning.run(task).notes  # every training clip comes twice, and every test clip
+    assert [notes[name] for name in ClipCounts._fields] == [8, 2, 2]
+    assert task.store.broken == dict.fromkeys(["train 0", "train 1", "test 0", "test 1"], "no sound")
+
+
 def test_fine_tuning_is_scored_on_the_test_clips_now_and_at_the_end(opened, task_of, monkeypatch):
     seen = {}
     fit = Trainer.fit
@@ -290,7 +320,7 @@ def test_fine_tuning_is_scored_on_the_test_clips_now_and_at_the_end(opened, task
     outcome = FineTuning(updates=5, batch_size=6, evaluations=2, drop_path=0.3, model=model).run(
         task_of(opened(), validation="val", num_val=8)
     )
-    assert len(outcome.scores) == 3  # behind 2 and 4 updates, and at the end
+    assert len(outcome.scores) == 2  # behind 3 updates, and at the end
     module = seen["module"]
     assert (module.frozen_drop_path, module.encoder.config.drop_path_end, module.num_classes) == (True, 0.3, 4)
     assert module.optimizer_config.lr == 1e-3

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from sslam_lightning.evaluation.clip_counts import ClipCounts
 from sslam_lightning.evaluation.overview import draw, markdown_rows, side_by_side
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
 from sslam_lightning.evaluation.spread import Spread, spread
@@ -104,7 +105,7 @@ def test_classes_that_no_test_clip_has_are_told(tmp_path):
         noted("1", "linear", scored_classes=9, classes=12),
         noted("2", "linear", scored_classes=8, classes=8),  # folds may be data of their own kind
         noted("1", "knn", scored_classes=12, classes=12),
-        noted("1", "finetune", broken_clips=0),
+        noted("1", "finetune"),
         noted("2", "finetune", scored_classes=3, classes=12),
         noted("1", "convex_gated", "accuracy", scored_classes=2, classes=12),
     ]
@@ -128,6 +129,36 @@ def test_classes_that_no_test_clip_has_are_told(tmp_path):
     assert by_fold["linear", "2"] == ("8", "8")
     assert by_fold["finetune", "2"] == ("3", "12")
     assert "mAP is the mean" not in write_tables(runs[2:4], tmp_path)
+
+
+def test_clips_that_were_left_out_are_told(tmp_path):
+    """Of the fold with the most; nothing is made up for runs of an older version."""
+
+    def noted(fold, protocol, *counts):
+        return run(fold, protocol=protocol, notes=dict(zip(ClipCounts._fields, counts, strict=False)))
+
+    runs = [noted("1", "linear", 80, 0, 7), noted("2", "linear", 80, 2, 3), noted("1", "knn", 80, 0, 0), noted("1", "old")]
+    runs += [noted("1", "finetune", 80, 0, 5)]
+    assert {row.protocol: row.clips for row in rows_of(runs)} == {
+        "linear": (80, 2, 3),
+        "knn": (80, 0, 0),
+        "old": None,
+        "finetune": (80, 0, 5),
+    }
+    assert runs[0].told == "accuracy last 40.0, best 50.0, without 7 training clips, in 0 s"
+    assert runs[2].told == runs[3].told == "accuracy last 40.0, best 50.0, in 0 s"
+    text = write_tables(runs, tmp_path)
+    assert "| 2, without 2 of 80 test clips and 3 training clips |" in text
+    assert "| 1, without 5 training clips |" in text
+    assert text.count("without") == 2
+    told = "Clips that cannot be read or are too short are left out: *runs* says how many, of the run with the most."
+    assert told in text
+    assert told not in write_tables(runs[2:4], tmp_path)
+    write_tables(runs, tmp_path)
+    with (tmp_path / "results_by_fold.csv").open() as file:
+        rows = {(row["protocol"], row["fold"]): [row[name] for name in ClipCounts._fields] for row in csv.DictReader(file)}
+    assert rows["linear", "1"] == ["80", "0", "7"]
+    assert rows["old", "1"] == ["", "", ""]
 
 
 def test_models_side_by_side(tmp_path):
@@ -159,14 +190,20 @@ def test_models_side_by_side(tmp_path):
 
 
 def test_runs_made_otherwise_are_not_compared():
-    """What a model reads is its own affair; the data and the protocol are not."""
+    """What a model reads is its own affair; the data with their labels and the protocol are not."""
 
-    def of(model, epochs, features="own"):
-        settings = {"data": {"fold": 1}, "protocol": {"epochs": epochs}, "features": features}
+    def of(model, epochs, features="own", labels="1b"):
+        settings = {"data": {"fold": 1}, "clips": labels, "protocol": {"epochs": epochs}, "features": features}
         return run(scores=(epochs / 100,), model=model, settings=settings)
 
-    (found,) = side_by_side([of("a", 10, "decibel"), of("b", 10), of("c", 50)])
-    assert [row[1] for row in markdown_rows(found)[1:]] == ["**10.0**", "**10.0**", "50.0 (other settings)"]
+    (found,) = side_by_side([of("a", 10, "decibel"), of("b", 10), of("c", 50), of("d", 10, labels="2c")])
+    exception = "(other settings)"
+    assert [row[1] for row in markdown_rows(found)[1:]] == [
+        "**10.0**",
+        "**10.0**",
+        f"50.0 {exception}",
+        f"10.0 {exception}",
+    ]
 
 
 @pytest.mark.filterwarnings("error")
@@ -201,9 +238,10 @@ def test_what_is_done_is_not_done_again_and_nothing_is_mixed_up(tmp_path):
 
 
 def test_one_row_is_of_one_kind_of_runs(tmp_path):
-    def settings(epochs=10, fold=1, root="sounds", weights="ab"):
+    def settings(epochs=10, fold=1, root="sounds", weights="ab", labels="1b"):
         data = {"class_path": "ESC50DataModule", "init_args": {"root": root, "fold": fold}}
-        return {"weights": weights, "data": data, "protocol": {"epochs": epochs}}
+        clips = {"test": f"fold {fold}, {labels}"}
+        return {"weights": weights, "data": data, "clips": clips, "protocol": {"epochs": epochs}}
 
     store = RunStore(tmp_path / "out")
     store.add(run("1", 0, settings=settings()))
@@ -215,6 +253,8 @@ def test_one_row_is_of_one_kind_of_runs(tmp_path):
     for key, asked, told in (
         (other_seed, settings(epochs=20), r"protocol\.epochs was 10, is 20"),
         (other_seed, settings(fold=2), r"data\.init_args\.fold was 1, is 2"),
+        (other_seed, settings(labels="2c"), r"clips\.test was fold 1, 1b, is fold 1, 2c"),
+        (RUNS[0].key, settings(labels="2c"), r"clips\.test was fold 1, 1b, is fold 1, 2c"),
         (other_fold, settings(epochs=20, fold=2), r"protocol\.epochs was 10, is 20"),
         (other_fold, settings(fold=2, root="noise"), r"data\.init_args\.root was sounds, is noise"),
     ):
@@ -222,6 +262,10 @@ def test_one_row_is_of_one_kind_of_runs(tmp_path):
             ValueError, match=rf"run of EAT, ESC-10, knn, fold 1, seed 0 with other settings: {told}\. Name"
         ):
             store.done(key, asked, ["fold"])
+    old_version = {name: value for name, value in settings().items() if name != "clips"}
+    store.add(run("5", 0, settings=old_version))
+    with pytest.raises(ValueError, match=r"fold 5, seed 0 with other settings: clips was None, is \{"):
+        store.done(RUNS[0].key._replace(fold="5"), settings(), ["fold"])
 
 
 def test_a_failure_does_not_take_the_place_of_scores(tmp_path):

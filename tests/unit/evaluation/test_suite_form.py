@@ -113,7 +113,7 @@ def test_settings_are_checked_without_the_files():
     for wrong, message in (
         ({"batch_size": "many"}, "batch_size must be of type int, got many"),
         ({"resampler": "mine"}, "resampler must be one of torchaudio, soxr, got mine"),
-        ({"fold": "first"}, "fold cannot be first"),
+        ({"fold": "first"}, "fold must be of type int, got first"),
         ({"folds": 1}, "ESC50DataModule has no setting folds"),
     ):
         with pytest.raises(ValueError, match=rf"^data: {message}$"):

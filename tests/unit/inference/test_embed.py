@@ -173,7 +173,7 @@ def test_nothing_is_overwritten_and_nothing_written_in_vain(make_model, sources,
     ):
         embed_recordings(make_model(), sources[2:3], tmp_path / "y.npz")
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(tables.MissingLibrary, match=r"\.h5 needs h5py: pip install sslam-lightning\[embed\]"):
+    with pytest.raises(tables.MissingLibrary, match=r"\.h5 needs h5py: pip install 'sslam-lightning\[embed\]'"):
         embed_recordings(make_model(), sources, tmp_path / "y.h5")
     assert sorted(path.name for path in tmp_path.iterdir() if "y." in path.name) == []
 

@@ -53,5 +53,12 @@ def test_what_differs_is_not_written(make_model, tmp_path, monkeypatch) -> None:
 
 def test_onnx_needs_its_libraries(make_model, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingLibrary, match=r"ONNX needs onnxruntime: pip install sslam-lightning\[export\]"):
+    with pytest.raises(MissingLibrary, match=r"ONNX needs onnxruntime: pip install 'sslam-lightning\[export\]'"):
         export.export_model(make_model(), tmp_path / "x.onnx", "onnx", "encoder")
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(make_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.export, "export", lambda *args, **options: pytest.fail("the work has begun"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        export.export_model(make_model(), tmp_path / "file" / "x.pt2", "torch-export", "encoder")
