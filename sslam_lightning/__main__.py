@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 _OF_THE_TRAINER = ("fit", "validate", "test", "predict")
@@ -98,12 +100,21 @@ def _complain(error: Exception) -> NoReturn:
     # An error in a loader's worker comes wrapped in the worker's traceback, with its own line last.
     from sslam_lightning.parser_complaints import one_line
 
-    message = str(error) or repr(error)
+    message = _no_folder(error) or str(error) or repr(error)
     if message.startswith("Caught "):
         message = message.strip().splitlines()[-1].split("Error: ", 1)[-1]
     line = one_line(message)
     print(f"sslam: error: {line}", file=sys.stderr)
     sys.exit(2)
+
+
+def _no_folder(error: Exception) -> str | None:
+    """Where a file lies in the way of a folder; the system names what would have been in it."""
+    if isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTDIR) and isinstance(error.filename, str):
+        for place in (path := Path(error.filename), *path.parents):
+            if place.is_file():
+                return f"a folder is expected at {place}, which is a file"
+    return None
 
 
 if __name__ == "__main__":

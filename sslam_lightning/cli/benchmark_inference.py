@@ -25,14 +25,14 @@ def benchmark_inference(
     Args:
         size: of the model; its weights are random.
         batch_sizes: of the runs.
-        clip_seconds: length of a clip.
+        clip_seconds: length of a clip, at most two minutes: one window of the model.
         num_clips: clips of a run.
         file_rate_hz: sample rate of the files.
         file_format: their format.
         workers: threads that decode.
         bf16: compute in bfloat16.
         repeats: runs per batch size, of which the best counts.
-        out: a JSON file for the figures.
+        out: a new JSON file for the figures.
     """
     from sslam_lightning.benchmarks.inference import run_inference_benchmark
 

@@ -25,7 +25,7 @@ def scan(
     cut off, silent, too short or not finite are listed with their reason in OUT.rejected.tsv.
 
     Args:
-        folder: where the recordings are.
+        folder: where the recordings are; links to folders are followed, hidden files and folders left out.
         out: the manifest, a new .tsv or .csv; paths in it are relative where the recordings lie beside or below it;
             default: FOLDER.tsv, beside the folder.
         labels: a .lbl with name<TAB>label,label rows.

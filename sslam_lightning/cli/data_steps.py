@@ -18,8 +18,11 @@ from sslam_lightning.data.tables import write_table
 
 
 def bare(path: str) -> str:
-    """Without extension, and without a slash behind a folder."""
-    return os.path.splitext(path.rstrip("/"))[0] if not os.path.isdir(path) else path.rstrip("/")
+    """Without extension; of a folder without a slash behind it, and by its name where it is called . or .. ."""
+    if not os.path.isdir(path):
+        return os.path.splitext(path.rstrip("/"))[0]
+    unnamed = os.path.basename(path.rstrip("/")) in (os.curdir, os.pardir)
+    return os.path.realpath(path) if unnamed else path.rstrip("/")
 
 
 def first_free(path: str) -> str:
@@ -98,5 +101,7 @@ def leave_out(num_rejected: int, total: int, listed: str) -> None:
 
 def write_classes(path: str, recordings: Recordings) -> None:
     """Write the classes of recordings as a table for ``label_descriptors``."""
-    write_table(path, ("index", "label"), enumerate(recordings.class_names))
+    # three columns: of two, which is the class cannot be told where classes are called by numbers
+    rows = ((number, name, name) for number, name in enumerate(recordings.class_names))
+    write_table(path, ("index", "mid", "name"), rows)
     print(f"{len(recordings.class_names)} classes: {path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
 
@@ -18,7 +18,7 @@ def embed(
     padding: Literal["masked", "trained"] = "masked",
     window_seconds: float | None = None,
     overlap_seconds: float | None = None,
-    features: dict[str, float | int | str] | None = None,
+    features: dict[str, Any] | None = None,
     batch_size: int = 8,
     workers: int = 2,
     device: str = "auto",

@@ -57,18 +57,27 @@ def evaluate(
         command: how the table says that it was made.
     """
     from sslam_lightning.cli.configs import config_folder
+    from sslam_lightning.cli.recordings import device_named
     from sslam_lightning.evaluation import Evaluation, read_suite
     from sslam_lightning.evaluation.runs import RunStore
     from sslam_lightning.evaluation.suite import check_suite
 
-    if (compare is None) == (model is None) or (compare is None and not suite):
+    if (compare is None) == (not model) or (compare is None and not suite):
         raise ValueError("give --suite and --model, or --compare without --model")
-    where = _device(device)
+    where = device_named(device)
     stems = [Path(each).stem for each in (suite if compare is None else [compare])]
     runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(stems)))
     common: dict[str, Any] = {"runs": runs, "seeds": seeds, "part": part, "data": data or {}, "features": features or {}}
     common |= {"device": where, "cache_bytes": cache_gib * 2**30, "command": command}
     wanted = [one for some in protocols for one in some.split(",") if one]
+    if protocols and not wanted:
+        raise ValueError(f"protocols names none, got {' '.join(protocols)}: leave it out for all that the suite has")
+    if only and compare is None:
+        raise ValueError(f"only chooses among the models of --compare: leave it out, got {' '.join(only)}")
+    if name is not None and (compare is not None or not name.strip()):
+        raise ValueError(f"name is that of --model in the table: give one, or leave it out, got {name!r}")
+    if cache_gib < 0:
+        raise ValueError(f"cache_gib must not be negative, got {cache_gib:g}")
 
     def evaluations(suites: Sequence[str], protocols: Sequence[str], model: str, name: str) -> list[Evaluation]:
         read = [read_suite(each, config_folder() / "downstream") for each in suites]
@@ -135,20 +144,14 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
         table = write_tables(runs.all(), runs.folder) if total else ""
     pictured = ", results.png" if (runs.folder / "results.png").is_file() else ""
     print(f"\n{table}\n{runs.folder}: results.md, results.csv, results_by_fold.csv, results.json{pictured}")
+    broken = {name: why for evaluation in evaluations for name, why in evaluation.broken.items()}
+    for name, why in broken.items():
+        print(f"sslam: {why if name in why else f'{name}: {why}'}", file=sys.stderr)
+    if broken:
+        print(f"sslam: {len(broken)} clips could not be used; the table says how many of which scores", file=sys.stderr)
     if failed:
         print(f"sslam: {failed} of {total} runs failed; the table says why", file=sys.stderr)
         sys.exit(1)
-
-
-def _device(name: str) -> Any:  # naming torch's class here would import it for the help
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise ValueError(f"there is no device {name} here: try cpu, or cuda where there is a GPU") from None
 
 
 def _be_quiet() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+_ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 
 def export(
@@ -13,7 +15,7 @@ def export(
     what: Literal["encoder", "classifier"] | None = None,
     part: Literal["student", "teacher"] = "student",
     padding: Literal["masked", "trained"] | None = None,
-    features: dict[str, float | int | str] | None = None,
+    features: dict[str, Any] | None = None,
 ) -> None:
     """Write a model, log-mels included, for other programs, and check it against the original within 1e-4.
 
@@ -33,7 +35,9 @@ def export(
 
     if Path(out).exists():
         raise FileExistsError(f"{out} exists already: move it, or name another file")
-    if model is None:
+    if Path(out).suffix in set(_ENDINGS.values()) - {_ENDINGS[format]}:
+        raise ValueError(f"{out} has the ending of another format: --format {format} writes {_ENDINGS[format]} files")
+    if not model:
         raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
     from sslam_lightning.inference import load
 

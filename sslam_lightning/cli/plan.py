@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, instantiate_class
 
 from sslam_lightning.benchmarks.memory import Arithmetic
 from sslam_lightning.benchmarks.step_plan import Placement, StepPlan, features_of, plan_step
+from sslam_lightning.checkpoints import check_source
 from sslam_lightning.cli.published import Difference, differences, published_recipe
 from sslam_lightning.cli.settings import SettingsCLI
 from sslam_lightning.data.module import AudioDataModule
@@ -53,6 +54,7 @@ class RunPlan(NamedTuple):
     updates: int | None
     clips: int | None  # of an epoch; None where the data are not there
     last_batch: LastBatch
+    limit: int | float  # of the batches of an epoch on a device, or which share of them
     published: str
     published_layout: Layout
     differences: list[Difference]
@@ -72,11 +74,15 @@ class RunPlan(NamedTuple):
             world=world,
             rank=0,
         )
-        return max(1, math.ceil(sampler.num_batches() / layout.accumulated))
+        batches = sampler.num_batches()
+        batches = min(batches, self.limit) if isinstance(self.limit, int) else int(batches * self.limit)
+        return max(1, math.ceil(batches / layout.accumulated))
 
 
 class PlanCLI(SettingsCLI):
     """A configuration, and what only a plan asks for."""
+
+    command = "plan"
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """How fast, and how much."""
@@ -93,6 +99,9 @@ def run_plan(args: list[str]) -> None:
     """Print the plan of a configuration."""
     cli = PlanCLI(args)
     settings = cli.settings()
+    for name in ("clips", "clips_per_second"):
+        if settings[name] is not None and settings[name] <= 0:
+            raise ValueError(f"{name} must be positive, got {settings[name]:g}")
     plan = make_plan(cli, settings)
     print("\n".join(report(plan, settings["clips_per_second"])))
 
@@ -101,6 +110,7 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
     """The plan of a resolved configuration."""
     notes: list[str] = []
     data, clips = _look_at_data(settings, notes)
+    _look_at_start(settings["model"]["init_args"].get("init_from"), notes)
     module = build_model(settings["model"], data)
     layout = layout_of(settings, notes)
     placement = _placement(settings, layout)
@@ -108,7 +118,7 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
     num_frames = features.num_frames
     if num_frames is None:
         seconds = settings["data"]["init_args"].get("max_clip_seconds") or 10.24
-        num_frames = int(seconds * _FRAMES_PER_SECOND) // features.patch_frames * features.patch_frames
+        num_frames = features.length(int(seconds * features.sample_rate_hz))
         notes.append(f"clips have any length: planned for {num_frames} frames of 10 ms")
     recipe = published_recipe(settings)
     published = cli.settings(*recipe)
@@ -121,6 +131,7 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
         None,
         settings["clips"] or clips,
         settings["data"]["init_args"].get("last_batch", "pad"),
+        1.0 if settings["trainer"]["limit_train_batches"] is None else settings["trainer"]["limit_train_batches"],
         " + ".join(f"configs/{name}.yaml" for name in recipe),
         layout_of(published, []),
         differences(published, settings),
@@ -130,6 +141,8 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
     updates = trainer["max_steps"] if trainer["max_steps"] and trainer["max_steps"] > 0 else None
     if trainer["max_epochs"] and trainer["max_epochs"] > 0 and plan.updates_per_epoch:
         updates = min(updates or math.inf, trainer["max_epochs"] * plan.updates_per_epoch)
+    if updates and updates <= (warmup := module.optimizer_config.warmup_updates):
+        notes.append(f"the learning rate rises to the end: model.optimizer.warmup_updates is {warmup:,}")
     return plan._replace(updates=updates)
 
 
@@ -163,7 +176,8 @@ def report(plan: RunPlan, clips_per_second: float | None) -> Iterator[str]:
         f"{layout.batch_size} clips{mixed} of {plan.num_frames / _FRAMES_PER_SECOND:g} s"
         + (f" x {masks} masks = {shapes.rows} rows" if shapes.hidden else ""),
     )
-    tokens = shapes.rows * (shapes.visible + 1)
+    encoder = plan.module.student if isinstance(plan.module, PretrainModule) else plan.module.encoder
+    tokens = shapes.rows * (shapes.visible + encoder.config.clip_token)
     hidden = f", {shapes.rows * shapes.hidden:,} hidden patches to guess" if shapes.hidden else ""
     yield _line("tokens", f"{tokens:,} through the student ({shapes.visible} of {shapes.patches} patches a row){hidden}")
     operations = step.operations
@@ -223,13 +237,21 @@ def _look_at_data(settings: Mapping[str, Any], notes: list[str]) -> tuple[AudioD
     return data, clips or None
 
 
+def _look_at_start(init_from: str | None, notes: list[str]) -> None:
+    try:
+        if init_from:
+            check_source(init_from)
+    except FileNotFoundError as error:
+        notes.append(f"the weights to start from (model.init_from) are not here: {error}")
+
+
 def layout_of(settings: Mapping[str, Any], notes: list[str]) -> Layout:
     """As the configuration spreads clips; what it leaves to the machine is noted."""
     trainer = settings["trainer"]
     return Layout(
         _count_devices(trainer["devices"], trainer["accelerator"], notes),
         trainer["num_nodes"],
-        trainer["accumulate_grad_batches"] or 1,
+        trainer["accumulate_grad_batches"],
         settings["data"]["init_args"]["batch_size"],
     )
 

@@ -31,6 +31,8 @@ def published_recipe(config: Mapping[str, Any]) -> tuple[str, ...]:
         if settings["mixing"]:
             return ("pretrain/sslam_base",)
         return ("pretrain/eat_large",) if settings["encoder"]["dim"] > 768 else ("pretrain/eat_base",)
+    if model["class_path"].endswith("DetectionModule"):
+        return ("finetune/dcase2016_task2",)
     if data["class_path"].endswith("ESC50DataModule"):
         recipe: tuple[str, ...] = ("finetune/esc50",)
     else:

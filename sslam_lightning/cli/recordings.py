@@ -44,17 +44,33 @@ def open_model(
     """The model on its device; what reads sound, images or text.
 
     Raises:
-        ValueError: if no model is named.
+        ValueError: if no model is named, or a device that is not here.
     """
-    if model is None:
+    if not model:
         raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
-    import torch
-
+    where = device_named(device)
     from sslam_lightning.inference import load_model
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_model(model, features=features, **options).to(device)
+    return load_model(model, features=features, **options).to(where)
+
+
+def device_named(name: str) -> Any:  # naming torch's class here would import it for the help
+    """The device that ``--device`` names; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ValueError: if there is none of this name, or it computes nothing.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError):
+        device = torch.device("meta")
+    if device.type == "meta":
+        raise ValueError(f"there is no device {name or repr(name)} here: try cpu, or cuda where there is a GPU (--device)")
+    return device
 
 
 @contextmanager

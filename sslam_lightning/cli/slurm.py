@@ -42,6 +42,7 @@ _OF_SLURM = (
     "submit",
 )
 _TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}")
+_ADDRESS = re.compile(r"[^:\s]+(:\d{1,5})?")
 _SIGNAL_SECONDS = 300
 
 
@@ -137,7 +138,11 @@ def _check_job(options: argparse.Namespace) -> None:
             )
     if wrong := next((option for option in options.sbatch if not option.startswith("-")), None):
         raise ValueError(f"expected an option of Slurm, such as --sbatch=--constraint=a100, got {wrong!r}")
+    if options.rendezvous and not _ADDRESS.fullmatch(options.rendezvous):
+        raise ValueError(f"expected HOST or HOST:PORT as --rendezvous, got {options.rendezvous!r}")
     for name, value in vars(options).items():
+        if value == "":
+            raise ValueError(f"{_flag(name)} is empty: give a value, or leave it out")
         if any("\n" in line for line in (value if isinstance(value, list) else [str(value)])):
             raise ValueError(f"expected one line as {_flag(name)}, got {value!r}")
 
@@ -175,6 +180,9 @@ def _job(options: argparse.Namespace, settings_of_fit: list[str]) -> Job:
 
     settings = SettingsCLI(settings_of_fit).settings()
     trainer, data = settings["trainer"], settings["data"]["init_args"]
+    for name, least in (("batch_size", 1), ("num_workers", 0)):  # the job counts with them
+        if data[name] < least:
+            raise ValueError(f"data.{name} must be at least {least}, got {data[name]}")
     accelerator, processes = "gpu" if options.gpus_per_node else "cpu", options.gpus_per_node or options.tasks_per_node or 1
     if trainer["accelerator"] not in ("auto", accelerator, "cuda" if accelerator == "gpu" else accelerator):
         overlay = "trainer/multinode.yaml" if accelerator == "gpu" else "trainer/cpu.yaml"
@@ -222,8 +230,8 @@ def _write(script: Path, text: str) -> None:
     Raises:
         FileExistsError: another one is there.
     """
-    if script.exists() and script.read_text() != text:
-        raise FileExistsError(f"{script} is another script already: move it, or name another place with --script")
+    if script.exists() and (script.is_dir() or script.read_bytes() != text.encode()):
+        raise FileExistsError(f"{script} is there already: move it, or name another place with --script")
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(text)
     script.chmod(0o755)

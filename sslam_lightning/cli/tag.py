@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
+
+_OTHER_PICTURES = (".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def tag(
@@ -21,7 +24,7 @@ def tag(
     padding: Literal["trained", "masked"] = "trained",
     window_seconds: float | None = None,
     overlap_seconds: float = 0.0,
-    features: dict[str, float | int | str] | None = None,
+    features: dict[str, Any] | None = None,
     batch_size: int = 8,
     workers: int = 2,
     device: str = "auto",
@@ -67,18 +70,20 @@ def tag(
 
     if out is not None:
         check_target(Path(out))
+    if plot is not None:
+        _check_plot(plot)
     check_inputs(inputs)
     options = {"tokenizer": tokenizer, "image_size": image_size}
     audio_model = open_model(model, device, features, padding=padding, bf16=bf16, **options)
     windows = audio_model.windows(window_seconds, overlap_seconds if audio_model.tells_time else overlap_seconds or None)
     if plot is not None and getattr(audio_model, "features", None) is None:
         raise ValueError("pictures are drawn of log-mels, which this model does not read: leave --plot out")
-    with find_sources(inputs, kind=audio_model.kind) as sources:
+    with find_sources(inputs, kind=audio_model.kind) as sources, ExitStack() as held:
         report = (JSONLines if json else CSV if csv else Table)(sys.stdout, audio_model.class_names, top)
         pictures = _pictures(plot, [source.name for source in sources])
         file = None
         if out is not None:
-            file = TagFile(Path(out), settings_of_tags(audio_model, windows, sources, top))
+            file = held.enter_context(closing(TagFile(Path(out), settings_of_tags(audio_model, windows, sources, top))))
         first = file.num_done if file else 0
         _check_free([pictures[source.name] for source in sources[first:] if pictures])
         broken: list[tuple[str, str]] = []
@@ -111,7 +116,16 @@ def tag(
             file.finish()
     if file:
         print(f"{out}: {len(sources) - len(broken)} recordings" + (f", {first} of them by an earlier run" if first else ""))
+    if pictures:  # not to standard output, which may hold a table or JSON
+        print(f"pictures: {plot}" if len(pictures) > 1 else f"picture: {next(iter(pictures.values()))}", file=sys.stderr)
     tell_broken(broken, len(sources))
+
+
+def _check_plot(plot: str) -> None:
+    """Before anything is heard: a PNG or a folder, and no other form of picture or file."""
+    target = Path(plot)
+    if not plot or target.suffix.lower() in _OTHER_PICTURES or (target.suffix.lower() != ".png" and target.is_file()):
+        raise ValueError(f"plot must be a .png or a folder, got {plot or repr(plot)}")
 
 
 def _pictures(plot: str | None, names: list[str]) -> dict[str, Path]:

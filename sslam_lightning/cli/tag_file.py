@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sslam_lightning.cli.tag_formats import CSV, json_line
+from sslam_lightning.data.durable import append_whole, held_file
 from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
 from sslam_lightning.inference.encoding import EncoderModel
 from sslam_lightning.inference.parts import check_same_run
@@ -25,7 +26,7 @@ _ENDINGS = (".csv", ".jsonl")
 
 
 class TagFile:
-    """A file of tags that is being made.
+    """A file of tags that is being made, by one process at a time.
 
     Args:
         target: ends in .csv or .jsonl, and must not exist.
@@ -33,6 +34,7 @@ class TagFile:
 
     Raises:
         FileExistsError: the target exists, or what bears the unfinished file's name is none.
+        OSError: another process is making it.
         ValueError: another ending, or what lies there is of a run with other settings.
     """
 
@@ -40,12 +42,16 @@ class TagFile:
         check_target(target)
         self.target, self.unfinished = target, target.with_name(target.name + ".unfinished")
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        if self.unfinished.exists() and self.unfinished.stat().st_size:
-            check_same_run(self.unfinished, self._settings_before(), settings)
-            self._drop_what_is_cut_short()
-        else:
-            with replacing(self.unfinished) as file:  # a first line is never cut short
-                file.write(json.dumps(settings).encode() + b"\n")
+        self._file = held_file(str(self.unfinished))
+        try:
+            if self.unfinished.stat().st_size:
+                check_same_run(self.unfinished, self._settings_before(), settings)
+                self._drop_what_is_cut_short()
+            else:
+                self._append(settings)
+        except BaseException:
+            self.close()
+            raise
         self.num_done = sum(1 for _ in self._lines()) - 1
 
     def add(self, told: Mapping[str, Any]) -> None:
@@ -53,7 +59,11 @@ class TagFile:
         self._append(told)
 
     def finish(self) -> None:
-        """Write the file itself, without the recordings that could not be read."""
+        """Write the file itself, without the recordings that could not be read.
+
+        Raises:
+            FileExistsError: the target exists by now.
+        """
         with replacing(self.target) as file:
             text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
             rows = CSV(text, (), 0) if self.target.suffix == ".csv" else None
@@ -64,11 +74,16 @@ class TagFile:
                     text.write(json_line(told) + "\n")
             text.flush()
             text.detach()  # the file is closed by who opened it
+            check_target(self.target)
         self.remove()
 
     def remove(self) -> None:
         """Leave nothing of the run but the file, where it is finished."""
         self.unfinished.unlink()
+
+    def close(self) -> None:
+        """Let another process go on."""
+        self._file.close()
 
     def broken(self) -> list[tuple[str, str]]:
         """Names and reasons of what could not be read, in this run or before."""
@@ -84,8 +99,7 @@ class TagFile:
             yield from file
 
     def _append(self, told: Mapping[str, Any]) -> None:
-        with self.unfinished.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(told) + "\n")
+        append_whole(self._file, json.dumps(told).encode() + b"\n", str(self.unfinished))
 
     def _settings_before(self) -> dict[str, Any]:
         line = next(self._lines())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NoReturn, get_args, get_origin
 
 from jsonargparse import ArgumentParser
@@ -26,6 +28,15 @@ class ToolParser(ArgumentParser):
             self.error(f"unrecognized arguments: {option}")
         return super()._parse_optional(arg_string)  # type: ignore[misc]
 
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Refuse an option that is given twice: the first would be dropped in silence."""
+        words = takewhile(lambda word: word != "--", sys.argv[1:] if args is None else args)
+        typed = [word.partition("=")[0] for word in words if word.startswith("--")]
+        twice = next((option for option in typed if typed.count(option) > 1 and not _may_come_again(option)), None)
+        if twice:
+            self.error(f"the option {twice} is given twice, of which one would be dropped: give it once")
+        return super().parse_args(args, *rest, **options)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Name what came, point to the help, leave with code 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
@@ -40,6 +51,11 @@ class ToolParser(ArgumentParser):
         sys.exit(2)
 
 
+def _may_come_again(option: str) -> bool:
+    """Files are layered, ``--data.root`` and the like are settings laid over a file's, and ``--x+`` appends."""
+    return option == "--config" or "." in option or option.endswith("+")
+
+
 def _takes_a_mapping(action: Any) -> bool:
     hint = getattr(action, "_typehint", None)
     return any(dict in (part, get_origin(part)) for part in (hint, *get_args(hint)))
@@ -49,7 +65,8 @@ def _explain(message: str, options: list[str]) -> str:
     line = one_line(message)
     if match := re.search(r"unrecognized arguments: (-\S+)", line):
         typed = match[1].split("=")[0]
-        return f"there is no option {typed}{nearest(typed, options)}"
+        # Dashes would make any two options alike.
+        return f"there is no option {typed}{nearest(typed.lstrip('-'), [option.lstrip('-') for option in options], '--')}"
     if match := re.search(r"unrecognized arguments: (.+)", line):
         return f"unexpected {match[1]}"
     if match := re.search(r"arguments are required: (?:[\w.]+\.)?(\w+)", line):

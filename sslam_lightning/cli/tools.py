@@ -30,7 +30,7 @@ def benchmark_pretrain(
     stage: Literal[1, 2] = 1,
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
     steps: int = 5,
-    warmup_steps: int = 2,
+    warmup_steps: int = 4,
     compile: bool = False,
     out: str | None = None,
 ) -> None:
@@ -47,9 +47,9 @@ def benchmark_pretrain(
         stage: 1 (EAT) or 2 (SSLAM).
         precision: of the trainer.
         steps: how many steps to measure.
-        warmup_steps: steps before that.
+        warmup_steps: steps before that; on CPUs the first ones also wait for memory that later ones find at hand.
         compile: compile the blocks with torch.compile.
-        out: a JSON file for the figures.
+        out: a new JSON file for the figures.
     """
     from sslam_lightning.benchmarks.pretrain import run_benchmark
 
@@ -83,7 +83,7 @@ def benchmark_data(
         masks_per_clip: masked copies of every clip.
         recipe: a recipe, to say how many clips its devices take.
         step_seconds: that a step of this recipe lasts, as sslam benchmark pretrain measures it.
-        out: a JSON file for the figures.
+        out: a new JSON file for the figures.
     """
     from sslam_lightning.benchmarks.data import run_data_benchmark
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
-import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -19,8 +17,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
+from sslam_lightning.cli.command_line import CommandLine
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
+from sslam_lightning.cli.trainer_settings import check_gpus_are_here, check_trainer_settings
+from sslam_lightning.cli.unfit_settings import refuse_unfit_settings
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, SaveOnSignal, Throughput
 from sslam_lightning.training.csv_log import CSVRun
@@ -44,16 +45,26 @@ NOISE = (
 
 # What the data knows and the model has to: (attribute of the data module, argument of the model).
 _LINKS = ("num_classes", "multi_label", "class_names", "resampler")
+# Of the subcommands that judge: how many batches.
+_LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
 class Parser(LightningArgumentParser):
     """Says what is wrong in one line; the usage of this parser would fill the screen."""
 
-    argv: Sequence[str] = ()  # what is being parsed, for messages
+    given = CommandLine()  # what is being parsed, for messages
+    command = "fit"  # whose help tells more
+
+    def parse_args(self, *args: Any, **options: Any) -> Any:
+        """A configuration file that is no text, a checkpoint say, is told as any other that cannot be read."""
+        try:
+            return super().parse_args(*args, **options)
+        except UnicodeDecodeError as error:
+            self.error(f"Problems parsing config: {error}")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Name what came, point to the help, leave with code 2."""
-        print(f"sslam: error: {explain(message, self.argv)} (see sslam fit --help)", file=sys.stderr)
+        print(f"sslam: error: {explain(message, self.given)} (see sslam {self.command} --help)", file=sys.stderr)
         sys.exit(2)
 
 
@@ -76,7 +87,7 @@ class KeepConfig(SaveConfigCallback):
         while target.exists():
             resumption += 1
             target = folder / f"config_resumed_{resumption}.yaml"
-        self.parser.save(self.config, target, skip_none=False, overwrite=False, multifile=False)
+        self.parser.save(self.config, target, skip_unset=False, overwrite=False, multifile=False)
         for logger in trainer.loggers:
             if isinstance(logger, WandbRun):
                 logger.log_settings(yaml.safe_load(target.read_text()))
@@ -89,11 +100,15 @@ class SSLAMCLI(LightningCLI):
     and checkpoints, the newest and ``last.ckpt`` (or as the configuration's ModelCheckpoint says).
     """
 
+    command = "fit"  # of `sslam`, where the words do not begin with it
+
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
         for noise in NOISE:
             warnings.filterwarnings("ignore", message=f".*{noise}")
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in str(record.msg))
-        Parser.argv = sys.argv[1:] if args is None else args
+        words = sys.argv[1:] if args is None else args
+        Parser.given = CommandLine(words, Path.cwd())
+        Parser.command = words[0] if run and words and words[0] in self.subcommands() else self.command
         super().__init__(
             AudioModule,
             AudioDataModule,
@@ -126,6 +141,8 @@ class SSLAMCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """For ``fit`` the command line has the last word: Lightning would let the checkpoint's settings win."""
         subcommand = self.config.get("subcommand")
+        if (self.config[subcommand] if subcommand else self.config)["trainer"]["default_root_dir"] is None:
+            raise ValueError("trainer.default_root_dir must be a folder, got null")
         self._resumes_from_last = False
         if subcommand and self.config[subcommand].get("ckpt_path") == "last":
             self._resumes_from_last = True
@@ -137,9 +154,18 @@ class SSLAMCLI(LightningCLI):
                 refuse_foreign_classes(Path(path), self.config[subcommand].as_dict())
             super()._parse_ckpt_path()
 
+    def _set_seed(self) -> None:
+        """NumPy's generators take no other seeds; Lightning's complaint does not name the setting."""
+        seed = self._get(self.config, "seed_everything")
+        if not 0 <= int(seed) < 2**32:
+            raise ValueError(f"seed_everything must lie between 0 and {2**32 - 1}, got {seed}")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
-        """Loggers keep what they write in the run's folder, and W&B goes on with a run that is resumed."""
+        """No null where a value is needed; loggers write into the run's folder; W&B goes on with a run that is resumed."""
+        refuse_unfit_settings({part: self._get(self.config, part).as_dict() for part in ("trainer", "model", "data")})
         trainer = self._get(self.config, "trainer")
+        check_trainer_settings(trainer)
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         for logger in loggers:
             name = getattr(logger, "class_path", "")
@@ -162,17 +188,23 @@ class SSLAMCLI(LightningCLI):
             )
         if settings["logger"] in (None, True):
             kwargs["logger"] = CSVRun(root, resume=resumes and self.subcommand == "fit")
-        if (
-            self.subcommand in ("validate", "test", "predict")
-            and not resumes
-            and not self._get(self.config, "model").init_args.get("init_from")
-        ):
-            raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
-        _check_devices(settings)
+        if limit := _LIMITS.get(self.subcommand or ""):
+            if not resumes and not self._get(self.config, "model").init_args.get("init_from"):
+                raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
+            if settings[limit] == 0:  # as in recipes that do not validate while they train
+                raise ValueError(f"there is nothing to evaluate: trainer.{limit} is 0, set it to 1.0 for all batches")
+        check_gpus_are_here(settings["devices"], settings["accelerator"])
         kwargs["callbacks"] = self._callbacks(settings)
         if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in kwargs["callbacks"]):
             kwargs["callbacks"].append(self.model.prediction_writer(root))
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except TypeError as error:
+            if "devices" not in str(error):  # that the accelerator does not have
+                raise
+            raise ValueError(f"trainer.devices cannot be {settings['devices']}: {error}") from error
+        if 0 < trainer.max_steps < trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            trainer.log_every_n_steps = trainer.max_steps  # type: ignore[attr-defined]  # or a run this short would log nothing
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(root / "checkpoints")
@@ -223,7 +255,7 @@ class SSLAMCLI(LightningCLI):
     def after_predict(self) -> None:
         """Say where the predictions are."""
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PredictionWriter):
+            if isinstance(callback, PredictionWriter) and callback.path.exists():  # or no clip could be read
                 print(f"predictions: {callback.path}")
 
     @staticmethod
@@ -238,21 +270,6 @@ class SSLAMCLI(LightningCLI):
         saving = [] if settings["enable_checkpointing"] is False or settings["fast_dev_run"] else [SaveOnSignal]
         guards = [guard for guard in (LossGuard, PeerWatch, *saving) if not any(isinstance(c, guard) for c in configured)]
         return [*(guard() for guard in guards), Throughput(), *configured]
-
-
-def _check_devices(settings: Any) -> None:
-    """A recipe for several GPUs would start as many processes on a CPU.
-
-    Raises:
-        ValueError: there is no GPU here, and nobody asks for a CPU.
-    """
-    devices = settings["devices"]
-    several = str(devices).isdigit() and int(devices) > 1  # text on the command line
-    if several and settings["accelerator"] == "auto" and not torch.accelerator.is_available():
-        raise ValueError(
-            f"this is a recipe for {devices} GPUs, and there is none here: layer configs/trainer/cpu.yaml over it, and a "
-            "small model (configs/model/tiny.yaml, tiny_pretrain.yaml); or ask for processes with --trainer.accelerator=cpu"
-        )
 
 
 def _last_checkpoint(settings: Any) -> str | None:

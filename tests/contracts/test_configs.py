@@ -1,4 +1,7 @@
-"""Every recipe and overlay of configs/ becomes objects: `--print_config` would not notice a wrong value."""
+"""Every recipe and overlay of configs/ becomes objects: `--print_config` would not notice a wrong value.
+
+Recipes also take a step, on a GPU that is not there.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from fake_gpu import step_on_gpu
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
@@ -146,6 +150,7 @@ def test_recipes(path, somewhere):
     updates = cli.model.optimizer_config.warmup_updates
     assert 0 < updates < cli.trainer.max_steps / 2
     assert path.read_text().startswith("# ")
+    step_on_gpu(cli.model, cli.datamodule.sample_rate_hz)
 
 
 def test_published_sizes(somewhere):

@@ -53,7 +53,7 @@ class Report(pl.Callback):
             os.write(self.pipe, b".")
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        line = f"{trainer.current_epoch} {batch_idx} {float(outputs['loss']).hex()} {batch.index.tolist()}\n"
+        line = f"{trainer.current_epoch} {batch_idx} {float(outputs['loss']).hex()} {batch.clip_index.tolist()}\n"
         with (self.folder / f"losses{trainer.global_rank}.txt").open("a") as file:
             file.write(line)
 

@@ -152,10 +152,61 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--model.utterance.wieght", "2"], "no setting model.utterance.wieght: did you mean model.utterance.weight?"),
         (["--model.num_train", "2"], "there is no setting model.num_train in this place"),
         (["--trainer.xyzzy", "2"], "there is no setting trainer.xyzzy (see"),
-        (["--data", "sslam_lightning.data.NoSuchData"], "NoSuchData"),
-        (["--model", "sslam_lightning.PretrainModul"], "PretrainModul"),
-        (["--model.masking", "UniformMsk"], "there is no class UniformMsk: did you mean UniformMask?"),
-        (["--model.masks_per_clip", "many"], "many"),
+        (
+            ["--model.init_args.masks_per_klip", "3"],
+            "did you mean model.init_args.masks_per_clip?",
+        ),
+        (
+            ["--data", "sslam_lightning.data.ESC51DataModule"],
+            "sslam_lightning.data.ESC51DataModule: did you mean ESC50DataModule?",
+        ),
+        (["--data", "ESC51DataModule"], "data: there is no class ESC51DataModule: did you mean ESC50DataModule?"),
+        (["--data", "torch.nn.Linear"], "data: torch.nn.Linear is no AudioDataModule"),
+        (["--model", "sslam_lightning.PretrainModul"], "PretrainModul: did you mean PretrainModule?"),
+        (["--model.masking", "UniformMsk"], "model.masking: there is no class UniformMsk: did you mean UniformMask?"),
+        (["--model.mixing", "PartialMixin"], "model.mixing: there is no class PartialMixin: did you mean PartialMixing?"),
+        (["--model.mixing", "torch.nn.Linear"], "model.mixing: torch.nn.Linear is no Mixer"),
+        (
+            ["--trainer.callbacks+", "EarlyStoping"],
+            "trainer.callbacks: there is no class EarlyStoping: did you mean Early",
+        ),
+        (["--trainer.callbacks+", "EMATeachr"], "trainer.callbacks: there is no class EMATeachr: did you mean EMATeacher?"),
+        (["--trainer.logger", "WandbRunn"], "trainer.logger: there is no class WandbRunn: did you mean WandbRun?"),
+        (["--trainer.callbacks", "3"], "trainer.callbacks cannot be 3"),
+        (["--model.masks_per_clip", "many"], "model.masks_per_clip must be of type int, got many"),
+        (["--model.optimizer.lr", "abc"], "model.optimizer.lr must be of type float, got abc"),
+        (["--model.masking.hidden_ratio", "half"], "model.masking.hidden_ratio must be of type float, got half"),
+        (["--model.guard", "no"], "model.guard has settings of its own (model.guard.NAME), got no"),
+        (["--trainer.max_epochs", "1.5"], "trainer.max_epochs must be of type int, got 1.5"),
+        (["--trainer.limit_val_batches", "few"], "trainer.limit_val_batches must be of type int or float, got few"),
+        (["--trainer.precision", "fp17"], "trainer.precision must be one of 64, 32, 16, "),
+        (["--model.optimizer.max_updates", "null"], "can be null in a file, or as --model.optimizer '{max_updates: null}'"),
+        (["--model.masking", "nomod.X"], "model.masking cannot be nomod.X: No module named 'nomod'"),
+        (["--trainer.callbacks+", "nomod.X"], "trainer.callbacks cannot be nomod.X: No module named 'nomod'"),
+        (["--trainer.max_steps", ""], "trainer.max_steps must be of type int, got "),
+        (["--trainer.default_root_dir", "null"], "trainer.default_root_dir must be a folder, got null"),
+        (["--trainer.precision", "fp17"], ", bf16, got fp17 (see sslam fit --help)"),
+        (["--trainer.devices", "both"], "trainer.devices must be auto, a positive number or a list of numbers, got both"),
+        (["--trainer.devices", "-1"], "trainer.devices cannot be -1: `devices` selected with `CPUAccelerator` should be"),
+        (["--seed_everything", "x"], "seed_everything must be of type bool or int, got x"),
+        (["--seed_everything", "-1"], "seed_everything must lie between 0 and 4294967295, got -1"),
+        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be positive, got 0"),
+        (["--trainer.check_val_every_n_epoch", "-2"], "trainer.check_val_every_n_epoch must be positive, got -2"),
+        (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be positive, got 0"),
+        (["--trainer.max_steps", "null"], "trainer.max_steps must be of type int, got null"),
+        (["--data.num_val", "null"], "data.num_val cannot be null; it is 400 by default"),
+        (["--data.batch_size", "null"], "data.batch_size cannot be null; it is "),
+        (["--model.encoder.dim", "null"], "model.encoder.dim must be of type int, got null"),
+        (["--model.encoder.prenet_depth", "-1"], "encoder: prenet_depth must not be negative, got -1"),
+        (["--model.encoder.norm_eps", "0"], "encoder: norm_eps must be positive, got 0"),
+        (["--model.regression.weight", "-1"], "regression: weight must be a number from 0 on, got -1"),
+        (["--model.regression.beta", "-1"], "regression: beta must be a number from 0 on, got -1"),
+        (["--model.utterance.scale", "0"], "utterance: scale must be positive, got 0"),
+        (["--model.optimizer.max_updates", "0"], "optimizer: max_updates must be at least 1, got 0"),
+        (["--model.optimizer.min_lr", "-1"], "optimizer: min_lr must not be negative, got -1"),
+        (["--model.guard.after_updates", "-1"], "guard: after_updates must not be negative, got -1"),
+        (["--model.masking.adjust", "-1"], "masking: adjust must lie in [0, 1), got -1"),
+        (["--model.encoder.mlp_ratio", "-1"], "encoder: mlp_ratio must be at least 1 / dim, got -1.0 and dim 16"),
         (["--model.masks_per_clip", "0"], "masks_per_clip must be at least 1, got 0"),
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
         (["--model.source_retention.weight", "2"], "source_retention needs mixing"),
@@ -189,13 +240,17 @@ def test_keys_and_values(options, told, complaint, run_folder):
 def test_a_misspelt_key_in_a_file(complaint, tmp_path):
     path = tmp_path / "misspelt.yaml"
     path.write_text(RECIPE.replace("masks_per_clip", "mask_per_clip"))
-    assert "there is no setting mask_per_clip: did you mean masks_per_clip?" in complaint(config=path)
+    assert f"{path}: there is no setting model.mask_per_clip: did you mean model.masks_per_clip?" in complaint(config=path)
 
 
 def test_no_recipe_at_all(capsys):
     with pytest.raises(SystemExit):
         main(["fit"])
     assert capsys.readouterr().err.startswith("sslam: error: no model is named: give a recipe in --config")
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.masks_per_clip", "3"])
+    told = "sslam: error: model.masks_per_clip is set before a class is named that has it: give a recipe in --config first"
+    assert capsys.readouterr().err.startswith(told)
 
 
 def test_a_missing_config(complaint, tmp_path):
@@ -209,6 +264,87 @@ def test_a_file_that_is_not_yaml(complaint, tmp_path):
     told = complaint(config=path)
     assert told.startswith(f"{path}: ")
     assert re.search(r"did not find expected ',' or '\]' in .*line 2, column 8", told)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "{} holds no settings (trainer, data, model), but nothing"),
+        (b"- trainer\n- data", "{} holds no settings (trainer, data, model), but ['trainer', 'data']"),
+        (b"\x80\x02\xff", "{} is no text, where a configuration file (YAML) is expected"),
+        (b"model: [1]", "{}: model must be a class with its settings (class_path, init_args), got [1]"),
+        (b"data: null\nmodel: sslam_lightning.PretrainModule", "no data is named: give a recipe in --config"),
+        (
+            RECIPE.split("    encoder:")[0].encode(),
+            "model: the init_args of sslam_lightning.PretrainModule are empty: leave them",
+        ),
+    ],
+)
+def test_files_that_are_no_recipe(content, told, complaint, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    assert told.format(path) in complaint(config=path)
+
+
+@pytest.mark.parametrize(
+    ("here", "wrong", "told"),
+    [
+        ("masks_per_clip: 2", "masks_per_clip: many", "{}: model.masks_per_clip must be of type int, got many"),
+        (
+            "masks_per_clip: 2",
+            "optimizer: {max_steps: 5}",
+            "{}: there is no setting model.optimizer.max_steps",
+        ),
+        ("masks_per_clip: 2", "utterance: {weight: x}", "{}: model.utterance.weight must be of type float, got x"),
+        ("masks_per_clip: 2", "utterance: {reduction: null}", "model.utterance.reduction cannot be null; it is 'mean' by"),
+        ("masks_per_clip: 2", "utterance: {weight: .nan}", "utterance: weight must be a number from 0 on, got nan"),
+        ("masks_per_clip: 2", "masking: 3", "{}: model.masking must be a class with its settings (class_path, init_args)"),
+        ("masks_per_clip: 2", "guard: 3", "model.guard has settings of its own (model.guard.NAME), got 3"),
+        ("masks_per_clip: 2", "guard: x", "{}: model.guard has settings of its own (model.guard.NAME), got x"),
+        ("dim: 16, depth: 2", "dimm: 16", "{}: there is no setting model.encoder.dimm: did you mean model.encoder.dim?"),
+        ("dim: 16, depth: 2", "dim: null", "model.encoder.dim cannot be null; it is 768 by default"),
+        ("num_train: 4", "num_trian: 4", "{}: there is no setting data.num_trian: did you mean data.num_train?"),
+        ("DataModule\n", "DataModul\n", "{}: data: there is no class sslam_lightning.data.SyntheticDataModul: did you"),
+        ("devices: 1", "overfit_batches: null", "trainer.overfit_batches cannot be null; it is 0.0 by default"),
+    ],
+)
+def test_settings_in_files(here, wrong, told, complaint, tmp_path):
+    """The command line has a setting of the same name in another place, which is not to blame."""
+    assert here in RECIPE
+    path = tmp_path / "wrong.yaml"
+    path.write_text(RECIPE.replace(here, wrong))
+    line = complaint("--model.regression.weight=2", "--trainer.max_steps=1", config=path)
+    assert line.startswith(told.format(path))
+
+
+def test_an_overlay_without_its_recipe(complaint, recipe, tmp_path):
+    """Its settings are of a class that nothing has named yet; jsonargparse's words for that help nobody."""
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("data: {init_args: {num_train: 2}}\nmodel: {init_args: {masks_per_clip: 3}}")
+    told = f"{overlay} is to be laid over a recipe, which names the model: --config RECIPE --config {overlay} (see"
+    assert complaint(config=overlay).startswith(told)
+    assert complaint("--config", recipe, config=overlay).startswith(told)
+    assert "got 0" in complaint("--config", overlay, "--model.masks_per_clip", 0)
+    # A mistake elsewhere is told, whatever the recipe's path looks like, and if it is no file at all.
+    (tmp_path / "lr=1").mkdir()
+    recipe = recipe.rename(tmp_path / "lr=1/recipe.yaml")
+    for first in (recipe, RECIPE):
+        line = complaint("--config", overlay, "--trainer.max_epochs=1.5", config=first)
+        assert line.startswith("trainer.max_epochs must be of type int, got 1.5")
+
+
+def test_the_recipe_that_was_meant(complaint, tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text(RECIPE)
+    assert complaint(config=tmp_path / "mein.yaml").startswith(
+        f"there is no configuration file '{tmp_path}/mein.yaml': did you mean {tmp_path}/mine.yaml?"
+    )
+    monkeypatch.chdir(_PACKAGE)
+    assert complaint(config=Path("configs/tiny/text.yaml")).startswith("configs/tiny/text.yaml is to be laid over a recipe")
+    told = complaint(config=Path("configs/pretrain/eat_bas.yaml"))
+    assert "did you mean configs/pretrain/eat_base.yaml?" in told
+    monkeypatch.chdir(tmp_path)  # beside no recipes of the project
+    assert f"did you mean {_PACKAGE}/configs/pretrain/eat_base.yaml?" in complaint(config=Path("pretrain/eat_base.yaml"))
+    assert "'" + str(tmp_path) + "' is a folder, where a configuration file is expected" in complaint(config=tmp_path)
 
 
 def test_an_unknown_command(capsys):
@@ -440,7 +576,7 @@ def test_a_recipe_for_gpus_is_not_started_on_a_cpu(complaint, monkeypatch):
     )
 
 
-def test_what_cannot_be_tested_is_told(complaint, recipe, run_folder, tmp_path):
+def test_what_cannot_be_evaluated_is_told(complaint, recipe, run_folder, tmp_path):
     _fit(recipe, tmp_path / "pretrained")
     last = tmp_path / "pretrained/checkpoints/last.ckpt"
     told = complaint("--ckpt_path", last, command="test")
@@ -452,6 +588,11 @@ def test_what_cannot_be_tested_is_told(complaint, recipe, run_folder, tmp_path):
     assert complaint("--model.init_from", absent) == told
     told = f"{told}; give --ckpt_path, a checkpoint of the run"
     assert complaint("--model.init_from", absent, command="validate") == told
+    for command in ("validate", "test", "predict"):
+        assert complaint(command=command).startswith("there is nothing to evaluate: give --ckpt_path, or a checkpoint in")
+        assert complaint("--trainer.devices", command=command).endswith(f"(see sslam {command} --help)")
+    told = "there is nothing to evaluate: trainer.limit_val_batches is 0, set it to 1.0 for all batches"
+    assert complaint("--ckpt_path", last, "--trainer.limit_val_batches", 0, command="validate") == told
 
 
 # Training ------------------------------------------------------------------------------------------------------------

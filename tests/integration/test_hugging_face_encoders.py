@@ -53,8 +53,8 @@ def _image(folder: Path) -> dict:
 def _waveform(folder: Path) -> dict:
     (folder / "sounds").mkdir()
     for clip in (SyntheticDataset(32, clip_seconds=0.7)[number] for number in range(32)):
-        waveform = clip.waveform[: 11000 - 100 * (clip.index % 8)]  # of different lengths
-        soundfile.write(folder / "sounds" / f"{clip.index}.wav", waveform.numpy(), 16000)
+        waveform = clip.waveform[: 11000 - 100 * (clip.clip_index % 8)]  # of different lengths
+        soundfile.write(folder / "sounds" / f"{clip.clip_index}.wav", waveform.numpy(), 16000)
     settings = {**SIZE, **CONVOLUTIONS, "feat_extract_norm": "layer", "layerdrop": 0.0}
     return {
         "data": ("AudioFolderDataModule", {"root": str(folder / "sounds"), "batch_size": 8}),

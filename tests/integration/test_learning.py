@@ -11,7 +11,7 @@ import torch
 from tiny import FAST_EMA, NUM_CLASSES, Diary, copy_of, ema_callback, finetune, pretrain, soundscapes, trainer
 
 from sslam_lightning.augment import Mixup
-from sslam_lightning.data import SyntheticDataModule
+from sslam_lightning.data import BrokenClip, SyntheticDataModule, SyntheticDataset
 from sslam_lightning.objectives import Reconstruction
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import PredictionWriter
@@ -183,6 +183,20 @@ def test_predictions_are_written(stage1, tmp_path):
 
     with pytest.raises(FileExistsError, match=r"tags\.csv exists already"):
         trainer(tmp_path, PredictionWriter(str(tmp_path / "tags.csv"))).predict(module, data)
+
+
+@pytest.mark.parametrize("build", [pretrain, lambda: pretrain("stage 2"), finetune])
+def test_a_batch_none_of_whose_files_can_be_read_has_no_rows(build, tmp_path, monkeypatch):
+    class LastIsBroken(SyntheticDataset):
+        def __getitem__(self, key):
+            index = key if isinstance(key, int) else key[1]
+            return BrokenClip("i.wav", "not readable") if index == len(self) - 1 else super().__getitem__(key)
+
+    data, path = soundscapes(4, 9), tmp_path / "predictions.csv"  # in batches of 4
+    monkeypatch.setattr(data.dataset("test"), "__class__", LastIsBroken)
+    batches = trainer(tmp_path, PredictionWriter(path)).predict(build(), data)
+    assert [len(names) for names, _ in batches] == [len(rows) for _, rows in batches] == [4, 4, 0]
+    assert [row[0] for row in csv.reader(path.open())] == ["name", *(f"synthetic/test/{i}" for i in range(8))]
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])

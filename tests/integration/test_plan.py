@@ -7,7 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from sslam_lightning.__main__ import main
+from sslam_lightning.benchmarks.memory import Arithmetic
+from sslam_lightning.benchmarks.step_plan import Placement, plan_step
 from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.features import LogMels
+from sslam_lightning.models import EncoderConfig
+from sslam_lightning.training import DetectionModule
 
 TINY = ("pretrain/eat_base_corrected", "model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu", "demo/stage1")
 
@@ -49,13 +54,18 @@ def test_every_difference_from_the_published_recipe(plan):
     assert _value(lines, "global batch") == "24 clips = 1 device x 6 clips x 4 accumulated"
     assert _value(lines, "epochs") == "unknown: the data are not here; say how many clips with --clips"
     assert _value(lines, "time").startswith("unknown: say how fast")
-    assert "manifest data/audioset/train.tsv does not exist" in _value(lines, "note")
+    absent_data, absent_start = (line for line in lines if line.startswith("note "))
+    assert "manifest data/audioset/train.tsv does not exist" in absent_data
+    assert absent_start.endswith(
+        "(model.init_from) are not here: no checkpoint at runs/eat_base_corrected/checkpoints/last.ckpt"
+    )
     start = lines.index("differences from configs/pretrain/sslam_base.yaml")
     assert [line.split() for line in lines[start + 1 :]] == [
         ["setting", "published", "here"],
         ["global", "batch", "48", "24"],
         ["data.batch_size", "12", "6"],
         ["model.ema.decay", "0.9998", "0.999"],
+        ["model.mixing.padding", "covers", "gives_way"],
         ["model.mixing.partner", "previous", "neighbour"],
         ["model.mixing.regions", "per_batch", "per_clip"],
         ["model.optimizer.decay_all", "true", "false"],
@@ -73,6 +83,20 @@ def test_data_that_are_here_are_counted(plan):
     lines = plan(*TINY, trainer__accumulate_grad_batches=3, trainer__max_epochs=2, trainer__max_steps=-1)
     assert _value(lines, "updates") == "42"  # 2000 // 32 = 62 batches, 21 updates an epoch
     assert _value(lines, "global batch") == "96 clips = 1 device x 32 clips x 3 accumulated"
+    epochs = {"trainer__max_epochs": 3, "trainer__max_steps": -1}
+    for limit, updates in ((10, "30"), (0.5, "93"), (1000, "189")):  # of 63 batches, the last filled up
+        assert _value(plan(*TINY, trainer__limit_train_batches=limit, **epochs), "updates") == updates
+
+
+def test_clips_of_any_length_are_counted_as_the_log_mels_count_them(plan):
+    """10 s make 998 frames of 25 ms, the last patch is filled up to 1008; all 63 x 8 patches and no clip token a row."""
+    options = {"model__features": "{num_frames: null}", "data__max_clip_seconds": 10, "trainer__max_steps": 2}
+    lines = plan("finetune/audioset_20k", model__encoder__clip_token="false", **options)
+    notes = [line for line in lines if line.startswith("note ")]
+    assert any("clips have any length: planned for 1008 frames of 10 ms" in note for note in notes)
+    assert any("rises to the end: model.optimizer.warmup_updates is 4,000" in note for note in notes)
+    clips = int(_value(lines, "step of a device").split()[0])
+    assert _value(lines, "tokens").startswith(f"{clips * 504:,} through the student (504 of 504 patches a row)")
 
 
 def test_weights_are_shared_out_or_copied(plan):
@@ -95,7 +119,34 @@ def test_fine_tuning_is_compared_with_its_own_recipe(plan):
     assert lines[-1].split() == ["trainer.precision", "16-mixed", "bf16-mixed"]
 
 
+def test_detection_is_counted_by_frames(plan):
+    lines = plan("finetune/dcase2016_task2")
+    assert lines[-1] == "the same as published (configs/finetune/dcase2016_task2.yaml)"
+    assert _value(lines, "operations").startswith("4.66 TFLOP: teacher 0%, student 33%")
+    module = DetectionModule(EncoderConfig(dim=16, depth=1, num_heads=2), LogMels(num_frames=64), num_classes=3)
+    step = plan_step(module, batch_size=5, num_frames=64, placement=Placement(Arithmetic()))
+    assert step.operations.decoder == 2 * 5 * 16 * 3 * 4  # 4 columns, not 32 patches
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("clips", 0, "clips must be positive, got 0"),
+        ("clips_per_second", -1, "clips_per_second must be positive, got -1"),
+        ("trainer__devices", 0, "trainer.devices must be auto, a positive number or a list of numbers, got 0"),
+        ("trainer__devices", "x", "trainer.devices must be auto, a positive number or a list of numbers, got x"),
+        ("trainer__num_nodes", 0, "trainer.num_nodes must be positive, got 0"),
+        ("trainer__accumulate_grad_batches", 0, "trainer.accumulate_grad_batches must be positive, got 0"),
+    ],
+)
+def test_what_makes_no_plan_is_told(plan, capsys, option, value, told):
+    with pytest.raises(SystemExit):
+        plan("pretrain/eat_base", "data/synthetic", "model/tiny", "model/tiny_pretrain", "trainer/cpu", **{option: value})
+    assert f"sslam: error: {told}" in capsys.readouterr().err
+
+
 def test_a_misspelt_setting_is_named(plan, capsys):
     with pytest.raises(SystemExit):
         plan("pretrain/eat_base", model__masks_per_clipp=3)
-    assert "there is no setting model.masks_per_clipp: did you mean model.masks_per_clip?" in capsys.readouterr().err
+    told = "there is no setting model.masks_per_clipp: did you mean model.masks_per_clip? (see sslam plan --help)"
+    assert told in capsys.readouterr().err

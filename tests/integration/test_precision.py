@@ -12,6 +12,7 @@ from tiny import Diary, ema_callback, finetune, pretrain, soundscapes, trainer
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.schedules import warmup_cosine
 from sslam_lightning.training.callbacks import LossGuard
+from sslam_lightning.training.callbacks.loss_guard import NotFinite
 
 RUNS = {
     "stage 1": lambda: pretrain("stage 1"),
@@ -65,6 +66,25 @@ def test_updates_that_the_loss_scaler_skips_do_not_count(tmp_path):
     expected = warmup_cosine(len(updates), config.lr, 0.0, config.warmup_updates, 36)
     assert runner.optimizers[0].param_groups[0]["lr"] == expected
     assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_a_run_whose_updates_are_all_skipped_ends(tmp_path):
+    """The loss is finite, its gradient never: the scale halves from 1 to below 1e-4 in 14 updates."""
+
+    class Lost(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, loss):
+            return loss.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("nan")
+
+    module = pretrain()
+    step = module.training_step
+    module.training_step = lambda batch, batch_idx: Lost.apply(step(batch, batch_idx))
+    with pytest.raises(NotFinite, match=r"fp16's loss scale has fallen to 6e-05 before update 14: nothing is learnt any"):
+        trainer(tmp_path, LossGuard(), max_epochs=20, **autocast("16-mixed", scale=1.0)).fit(module, soundscapes(12))
 
 
 def test_the_teacher_moves_by_less_than_bf16_could_tell(tmp_path):

@@ -203,3 +203,13 @@ def test_a_w_and_b_process_that_a_signal_ends_takes_no_step_with_it(tmp_path):
     configs = [record.run.config for record in read_records(files[-1]) if record.HasField("run")]
     configs += [record.config for record in read_records(files[-1]) if record.HasField("config")]
     assert any(item.key == "lr" and item.value_json == "0.5" for config in configs for item in config.update)
+
+
+def test_a_run_shorter_than_the_logging_interval_logs_its_last_update(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE.split("  callbacks:")[0] + "data:" + RECIPE.split("\ndata:")[1])
+    folder = tmp_path / "run"
+    options = ["--trainer.max_steps=2", "--trainer.log_every_n_steps=50", f"--trainer.default_root_dir={folder}"]
+    main(["fit", "--config", str(tmp_path / "recipe.yaml"), *options])
+    with (folder / "logs/version_0/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows if row["train/loss"]] == ["1"]

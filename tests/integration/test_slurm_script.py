@@ -158,8 +158,12 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
     main(["slurm", *job])
     before = Path("job.sh").read_text()
     main(["slurm", *job])  # the same one
-    assert "job.sh is another script already: move it, or name another place" in refused(capsys, *job, "--time=5:00:00")
+    assert "job.sh is there already: move it, or name another place" in refused(capsys, *job, "--time=5:00:00")
     assert Path("job.sh").read_text() == before
+    for path in (Path("folder"), Path("sound.ogg")):
+        path.mkdir() if not path.suffix else path.write_bytes(b"OggS\xf4\xbf")
+        assert f"{path} is there already" in refused(capsys, *job[:-1], f"--script={path}")
+    assert Path("sound.ogg").read_bytes() == b"OggS\xf4\xbf"
     Path("runs/sslam_base_corrected/config.yaml").parent.mkdir(parents=True, exist_ok=True)
     Path("runs/sslam_base_corrected/config.yaml").touch()
     main(["slurm", *job])
@@ -212,6 +216,13 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
             ["--nodes=1", "--gpus-per-node=1", "--torchrun", "--qos=x"],
             "leave out --qos: a script for torchrun has no place for it",
         ),
+        (
+            ["--nodes=2", "--gpus-per-node=1", "--torchrun", "--rendezvous=node1:port"],
+            "expected HOST or HOST:PORT as --rendezvous, got 'node1:port'",
+        ),
+        (["--nodes=1", "--gpus-per-node=1", "--partition="], "--partition is empty: give a value, or leave it out"),
+        (["--nodes=1", "--gpus-per-node=0", *CPU, "--data.batch_size=0"], "data.batch_size must be at least 1, got 0"),
+        (["--nodes=1", "--gpus-per-node=0", *CPU, "--data.num_workers=-5"], "data.num_workers must be at least 0, got -5"),
         (["--nodes=1", "--gpus-per-node=1", "--max-restarts=0"], "leave out --max-restarts, which goes with --torchrun"),
     ],
 )

@@ -108,7 +108,7 @@ class Clips(pl.Callback):
         self.seen: list[list[int]] = []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        self.seen.append(batch.index.tolist())
+        self.seen.append(batch.clip_index.tolist())
 
 
 def copy_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:

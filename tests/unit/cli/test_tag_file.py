@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,7 @@ def test_another_runs_is_left_alone(tmp_path: Path) -> None:
     file = TagFile(tmp_path / "x.csv", SETTINGS)
     with file.unfinished.open("a") as more:
         more.write('{"file": "a.w')
+    file.close()
     content = file.unfinished.read_bytes()
     with pytest.raises(ValueError, match=r"x\.csv\.unfinished is of a run with another top \(5, now 3\)"):
         TagFile(tmp_path / "x.csv", {**SETTINGS, "top": 3})
@@ -50,9 +53,46 @@ def test_a_run_goes_on_behind_its_last_whole_line(tmp_path: Path) -> None:
     file = TagFile(tmp_path / "x.csv", SETTINGS)
     assert file.num_done == 0
     file.add({"file": "a.wav", "unreadable": "holds no samples"})
+    file.close()
     before = file.unfinished.read_bytes()
     file.unfinished.write_bytes(before + b'{"file": "b.w')
     again = TagFile(tmp_path / "x.csv", SETTINGS)
     assert again.num_done == 1
     assert again.unfinished.read_bytes() == before
     assert again.broken() == [("a.wav", "holds no samples")]
+
+
+TOLD = {"file": "a.wav", "seconds": 1.0, "tags": []}
+
+
+def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(TagFile(tmp_path / "x.jsonl", SETTINGS)) as file:
+        with monkeypatch.context() as patch:
+            patch.setattr("sslam_lightning.data.durable._PATIENCE_SECONDS", 0.0)
+            with pytest.raises(OSError, match=r"another run is working on .*x\.jsonl\.unfinished: wait for it, or end it"):
+                TagFile(tmp_path / "x.jsonl", SETTINGS)
+        file.add(TOLD)
+        file.finish()
+    assert json.loads((tmp_path / "x.jsonl").read_text())["file"] == "a.wav"
+
+
+def test_who_waited_for_a_run_that_then_finished_changes_nothing(tmp_path: Path) -> None:
+    file = TagFile(tmp_path / "x.jsonl", SETTINGS)
+    file.add(TOLD)
+    other = threading.Timer(0.3, lambda: (file.finish(), file.close()))
+    other.start()
+    with pytest.raises(OSError, match=r"another run has just ended its work on .*x\.jsonl\.unfinished"):
+        TagFile(tmp_path / "x.jsonl", SETTINGS)
+    other.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+    assert json.loads((tmp_path / "x.jsonl").read_text())["file"] == "a.wav"
+
+
+def test_what_bears_the_name_by_the_end_is_not_replaced(tmp_path: Path) -> None:
+    with closing(TagFile(tmp_path / "x.csv", SETTINGS)) as file:
+        file.add(TOLD)
+        (tmp_path / "x.csv").write_text("mine")
+        with pytest.raises(FileExistsError, match=r"x\.csv exists already: move it"):
+            file.finish()
+    assert (tmp_path / "x.csv").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.csv.unfinished"]

@@ -17,6 +17,11 @@ from sslam_lightning.__main__ import main
         ("evaluate --seeds.x 3", "there is no option --seeds.x: did you mean --seeds? (see sslam evaluate --help)"),
         ("evaluate --seeds many", "seeds must be of type int, got many (see sslam evaluate --help)"),
         ("evaluate --sedes 3", "there is no option --sedes: did you mean --seeds? (see sslam evaluate --help)"),
+        (
+            "evaluate --model a --suite esc10 --model=b",
+            "the option --model is given twice, of which one would be dropped: give it once (see sslam evaluate --help)",
+        ),
+        ("evaluate --folds 1", "there is no option --folds (see sslam evaluate --help)"),
         ("embed x --device.index=3", "there is no option --device.index: did you mean --device? (see sslam embed --help)"),
         ("data scan", "folder is missing (see sslam data scan --help)"),
         ("data import ast", "file is missing (see sslam data import ast --help)"),
@@ -25,7 +30,7 @@ from sslam_lightning.__main__ import main
         ("data", "a command is missing: one of scan, check, import, stats, pack (see sslam data --help)"),
         ("export x --format foo", "format must be one of onnx, torch-export, got foo (see sslam export --help)"),
         ("tag x --top many", "top must be of type int, got many (see sslam tag --help)"),
-        ("data scan folder --workers many", "workers cannot be many (see sslam data scan --help)"),
+        ("data scan folder --workers many", "workers must be of type int, got many (see sslam data scan --help)"),
     ],
 )
 def test_a_complaint(words: str, line: str, capsys) -> None:

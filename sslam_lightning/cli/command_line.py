@@ -1,0 +1,93 @@
+"""What a user gave a run: the options of a command line, and the settings in its configuration files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+
+class Place(NamedTuple):
+    """Where a setting was given: its whole key, and the file, or None for the command line."""
+
+    key: str
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}" if self.file else self.key
+
+
+class CommandLine(NamedTuple):
+    """The words behind ``sslam``, and the folder where they were typed: while the parser reads a file it works in that
+    file's."""
+
+    words: Sequence[str] = ()
+    folder: Path = Path()
+
+    def options(self) -> list[tuple[str, str]]:
+        """Its options without their dashes, each with the word behind it."""
+        words = [part for word in self.words for part in (word.split("=", 1) if word.startswith("-") else (word,))]
+        pairs = pairwise([*words, ""])
+        return [(word.lstrip("-").rstrip("+"), value) for word, value in pairs if word.startswith("-")]
+
+    def files(self) -> Iterator[tuple[str, Any]]:
+        """The configurations in their order, and their content or why it cannot be read; they may be typed out, too."""
+        for option, value in self.options():
+            if option in ("c", "config"):
+                yield self._read(value)
+
+    def _read(self, value: str) -> tuple[str, Any]:
+        path = self.folder / value
+        is_file = os.path.isfile(path)  # False, too, where the text is too long for a name
+        name = value if is_file else "--config"
+        try:
+            return name, yaml.safe_load(path.read_text() if is_file else value)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            return name, error
+
+    def place(self, key: str, value: str | None = None) -> Place:
+        """Where a setting was given that a parser knows by the end of its key only, and by its value where it has one."""
+        places = list(self._places(key))
+        of_this_value = [place for place, given in places if given == value or (given, value) == ("null", "None")]
+        return next(iter(of_this_value or [place for place, _ in places]), Place(key))
+
+    def _places(self, key: str) -> Iterator[tuple[Place, str]]:
+        """All settings whose keys end so, with their values as text; first what has the last word."""
+        for option, value in reversed(self.options()):
+            # The parser knows an option of the trainer itself by its whole key.
+            if option == key or (option.endswith(f".{key}") and not _is_of_the_trainer(option)):
+                yield Place(option), value
+        for name, content in reversed(list(self.files())):
+            for found, given in _flat(content, ""):
+                if f".{found}".endswith(f".{key}"):
+                    yield Place(found, name), str(given)
+
+    def overlay_without_recipe(self) -> str | None:
+        """The first configuration that has settings for a model whose class nothing before it names."""
+        for option, value in self.options():
+            if option in ("model", "model.class_path"):
+                return None
+            if option in ("c", "config"):
+                name, content = self._read(value)
+                if model := content.get("model") if isinstance(content, dict) else None:
+                    return name if isinstance(model, dict) and "class_path" not in model else None
+        return None
+
+
+def _is_of_the_trainer(option: str) -> bool:
+    return option.startswith("trainer.") and option.count(".") == 1
+
+
+def _flat(settings: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Every setting by its whole key as on a command line, so without ``init_args``; those of a list share its key."""
+    if key:
+        yield key, settings
+    for inner in settings if isinstance(settings, list) else ():
+        if isinstance(inner, dict):
+            yield from _flat(inner, key)
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        yield from _flat(value, key if name == "init_args" else f"{key}.{name}".lstrip("."))
