@@ -20,7 +20,7 @@ from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models.sizes import SIZES
 from sslam_lightning.objectives import LayerTargets, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
-from sslam_lightning.training.callbacks import LossGuard, PeerWatch, SaveOnSignal, Throughput
+from sslam_lightning.training.callbacks import LossGuard, SaveOnSignal, Throughput
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.types import Grid
 
@@ -125,7 +125,7 @@ def _train(
             log_every_n_steps=1,  # the most that logging can cost
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[LossGuard(), PeerWatch(), SaveOnSignal(), Throughput(), watch],
+            callbacks=[LossGuard(), SaveOnSignal(), Throughput(), watch],
             default_root_dir=folder,
         )
         trainer.fit(module, data)

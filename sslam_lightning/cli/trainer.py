@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 import warnings
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgre
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import distributed
 
 from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
 from sslam_lightning.cli.command_line import CommandLine
@@ -23,11 +25,10 @@ from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
 from sslam_lightning.cli.trainer_settings import check_gpus_are_here, check_trainer_settings
 from sslam_lightning.cli.unfit_settings import refuse_unfit_settings
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training.callbacks import LossGuard, PeerWatch, PredictionWriter, SaveOnSignal, Throughput
+from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, SaveOnSignal, Throughput
 from sslam_lightning.training.csv_log import CSVRun
 from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
-from sslam_lightning.training.restarted import join_anew
 
 # Lightning's advice to itself, and hints that do not apply here.
 NOISE = (
@@ -214,7 +215,7 @@ class SSLAMCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """What the machine does to a run is said in one line."""
         try:
-            join_anew(self.trainer)
+            atexit.register(_end_process_group)
             super()._run_subcommand(subcommand)
         except Exception as error:
             from sslam_lightning.cli.trouble import MachineTrouble, explain_trouble
@@ -268,8 +269,14 @@ class SSLAMCLI(LightningCLI):
             # Every refresh fetches the loss from the device, which then waits: not at every step.
             configured = [TQDMProgressBar(refresh_rate=10), *configured]
         saving = [] if settings["enable_checkpointing"] is False or settings["fast_dev_run"] else [SaveOnSignal]
-        guards = [guard for guard in (LossGuard, PeerWatch, *saving) if not any(isinstance(c, guard) for c in configured)]
+        guards = [guard for guard in (LossGuard, *saving) if not any(isinstance(c, guard) for c in configured)]
         return [*(guard() for guard in guards), Throughput(), *configured]
+
+
+def _end_process_group() -> None:
+    """While the interpreter still lives; Lightning does so for NCCL alone, and gloo's threads may abort the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _last_checkpoint(settings: Any) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import torch
 
 from sslam_lightning.benchmarks.memory import Arithmetic
 from sslam_lightning.benchmarks.step_plan import Placement, features_of, plan_step
+from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.sharding import ShardedStrategy
 
 _GIB = 2**30
 _TEMPORARY = 1.2  # what temporary tensors and the allocator's reserve add to the estimate
-_LOST = r"Connection closed by peer|Connection reset by peer|Broken pipe|Timed out waiting|NCCL|ProcessGroup|Socket closed"
 
 
 class MachineTrouble(RuntimeError):
@@ -38,12 +37,17 @@ def explain_trouble(error: BaseException, trainer: pl.Trainer, module: Any, data
             f"{folder} takes no more ({os.strerror(error.errno)}): what was being written is lost, the checkpoints before "
             f"it are whole. Make room, then resume with --ckpt_path={folder}/checkpoints/last.ckpt"
         )
-    if isinstance(error, RuntimeError) and trainer.world_size > 1 and (found := re.search(_LOST, str(error))):
-        return (
-            f"rank {trainer.global_rank} lost the others after update {trainer.global_step} ({found[0]}): the process that "
-            "ended first says why. Resume from the last checkpoint"
-        )
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader "):
+        return lost_worker(error, trainer)
     return None
+
+
+def lost_worker(error: RuntimeError, trainer: pl.Trainer) -> str:
+    """What PyTorch says of a data worker that died or gives nothing, and which clips the workers had begun to read."""
+    loaders = (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders)
+    names = [name for loader in loaders if isinstance(loader, ClipLoader) for name in loader.dataset.being_read()]
+    reading = f" while {', '.join(names)} {'was' if len(names) == 1 else 'were'} being read" if names else ""
+    return f"{str(error).strip().rstrip('.')}{reading}; data.num_workers: 0 reads in the main process"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
-import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
-from torch.utils.data._utils import signal_handling
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
@@ -21,23 +19,12 @@ from sslam_lightning.types import Batch, Clip
 
 _log = logging.getLogger(__name__)
 _IDLE = -1
-_LOOK_SECONDS = 5.0  # between two looks whether the workers still live
-_TIMED_OUT = "DataLoader timed out"  # how PyTorch's messages begin
-_WORKER_TROUBLE = ("DataLoader worker", _TIMED_OUT)
-_HALF_SENT = (ConnectionError, EOFError, FileNotFoundError)  # what a batch ends in whose worker dies as it is fetched
-_GRACE_SECONDS = 0.5
 
 
 class _Place(NamedTuple):
     epoch: int
     clips: int  # of its order, over all ranks
     before_last: int  # the same, before the last batch
-
-
-class LostWorker(RuntimeError):
-    """A worker has died or hangs."""
-
-    for_users = True  # the message says it all
 
 
 class WatchedDataset(Dataset[Clip | BrokenClip]):
@@ -59,13 +46,13 @@ class WatchedDataset(Dataset[Clip | BrokenClip]):
         self.reading[worker.id] = _IDLE
         return clip
 
-    def names(self, workers: list[int]) -> list[str]:
-        """What these workers are reading now, or were when they died."""
-        return [self.clips.name(index) for w in workers if (index := int(self.reading[w])) != _IDLE]
+    def being_read(self) -> list[str]:
+        """The clips that workers have begun and not finished: of one that hangs or has died, too."""
+        return [self.clips.name(index) for index in self.reading.tolist() if index != _IDLE]
 
 
 class ClipLoader(DataLoader[Any]):
-    """A `DataLoader` of clips that can go on in the middle of an epoch and names the file that a worker broke on.
+    """A `DataLoader` of clips that can go on in the middle of an epoch.
 
     Its state is the epoch and the number of clips of the epoch's order that have been handed out, over all ranks. So it
     is the same on every rank, counts nothing that workers have read ahead, and also fits another number of ranks,
@@ -73,20 +60,15 @@ class ClipLoader(DataLoader[Any]):
 
     Args:
         dataset: clips by ``(epoch, index)``.
-        worker_timeout_seconds: raise when the workers give nothing for so long; 0: wait for ever.
-        options: of `DataLoader`, but for its ``timeout``. With an `EpochSampler` as ``sampler`` it can be resumed; with
-            ``persistent_workers`` alone are files named.
+        options: of `DataLoader`. With an `EpochSampler` as ``sampler`` it can be resumed.
     """
 
-    def __init__(self, dataset: ClipDataset | WatchedDataset, worker_timeout_seconds: float = 0.0, **options: Any) -> None:
-        self.worker_timeout_seconds = worker_timeout_seconds
+    def __init__(self, dataset: ClipDataset | WatchedDataset, **options: Any) -> None:
         self._handed_out = _Place(0, 0, 0)
         self._resumed = (0, 0)  # epoch, clips
         self._names: str | None = None  # the fingerprint of the data set's
         options.setdefault("collate_fn", collate)
-        options.setdefault("worker_init_fn", leave_signals_to_the_run)
-        if options.get("num_workers"):
-            options["timeout"] = min(_LOOK_SECONDS, worker_timeout_seconds or _LOOK_SECONDS)
+        options.setdefault("worker_init_fn", _start_worker)
         clips = dataset.clips if isinstance(dataset, WatchedDataset) else dataset  # Lightning may build the loader anew
         super().__init__(WatchedDataset(clips, options.get("num_workers", 0)), **options)
 
@@ -94,12 +76,12 @@ class ClipLoader(DataLoader[Any]):
         # A generator, so that nothing is read before the first batch is asked for: only then Lightning has told the epoch.
         sampler = self.sampler
         if not isinstance(sampler, EpochSampler):
-            yield from self._naming_files()
+            yield from super().__iter__()
             return
         epoch, start = self._resumed
         sampler.start = start if sampler.epoch == epoch else 0
         epoch, clips = sampler.epoch, sampler.start
-        for batch in self._naming_files():
+        for batch in super().__iter__():
             before, clips = clips, clips + sampler.global_batch_size
             self._handed_out = _Place(epoch, clips, before)
             yield batch
@@ -153,35 +135,6 @@ class ClipLoader(DataLoader[Any]):
         clips = self.state_dict()["clips"] if clips is None else clips
         return sampler.num_batches() - sampler.num_batches(clips)
 
-    def explain(self, error: BaseException) -> None:
-        """Rewrite an error in which PyTorch tells of a lost worker; it is raised wherever the main process is by then."""
-        message = self._lost_worker(error) if isinstance(error, RuntimeError) else None
-        if message and not isinstance(error, LostWorker):
-            error.args = (message,)
-            error.for_users = True  # type: ignore[attr-defined]  # the message says it all
-
-    def _lost_worker(self, error: BaseException) -> str | None:
-        """The line that says which file a worker died or hangs on; None where the error is about something else."""
-        told = isinstance(error, RuntimeError) and str(error).startswith(_WORKER_TROUBLE)
-        workers = getattr(self._iterator, "_workers", [])
-        if not workers or not (told or isinstance(error, _HALF_SENT)):
-            return None
-        pids = {int(pid) for found in re.findall(r"\(pid(?:\(s\))? ([\d, ]+)\)", str(error)) for pid in found.split(",")}
-        if told and pids and pids.isdisjoint(worker.pid for worker in workers):
-            return None  # another loader's
-        if not told:
-            workers[0].join(_GRACE_SECONDS)  # a process is gone a little after its connections
-        dead = [number for number, worker in enumerate(workers) if not worker.is_alive()]
-        if not dead and not told:
-            return None
-        names = self.dataset.names(dead or list(range(len(workers))))  # type: ignore[attr-defined]
-        silent = f"gave nothing for {self.worker_timeout_seconds:g} s"
-        what = f"died ({_exit(workers[dead[0]].exitcode)})" if dead else silent
-        _end(self._iterator)
-        self._iterator = None  # whoever iterates again gets new workers
-        file = f"while reading {' or '.join(names)}" if names else "between two files"
-        return f"a data worker {what} {file}; data.num_workers: 0 reads in the main process"
-
     def _order_settings(self, sampler: EpochSampler) -> dict[str, Any]:
         """What the order of an epoch depends on."""
         if self._names is None:
@@ -195,44 +148,8 @@ class ClipLoader(DataLoader[Any]):
             "sum_of_weights": None if weights is None else float(weights.sum()),
         }
 
-    def _begin(self) -> Iterator[Batch]:
-        """PyTorch's iterator. Workers that are still reading for an iteration that was broken off have time to finish."""
-        if self._iterator is not None:
-            self._iterator._timeout = self.worker_timeout_seconds  # one look is not enough here
-        batches = super().__iter__()
-        if isinstance(batches, _MultiProcessingDataLoaderIter):
-            batches._timeout = self.timeout
-        return batches
 
-    def _naming_files(self) -> Iterator[Batch]:
-        batches: Iterator[Batch] | None = None
-        waited = 0.0
-        while True:
-            try:
-                batches = batches or self._begin()
-                batch = next(batches)
-            except StopIteration:
-                return
-            except (RuntimeError, *_HALF_SENT) as error:
-                waited += self.timeout
-                patient = not 0 < self.worker_timeout_seconds <= waited
-                if str(error).startswith(_TIMED_OUT) and patient:
-                    continue  # nothing is lost: the same batch is waited for again
-                if message := self._lost_worker(error):
-                    raise LostWorker(message) from error
-                raise
-            waited = 0.0
-            yield batch
-
-
-def _end(iterator: Any) -> None:
-    """Kill the workers, else whoever tidies up waits for those that hang, perhaps in a decoder that hears no signal."""
-    if iterator._worker_pids_set:  # else PyTorch raises, wherever the main process then is, that they have been killed
-        signal_handling._remove_worker_pids(id(iterator))
-        iterator._worker_pids_set = False
-    for worker in iterator._workers:
-        worker.kill()
-
-
-def _exit(code: int | None) -> str:
-    return f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+def _start_worker(worker: int) -> None:
+    """A decoder that crashes shows where in the code; signals to the whole job are the run's."""
+    faulthandler.enable()
+    leave_signals_to_the_run()

@@ -54,7 +54,7 @@ class AudioDataModule(LightningDataModule, ABC):
         last_batch: what becomes of the clips that do not fill an epoch's last update over all devices: "pad" fills it with
             the first clips of the epoch, which so come twice; "drop" leaves them out of this epoch.
         max_broken_share: stop when a larger share of the clips than this cannot be read.
-        worker_timeout_seconds: stop when the workers give nothing for so long, and name the file; 0: wait for ever.
+        worker_timeout_seconds: stop when the workers give nothing for so long; 0: wait for ever.
 
     Raises:
         ValueError: a setting out of its range, or a class whose name holds a control character.
@@ -218,11 +218,7 @@ class AudioDataModule(LightningDataModule, ABC):
         return batch
 
     def on_exception(self, exception: BaseException) -> None:
-        """An interrupted run names its broken clips too, and the file that a worker died on."""
-        for loaders in ("train_dataloader", "val_dataloaders", "test_dataloaders", "predict_dataloaders"):
-            loader = getattr(self.trainer, loaders, None)
-            if isinstance(loader, ClipLoader):
-                loader.explain(exception)
+        """An interrupted run names its broken clips too."""
         self.broken.report()
 
     def teardown(self, stage: str) -> None:
@@ -266,6 +262,6 @@ class AudioDataModule(LightningDataModule, ABC):
             collate_fn=self.collate_function(),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            worker_timeout_seconds=self.worker_timeout_seconds,
+            timeout=self.worker_timeout_seconds if self.num_workers else 0,
             generator=torch.Generator().manual_seed(self.seed),  # else the loader draws from the global one
         )

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from lightning.pytorch.callbacks import Callback
 
 import sslam_lightning
 from sslam_lightning.__main__ import main
-from sslam_lightning.data import read_audio
 
 _PACKAGE = Path(sslam_lightning.__file__).parents[1]
 
@@ -517,20 +515,6 @@ def test_the_worker_that_met_a_bad_clip_is_not_seen(audioset, complaint, finetun
     _all_broken(audioset)
     line = complaint(*_from(audioset), "--data.num_workers", 1, config=finetune_recipe)
     assert re.match(r"(none of the 2 clips of this batch can be read|\d+ of \d+ clips cannot be used)", line)
-
-
-@pytest.mark.parametrize("trouble", ["dies", "hangs"])
-def test_a_lost_worker_is_named_with_its_file(trouble, audioset, complaint, finetune_recipe, monkeypatch):
-    def read(path, max_seconds=None):  # workers are forks, and so have it too
-        if path.endswith("5.wav"):
-            os._exit(9) if trouble == "dies" else time.sleep(3600)
-        return read_audio(path, max_seconds)
-
-    monkeypatch.setattr("sslam_lightning.data.recordings.read_audio", read)
-    options = ("--data.num_workers", 1, "--data.worker_timeout_seconds", 2)
-    line = complaint(*_from(audioset), *options, config=finetune_recipe)
-    what = {"dies": r"died \(exit code 9\)", "hangs": "gave nothing for 2 s"}[trouble]
-    assert re.match(rf"a data worker {what} while reading .*/5\.wav; data\.num_workers: 0 reads in the main", line)
 
 
 @pytest.mark.parametrize("why", ["not readable as audio", "too short, 1000 samples where the model needs 2800"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from test_bad_input import RECIPE, _one_line
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.trouble import explain_trouble, is_out_of_memory
+from sslam_lightning.data import SyntheticDataset
+from sslam_lightning.data.loader import ClipLoader
 
 MOST_BYTES = 40_000  # less than a checkpoint has, more than a log
 
@@ -84,6 +87,7 @@ class FakeTrainer:
     """On a GPU of 80 GiB, in bfloat16."""
 
     precision, accumulate_grad_batches, world_size, global_rank, global_step = "bf16-mixed", 4, 1, 0, 7
+    train_dataloader = val_dataloaders = test_dataloaders = predict_dataloaders = None
 
     class strategy:
         root_device = torch.device("cuda", 0)
@@ -113,15 +117,26 @@ def test_the_largest_batch_that_fits(gib, told, monkeypatch):
     assert re.search(told, line), line
 
 
-def test_a_lost_connection_and_what_is_none_of_the_machines_business():
+class Fatal(SyntheticDataset):
+    """Ends the process that reads from it."""
+
+    def __getitem__(self, key: Any) -> Any:
+        os._exit(9)
+
+
+def test_a_lost_worker_is_told_with_what_it_was_reading():
+    """R30: PyTorch finds it and says so; we add the clips."""
     trainer = FakeTrainer()
-    lost = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:21934")
-    assert explain_trouble(lost, trainer, None, None) is None  # alone there is nobody to lose
-    trainer.world_size = 2
-    assert explain_trouble(lost, trainer, None, None) == (
-        "rank 0 lost the others after update 7 (Connection closed by peer): the process that ended first says why. "
-        "Resume from the last checkpoint"
-    )
+    trainer.train_dataloader = ClipLoader(Fatal(1, clip_seconds=0.1), num_workers=1)
+    with pytest.raises(RuntimeError) as lost:
+        next(iter(trainer.train_dataloader))
+    line = explain_trouble(lost.value, trainer, None, None)
+    told = r"DataLoader worker \(.*exited unexpectedly.* while clip 0 was being read; data\.num_workers: 0 reads in"
+    assert re.match(told, line), line
+
+
+def test_what_is_none_of_the_machines_business():
+    trainer = FakeTrainer()
     assert explain_trouble(RuntimeError("shape mismatch"), trainer, None, None) is None
     assert explain_trouble(FileNotFoundError(2, "No such file"), trainer, None, None) is None
     assert not is_out_of_memory(ValueError("not enough memory of the past"))

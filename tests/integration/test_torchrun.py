@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -45,7 +44,7 @@ KILLED_AFTER = 5  # updates: one behind the newest checkpoint, in the middle of 
 
 
 class KillOnce(Callback):
-    """Rank 1 dies in its first life; rank 0 then finds the connection closed."""
+    """Rank 1 dies in its first life; the agent then ends rank 0."""
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
         first_life = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
@@ -57,13 +56,16 @@ def _torchrun(folder: Path, *options: str) -> str:
     """``torchrun -m sslam_lightning fit``, and what it printed."""
     (folder / "recipe.yaml").write_text(RECIPE)
     fit = ["fit", "--config", f"{folder}/recipe.yaml", "--trainer.default_root_dir", f"{folder}/run", "--ckpt_path=last"]
-    # The agent looks every five seconds, not ten times in one: else it may end the other process
-    # before that has said whom it lost.
-    agent = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "--monitor-interval=5"]
+    agent = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     places = (Path(sslam_lightning.__file__).parents[1], Path(__file__).parent, os.environ.get("PYTHONPATH", ""))
     done = subprocess.run(
         [sys.executable, "-m", *agent, "-m", "sslam_lightning", *fit, *options],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places)), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, places)),
+            "OMP_NUM_THREADS": "1",
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # as in the scripts of `sslam slurm --torchrun`
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -90,13 +92,6 @@ def test_the_first_start_says_that_it_begins_and_the_second_where_it_goes_on(run
     folder, said = runs["killed"]
     assert f"sslam: resuming from {folder}/checkpoints/last.ckpt" in said
     assert "resuming" not in runs["whole"][1]
-
-
-def test_the_other_process_says_whom_it_lost(runs):
-    said = runs["killed"][1]
-    assert re.search(rf"rank 0 (lost the others after update {KILLED_AFTER}|ends)", said), said[-3000:]
-    # The agent's own line: when it looks, both have ended, and it names either.
-    assert re.search(r"exitcode: (-9\) local_rank: 1|2\) local_rank: 0)", said), said[-3000:]
 
 
 def test_the_run_ends_with_the_same_bits(runs):

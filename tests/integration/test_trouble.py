@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from processes import run_alone
+from processes import run_together
 from tiny import KeepEveryBatch, copy_of, ema_callback, pretrain, soundscapes, trainer
 
 from sslam_lightning.schedules import warmup_cosine
@@ -155,52 +153,13 @@ def test_too_many_in_a_row_end_a_resumed_run_at_the_same_update(tmp_path):
 # Several processes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory) -> dict[str, dict[str, Any]]:
-    """Two processes for every kind of trouble, all at the same time: their exit codes and what they printed."""
-    folder = tmp_path_factory.mktemp("trouble")
-    run_alone("trouble_job.py", folder)
-    codes = json.loads((folder / "codes.json").read_text())
-    assert len(codes) == 5
-    return {
-        kind: {
-            "codes": pair,
-            "outputs": [(folder / kind / f"output{rank}.txt").read_text() for rank in (0, 1)],
-            "folder": folder / kind,
-        }
-        for kind, pair in codes.items()
-    }
-
-
-@pytest.mark.parametrize(
-    ("kind", "told"),
-    [
-        ("hangs", r"nothing has moved for 9 s: rank 1 stands still in batch 3 \(forward\), and the others wait"),
-        ("is stopped", "rank 1 has given no sign of life for"),
-        ("fails", r"sslam: (error: )?rank 0 ends[;:] rank 1 failed: the disk of rank 1 is on fire"),
-    ],
-)
-def test_all_end_and_say_which_rank(kind, told, jobs):
-    job = jobs[kind]
-    assert all(code not in (0, None) for code in job["codes"]), job
-    assert re.search(told, job["outputs"][0]), job["outputs"][0][-2000:]
-    assert "rank 1" in job["outputs"][0]
-
-
-def test_a_killed_rank_ends_the_others(jobs):
-    codes = jobs["is killed"]["codes"]
-    assert codes[1] == -9
-    assert codes[0] not in (0, None)
-
-
-def test_an_update_that_one_rank_loses_is_skipped_by_all(jobs):
-    job = jobs["loses a loss"]
-    assert job["codes"] == [0, 0], job["outputs"]
-    ranks = [torch.load(job["folder"] / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+def test_an_update_that_one_rank_loses_is_skipped_by_all(tmp_path):
+    run_together("trouble_job.py", tmp_path)
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert [(rank["updates"], rank["step"]) for rank in ranks] == [(5, 6), (5, 6)]
     assert all(torch.equal(ranks[1]["state"][name], value) for name, value in ranks[0]["state"].items())
     assert all(value.isfinite().all() for value in ranks[0]["state"].values())
-    listed = [_rows(job["folder"] / f"not_finite_clips{rank}.csv") for rank in ("", "_rank1")]
+    listed = [_rows(tmp_path / f"not_finite_clips{rank}.csv") for rank in ("", "_rank1")]
     assert [[row["update"] for row in rows] for rows in listed] == [["3", "3"], ["3", "3"]]
     assert not {row["clip"] for row in listed[0]} & {row["clip"] for row in listed[1]}
 

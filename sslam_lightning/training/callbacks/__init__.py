@@ -6,7 +6,6 @@ from sslam_lightning.training.callbacks.ema_teacher import EMAConfig, EMATeacher
 from sslam_lightning.training.callbacks.event_writer import EventWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard
 from sslam_lightning.training.callbacks.online_knn import OnlineKNN
-from sslam_lightning.training.callbacks.peer_watch import PeerWatch
 from sslam_lightning.training.callbacks.pictures import Pictures
 from sslam_lightning.training.callbacks.prediction_writer import PredictionWriter
 from sslam_lightning.training.callbacks.save_on_signal import SaveOnSignal
@@ -21,7 +20,6 @@ __all__ = [
     "GuardConfig",
     "LossGuard",
     "OnlineKNN",
-    "PeerWatch",
     "Pictures",
     "PredictionWriter",
     "SaveOnSignal",

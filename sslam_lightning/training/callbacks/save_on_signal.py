@@ -19,7 +19,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from sslam_lightning.interruption import forget, listen_to, noted
 from sslam_lightning.training.callbacks.loss_guard import LostWeights
-from sslam_lightning.training.callbacks.peer_watch import PeerWatch
 
 SIGNALS = (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM)
 _FILE = "on_signal.ckpt"
@@ -136,9 +135,6 @@ class SaveOnSignal(pl.Callback):
         if self._saved is None:
             return
         saved, self._saved = self._saved, None
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PeerWatch):
-                callback.on_fit_end(trainer, trainer.lightning_module)  # no rank stands still, all are done
         came = max(self._asked)  # INT < USR1 < TERM
         told = f"{came.name}: saved {saved} after update {trainer.global_step}"
         ends_here = not self._in_slurm or signal.SIGINT in self._asked
