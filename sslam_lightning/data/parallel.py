@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -93,8 +92,7 @@ def progress(total: int, what: str, unit: str = "clip", done: int = 0) -> tqdm[A
 
 
 def _pool(workers: int, function: Callable[..., Any], state: Any) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    return ProcessPoolExecutor(workers, context, _begin, (function, state, os.getpid()))
+    return ProcessPoolExecutor(workers, initializer=_begin, initargs=(function, state))
 
 
 def _alone(function: Callable[..., Result], state: Any, job: Job, crashed: Callable[[Job], Result] | None) -> Result:
@@ -107,19 +105,18 @@ def _alone(function: Callable[..., Result], state: Any, job: Job, crashed: Calla
             return crashed(job)
 
 
-def _begin(function: Callable[..., Any], state: Any, parent: int) -> None:
+def _begin(function: Callable[..., Any], state: Any) -> None:
     global _shared
     _shared = (function, state)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its pool
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent() -> None:
     """A parent that was killed cannot end its pool."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+    multiprocessing.parent_process().join()  # type: ignore[union-attr]
     os._exit(1)
 
 

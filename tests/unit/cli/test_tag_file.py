@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -76,14 +75,12 @@ def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert json.loads((tmp_path / "x.jsonl").read_text())["file"] == "a.wav"
 
 
-def test_who_waited_for_a_run_that_then_finished_changes_nothing(tmp_path: Path) -> None:
+def test_who_waited_for_a_run_that_then_finished_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = TagFile(tmp_path / "x.jsonl", SETTINGS)
     file.add(TOLD)
-    other = threading.Timer(0.3, lambda: (file.finish(), file.close()))
-    other.start()
+    monkeypatch.setattr("sslam_lightning.data.durable.time.sleep", lambda _: (file.finish(), file.close()))
     with pytest.raises(OSError, match=r"another run has just ended its work on .*x\.jsonl\.unfinished"):
         TagFile(tmp_path / "x.jsonl", SETTINGS)
-    other.join()
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
     assert json.loads((tmp_path / "x.jsonl").read_text())["file"] == "a.wav"
 

@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import sys
 import tarfile
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -177,8 +179,27 @@ def test_an_interrupted_packing_gives_the_same_bytes(sounds: Path, tmp_path: Pat
         pack(recordings, str(tmp_path), packing)
 
 
-def test_a_killed_packing_gives_the_same_bytes(tmp_path: Path, write_sound: Write) -> None:
-    """kill -9, three times, at whatever it is doing; its worker process ends by itself."""
+class StopsAfter:
+    """Stands for the progress bar: tells of some shards, then waits to be killed."""
+
+    def __init__(self, shards: int, told: Any) -> None:
+        self.shards, self.told = shards, told
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return nullcontext(self)
+
+    def update(self, clips: int) -> None:
+        self.shards -= 1
+        if self.shards == 0:
+            self.told.set()
+            signal.pause()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_a_killed_packing_gives_the_same_bytes(tmp_path: Path, write_sound: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9, three times, while its worker process does whatever it does; that ends by itself."""
+    monkeypatch.setattr("sslam_lightning.data.durable._PATIENCE_SECONDS", 300.0)
+    fork = multiprocessing.get_context("fork")
     rows = "".join(f"{write_sound(f'in/{i}.wav', seconds=2.0, rate_hz=44100, hertz=50 + i).name}\t1\n" for i in range(40))
     (tmp_path / "m.tsv").write_text("in\n" + rows)
     recordings, packing, shards = (
@@ -186,11 +207,13 @@ def test_a_killed_packing_gives_the_same_bytes(tmp_path: Path, write_sound: Writ
         Packing("flac24", clips_per_shard=2),
         tmp_path / "shards",
     )
-    for target in (1, 4, 8):
-        process = multiprocessing.get_context("fork").Process(target=pack, args=(recordings, str(shards), packing, 1))
-        process.start()
-        while process.is_alive() and len(list(shards.glob("*.tar"))) < target:
-            time.sleep(0.001)
+    for more in (1, 3, 4):
+        told = fork.Event()
+        with monkeypatch.context() as patch:
+            patch.setattr("sslam_lightning.data.pack.progress", StopsAfter(more, told))
+            process = fork.Process(target=pack, args=(recordings, str(shards), packing, 1))
+            process.start()
+        assert told.wait(300)
         process.kill()
         process.join()
         assert not (shards / "index.arrow").exists()

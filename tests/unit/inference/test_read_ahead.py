@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
 from functools import partial
 
 import pytest
 
 from sslam_lightning.inference.read_ahead import read_ahead
 
+HANGS_SECONDS = 300.0
+
 
 def job(number: int, items: int = 3):
     for item in range(items):
-        time.sleep(0.001 * (number % 3))
         yield number, item
 
 
@@ -24,19 +24,34 @@ def test_items_come_in_the_order_of_the_jobs(threads: int) -> None:
     assert found == [(number, item) for number in range(20) for item in range(number % 4)]
 
 
+def test_a_job_that_ends_before_those_in_front_of_it_waits_for_its_turn() -> None:
+    ended = threading.Event()
+
+    def first():
+        assert ended.wait(HANGS_SECONDS)
+        yield "first"
+
+    def second():
+        yield "second"
+        ended.set()
+
+    assert list(read_ahead(iter([first, second]), threads=2, jobs_ahead=2, items_ahead=2)) == ["first", "second"]
+
+
 def test_no_more_jobs_are_begun_than_asked_for() -> None:
-    begun = []
+    begun = [threading.Event() for _ in range(100)]
 
     def note(number: int):
-        begun.append(number)
+        begun[number].set()
         yield number
 
     items = read_ahead((partial(note, number) for number in range(100)), threads=4, jobs_ahead=5)
-    assert next(items) == 0
-    time.sleep(0.3)
-    assert max(begun) <= 5
+    for number in range(90):
+        assert next(items) == number
+        assert all(begun[ahead].wait(HANGS_SECONDS) for ahead in range(number + 5))
+        assert not any(event.is_set() for event in begun[number + 6 :])
     items.close()
-    assert max(begun) <= 9
+    assert not any(event.is_set() for event in begun[95:])
 
 
 @pytest.mark.parametrize("threads", [0, 3])
@@ -52,9 +67,10 @@ def test_an_exception_is_raised_in_its_place(threads: int) -> None:
 
 
 def test_threads_end_with_the_reader() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     items = read_ahead((partial(job, number, 1000) for number in range(10)), threads=3, jobs_ahead=10)
     next(items)
-    assert threading.active_count() == before + 3
+    started = set(threading.enumerate()) - before
+    assert len(started) == 3
     items.close()
-    assert threading.active_count() == before
+    assert not any(thread.is_alive() for thread in started)
