@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,18 @@ install_import_hook(
     [f"sslam_lightning.{name}" for name in _CHECKED],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How data workers and other processes start; Python's own choice depends on its version and the system."""
+    parser.addoption("--start-method", choices=multiprocessing.get_all_start_methods())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test could start a process."""
+    if method := config.getoption("--start-method"):
+        multiprocessing.set_start_method(method)
+        multiprocessing.set_forkserver_preload(["torch", "sslam_lightning.data"])  # once, not in every process
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sslam_lightning.data.inspection import Found, Standards, inspect
 from sslam_lightning.data.manifest import read_labelled, read_manifest
 from sslam_lightning.data.recordings import make_recordings
 from sslam_lightning.data.rejected import Rejected
-from sslam_lightning.data.scan import list_folder, listing_of, write_manifest
+from sslam_lightning.data.scan import _look, list_folder, listing_of, write_manifest
 from sslam_lightning.data.wav import encode_wav
 
 Write = Callable[..., Path]
@@ -221,10 +222,10 @@ def test_a_manifest_elsewhere_names_files_in_full(tmp_path: Path, write_sound: W
     assert rows(tmp_path / "else" / "m.csv")[0]["path"] == str(path)
 
 
-def die(root: str, name: str, *rest: object) -> object:
-    if name == "b.wav":
+def die(work: Any, row: int) -> object:
+    if work.listing.names[row] == "b.wav":
         os._exit(139)  # as a decoder that crashes ends its process
-    return inspect(root, name, *rest)  # type: ignore[arg-type]
+    return _look(work, row)
 
 
 def test_a_file_that_crashes_the_decoder_is_listed(
@@ -232,7 +233,7 @@ def test_a_file_that_crashes_the_decoder_is_listed(
 ) -> None:
     for name in "abc":
         write_sound(f"in/{name}.wav", seconds=0.2)
-    monkeypatch.setattr("sslam_lightning.data.scan.inspect", die)
+    monkeypatch.setattr("sslam_lightning.data.scan._look", die)
     write_manifest(list_folder(str(tmp_path / "in"))[0], str(tmp_path / "m.tsv"), Standards(), workers=1)
     assert [row["path"] for row in rows(tmp_path / "m.tsv")] == ["in/a.wav", "in/c.wav"]
     assert rows(tmp_path / "m.rejected.tsv") == [{"path": "in/b.wav", "reason": "crashed the decoder"}]
