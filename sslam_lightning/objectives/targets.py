@@ -44,6 +44,11 @@ class LayerTargets:
     normalise_layers: tuple[Normalisation, ...] = ("instance",)
     normalise_average: tuple[Normalisation, ...] = ("layer",)
 
+    @property
+    def rows_are_independent(self) -> bool:
+        """Whether a row's targets are the same in whatever batch it stands."""
+        return "batch" not in (*self.normalise_layers, *self.normalise_average)
+
     def __call__(
         self, layers: Sequence[Float[Tensor, "rows tokens dim"]], top_k_layers: int | None = None
     ) -> Float[Tensor, "rows tokens dim"]:

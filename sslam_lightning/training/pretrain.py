@@ -210,7 +210,9 @@ class PretrainModule(SelfSupervisedModule):
         batch, shared = len(mixture.partner), mixture.shared_patches(grid)
         partners = embedded[:batch][mixture.partner]  # embedded once, in the first pass
         foreign = self.targets(self._teacher_layers(partners, grid, shared))
-        return Targets(patches, clip, retain_sources(patches[:batch], foreign, shared))
+        # Clean clips are normalised among themselves here, as published, and not together with their mixtures.
+        own = patches[:batch] if self.targets.rows_are_independent else self.targets([layer[:batch] for layer in layers])
+        return Targets(patches, clip, retain_sources(own, foreign, shared))
 
     def guess(self, embedded: Float[Tensor, "clips patches dim"], mixture: Mixture, mask: Mask, grid: Grid) -> Guesses:
         """What the student makes of the visible patches. Patches are embedded once a clip, not once a mask."""

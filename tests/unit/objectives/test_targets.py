@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -57,8 +59,16 @@ def test_layers_are_left_as_they_were_and_summed_in_float32() -> None:
     assert all(torch.equal(layer, copy) for layer, copy in zip(every, before, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["instance", "layer"])
-def test_a_clips_target_does_not_depend_on_its_batch(kind: str) -> None:
-    targets = LayerTargets(3, normalise_layers=(kind,))  # type: ignore[arg-type]
-    every = layers()
-    torch.testing.assert_close(targets(every)[1:], targets([layer[1:] for layer in every]))
+@pytest.mark.parametrize(
+    ("kinds", "are_independent"),
+    [
+        ({"normalise_layers": ("instance", "layer")}, True),
+        ({"normalise_average": ("layer", "instance")}, True),
+        ({"normalise_layers": ("layer", "batch")}, False),
+        ({"normalise_average": ("batch",)}, False),
+    ],
+)
+def test_a_clips_target_depends_on_its_batch_with_batch_norm_alone(kinds: dict[str, Any], are_independent: bool) -> None:
+    targets, every = LayerTargets(3, **kinds), layers()
+    assert targets.rows_are_independent == are_independent
+    assert torch.allclose(targets(every)[1:], targets([layer[1:] for layer in every]), atol=1e-5) == are_independent

@@ -160,6 +160,28 @@ def test_stage_2_retains_both_sources_where_both_are_heard() -> None:
         torch.testing.assert_close(targets.retained[clip, shared], (own[shared] + foreign) / 2)
 
 
+@pytest.mark.parametrize(
+    "targets",
+    [
+        LayerTargets(2, normalise_layers=("batch",)),
+        LayerTargets(2, normalise_layers=(), normalise_average=("batch", "layer")),
+    ],
+    ids=["layers", "average"],
+)
+def test_stage_2_normalises_the_sources_without_the_mixtures(targets: LayerTargets) -> None:
+    """D5: with batch norm, the clean clips' own targets depend on the mixtures; those of the sources do not."""
+    module, batch = pretrain(**{**STAGE_2, "mixing": FullMixing(), "targets": targets}), noise()
+    log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
+    grid = module.student.front_end.grid(log_mels)
+    mixture = module.mix(log_mels, keys)
+    made = module.teacher_targets(module.student.embed(mixture.clips), mixture, grid)
+    encoder = module.teacher.encoder
+    clean = targets(encoder.encode(encoder.embed(log_mels), keep_layers=2).layers)
+    assert made.retained is not None
+    torch.testing.assert_close(made.retained, (clean + clean.roll(1, dims=0)) / 2)
+    assert (made.patches[:4] - clean).abs().max() > 0.01
+
+
 @pytest.mark.parametrize(("padding", "is_heard"), [("covers", False), ("gives_way", True)])
 def test_a_long_clip_behind_the_end_of_its_short_partner(padding: Any, is_heard: bool, monkeypatch) -> None:
     module, batch = pretrain(**{**STAGE_2, "mixing": FullMixing(padding=padding)}).eval(), noise(2)
