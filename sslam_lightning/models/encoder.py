@@ -14,6 +14,7 @@ from sslam_lightning.layers import Alibi, Block, ConvPositions, keep_visible, pu
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.front_end import FrontEnd
+from sslam_lightning.models.initial_weights import init_bert
 from sslam_lightning.models.spectrogram import SpectrogramPatches
 from sslam_lightning.types import Encoded, Grid, Seen
 
@@ -204,8 +205,5 @@ def build_block(config: EncoderConfig, drop_path: float) -> Block:
         config.post_mlp_dropout,
         config.gated_attention,
     )
-    for module in block.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+    init_bert(block)
     return block

@@ -47,7 +47,6 @@ class ImagePatches(FrontEnd):
         # A convolution in name only, so that its weight has the shape of released checkpoints.
         self.proj = nn.Conv2d(config.in_channels, dim, size, size)
         nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))
-        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
         self._positions = torch.empty(0, dim)
         self._positions_of = Grid(0, 0)
 

@@ -26,7 +26,6 @@ class SpectrogramPatches(FrontEnd):
         # A convolution in name only, so that its weight has the shape of released checkpoints.
         self.proj = nn.Conv2d(config.in_channels, config.dim, config.patch_size, config.patch_size)
         nn.init.xavier_uniform_(self.proj.weight.view(config.dim, -1))
-        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
         self._positions = PositionTable(partial(_make_positions, self.num_mel_patches, config.dim))
 
     @property

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.models.initial_weights import init_bert
 from sslam_lightning.models.inputs import TextInput
 from sslam_lightning.types import Grid, TextBatch
 
@@ -49,11 +50,9 @@ class TokenEmbeddings(FrontEnd):
         self.tokens = nn.Embedding(config.vocabulary, dim, config.padding_token)
         # Places are counted from behind the padding token's number, which stands for no place at all: as released.
         self.places = nn.Embedding(config.max_tokens + config.padding_token + 1, dim, config.padding_token)
-        for table in (self.tokens, self.places):
-            nn.init.normal_(table.weight, std=dim**-0.5)
-            nn.init.zeros_(table.weight[config.padding_token])
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
+        init_bert(self)
 
     @property
     def takes(self) -> TextInput:

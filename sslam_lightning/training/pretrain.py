@@ -24,10 +24,12 @@ from sslam_lightning.models import (
     EncoderConfig,
     FrontEnd,
     Teacher,
+    TokenEmbeddings,
     TransformerDecoder,
     TransformerDecoderConfig,
 )
 from sslam_lightning.models.front_end import padding_behind
+from sslam_lightning.models.initial_weights import init_bert
 from sslam_lightning.models.teacher import TeacherParts
 from sslam_lightning.objectives import (
     Dino,
@@ -125,6 +127,8 @@ class PretrainModule(SelfSupervisedModule):
             if transformer_decoder
             else ConvDecoder(decoder, encoder.dim)
         )
+        if isinstance(self.front_end, TokenEmbeddings):
+            init_bert(self.decoder)  # as published for text; other decoders keep torch's initial weights
         self.reconstruction_head = nn.Linear(encoder.dim, self.front_end.num_values) if reconstruction else None
         self.teacher = Teacher(self.student, teacher_parts)
         self.centre: Tensor | None
