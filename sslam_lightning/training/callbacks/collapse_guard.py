@@ -10,7 +10,11 @@ import lightning.pytorch as pl
 
 @dataclass
 class GuardConfig:
-    """Bounds on the signs of collapse. Variances: square root of the variance over rows, averaged over channels.
+    """Bounds on the signs of collapse; a bound of 0 never stops a run.
+
+    What data2vec 2.0 calls variances are standard deviations over rows, averaged over channels
+    (`sslam_lightning.metrics.variance_indicator`). The defaults of the first two are its own; EAT's and SSLAM's recipes set
+    both to 0.
 
     Args:
         min_prediction_variance: bound for the decoder's output at hidden patches.

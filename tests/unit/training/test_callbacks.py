@@ -136,6 +136,14 @@ def test_no_collapse() -> None:
         watch(11, prediction_variance=0.0, target_variance=1.0)
 
 
+def test_bounds_of_zero_never_stop_a_run() -> None:
+    """D8: as EAT and SSLAM publish it."""
+    guard = CollapseGuard(GuardConfig(0.0, 0.0, 0.0, after_updates=0))
+    gone = {f"{name}_{kind}": torch.tensor(0.0) for name, kind in (("prediction", "variance"), ("target", "variance"))}
+    trainer = fake_trainer(12, callback_metrics={**gone, "token_deviation": torch.tensor(0.0)})
+    guard.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
+
+
 # Losses that are no numbers ------------------------------------------------------------------------------------------
 
 
