@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from sslam_lightning.masking.sampler import as_clips_and_masks
 from sslam_lightning.masking.shapes import ShapesMask, cover
 from sslam_lightning.random_streams import fold_in, integers
 from sslam_lightning.types import Grid
@@ -36,7 +37,7 @@ class _Blocks(ShapesMask):
         if not 0 <= self.adjust < 1:
             raise ValueError(f"masking: adjust must lie in [0, 1), got {self.adjust}")
 
-    def covered(self, keys: Int[Tensor, "rows"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
+    def covered(self, keys: Int[Tensor, "clips *masks"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
         """True under the squares."""
         square = (self.block_patches, self.block_patches)
         return cover(keys, grid, share + self.adjust, square, self.block_patches // 2)
@@ -54,14 +55,19 @@ class InverseBlockMask(_Blocks):
 
 @dataclass(frozen=True)
 class FlexibleInverseBlockMask(_Blocks):
-    """As :class:`InverseBlockMask`, but every row draws one of three shapes of about the same area."""
+    """As :class:`InverseBlockMask`, but a clip draws one of three shapes of about the same area for all of its masks."""
 
     shapes_stay_visible = True
     shapes: tuple[tuple[int, int], ...] = ((6, 4), (5, 5), (8, 3))  # (time, mel) in patches
 
-    def covered(self, keys: Int[Tensor, "rows"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
-        """True under the row's rectangles."""
+    def hidden_per_clip(self, keys: Int[Tensor, "clips masks"], grid: Grid) -> Bool[Tensor, "rows patches"]:
+        """True where a patch is hidden."""
+        return self.hidden(keys, grid)
+
+    def covered(self, keys: Int[Tensor, "clips *masks"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
+        """True under rectangles of the clip's shape, which the key of its first mask draws."""
         share, offset = share + self.adjust, self.block_patches // 2
         covers = torch.stack([cover(keys, grid, share, shape, offset) for shape in self.shapes])
-        drawn = integers(fold_in(keys, _SHAPE), 1, len(self.shapes)).squeeze(-1)
-        return covers[drawn, torch.arange(keys.shape[0], device=keys.device)]
+        keys = as_clips_and_masks(keys)
+        drawn = integers(fold_in(keys[:, :1], _SHAPE), 1, len(self.shapes)).squeeze(-1).expand_as(keys).flatten()
+        return covers[drawn, torch.arange(len(drawn), device=keys.device)]

@@ -27,12 +27,18 @@ class MaskSampler(ABC):
     def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows patches"]:
         """True where a patch is hidden; a function of the keys alone."""
 
+    def hidden_per_clip(self, keys: Int[Tensor, "clips masks"], grid: Grid) -> Bool[Tensor, "rows patches"]:
+        """As :meth:`hidden`, for all masks of each clip, clip by clip; overridden where they have something in common."""
+        return self.hidden(keys.flatten(), grid)
+
     def fits(self, grid: Grid) -> bool:
         """Whether a mask of this grid hides some patches and leaves some visible."""
         return 0 < self.num_hidden(grid) < grid.num_patches
 
-    def __call__(self, keys: Int[Tensor, "rows"], grid: Grid, padding: Bool[Tensor, "rows patches"] | None = None) -> Mask:
-        """One mask a key.
+    def __call__(
+        self, keys: Int[Tensor, "clips *masks"], grid: Grid, padding: Bool[Tensor, "rows patches"] | None = None
+    ) -> Mask:
+        """One mask a key. Keys in two dimensions are those of several masks of each clip; rows then come clip by clip.
 
         Where clips are padded, padding stays visible (nothing attends to it), and every row hides as many patches as the
         shortest clip can spare: of a longer clip's hidden patches, some are shown again at random. To know that number a
@@ -51,9 +57,9 @@ class MaskSampler(ABC):
                 f"{shortest.num_patches} patches of a clip of {shortest.time} x {shortest.mel}: use longer clips or "
                 "another ratio"
             )
-        hidden = self.hidden(keys, grid)
+        hidden = self.hidden_per_clip(as_clips_and_masks(keys), grid)
         if padding is not None:
-            order = uniform(fold_in(keys, _SPARE), grid.num_patches).masked_fill(padding, -1.0)
+            order = uniform(fold_in(keys.flatten(), _SPARE), grid.num_patches).masked_fill(padding, -1.0)
             hidden = choose_exactly(hidden & ~padding, order, num_hidden)
         return mask_from_hidden(hidden, num_hidden)
 
@@ -75,6 +81,11 @@ class RatioMask(MaskSampler):
     def num_hidden(self, grid: Grid) -> int:
         """How many patches every row hides."""
         return grid.num_patches - int(grid.num_patches * (1 - self.hidden_ratio))
+
+
+def as_clips_and_masks(keys: Int[Tensor, "clips *masks"]) -> Int[Tensor, "clips masks"]:
+    """Keys in two dimensions; those in one are of one mask a clip."""
+    return keys.unsqueeze(-1).flatten(1)
 
 
 def mask_from_hidden(hidden: Bool[Tensor, "rows patches"], num_hidden: int) -> Mask:

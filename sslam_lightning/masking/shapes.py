@@ -24,32 +24,32 @@ class ShapesMask(RatioMask):
     shapes_stay_visible: ClassVar[bool] = False  # and everything else is hidden; else the shapes are
 
     @abstractmethod
-    def covered(self, keys: Int[Tensor, "rows"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
+    def covered(self, keys: Int[Tensor, "clips *masks"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
         """True where a patch lies under a shape; together they are to cover about ``share`` of the patches."""
 
     def num_hidden(self, grid: Grid) -> int:
         """How many patches every row hides: what is rounded down is the number of those that the shapes are to cover."""
         return super().num_hidden(grid) if self.shapes_stay_visible else int(grid.num_patches * self.hidden_ratio)
 
-    def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows patches"]:
+    def hidden(self, keys: Int[Tensor, "clips *masks"], grid: Grid) -> Bool[Tensor, "rows patches"]:
         """True where a patch is hidden."""
         count, share = self.num_hidden(grid), self.hidden_ratio
         if self.shapes_stay_visible:
             count, share = grid.num_patches - count, 1 - share
-        ties = uniform(fold_in(keys, _TIE_BREAKS), grid.num_patches)
+        ties = uniform(fold_in(keys.flatten(), _TIE_BREAKS), grid.num_patches)
         chosen = choose_exactly(self.covered(keys, grid, share), ties, count)
         return ~chosen if self.shapes_stay_visible else chosen
 
 
 def cover(
-    keys: Int[Tensor, "rows"], grid: Grid, share: float, shape: tuple[int, int], offset: int
+    keys: Int[Tensor, "clips *masks"], grid: Grid, share: float, shape: tuple[int, int], offset: int
 ) -> Bool[Tensor, "rows patches"]:
     """True under as many rectangles of one shape (time, mel) as have ``share`` of the grid's area.
 
     Each begins ``offset`` patches before a random centre, in both directions. They may overlap, and what would stick out of
     the grid is moved onto its border, as in the public code.
     """
-    num_time, num_mel = shape
+    (num_time, num_mel), keys = shape, keys.flatten()
     num_centres = int(grid.num_patches * (share / (num_time * num_mel)))
     centres = integers(fold_in(keys, _CENTRES), num_centres, grid.num_patches).unsqueeze(-1)
     time = centres // grid.mel + torch.arange(num_time, device=keys.device) - offset

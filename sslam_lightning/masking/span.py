@@ -32,7 +32,7 @@ class _Spans(ShapesMask):
         if not 0 <= self.adjust < 1:
             raise ValueError(f"masking: adjust must lie in [0, 1), got {self.adjust}")
 
-    def covered(self, keys: Int[Tensor, "rows"], grid: Grid, share: float) -> Bool[Tensor, "rows tokens"]:
+    def covered(self, keys: Int[Tensor, "clips *masks"], grid: Grid, share: float) -> Bool[Tensor, "rows tokens"]:
         """True under the spans."""
         line = Grid(grid.num_patches, 1)
         return cover(keys, line, share + self.adjust, (self.span_tokens, 1), self.span_tokens // 2)

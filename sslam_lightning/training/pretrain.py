@@ -191,7 +191,7 @@ class PretrainModule(SelfSupervisedModule):
     ) -> Mask:
         """``masks_per_clip`` masks a clip; a mixture gets those of its clean clip."""
         copies = torch.arange(self.masks_per_clip, device=keys.device)
-        keys = fold_in(fold_in(keys, MASKS).unsqueeze(1), copies).flatten()
+        keys = fold_in(fold_in(keys, MASKS).unsqueeze(1), copies)
         padding = None if padding is None else padding.repeat_interleave(self.masks_per_clip, dim=0)
         mask = self.masking(keys, grid, padding)
         return Mask(*(torch.cat([part, part]) for part in mask)) if self.mixing else mask

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from reference_data import reference_folder
+from reference_data import case_names, reference_folder
 
 from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask, InverseSpanMask, SpanMask
+from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Grid
 
 _FILE = reference_folder() / "cases" / "block_mask_statistics.json"
 _STATISTICS = json.loads(_FILE.read_text()) if _FILE.is_file() else {}
 _BLOCKS = [name for name in _STATISTICS if name.startswith("audio")]
+_PER_CLIP = case_names("flexible_mask_*")
 _SPANS = [name for name in _STATISTICS if name.startswith("waveform")]
 
 
@@ -69,6 +74,45 @@ def test_span_masks_have_the_public_statistics(name, reference):
     assert z.square().mean() < 1 + 5 * (2 / 30) ** 0.5
 
 
+@pytest.mark.parametrize("name", _PER_CLIP)
+def test_flexible_masks_of_a_clip_have_blocks_of_one_shape(name, reference):
+    """D13: told by how much more kept patches stand next to each other in time than in mel, which the shape decides."""
+    case = reference.case(name)
+    args, clips, copies = case["args"], case["clips"], case["clones"]
+    sampler = FlexibleInverseBlockMask(args["mask_prob"], args["mask_length"], args["mask_prob_adjust"])
+    encoder = EncoderConfig(dim=16, depth=1, num_heads=1)
+    settings = {"decoder": DecoderConfig(dim=16, depth=1), "targets": LayerTargets(1), "masks_per_clip": copies}
+    grid, keys = Grid(*args["img_shape"]), clip_keys(torch.arange(clips), seed=0, epoch=0)
+
+    def measured(masking: FlexibleInverseBlockMask) -> torch.Tensor:
+        kept = ~PretrainModule(encoder, masking=masking, **settings).draw_masks(keys, grid).hidden
+        assert kept.sum(dim=1).unique().tolist() == case["keep_count"]
+        field = kept.view(-1, *grid)
+        in_time, in_mel = (field[:, 1:] & field[:, :-1]), (field[:, :, 1:] & field[:, :, :-1])
+        return ((in_time.sum((1, 2)) - in_mel.sum((1, 2))) / kept.sum(dim=1)).view(clips, copies)
+
+    # All tolerances are five standard errors of a difference: of means over clips, of deviations, of correlations.
+    by_shape = case["time_minus_mel_pairs_by_shape"]
+    for shape, public in by_shape.items():
+        time, mel = map(int, shape.split("x"))
+        alone = measured(replace(sampler, shapes=((time, mel),)))
+        error = 5 * (1 / alone.numel() + 1 / public["rows"]) ** 0.5 * public["std"]
+        assert alone.mean().item() == pytest.approx(public["mean"], abs=error), shape
+        assert alone.std().item() == pytest.approx(public["std"], abs=error), shape
+
+    drawn = measured(sampler)
+    mean = sum(public["mean"] * public["rows"] for public in by_shape.values()) / (clips * copies)
+    error = 5 * (2 / clips) ** 0.5
+    assert drawn.mean().item() == pytest.approx(mean, abs=error * case["std_of_clip_means"])
+    assert drawn.mean(dim=1).std().item() == pytest.approx(case["std_of_clip_means"], rel=error)
+    between, within = copies * drawn.mean(dim=1).var(), drawn.var(dim=1).mean()
+    correlation = ((between - within) / (between + (copies - 1) * within)).item()
+    public = case["intraclass_correlation_of_time_minus_mel_pairs"]
+    spread = (1 - public) * (1 + (copies - 1) * public) / (copies * (copies - 1)) ** 0.5
+    assert correlation == pytest.approx(public, abs=error * 2**0.5 * spread)
+
+
 def test_some_cases_were_found():
     assert _BLOCKS
     assert _SPANS
+    assert _PER_CLIP

@@ -19,7 +19,7 @@ from sslam_lightning.masking import (
     shapes,
 )
 from sslam_lightning.masking.sampler import choose_exactly, mask_from_hidden
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.random_streams import clip_keys, fold_in
 from sslam_lightning.types import Grid
 
 SAMPLERS = [
@@ -158,6 +158,27 @@ def test_flexible_masks_draw_each_of_their_shapes() -> None:
     counts = torch.stack(kinds).sum(dim=1)
     assert counts.sum() == 900
     assert (counts - 300).abs().max() < 5 * (900 * 2 / 9) ** 0.5
+
+
+def test_flexible_masks_of_a_clip_have_one_shape(keys: torch.Tensor) -> None:
+    """D13: keys in two dimensions are those of a clip's masks, keys in one those of clips."""
+    sampler, grid = FlexibleInverseBlockMask(0.95, adjust=0.0, shapes=((25, 1), (1, 25))), Grid(30, 30)
+    many = fold_in(keys.unsqueeze(1), torch.arange(4))
+    for drawn, masks in ((many, 4), (many.flatten(), 1)):
+        stands = sampler.covered(drawn, grid, 1 / 36).view(-1, masks, *grid).any(dim=2).sum(dim=-1) == 1
+        assert (stands == stands[:, :1]).all()
+        assert 0.3 < stands.float().mean() < 0.7
+    assert torch.equal(sampler(many, grid).hidden[::4], sampler(many[:, 0], grid).hidden)  # the first draws the shape
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_keys_in_two_dimensions_give_rows_clip_by_clip(sampler: MaskSampler, keys: torch.Tensor) -> None:
+    many, grid = fold_in(keys.unsqueeze(1), torch.arange(3)), Grid(13, 8)
+    hidden = sampler(many, grid).hidden
+    assert torch.equal(hidden[6:9], sampler(many[2:3], grid).hidden)  # a clip's own
+    if not isinstance(sampler, FlexibleInverseBlockMask):
+        assert torch.equal(hidden, sampler(many.flatten(), grid).hidden)
+    assert sampler(many[:0], grid).hidden.shape == (0, grid.num_patches)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(2, {1, 4}), (1, {4}), (3, {1, 4, 3}), (5, {0, 1, 2, 3, 4})])
