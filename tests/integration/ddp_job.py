@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from processes import meet
 from tiny import Clips, Diary, KeepEveryBatch, copy_of, finetune, pretrain, soundscapes, trainer
 
 from sslam_lightning.data import BrokenClip, ClipDataset, SyntheticDataModule, SyntheticDataset
@@ -124,23 +124,20 @@ def run(folder: Path, devices: int) -> dict[str, Any]:
 
 
 class Unreadable(SyntheticDataset):
-    """Some clips cannot be read, and one breaks the reader."""
+    """Some clips cannot be read."""
 
     broken: tuple[int, ...] = ()
-    fatal: int | None = None
 
     def __getitem__(self, key):
         index = key[1]
-        if index == self.fatal:
-            raise RuntimeError("the disk is gone")
         return BrokenClip(f"clip {index}", f"clip {index} is broken") if index in self.broken else super().__getitem__(key)
 
 
-def unreadable(broken: tuple[int, ...] = (), fatal: int | None = None, **settings: Any) -> SyntheticDataModule:
+def unreadable(broken: tuple[int, ...] = (), **settings: Any) -> SyntheticDataModule:
     data = soundscapes(**settings)
     dataset = data.dataset("train")
     assert isinstance(dataset, SyntheticDataset)
-    dataset.__class__, dataset.broken, dataset.fatal = Unreadable, broken, fatal
+    dataset.__class__, dataset.broken = Unreadable, broken
     return data
 
 
@@ -183,22 +180,9 @@ def broken_clips(folder: Path) -> dict[str, Any]:
     return few
 
 
-def fail(folder: Path) -> None:
-    """One process cannot go on: neither may the other."""
-    data = unreadable(num_train=CLIPS, batch_size=2)
-    dataset, sampler = data.dataset("train"), data.train_dataloader().sampler
-    dataset.fatal = int(sampler.order(0)[6])  # type: ignore[union-attr]  # in the second batch of the second process
-    trainer(folder, devices=2, strategy="ddp", max_epochs=2).fit(finetune(), data)
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    meet()
     folder, foreign = Path(sys.argv[1]), Path(sys.argv[2])
     results = {**run(folder, 2), **interruptions(folder, foreign), "broken": broken_clips(folder)}
     torch.save(results, folder / f"rank{os.environ['LOCAL_RANK']}.pt")
-    try:
-        fail(folder)
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)  # while the interpreter is taken down, a thread of gloo may abort the process instead

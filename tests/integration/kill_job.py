@@ -12,8 +12,8 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import NamedTuple
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from processes import meet
 from tiny import finetune, pretrain, trainer
 
 from sslam_lightning.augment import Mixup, SpecAugment
@@ -84,9 +85,7 @@ def attempt(job: Job, folder: Path, pipe: int) -> None:
 def start(job: Job, folder: Path) -> tuple[list[int], int]:
     """Fork the ranks of an attempt; their processes and a pipe that the first one reports to."""
     reading, writing = os.pipe()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "NODE_RANK": "0"}
+    place = {"NODE_RANK": "0", "MEET_IN": f"{tempfile.mkdtemp(dir=folder)}/store", "MEET": str(job.ranks)}
     children = []
     for rank in range(job.ranks):
         child = os.fork()
@@ -100,6 +99,8 @@ def start(job: Job, folder: Path) -> tuple[list[int], int]:
         if rank:
             os.close(writing)
         try:
+            if job.ranks > 1:
+                meet()
             attempt(job, folder, writing)
             sys.stdout.flush()
             os._exit(0)

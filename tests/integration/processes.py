@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
-import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from prefork import interpreter
+from torch import distributed
 
 import sslam_lightning
 
 _HERE = Path(__file__).parent
 _PACKAGE = Path(sslam_lightning.__file__).parents[1]
+_PLACES = tempfile.TemporaryDirectory(prefix="meet")
+_HANGS_SECONDS = 900.0  # no measure of how fast anything is
 
 
-def start(script: str, *arguments: object, ranks: int = 2) -> list[subprocess.Popen[str]]:
+def start(*program: object, ranks: int = 2) -> list[subprocess.Popen[str]]:
     """One process a rank, as Lightning's own launcher would start them; each prints into a pipe of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     environment = {
         **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
         "NODE_RANK": "0",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(_PACKAGE), str(_HERE), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(_PACKAGE), str(_HERE), str(_HERE.parent), os.environ.get("PYTHONPATH", "")]),
+        "MEET_IN": f"{tempfile.mkdtemp(dir=_PLACES.name)}/store",
+        "MEET": str(ranks),
     }
     return [
         subprocess.Popen(
-            [sys.executable, str(_HERE / script), *map(str, arguments)],
+            [*interpreter(), *map(str, program)],
             env={**environment, "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -40,10 +41,16 @@ def start(script: str, *arguments: object, ranks: int = 2) -> list[subprocess.Po
     ]
 
 
-def wait_for(jobs: Sequence[subprocess.Popen[str]], seconds: float = 240) -> list[str]:
+def meet() -> None:
+    """Begin the process group over a file; over a port, as Lightning does, another program may come in between."""
+    place, ranks, rank = (os.environ[name] for name in ("MEET_IN", "MEET", "LOCAL_RANK"))
+    distributed.init_process_group("gloo", init_method=f"file://{place}", world_size=int(ranks), rank=int(rank))
+
+
+def wait_for(jobs: Sequence[subprocess.Popen[str]]) -> list[str]:
     """What the processes printed, when all have ended; none is left behind."""
     try:
-        return [job.communicate(timeout=seconds)[0] for job in jobs]
+        return [job.communicate(timeout=_HANGS_SECONDS)[0] for job in jobs]
     finally:
         for job in jobs:
             job.kill()
@@ -56,6 +63,6 @@ def run_alone(script: str, *arguments: object) -> None:
 
 def run_together(script: str, *arguments: object, ranks: int = 2) -> None:
     """Start, wait, and expect that all end well."""
-    jobs = start(script, *arguments, ranks=ranks)
+    jobs = start(_HERE / script, *arguments, ranks=ranks)
     for job, output in zip(jobs, wait_for(jobs), strict=True):
         assert job.returncode == 0, output[-3000:]

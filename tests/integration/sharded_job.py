@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from processes import meet
 from tiny import Diary, KeepEveryBatch, finetune, pretrain, soundscapes, trainer
 
 from sslam_lightning.training.callbacks import LossGuard
@@ -107,4 +108,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    meet()
     main(Path(sys.argv[1]))

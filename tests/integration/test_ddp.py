@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ddp_job import BATCH, FINETUNED, ONLY_TOGETHER, PRETRAINED, STEPS, VAL_CLIPS, resume, run
+from processes import run_together
 
-import sslam_lightning
 from sslam_lightning.data import EpochSampler
-
-_HERE = Path(__file__).parent
-_PACKAGE = Path(sslam_lightning.__file__).parents[1]
 
 # Relative to the largest value of each tensor: float32 sums in another order.
 TOLERANCE = 1e-5
@@ -28,35 +21,7 @@ def folder(tmp_path_factory) -> Path:
     """Where two processes have kept their results; one launch for all tests, as it costs ten seconds."""
     folder = tmp_path_factory.mktemp("ddp")
     resume(folder / "one", 1, None)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "NODE_RANK": "0",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(_PACKAGE), str(_HERE), os.environ.get("PYTHONPATH", "")]),
-    }
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, str(_HERE / "ddp_job.py"), str(folder), str(folder / "one" / "batch3.ckpt")],
-            env={**environment, "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        outputs = [job.communicate(timeout=240)[0] for job in jobs]
-    finally:
-        for job in jobs:
-            job.kill()
-    for rank, (job, output) in enumerate(zip(jobs, outputs, strict=True)):
-        assert (folder / f"rank{rank}.pt").exists(), output[-3000:]
-        (folder / f"rank{rank}.txt").write_text(f"{job.returncode}\n{output}")
+    run_together("ddp_job.py", folder, folder / "one" / "batch3.ckpt")
     return folder
 
 
@@ -176,9 +141,3 @@ def test_all_ranks_stop_together_when_one_of_them_meets_too_many(ranks):
     told = [rank["broken"]["stopped"] for rank in ranks]
     assert told[0] == told[1]  # by the first rank's data alone it would have gone on
     assert told[0].startswith("6 of 12 clips cannot be used, more than max_broken_share 0.2 allows; for example clip ")
-
-
-def test_no_rank_waits_for_one_that_failed(folder, ranks):
-    texts = [(folder / f"rank{rank}.txt").read_text() for rank in range(2)]
-    assert [text.splitlines()[0] for text in texts] == ["1", "1"]
-    assert "the disk is gone" in texts[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from processes import meet
 from tiny import ema_callback, pretrain, soundscapes, trainer
 
 from sslam_lightning.training.callbacks import LossGuard
@@ -34,4 +35,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    meet()
     main(Path(sys.argv[1]))
