@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefork import interpreter
 
 _ROOT = Path(__file__).parents[2]
 _README = _ROOT / "README.md"
@@ -32,7 +33,7 @@ def run(commands: list[str], tmp_path: Path, **variables: str) -> str:
     binaries.mkdir()
     # `sslam` and `python` are those of this environment, whether or not it has been activated.
     for name, target in (("sslam", "-m sslam_lightning"), ("python", "")):
-        (binaries / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {target} "$@"\n')
+        (binaries / name).write_text(f'#!/bin/sh\nexec {shlex.join(interpreter())} {target} "$@"\n')
         (binaries / name).chmod(0o755)
     script = "set -euo pipefail\n" + re.sub(r"(?<![\w/.-])runs(?=/)", str(tmp_path / "runs"), "\n".join(commands))
     done = subprocess.run(
@@ -46,7 +47,7 @@ def run(commands: list[str], tmp_path: Path, **variables: str) -> str:
         },
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,  # with what hangs
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

@@ -626,7 +626,6 @@ def test_from_outside(recipe, tmp_path):
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert _one_line(done.stderr, done.returncode) == "masks_per_clip must be at least 1, got 0"

@@ -125,7 +125,6 @@ def use(folder: Path, home: Path, endpoint: str) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -196,7 +196,7 @@ def test_every_process_of_a_run_is_found_the_second_of_one_second_too(tmp_path):
 def test_a_w_and_b_process_that_a_signal_ends_takes_no_step_with_it(tmp_path):
     """Slurm preempts a job by a SIGTERM to every process in it, of which W&B's own is one."""
     job = Path(__file__).with_name("wandb_loss_job.py")
-    subprocess.run([sys.executable, job, tmp_path], check=True, timeout=120)
+    subprocess.run([sys.executable, job, tmp_path], check=True)
     files = _logs(tmp_path)
     rows = [row for file in files for row in read_history(file)]
     assert [(row[STEP], row["loss"]) for row in rows] == [(step, float(step)) for step in range(24)]

@@ -25,6 +25,7 @@ RECIPES = ("pretrain/sslam_base_corrected", "model/tiny", "model/tiny_pretrain",
 UPDATES, PREEMPTED_IN, OUT_OF_TIME_IN = 12, 3, 7  # 5 updates an epoch
 SIGNAL_SECONDS = 25
 FAILED = ("FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "REQUEUE_HOLD")
+pytestmark = pytest.mark.ci
 PATIENCE_SECONDS = 300  # with what hangs; no measure of how fast it is
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from prefork import interpreter
 from tiny import finetune, pretrain, soundscapes, trainer
 
 import sslam_lightning
@@ -203,11 +204,10 @@ def test_names_that_are_not_utf_8(models: dict[str, str], audio: Path, tmp_path:
 
 def test_tag_reads_standard_input_and_prints_a_table(models: dict[str, str], audio: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "sslam_lightning", "tag", "-", "--model", models["finetuned"], "--device", "cpu"],
+        [*interpreter(), "-m", "sslam_lightning", "tag", "-", "--model", models["finetuned"], "--device", "cpu"],
         input=(audio / "a.wav").read_bytes(),
         env={**os.environ, "PYTHONPATH": str(_PACKAGE)},
         capture_output=True,
-        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -316,11 +316,10 @@ def test_exported_models_run_and_agree(models: dict[str, str], tmp_path: Path) -
     """In a process of its own: the shape checks of this one cannot be traced."""
     onnxruntime = pytest.importorskip("onnxruntime")
     done = subprocess.run(
-        [sys.executable, "-c", _EXPORT, models["finetuned"], models["pretrained"], str(tmp_path)],
+        [*interpreter(), "-c", _EXPORT, models["finetuned"], models["pretrained"], str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(_PACKAGE)},
         capture_output=True,
         text=True,
-        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
