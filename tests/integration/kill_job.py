@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ from sslam_lightning.data import AudioSetDataModule
 
 BATCH, ACCUMULATED = 3, 2  # of each rank; the last update of an epoch is filled up
 CHOSEN = 25  # clips of an epoch, where they are drawn by their classes
-SURVIVORS_SECONDS = 60.0  # in which those that lost a rank have to end by themselves
+SURVIVORS_SECONDS = 600.0  # with those that wait for ever for a rank that they lost; no measure of how fast they end
 
 
 class Job(NamedTuple):
@@ -43,15 +44,23 @@ class Job(NamedTuple):
     finetuning: bool  # on labels, classes balanced, with every augmentation; else stage 2
 
 
-class Report(pl.Callback):
-    """Tells the parent of every batch that begins, and writes down every loss."""
+class Pipes(NamedTuple):
+    """Between an attempt's first rank and the parent; the files of its own end."""
 
-    def __init__(self, folder: Path, pipe: int) -> None:
-        self.folder, self.pipe = folder, pipe
+    told: int  # of every batch that begins
+    allowed: int  # a batch each, and any number when it is closed
+
+
+class Report(pl.Callback):
+    """Tells the parent of every batch that begins, waits until it may go on, and writes down every loss."""
+
+    def __init__(self, folder: Path, pipes: Pipes) -> None:
+        self.folder, self.pipes = folder, pipes
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.is_global_zero:
-            os.write(self.pipe, b".")
+            os.write(self.pipes.told, b".")
+            os.read(self.pipes.allowed, 1)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         line = f"{trainer.current_epoch} {batch_idx} {float(outputs['loss']).hex()} {batch.clip_index.tolist()}\n"
@@ -59,7 +68,7 @@ class Report(pl.Callback):
             file.write(line)
 
 
-def attempt(job: Job, folder: Path, pipe: int) -> None:
+def attempt(job: Job, folder: Path, pipes: Pipes) -> None:
     """Train to the end, from the newest whole checkpoint where there is one."""
     torch.set_num_threads(1)
     pl.seed_everything(2, verbose=False)
@@ -75,16 +84,17 @@ def attempt(job: Job, folder: Path, pipe: int) -> None:
     save = ModelCheckpoint(folder / "kept", save_last=True, every_n_train_steps=1)
     parallel = {"devices": job.ranks, "strategy": "ddp" if job.ranks > 1 else "auto"}
     settings = {"max_epochs": job.epochs, "accumulate_grad_batches": ACCUMULATED, **parallel}
-    runner = trainer(folder, Report(folder, pipe), save, **settings)
+    runner = trainer(folder, Report(folder, pipes), save, **settings)
     newest = newest_whole_checkpoint(folder / "kept").path
     runner.fit(module, AudioSetDataModule(job.data, **data), ckpt_path=newest, weights_only=True)
     if runner.is_global_zero:
         torch.save(module.state_dict(), folder / "weights.pt")
 
 
-def start(job: Job, folder: Path) -> tuple[list[int], int]:
-    """Fork the ranks of an attempt; their processes and a pipe that the first one reports to."""
-    reading, writing = os.pipe()
+def start(job: Job, folder: Path) -> tuple[list[int], Pipes]:
+    """Fork the ranks of an attempt; their processes, and the parent's ends of the pipes."""
+    reading, telling = os.pipe()
+    waiting, allowing = os.pipe()
     place = {"NODE_RANK": "0", "MEET_IN": f"{tempfile.mkdtemp(dir=folder)}/store", "MEET": str(job.ranks)}
     children = []
     for rank in range(job.ranks):
@@ -94,22 +104,24 @@ def start(job: Job, folder: Path) -> tuple[list[int], int]:
             continue
         os.setsid()
         os.close(reading)
+        os.close(allowing)
         if job.ranks > 1:
             os.environ |= place | {"LOCAL_RANK": str(rank)}
         if rank:
-            os.close(writing)
+            os.close(telling)
         try:
             if job.ranks > 1:
                 meet()
-            attempt(job, folder, writing)
+            attempt(job, folder, Pipes(telling, waiting))
             sys.stdout.flush()
             os._exit(0)
         except BaseException as error:
             print(f"rank {rank}: {type(error).__name__}: {str(error).splitlines()[:1]}", file=sys.stderr, flush=True)
         finally:
             os._exit(1)
-    os.close(writing)
-    return children, reading
+    os.close(telling)
+    os.close(waiting)
+    return children, Pipes(reading, allowing)
 
 
 def ended(child: int, seconds: float) -> bool:
@@ -131,10 +143,14 @@ def kill(children: list[int]) -> None:
             os.kill(child, signal.SIGKILL)
 
 
-def disturb(children: list[int], pipe: int, most_batches: int, dice: random.Random) -> str:
-    """Kill at a random moment, and say what was killed; nothing, if the run was over before."""
+def disturb(children: list[int], pipes: Pipes, most_batches: int, dice: random.Random) -> str:
+    """Kill at a random moment, and say what was killed; nothing, if the run was over before.
+
+    An attempt goes no further than the batch behind whose beginning it is killed, however late that comes.
+    """
     batches = dice.randrange(most_batches + 1)  # 0: it is killed while it starts
-    if not all(os.read(pipe, 1) for _ in range(batches)):
+    os.write(pipes.allowed, b"." * batches)
+    if not all(os.read(pipes.told, 1) for _ in range(batches)):
         return "nothing"
     time.sleep(dice.uniform(0, 0.03) if batches else dice.uniform(0, 0.5))
     if len(children) == 1 or batches == 0 or dice.random() < 0.3:
@@ -142,6 +158,7 @@ def disturb(children: list[int], pipe: int, most_batches: int, dice: random.Rand
         return "all"
     victim = dice.randrange(len(children))
     kill([children[victim]])
+    os.close(pipes.allowed)
     left_alone = [child for child in children if not ended(child, SURVIVORS_SECONDS)]
     kill(children)
     assert not left_alone, f"a rank waits for ever for rank {victim}, which was killed"
@@ -152,17 +169,20 @@ def main(job: Job, folder: Path, most_batches: int, seed: int) -> None:
     """Leave the losses, the weights, and the number of kills by what was killed."""
     for name in ("whole", "killed"):
         (folder / name).mkdir()
-    children, pipe = start(job, folder / "whole")
-    while os.read(pipe, 4096):
+    children, pipes = start(job, folder / "whole")
+    os.close(pipes.allowed)
+    while os.read(pipes.told, 4096):
         pass
-    os.close(pipe)
+    os.close(pipes.told)
     assert not any(os.waitpid(child, 0)[1] for child in children), "the undisturbed run failed"
 
     dice, kills = random.Random(seed), Counter[str]()
     while True:
-        children, pipe = start(job, folder / "killed")
-        killed = disturb(children, pipe, most_batches, dice)
-        os.close(pipe)
+        children, pipes = start(job, folder / "killed")
+        killed = disturb(children, pipes, most_batches, dice)
+        for pipe in pipes:
+            with suppress(OSError):  # it is closed
+                os.close(pipe)
         statuses = [os.waitpid(child, 0)[1] for child in children]
         if not any(statuses):
             break
