@@ -11,6 +11,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision, multilabel_average_precision
 
+from sslam_lightning.default_dtype import float32_by_default
+
 
 class MeanAveragePrecision(NamedTuple):
     """The mean over the classes that could be scored, and how many those were."""
@@ -20,6 +22,7 @@ class MeanAveragePrecision(NamedTuple):
     num_classes: int
 
 
+@float32_by_default()  # torchmetrics makes numbers of the default type
 def mean_average_precision(
     probabilities: Float[Tensor, "clips classes"], labels: Real[Tensor, "clips classes"]
 ) -> MeanAveragePrecision:
@@ -35,7 +38,7 @@ def mean_average_precision(
     num_scored, num_classes = int(scored.sum()), labels.shape[1]
     guesses, truth = probabilities.float()[:, scored], present[:, scored].long()
     if num_scored == 0:
-        value = torch.full((), torch.nan, device=probabilities.device)
+        value = torch.full((), torch.nan, dtype=torch.float32, device=probabilities.device)
     elif num_scored == 1:  # torchmetrics takes one class for a binary task only
         value = binary_average_precision(guesses[:, 0], truth[:, 0], thresholds=None)
     else:
@@ -86,7 +89,7 @@ class ScoredMeanAveragePrecision(Metric):
     def _never_empty(self) -> tuple[list[Tensor], list[Tensor]]:
         if len(self.probabilities) > 0:
             return self.probabilities, self.labels
-        nothing = torch.zeros(0, self.num_classes, device=self.device)
+        nothing = torch.zeros(0, self.num_classes, dtype=torch.float32, device=self.device)
         return [nothing], [nothing.to(torch.uint8)]
 
 
@@ -128,7 +131,7 @@ def knn_accuracy(
     # One vote each, plus less than one in total for closeness, which can only decide between equal numbers of votes.
     votes = 1.0 + (similarity.clamp(-1.0, 1.0) + 1.0) / (2.0 * (k + 1))
     num_classes = int(train_labels.max()) + 1
-    ballot = torch.zeros(x.shape[0], num_classes, device=x.device)
+    ballot = torch.zeros(x.shape[0], num_classes, dtype=torch.float32, device=x.device)
     return (ballot.scatter_add_(1, train_labels[neighbours], votes).argmax(dim=1) == labels).float().mean()
 
 

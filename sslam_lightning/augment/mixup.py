@@ -76,7 +76,7 @@ class Mixup:
     def ratio(self, keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Per key the share that a clip keeps: Beta(alpha, alpha) with probability ``prob``, otherwise 1."""
         if self.alpha == 0.0:
-            return torch.ones(keys.shape, device=keys.device)
+            return torch.ones(keys.shape, dtype=torch.float32, device=keys.device)
         mixes = uniform(fold_in(keys, _WHETHER), 1).squeeze(-1) < self.prob
         return torch.where(mixes, symmetric_beta(fold_in(keys, _RATIO), self.alpha), 1.0)
 

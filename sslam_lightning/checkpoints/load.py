@@ -9,6 +9,7 @@ from sslam_lightning.checkpoints.strictly import load_strictly
 from sslam_lightning.checkpoints.transformers_weights import TransformersWeights
 from sslam_lightning.checkpoints.verify import num_classes
 from sslam_lightning.checkpoints.weights import Part, Weights
+from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.models import (
     ClassificationHead,
     Classifier,
@@ -50,6 +51,7 @@ def load_classifier(source: str | Path) -> Classifier:
     return Classifier(encoder, *build_head(weights, encoder)).eval()
 
 
+@float32_by_default()
 def build_head(weights: AnyWeights, encoder: ClipEncoder) -> tuple[ClassificationHead, TransformerDecoder | None]:
     """The head, and the decoder that it stands on where it does.
 
@@ -65,6 +67,7 @@ def build_head(weights: AnyWeights, encoder: ClipEncoder) -> tuple[Classificatio
     return head, decoder
 
 
+@float32_by_default()
 def open_encoder(weights: AnyWeights, part: Part = "student") -> ClipEncoder:
     """One of the encoders of a checkpoint that has been read.
 

@@ -23,9 +23,11 @@ def collate(clips: Sequence[Clip | BrokenClip], min_samples: int = 1, needed_by:
     broken = tuple((clip.name, clip.reason) for clip in clips if isinstance(clip, BrokenClip))
     if not good:
         nothing = torch.zeros(0, dtype=torch.int64)
-        return Batch(torch.zeros(0, 1), (), torch.zeros(0, 0), nothing, (), broken)
+        return Batch(
+            torch.zeros(0, 1, dtype=torch.float32), (), torch.zeros(0, 0, dtype=torch.float32), nothing, (), broken
+        )
     lengths = [len(clip.waveform) for clip in good]
-    waveforms = torch.zeros(len(good), max(lengths))
+    waveforms = torch.zeros(len(good), max(lengths), dtype=torch.float32)
     for row, clip in zip(waveforms, good, strict=True):
         row[: len(clip.waveform)] = clip.waveform
     return Batch(

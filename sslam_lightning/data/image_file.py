@@ -12,8 +12,8 @@ from torch import Tensor
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 # ImageNet's colours, as every public model takes them; on the CPU, whatever device is the default at first use.
-_MEAN = torch.tensor([0.485, 0.456, 0.406], device="cpu").view(3, 1, 1)
-_STD = torch.tensor([0.229, 0.224, 0.225], device="cpu").view(3, 1, 1)
+_MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float32, device="cpu").view(3, 1, 1)
+_STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float32, device="cpu").view(3, 1, 1)
 
 
 def open_image(path: Path) -> Any:

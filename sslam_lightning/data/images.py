@@ -64,7 +64,7 @@ class ImageDataset(ClipDataset):
             return BrokenClip(self.names[index], f"{path}: {error}")
         area, left, top, flip = self._draw(epoch, index)
         pixels = cropped(image, self.size, area, left, top)
-        labels = torch.zeros(self.num_classes)
+        labels = torch.zeros(self.num_classes, dtype=torch.float32)
         if self.classes is not None:
             labels[self.classes[index]] = 1.0
         return Picture(pixels.flip(2) if flip > 0.5 else pixels, labels, index, self.names[index])
@@ -129,8 +129,8 @@ def collate_images(pictures: Sequence[Picture | BrokenClip]) -> ImageBatch:
     """Images of one size as a batch; broken ones are left out and told."""
     good = [picture for picture in pictures if isinstance(picture, Picture)]
     return ImageBatch(
-        torch.stack([picture.image for picture in good]) if good else torch.zeros(0, 3, 0, 0),
-        torch.stack([picture.labels for picture in good]) if good else torch.zeros(0, 0),
+        torch.stack([picture.image for picture in good]) if good else torch.zeros(0, 3, 0, 0, dtype=torch.float32),
+        torch.stack([picture.labels for picture in good]) if good else torch.zeros(0, 0, dtype=torch.float32),
         torch.tensor([picture.clip_index for picture in good], dtype=torch.int64),
         tuple(picture.name for picture in good),
         tuple((broken.name, broken.reason) for broken in pictures if isinstance(broken, BrokenClip)),

@@ -33,7 +33,7 @@ class LabelledTextDataset(ClipDataset):
         if unknown := next((label for label in found.labels if label not in number), None):
             raise ValueError(f"the label {unknown} does not come in the training texts ({', '.join(class_names[:10])})")
         self.tokens = [[*tokens.ids[: max_tokens - 1], end] for tokens in tokenizer.encode_batch(found.texts)]
-        self.labels = torch.eye(len(class_names))[[number[label] for label in found.labels]]
+        self.labels = torch.eye(len(class_names), dtype=torch.float32)[[number[label] for label in found.labels]]
         self.names = found.names
 
     def __len__(self) -> int:

@@ -52,7 +52,12 @@ class TextDataset(ClipDataset):
         """The piece of ``index``, or of ``(epoch, index)``; it is the same in every epoch."""
         index = key if isinstance(key, int) else key[1]
         start = max(0, min(index * self.max_tokens, len(self.tokens) - self.max_tokens))
-        return Passage(self.tokens[start : start + self.max_tokens].long(), torch.zeros(0), index, self.name(index))
+        return Passage(
+            self.tokens[start : start + self.max_tokens].long(),
+            torch.zeros(0, dtype=torch.float32),
+            index,
+            self.name(index),
+        )
 
 
 class TextDataModule(AudioDataModule):

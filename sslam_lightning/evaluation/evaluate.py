@@ -13,6 +13,7 @@ import torch
 from sslam_lightning.checkpoints import check_source
 from sslam_lightning.checkpoints.settings import as_plain
 from sslam_lightning.checkpoints.weights import Part
+from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.model import Candidate, OpenedModel
 from sslam_lightning.evaluation.protocol import Protocol, Task
@@ -111,6 +112,7 @@ class Evaluation:
             for name, protocol in protocols.items():
                 yield self._one(name, protocol, task, starting)
 
+    @float32_by_default()
     def _open(self, candidate: Candidate, protocols: Iterable[Protocol], progress: Callable[[int], Any]) -> _Opened:
         model = candidate.open()
         max_bytes = self.cache_bytes if any(protocol.level == "layers" for protocol in protocols) else 0
@@ -118,6 +120,7 @@ class Evaluation:
             model, FeatureStore(model, self.device, self.runs.folder, max_bytes, self.suite.share_clips, progress)
         )
 
+    @float32_by_default()
     def _one(self, name: str, protocol: Protocol, task: Task, starting: Callable[[Key], Any]) -> tuple[Run, bool]:
         key = Key(self.name, self.suite.name, name, task.fold, task.seed)
         try:

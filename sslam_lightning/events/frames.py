@@ -41,7 +41,7 @@ def frame_labels(
         middle = ((onset + offset) / 2).floor()
         first, last = torch.where(short, middle, first), torch.where(short, middle + 1, last)
     # Where an event begins one more is heard, where it ends one less; the running sum counts how many are.
-    changes = torch.zeros(len(onset), num_frames + 1, num_classes, device=onset.device)
+    changes = torch.zeros(len(onset), num_frames + 1, num_classes, dtype=torch.float32, device=onset.device)
     clip = torch.arange(len(onset), device=onset.device).unsqueeze(1).expand_as(events.class_index)
     heard = (events.offset_seconds > events.onset_seconds).float()
     for border, step in ((first, heard), (last, -heard)):

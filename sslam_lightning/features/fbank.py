@@ -116,9 +116,8 @@ def _mel_bank(sample_rate_hz: int, num_mels: int, fft_size: int) -> Float[Tensor
     """Triangles of height 1 on the mel axis, each from its left neighbour's centre to its right neighbour's."""
     lowest_mel, highest_mel = _mel(_LOWEST_HZ), _mel(sample_rate_hz / 2)
     spacing = (highest_mel - lowest_mel) / (num_mels + 1)
-    left = lowest_mel + torch.arange(num_mels, device="cpu") * spacing
-    centre = lowest_mel + (torch.arange(num_mels, device="cpu") + 1.0) * spacing
-    right = lowest_mel + (torch.arange(num_mels, device="cpu") + 2.0) * spacing
+    band = torch.arange(num_mels, dtype=torch.float32, device="cpu")
+    left, centre, right = (lowest_mel + (band + place) * spacing for place in range(3))
     hertz = sample_rate_hz / fft_size * torch.arange(fft_size // 2, dtype=torch.float32, device="cpu")
     mel = 1127.0 * (1.0 + hertz / 700.0).log().unsqueeze(1)
     return torch.minimum((mel - left) / (centre - left), (right - mel) / (right - centre)).clamp(min=0.0)

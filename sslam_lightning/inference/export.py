@@ -74,7 +74,7 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
 def _exported(model: AudioModel, file_format: Format, what: What) -> tuple[bytes, list[Comparison]]:
     """The file's content, and how far what it computes is from the original."""
     graph = EncoderGraph(model, what).eval()
-    example = torch.randn(2, 3 * model.sample_rate_hz, generator=torch.Generator().manual_seed(0))
+    example = torch.randn(2, 3 * model.sample_rate_hz, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
     samples = torch.export.Dim("samples", min=graph.min_samples, max=graph.max_samples)
     shapes = ({0: torch.export.Dim("batch"), 1: samples},)
     with _quiet(), torch.no_grad():
@@ -126,8 +126,8 @@ def _compare(model: AudioModel, what: What, run: Runner) -> Iterator[Comparison]
     trained = ((model.features and model.features.num_frames) or 1024) / 100
     for batch, seconds in ((1, 0.2), (3, 1.0), (2, 0.37 * trained), (1, trained + 0.5), (4, 2.345)):
         num_samples = round(seconds * model.sample_rate_hz)
-        time = torch.linspace(0, 1, num_samples)
-        waveforms = torch.randn(batch, num_samples, generator=generator) * time.square() * 0.3
+        time = torch.linspace(0, 1, num_samples, dtype=torch.float32)
+        waveforms = torch.randn(batch, num_samples, dtype=torch.float32, generator=generator) * time.square() * 0.3
         waveforms = (waveforms + 0.3 * (time * seconds * 2764).sin()) * (time < 0.9)
         found = model.encode(waveforms, torch.full((batch,), num_samples), levels=("clip", "patch"))
         wanted = [found.tags] if what == "classifier" else [found.clip, found.patches]

@@ -200,7 +200,9 @@ class AudioModel(EncoderModel):
         """Log-mels, or the waveforms as their front-end reads them."""
         if isinstance(self.takes, WaveformInput):
             rows = len(content)
-            batch = Batch(content, lengths.tolist(), torch.zeros(rows, 0), torch.arange(rows), ("",) * rows)
+            batch = Batch(
+                content, lengths.tolist(), torch.zeros(rows, 0, dtype=torch.float32), torch.arange(rows), ("",) * rows
+            )
             return Read(self.encoder.front_end.read(batch).clips, self.takes.num_tokens(lengths), True)
         features = self.any_length_features if self.padding == "masked" else self.features
         assert features is not None, "only waveforms have none"

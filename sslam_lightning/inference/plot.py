@@ -83,7 +83,7 @@ def mel_spectrogram(path: Path, model: AudioModel, seconds: float) -> Float[Tens
     hop, size = hop_samples(rate_hz), window_samples(rate_hz)
     frames_per_column = max(1, math.ceil(seconds * rate_hz / hop / _COLUMNS))
     step = frames_per_column * hop
-    held, columns = torch.zeros(0), []
+    held, columns = torch.zeros(0, dtype=torch.float32), []
     for block in stream_audio(path, rate_hz, model.resampler):
         held = torch.cat([held, block])
         count = (len(held) - size) // step

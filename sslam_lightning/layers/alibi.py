@@ -29,7 +29,7 @@ class Alibi(nn.Module):
         # Shaped as in released checkpoints: layers, rows, heads, queries, keys.
         self.scale = nn.Parameter(torch.ones(1, 1, num_heads, 1, 1), requires_grad=learned)
         # No file has them, so they are numbers even where weights that a file has are only shapes (on the meta device).
-        slopes = torch.tensor(_slopes(num_heads), device="cpu")
+        slopes = torch.tensor(_slopes(num_heads), dtype=torch.float32, device="cpu")
         self.register_buffer("slopes", slopes.view(-1, 1, 1), persistent=False)
 
     def forward(self, grid: Grid, index: Int[Tensor, "rows kept"] | None = None) -> Float[Tensor, "rows heads kept kept"]:

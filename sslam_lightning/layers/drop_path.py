@@ -19,13 +19,13 @@ class DropPath(nn.Module):
         self.probability = probability
         self.drops = probability > 0.0
         # As a tensor, since compiled code is made anew for every number that it meets, and every block has another.
-        self.register_buffer("keep", torch.tensor(1.0 - probability, device="cpu"), persistent=False)
+        self.register_buffer("keep", torch.tensor(1.0 - probability, dtype=torch.float32, device="cpu"), persistent=False)
 
     def forward(self, x: Float[Tensor, "rows *rest"]) -> Float[Tensor, "rows *rest"]:
         """Drop rows of ``x`` while training; otherwise return it as it is."""
         if not self.training or not self.drops:
             return x
-        kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) < self.keep
+        kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), dtype=torch.float32, device=x.device) < self.keep
         return x * kept / self.keep
 
     def extra_repr(self) -> str:

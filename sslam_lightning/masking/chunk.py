@@ -58,7 +58,7 @@ class ChunkMask(RatioMask):
         # Every patch by the first chunk that covers it; those that none does come last, in random order.
         patch = (time * grid.mel + mel).where(inside, 0).flatten(1)
         number = torch.arange(num_chunks, device=keys.device)[:, None, None].where(inside, num_chunks).flatten(1).float()
-        first = torch.full((rows, num_patches), float(num_chunks), device=keys.device)
+        first = torch.full((rows, num_patches), float(num_chunks), dtype=torch.float32, device=keys.device)
         first = first.scatter_reduce_(1, patch, number, "amin")
         order = first + uniform(fold_in(keys, _TIE_BREAKS), num_patches)
         chosen = order.topk(self.num_hidden(grid), dim=1, largest=False, sorted=False).indices

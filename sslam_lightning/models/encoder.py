@@ -128,7 +128,7 @@ class Encoder(ClipEncoder):
             x, feed_forward = block(x, padding, bias)
             if self.training and self.config.layer_drop > 0:
                 # The block runs all the same: with several ranks every parameter has to take part in every step.
-                dropped = torch.rand((), device=x.device) < self.config.layer_drop
+                dropped = torch.rand((), dtype=torch.float32, device=x.device) < self.config.layer_drop
                 x = torch.where(dropped, before, x)
             if number > len(self.blocks) - keep_layers:
                 layers.append((feed_forward if layer_source == "feed_forward" else x)[:, first:])

@@ -91,7 +91,7 @@ class Data2Vec1Module(SelfSupervisedModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The teacher sees the whole clip, the student what is not hidden of it."""
         if self.is_unusable(batch):
-            nothing = torch.zeros(0, self.student.dim, device=self.device)
+            nothing = torch.zeros(0, self.student.dim, dtype=torch.float32, device=self.device)
             no_loss = self.no_loss()
             self.log_variances(nothing, nothing)
             return no_loss

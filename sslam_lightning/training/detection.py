@@ -230,7 +230,7 @@ class DetectionModule(FinetuneModule):
         scores = event_scores(truth, found, self.class_names, self.collars)
         for name, value in scores._asdict().items():
             self.log(f"{stage}/{name.replace('f1', 'F1')}", value, prog_bar=name == "event_f1")
-        return torch.tensor(scores.event_f1)
+        return torch.tensor(scores.event_f1, dtype=torch.float32)
 
     def _note(self, batch: Batch, probabilities: Float[Tensor, "clips frames classes"]) -> None:
         num_frames = self._count_frames(batch, probabilities.shape[1])

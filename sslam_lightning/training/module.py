@@ -60,6 +60,11 @@ class AudioModule(pl.LightningModule, ABC):
 
     def __init__(self, features: LogMels | None, optimizer: OptimizerConfig, seed: int, compile: bool) -> None:
         super().__init__()
+        if torch.get_default_dtype() != torch.float32:
+            raise ValueError(
+                f"modules are trained in float32, but torch's default type is {torch.get_default_dtype()}: call "
+                "torch.set_default_dtype(torch.float32) first"
+            )
         self.features = features
         self.optimizer_config = optimizer
         self.seed = seed
@@ -263,7 +268,7 @@ class AudioModule(pl.LightningModule, ABC):
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch _"]]:
         """Names and predictions of clips; no rows where none of a batch's files can be read."""
         if len(batch.clip_index) == 0:
-            return (), torch.zeros(0, 0, device=self.device)
+            return (), torch.zeros(0, 0, dtype=torch.float32, device=self.device)
         return self.predict_clips(batch)
 
     @abstractmethod

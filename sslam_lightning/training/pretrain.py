@@ -132,7 +132,7 @@ class PretrainModule(SelfSupervisedModule):
         self.reconstruction_head = nn.Linear(encoder.dim, self.front_end.num_values) if reconstruction else None
         self.teacher = Teacher(self.student, teacher_parts)
         self.centre: Tensor | None
-        self.register_buffer("centre", torch.zeros(1, encoder.dim) if dino else None)
+        self.register_buffer("centre", torch.zeros(1, encoder.dim, dtype=torch.float32) if dino else None)
         objectives = ("regression", "utterance", "dino", "reconstruction", "source_retention", "objective")
         self.named_losses = Losses(name for name in objectives if getattr(self, name))
 
@@ -225,7 +225,7 @@ class PretrainModule(SelfSupervisedModule):
 
     def sit_out(self) -> Float[Tensor, ""]:
         """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
-        nothing = torch.zeros(0, self.student.config.dim, device=self.device)
+        nothing = torch.zeros(0, self.student.config.dim, dtype=torch.float32, device=self.device)
         self.follow_centre(nothing)
         no_loss = self.no_loss()
         self.log_variances(nothing, nothing)
