@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import soundfile
 import torch
+from reference_data import case_names
 from torchaudio.functional import resample
 
 from sslam_lightning.features import LogMels
@@ -14,6 +15,7 @@ from sslam_lightning.features import LogMels
 if TYPE_CHECKING:
     from conftest import Reference
 
+case_names("fbank")
 RECIPES = {  # name in the case -> front-end and step between the mels that the case keeps
     "audioset": (LogMels(num_frames=1024, mean=-4.268, std=4.569), 1),
     "esc50": (LogMels(num_frames=512, mean=-6.627, std=5.359), 4),

@@ -53,7 +53,3 @@ def _our_place(public: str) -> tuple[str, str]:
     ((part, renamed),) = ((part, names) for part, names in rename({public: torch.zeros(())})[0].items() if names)
     (place,) = renamed
     return part, place
-
-
-def test_some_cases_were_found():
-    assert _CASES

@@ -17,16 +17,19 @@ from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Grid
 
-_FILE = reference_folder() / "cases" / "block_mask_statistics.json"
-_STATISTICS = json.loads(_FILE.read_text()) if _FILE.is_file() else {}
-_BLOCKS = [name for name in _STATISTICS if name.startswith("audio")]
+_STATISTICS = [
+    (case, name)
+    for case in case_names("block_mask_statistics*")
+    for name in json.loads((reference_folder() / "cases" / f"{case}.json").read_text())
+]
+_BLOCKS = [(case, name) for case, name in _STATISTICS if name.startswith("audio")]
+_SPANS = [(case, name) for case, name in _STATISTICS if name.startswith("waveform")]
 _PER_CLIP = case_names("flexible_mask_*")
-_SPANS = [name for name in _STATISTICS if name.startswith("waveform")]
 
 
-@pytest.mark.parametrize("name", _BLOCKS)
-def test_block_masks_have_the_public_statistics(name, reference):
-    case = reference.case("block_mask_statistics")[name]
+@pytest.mark.parametrize(("case", "name"), _BLOCKS)
+def test_block_masks_have_the_public_statistics(case, name, reference):
+    case = reference.case(case)[name]
     args, rows, grid = case["args"], case["rows"], Grid(*case["args"]["img_shape"])
     kind = BlockMask
     if args["inverse_mask"]:
@@ -54,9 +57,9 @@ def test_block_masks_have_the_public_statistics(name, reference):
     assert z.square().mean() < 2.4
 
 
-@pytest.mark.parametrize("name", _SPANS)
-def test_span_masks_have_the_public_statistics(name, reference):
-    case = reference.case("block_mask_statistics")[name]
+@pytest.mark.parametrize(("case", "name"), _SPANS)
+def test_span_masks_have_the_public_statistics(case, name, reference):
+    case = reference.case(case)[name]
     args, rows = case["args"], case["rows"]
     kind = InverseSpanMask if args["inverse_mask"] else SpanMask
     sampler = kind(args["mask_prob"], args["mask_length"], args["mask_prob_adjust"])
@@ -110,9 +113,3 @@ def test_flexible_masks_of_a_clip_have_blocks_of_one_shape(name, reference):
     public = case["intraclass_correlation_of_time_minus_mel_pairs"]
     spread = (1 - public) * (1 + (copies - 1) * public) / (copies * (copies - 1)) ** 0.5
     assert correlation == pytest.approx(public, abs=error * 2**0.5 * spread)
-
-
-def test_some_cases_were_found():
-    assert _BLOCKS
-    assert _SPANS
-    assert _PER_CLIP

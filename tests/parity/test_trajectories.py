@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from recipes import FromLogMels, RecordedMasks, log_mel_batch, pretrain_module
+from reference_data import case_names
 
 from sslam_lightning.checkpoints import from_fairseq, load_strictly, read_weights
 from sslam_lightning.checkpoints.fairseq import rename
@@ -73,8 +74,8 @@ def _assert_weights(module: torch.nn.Module, expected: dict[str, torch.Tensor], 
         torch.testing.assert_close(own[name], value, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_24_updates_of_pretraining_equal_the_public_run(reference, tmp_path):
-    name = "eat_tiny_trajectory"
+@pytest.mark.parametrize("name", case_names("eat_*trajectory*"))
+def test_24_updates_of_pretraining_equal_the_public_run(name, reference, tmp_path):
     case = reference.case(name)
     setup, model = case["setup"], case["setup"]["model"]
     initial, final = ({k: torch.tensor(v) for k, v in reference.arrays(f"{name}_{e}").items()} for e in ("init", "final"))
@@ -127,11 +128,11 @@ class FinetuneFromLogMels(FinetuneModule):
     log_mels = FromLogMels.log_mels
 
 
-@pytest.mark.parametrize("kind", ["single_label", "multi_label"])
-def test_12_updates_of_finetuning_equal_the_public_run(kind, reference, tmp_path):
-    name = f"eat_tiny_finetune_{kind}"
+@pytest.mark.parametrize("name", case_names("eat_tiny_finetune_*"))
+def test_12_updates_of_finetuning_equal_the_public_run(name, reference, tmp_path):
     case = reference.case(name)
     setup = case["setup"]
+    kind = "multi_label" if setup["loss"].startswith("binary") else "single_label"
     initial, final = ({k: torch.tensor(v) for k, v in reference.arrays(f"{name}_{e}").items()} for e in ("init", "final"))
     batches = reference.arrays(f"{name}_batches")
     sources = torch.tensor(batches["sources"].astype(np.float32)).squeeze(2)
