@@ -5,7 +5,7 @@ from sslam_lightning.checkpoints.fairseq import from_fairseq
 from sslam_lightning.checkpoints.hub import push_to_hub
 from sslam_lightning.checkpoints.load import AnyWeights, load_classifier, load_encoder, open_encoder
 from sslam_lightning.checkpoints.mae_ast import from_mae_ast
-from sslam_lightning.checkpoints.newest import Newest, newest_whole_checkpoint
+from sslam_lightning.checkpoints.newest import BEST, LAST, Newest, newest_whole_checkpoint, step_of
 from sslam_lightning.checkpoints.read import check_source, read_model, read_weights
 from sslam_lightning.checkpoints.resume import check_resumable
 from sslam_lightning.checkpoints.strictly import check_names_and_shapes, load_strictly
@@ -13,6 +13,8 @@ from sslam_lightning.checkpoints.transformers_weights import TransformersWeights
 from sslam_lightning.checkpoints.weights import Weights
 
 __all__ = [
+    "BEST",
+    "LAST",
     "AnyWeights",
     "Converted",
     "Newest",
@@ -32,4 +34,5 @@ __all__ = [
     "push_to_hub",
     "read_model",
     "read_weights",
+    "step_of",
 ]

@@ -1,33 +1,50 @@
-"""The checkpoint that an interrupted run goes on from."""
+"""The checkpoints of a run by name: the last, from which an interrupted run goes on, and the best."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from sslam_lightning.checkpoints.archive import open_archive
 
+LAST, BEST = "last.ckpt", "best.ckpt"
+
 
 class Newest(NamedTuple):
-    """The newest whole checkpoint, None where there is none, and a line for every newer one that is damaged."""
+    """The newest whole checkpoint, None where there is none, and a line for every file that is damaged or no checkpoint."""
 
     path: Path | None
     passed_over: tuple[str, ...]
 
 
 def newest_whole_checkpoint(folder: str | Path) -> Newest:
-    """Look through the ``.ckpt`` files of a folder, the last written first, until one can be opened."""
+    """``last.ckpt`` of a folder; where it is damaged or missing, of the other ``.ckpt`` files the one of the most updates.
+
+    The updates are those that a file says it has, as the times of files from several machines do not tell their order.
+    """
     folder = Path(folder)
-    files = [Path(entry) for entry in os.scandir(folder) if entry.name.endswith(".ckpt")] if folder.is_dir() else []
-    passed_over = []
-    for path in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True):
+    names = {entry.name for entry in os.scandir(folder) if entry.name.endswith(".ckpt")} if folder.is_dir() else set()
+    steps, passed_over = dict[Path, int](), []
+    for name in sorted(names, key=lambda name: (name != LAST, name)):
         try:
-            content = open_archive(path)
+            steps[folder / name] = step_of(folder / name)
         except ValueError as error:
             passed_over.append(f"passed over: {error}")
-            continue
-        if isinstance(content, dict) and "loops" in content:
-            return Newest(path, tuple(passed_over))
-        passed_over.append(f"passed over: {path} is no run to go on with")
-    return Newest(None, tuple(passed_over))
+        else:
+            if name == LAST:
+                break
+    return Newest(max(steps, key=lambda path: (steps[path], path.name), default=None), tuple(passed_over))
+
+
+def step_of(path: Path) -> int:
+    """How many updates the checkpoint of a run has.
+
+    Raises:
+        ValueError: if it is damaged, or no run that can go on.
+    """
+    content = open_archive(path)
+    if not isinstance(content, Mapping) or "loops" not in content or not isinstance(content.get("global_step"), int):
+        raise ValueError(f"{path} is no run to go on with")
+    return int(content["global_step"])

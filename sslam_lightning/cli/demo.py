@@ -90,7 +90,9 @@ def _run(step: Step, root: Path, seed: int) -> dict[str, str]:
 def _column(run: Path, name: str) -> list[float]:
     """A logged quantity in the order of the run's logs."""
     values = []
-    for log in sorted((run / "logs").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime):
+    for log in sorted(
+        (run / "logs").glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name.removeprefix("version_"))
+    ):
         with log.open() as file:
             values += [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
     return [value for value in values if math.isfinite(value)]

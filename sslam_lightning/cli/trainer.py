@@ -14,18 +14,18 @@ import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import distributed
 
-from sslam_lightning.checkpoints import check_resumable, check_source, newest_whole_checkpoint
+from sslam_lightning.checkpoints import check_resumable, check_source
 from sslam_lightning.cli.command_line import CommandLine
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
+from sslam_lightning.cli.run_checkpoints import CKPT_PATH_HELP, as_run_checkpoints, find_checkpoint, tell_checkpoint
 from sslam_lightning.cli.trainer_settings import check_gpus_are_here, check_trainer_settings
 from sslam_lightning.cli.unfit_settings import refuse_unfit_settings
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, SaveOnSignal, Throughput
+from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, RunCheckpoint, SaveOnSignal, Throughput
 from sslam_lightning.training.csv_log import CSVRun
 from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
@@ -98,7 +98,7 @@ class SSLAMCLI(LightningCLI):
     """``sslam fit|validate|test|predict``.
 
     Results go to ``trainer.default_root_dir``: the configuration, logs as CSV (or to the logger of the configuration),
-    and checkpoints, the newest and ``last.ckpt`` (or as the configuration's ModelCheckpoint says).
+    and checkpoints: ``last.ckpt``, the newest state, and others as the configuration's RunCheckpoint says.
     """
 
     command = "fit"  # of `sslam`, where the words do not begin with it
@@ -139,17 +139,27 @@ class SSLAMCLI(LightningCLI):
         for part in ("model", "data"):
             parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=_seed)
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Lightning's words for ``--ckpt_path`` are about runs of one process."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        for action in parser._actions:
+            if action.dest == "ckpt_path":
+                action.help = CKPT_PATH_HELP
+        return parser
+
     def _parse_ckpt_path(self) -> None:
         """For ``fit`` the command line has the last word: Lightning would let the checkpoint's settings win."""
         subcommand = self.config.get("subcommand")
         if (self.config[subcommand] if subcommand else self.config)["trainer"]["default_root_dir"] is None:
             raise ValueError("trainer.default_root_dir must be a folder, got null")
-        self._resumes_from_last = False
-        if subcommand and self.config[subcommand].get("ckpt_path") == "last":
-            self._resumes_from_last = True
-            self.config[subcommand]["ckpt_path"] = _last_checkpoint(self.config[subcommand]["trainer"])
-        if path := subcommand and self.config[subcommand].get("ckpt_path"):
-            check_resumable(Path(path))
+        settings = self.config[subcommand] if subcommand else {}
+        self._resumes_from_last = settings.get("ckpt_path") == "last"
+        if (word := settings.get("ckpt_path")) in ("last", "best"):
+            settings["ckpt_path"] = find_checkpoint(word, settings["trainer"], starts=subcommand == "fit")
+        if path := settings.get("ckpt_path"):
+            step = check_resumable(Path(path))
+            if step is not None:
+                tell_checkpoint(subcommand, path, step)
         if subcommand and subcommand != "fit":
             if path and Path(path).is_file():
                 refuse_foreign_classes(Path(path), self.config[subcommand].as_dict())
@@ -167,6 +177,7 @@ class SSLAMCLI(LightningCLI):
         refuse_unfit_settings({part: self._get(self.config, part).as_dict() for part in ("trainer", "model", "data")})
         trainer = self._get(self.config, "trainer")
         check_trainer_settings(trainer)
+        as_run_checkpoints(trainer.callbacks)
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         for logger in loggers:
             name = getattr(logger, "class_path", "")
@@ -209,7 +220,6 @@ class SSLAMCLI(LightningCLI):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(root / "checkpoints")
-                callback.save_last = True if callback.save_last is None else callback.save_last
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -268,7 +278,10 @@ class SSLAMCLI(LightningCLI):
         if wants_bar and not any(isinstance(callback, ProgressBar) for callback in configured):
             # Every refresh fetches the loss from the device, which then waits: not at every step.
             configured = [TQDMProgressBar(refresh_rate=10), *configured]
-        saving = [] if settings["enable_checkpointing"] is False or settings["fast_dev_run"] else [SaveOnSignal]
+        saves = settings["enable_checkpointing"] is not False and not settings["fast_dev_run"]
+        saving = [SaveOnSignal] if saves else []
+        if saves and not any(isinstance(callback, ModelCheckpoint) for callback in configured):
+            configured = [*configured, RunCheckpoint()]
         guards = [guard for guard in (LossGuard, *saving) if not any(isinstance(c, guard) for c in configured)]
         return [*(guard() for guard in guards), Throughput(), *configured]
 
@@ -277,21 +290,6 @@ def _end_process_group() -> None:
     """While the interpreter still lives; Lightning does so for NCCL alone, and gloo's threads may abort the process."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def _last_checkpoint(settings: Any) -> str | None:
-    """The newest whole checkpoint of a run; None where it has none yet, so that the same command starts and resumes."""
-    callbacks = settings["callbacks"] or []
-    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-    configured = [callback.get("init_args", {}).get("dirpath") for callback in callbacks]
-    folder = next((folder for folder in configured if folder), Path(settings["default_root_dir"]) / "checkpoints")
-    newest = newest_whole_checkpoint(folder)
-    if newest.path is None and newest.passed_over:
-        raise ValueError(f"none of the checkpoints in {folder} can be opened; {newest.passed_over[0]}")
-    told = f"resuming from {newest.path}" if newest.path else f"no checkpoint in {folder} yet, starting from the beginning"
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        print(*(f"sslam: {line}" for line in (*newest.passed_over, told)), sep="\n", file=sys.stderr)
-    return str(newest.path) if newest.path else None
 
 
 def _seed(seed_everything: int | bool | None) -> int:

@@ -18,7 +18,6 @@ import torch
 import yaml
 from fake_gpu import step_on_gpu
 from jsonargparse import ArgumentParser
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 
@@ -26,7 +25,7 @@ from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule, MAEASTModule, PretrainModule
-from sslam_lightning.training.callbacks import OnlineKNN, Pictures
+from sslam_lightning.training.callbacks import OnlineKNN, Pictures, RunCheckpoint
 
 CONFIGS = config_folder()
 FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if "downstream" not in path.parts)  # see test_suites.py
@@ -186,7 +185,7 @@ def test_overlays(path, somewhere):
             assert isinstance(cli.trainer.logger, WandbLogger)
         if path.stem == "watch_pretrain":  # beside the recipe's own
             kinds = [type(callback) for callback in cli.trainer.callbacks]
-            assert [kinds.count(kind) for kind in (ModelCheckpoint, Pictures, OnlineKNN)] == [1, 1, 1]
+            assert [kinds.count(kind) for kind in (RunCheckpoint, Pictures, OnlineKNN)] == [1, 1, 1]
         elif path.parent.name != "trainer":  # overridden by HERE, as there may be no GPU
             assert cli.config.as_dict() != _settings(recipe)
 
@@ -207,8 +206,8 @@ def test_strategies(overlay, kind):
 @pytest.mark.parametrize("overlay", ["gpu_pretrain", "multinode", "fsdp"])
 def test_checkpoints_are_kept_as_the_overlay_says(overlay):
     callbacks = yaml.safe_load((CONFIGS / "trainer" / f"{overlay}.yaml").read_text())["trainer"]["callbacks"]
-    callbacks = [callback for callback in callbacks if callback["class_path"].endswith("ModelCheckpoint")]
-    newest, every = (ModelCheckpoint(**callback["init_args"]) for callback in callbacks)
+    callbacks = [callback for callback in callbacks if callback["class_path"].endswith("RunCheckpoint")]
+    newest, every = (RunCheckpoint(**callback["init_args"]) for callback in callbacks)
     assert newest.save_last
     assert newest.save_top_k in (2, 3)
     assert newest._every_n_train_steps * 10 == every._every_n_train_steps
@@ -219,3 +218,18 @@ def test_the_commands_in_the_comments_name_files_that_exist():
     named = {name for path in FILES for name in re.findall(r"configs/[\w/]+\.yaml", path.read_text())}
     assert named
     assert [name for name in sorted(named) if not (CONFIGS.parent / name).is_file()] == []
+
+
+def test_checkpoints_of_recipes_are_kept_by_one_class():
+    """U1: recipes that validate keep last.ckpt and, by the score that is theirs, best.ckpt; others keep last.ckpt."""
+    found = []
+    for path in FILES:
+        callbacks = ((yaml.safe_load(path.read_text()) or {}).get("trainer") or {}).get("callbacks") or []
+        kept = [callback for callback in callbacks if callback["class_path"].endswith("Checkpoint")]
+        assert {callback["class_path"] for callback in kept} <= {"sslam_lightning.training.callbacks.RunCheckpoint"}, path
+        if kept:
+            first = RunCheckpoint(**kept[0]["init_args"])
+            assert first.save_last, path
+            assert first.has_score == (path.parent.name == "finetune"), path
+            found.append(path.parent.name)
+    assert {"finetune", "pretrain", "trainer"} == set(found)

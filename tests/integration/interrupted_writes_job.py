@@ -25,7 +25,7 @@ BEGINS, DONE = b"(", b")"
 
 
 def write(folder: Path, first: int, pipe: int) -> None:
-    """Step after step the newest, ``last``, and the oldest deleted behind them, as ModelCheckpoint does."""
+    """Step after step the newest, ``last``, and the oldest deleted behind them, as RunCheckpoint does."""
     torch.set_num_threads(1)
     io = AtomicCheckpointIO()
     for step in count(first):
@@ -64,7 +64,7 @@ def main(folder: Path) -> None:
     """Leave what was found behind every kill."""
     checkpoints = folder / "checkpoints"
     begun = time.perf_counter()
-    AtomicCheckpointIO().save_checkpoint({"loops": {}, "weights": torch.zeros(SIZE)}, folder / "try.ckpt")
+    AtomicCheckpointIO().save_checkpoint({"loops": {}, "global_step": 0, "weights": torch.zeros(SIZE)}, folder / "try.ckpt")
     duration = time.perf_counter() - begun
     dice, step, found = random.Random(5), 1, []
     for _ in range(KILLS):
@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
         )
         found.append(
             {
-                "told_done": step + (done - 1) // 2 if done else step - 1,  # the newest step of which a file was told
+                "told_done": step + done // 2 - 1,  # the newest step whose last.ckpt was told
                 "found": content["global_step"],
                 "is_whole": bool((content["weights"] == content["global_step"]).all()),
                 "passed_over": list(newest.passed_over),

@@ -22,13 +22,13 @@ from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from processes import meet
 from tiny import finetune, pretrain, trainer
 
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.checkpoints import newest_whole_checkpoint
 from sslam_lightning.data import AudioSetDataModule
+from sslam_lightning.training.callbacks import RunCheckpoint
 
 BATCH, ACCUMULATED = 3, 2  # of each rank; the last update of an epoch is filled up
 CHOSEN = 25  # clips of an epoch, where they are drawn by their classes
@@ -81,7 +81,7 @@ def attempt(job: Job, folder: Path, pipes: Pipes) -> None:
             "weighted_sampling": True,
             "samples_per_epoch": CHOSEN,
         }
-    save = ModelCheckpoint(folder / "kept", save_last=True, every_n_train_steps=1)
+    save = RunCheckpoint(folder / "kept", every_n_train_steps=1)
     parallel = {"devices": job.ranks, "strategy": "ddp" if job.ranks > 1 else "auto"}
     settings = {"max_epochs": job.epochs, "accumulate_grad_batches": ACCUMULATED, **parallel}
     runner = trainer(folder, Report(folder, pipes), save, **settings)

@@ -57,7 +57,7 @@ def run(folder: Path, *callbacks: pl.Callback, resume: bool = False, num_val: in
     diary = Diary()
     settings = {"max_epochs": 2, "accumulate_grad_batches": 2, **settings}
     runner = trainer(folder, SaveOnSignal(0.0), diary, *callbacks, **settings)
-    path = folder / "checkpoints" / "on_signal.ckpt" if resume else None
+    path = folder / "checkpoints" / "last.ckpt" if resume else None
     runner.fit(pretrain(), soundscapes(20, num_val, batch_size=4), ckpt_path=path, weights_only=True)
     return diary
 
@@ -81,7 +81,7 @@ def test_it_ends_behind_the_update_and_goes_on_from_there(wanted, code, tmp_path
         run(tmp_path, Send(wanted, batch=2), first, num_val=12)
     assert end.value.code == code
     assert list(first.losses) == [(0, 0), (0, 1), (0, 2), (0, 3)]  # batches 2 and 3 make the update
-    told = f"{wanted.name}: saved {tmp_path}/checkpoints/on_signal.ckpt after update 2; to go on, give the same command"
+    told = f"{wanted.name}: saved {tmp_path}/checkpoints/last.ckpt after update 2; to go on, give the same command"
     assert told in capfd.readouterr().err
     assert_goes_on(first, run(tmp_path, num_val=12, resume=True), whole)
 
@@ -109,7 +109,7 @@ def test_usr1_saves_and_goes_on(tmp_path, whole, capfd):
     diary = run(tmp_path, Send(signal.SIGUSR1), num_val=12)
     assert diary.losses == whole.losses
     assert "SIGUSR1: saved" in capfd.readouterr().err
-    saved = torch.load(tmp_path / "checkpoints" / "on_signal.ckpt", weights_only=True)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 2
 
 
@@ -131,7 +131,7 @@ def test_it_saves_where_the_checkpoints_are(tmp_path):
     keep = ModelCheckpoint(tmp_path / "elsewhere", save_last=True)
     with pytest.raises(Interrupted):
         run(tmp_path, Send(signal.SIGTERM), keep)
-    assert (tmp_path / "elsewhere" / "on_signal.ckpt").is_file()
+    assert (tmp_path / "elsewhere" / "last.ckpt").is_file()
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path, capfd):
@@ -190,7 +190,7 @@ def test_a_requeue_that_fails_is_said(slurm, tmp_path, capfd):
     assert (
         "Slurm does not put job 17 back into the queue (Access denied): submit its script again" in capfd.readouterr().err
     )
-    assert (tmp_path / "checkpoints" / "on_signal.ckpt").is_file()
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_lightning_does_not_requeue(slurm, tmp_path):

@@ -104,9 +104,7 @@ def test_a_preempted_job_and_one_out_of_time_end_like_an_undisturbed_one(slurm, 
     slurm.run("sbatch", "--partition=urgent", f"--nodelist={on_the_same_nodes}", "--nodes=2", "--exclusive", "--wrap=true")
     reference = submit(left_alone, "--partition=urgent", "--time=10")
     wait_until(lambda: is_back_in_the_queue(1), PATIENCE_SECONDS, "the requeue after preemption")
-    assert (
-        f"SIGTERM: saved {disturbed}/checkpoints/on_signal.ckpt after update {PREEMPTED_IN + 1}; waiting" in log.read_text()
-    )
+    assert f"SIGTERM: saved {disturbed}/checkpoints/last.ckpt after update {PREEMPTED_IN + 1}; waiting" in log.read_text()
 
     _start_again(slurm, job)
     wait_until(lambda: holds(1), PATIENCE_SECONDS, "the second start")

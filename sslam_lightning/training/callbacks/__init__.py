@@ -8,6 +8,7 @@ from sslam_lightning.training.callbacks.loss_guard import LossGuard
 from sslam_lightning.training.callbacks.online_knn import OnlineKNN
 from sslam_lightning.training.callbacks.pictures import Pictures
 from sslam_lightning.training.callbacks.prediction_writer import PredictionWriter
+from sslam_lightning.training.callbacks.run_checkpoint import RunCheckpoint
 from sslam_lightning.training.callbacks.save_on_signal import SaveOnSignal
 from sslam_lightning.training.callbacks.throughput import Throughput
 
@@ -22,6 +23,7 @@ __all__ = [
     "OnlineKNN",
     "Pictures",
     "PredictionWriter",
+    "RunCheckpoint",
     "SaveOnSignal",
     "Throughput",
 ]

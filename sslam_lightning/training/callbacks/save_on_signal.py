@@ -17,11 +17,11 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from sslam_lightning.checkpoints import LAST
 from sslam_lightning.interruption import forget, listen_to, noted
 from sslam_lightning.training.callbacks.loss_guard import LostWeights
 
 SIGNALS = (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM)
-_FILE = "on_signal.ckpt"
 _SCONTROL_SECONDS = 60.0
 
 
@@ -30,7 +30,7 @@ class Interrupted(SystemExit):
 
 
 class SaveOnSignal(pl.Callback):
-    """Saves ``checkpoints/on_signal.ckpt`` at the end of the update in which a signal comes to any rank, on all at once.
+    """Saves ``checkpoints/last.ckpt`` at the end of the update in which a signal comes to any rank, on all at once.
 
     ========  ============================================  ======================================================
     signal    in a job of Slurm                             elsewhere
@@ -120,7 +120,7 @@ class SaveOnSignal(pl.Callback):
         asked = _noted_by_any_rank(trainer)
         if not asked:
             return
-        path = _folder(trainer) / _FILE
+        path = _folder(trainer) / LAST
         try:
             trainer.save_checkpoint(path, weights_only=False)  # waits for all ranks
         except LostWeights:
