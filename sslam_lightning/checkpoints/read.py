@@ -12,6 +12,7 @@ from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE, from_hugging_fa
 from sslam_lightning.checkpoints.json_file import read_json
 from sslam_lightning.checkpoints.lightning import CONFIG_KEY, from_lightning
 from sslam_lightning.checkpoints.mae_ast import MAE_AST_MARK, from_mae_ast_file
+from sslam_lightning.checkpoints.newest import BEST, LAST
 from sslam_lightning.checkpoints.safetensors_file import inside, read_folder
 from sslam_lightning.checkpoints.shared import FORMAT, from_shared
 from sslam_lightning.checkpoints.stand_ins import opened
@@ -87,9 +88,10 @@ def _from_file(path: Path) -> Weights | TransformersWeights:
 
 
 def _from_folder(folder: Path, source: str) -> Weights:
-    last = folder / "checkpoints" / "last.ckpt"
+    last = folder / "checkpoints" / LAST
     if last.is_file():
-        raise FileNotFoundError(f"no checkpoint at {folder}: it is the folder of a run, name one of its own: {last}")
+        best = f" or {BEST}" if last.with_name(BEST).is_file() else ""
+        raise FileNotFoundError(f"no checkpoint at {folder}: it is the folder of a run, name one of its own: {last}{best}")
     config = read_json(inside(folder, "config.json"))
     if config.get("format") == FORMAT:
         return from_shared(config, read_folder(folder), source)

@@ -35,12 +35,13 @@ def evaluate(
 
     OUT/results.md, results.csv, results_by_fold.csv and results.json show all runs in OUT; another model with the same
     --out adds its rows, and results.png shows the models side by side. An interrupted evaluation goes on where it stopped
-    when it is given again: what is done is not done again, what failed is.
+    when it is given again: what is done is not done again, what failed is. Scores are of the test clips: "last" when a
+    protocol has ended its training, "best" the best on the way, which is chosen on the test clips.
 
     Args:
         suite: one or several, by name (configs/downstream) or as .yaml files; with --compare, some of its suites.
-        model: a checkpoint of any kind, or a Hub id; the word "none" for random weights of the base size, a recipe's .yaml
-            (or several, joined by commas) for random weights of that size. {fold} and {seed} stand for those of a run.
+        model: a checkpoint of any kind, taken as it is (of a run name last.ckpt or best.ckpt), or a Hub id; the word "none"
+            for random weights of the base size, a recipe's .yaml (or several, joined by commas) for those of that size. {fold} and {seed} stand for those of a run.
         name: of the model in the table; what --model says if left out.
         protocols: of linear, linear_published, knn, attentive, convex_gated, finetune and the suite's own, separated by
             commas or spaces; all that the suite has if left out.
@@ -80,6 +81,7 @@ def evaluate(
         raise ValueError(f"cache_gib must not be negative, got {cache_gib:g}")
 
     def evaluations(suites: Sequence[str], protocols: Sequence[str], model: str, name: str) -> list[Evaluation]:
+        print(f"sslam: judging {model}", file=sys.stderr)
         read = [read_suite(each, config_folder() / "downstream") for each in suites]
         return [Evaluation(each, model, name, protocols=protocols, **common) for each in read]
 

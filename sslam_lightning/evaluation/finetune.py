@@ -27,7 +27,8 @@ class FineTuning(Protocol):
     """The encoder learns with a head, by the settings of a fine-tuning recipe.
 
     With ``model: {frozen_encoder: true, frozen_drop_path: true}`` it is the public code's linear evaluation: the weights
-    are frozen, but drop path stays on, and mixup where ``model.mixup`` is set.
+    are frozen, but drop path stays on, and mixup where ``model.mixup`` is set. It starts from the checkpoint that is judged
+    and writes none: the last score is that of the weights after the last update, the best the best on the way.
 
     Args:
         updates: of the optimizer.

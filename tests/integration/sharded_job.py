@@ -13,7 +13,7 @@ import torch
 from processes import meet
 from tiny import Diary, KeepEveryBatch, finetune, pretrain, soundscapes, trainer
 
-from sslam_lightning.training.callbacks import LossGuard
+from sslam_lightning.training.callbacks import LossGuard, RunCheckpoint
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.sharding import ShardedStrategy
 
@@ -29,13 +29,21 @@ KINDS = {
 }
 
 
+class Falling(pl.Callback):
+    """A score that is best after the first epoch."""
+
+    def on_validation_epoch_end(self, trainer, pl_module) -> None:
+        pl_module.log("val/falling", 1.0 - trainer.current_epoch)
+
+
 def fit(kind: str, folder: Path, devices: int, first: int = 0) -> tuple[pl.Trainer, Diary]:
     """Train in one process or in several; with ``first`` epochs done, go on from their checkpoint."""
     pl.seed_everything(5 + first, verbose=False)  # other initial weights for a run that goes on
     diary = Diary()
     parallel = {"devices": devices, "strategy": ShardedStrategy() if devices > 1 else "auto"}
     settings = {"max_epochs": EPOCHS, "gradient_clip_val": 1.0, "keep_every_epoch": True, **parallel}
-    runner = trainer(folder, diary, LossGuard(), **settings)
+    keep = [Falling(), RunCheckpoint(folder / "kept", monitor="val/falling", mode="max")] if kind == "fine-tuning" else []
+    runner = trainer(folder, diary, LossGuard(), *keep, **settings)
     path = folder / f"epoch={first - 1}.ckpt"
     data = soundscapes(CLIPS, VAL_CLIPS[kind], batch_size=BATCH // devices)
     runner.fit(KINDS[kind](), data, ckpt_path=path if first else None, weights_only=True)

@@ -100,6 +100,18 @@ def test_a_device_holds_half_of_the_weights(folder):
         assert torch.load(folder / f"rank{rank}.pt", weights_only=True)["stage 1"]["rows"] == 4 * 32 / 2
 
 
+@pytest.mark.parametrize("run", ["sharded", "alone"])
+def test_last_is_the_last_and_best_the_best(run, folder):
+    """U1: of two epochs with two updates each the first has the better score."""
+    kept = folder / run / "fine-tuning" / "kept"
+    assert sorted(path.name for path in kept.iterdir()) == ["best.ckpt", "last.ckpt"]
+    for name, epoch in (("best", 0), ("last", 1)):
+        own = torch.load(kept / f"{name}.ckpt", weights_only=True)
+        assert own["global_step"] == 2 * (epoch + 1)
+        other = torch.load(folder / run / "fine-tuning" / f"epoch={epoch}.ckpt", weights_only=True)
+        assert all(torch.equal(own["state_dict"][name], weight) for name, weight in other["state_dict"].items())
+
+
 def test_checkpoints_open_in_a_single_process(folder):
     weights = read_weights(folder / "sharded" / "stage 2" / "epoch=1.ckpt")
     encoder = Encoder(weights.encoder).eval()

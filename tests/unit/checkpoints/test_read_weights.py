@@ -95,6 +95,9 @@ def test_a_missing_file(tmp_path) -> None:
     last.touch()
     with pytest.raises(FileNotFoundError, match=rf"the folder of a run, name one of its own: {re.escape(str(last))}$"):
         read_weights(tmp_path)  # a run's
+    last.with_name("best.ckpt").touch()
+    with pytest.raises(FileNotFoundError, match=rf"name one of its own: {re.escape(str(last))} or best\.ckpt$"):
+        read_weights(tmp_path)
 
 
 def test_a_checkpoint_that_is_cut_off(tmp_path) -> None:
