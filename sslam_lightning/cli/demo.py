@@ -102,7 +102,7 @@ def _table(rows: Sequence[dict[str, str]], minutes: float, seed: int) -> str:
     header = list(rows[0])
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     lines += [f"| {' | '.join(row.values())} |" for row in rows]
-    return "\n".join(lines) + f"\n\nSynthetic soundscapes, seed {seed}, {minutes:.1f} minutes.\n"
+    return "\n".join(lines) + f"\n\nSynthetic soundscapes, seed {seed}, {minutes:.1f} minutes; mAP of last.ckpt.\n"
 
 
 def _draw(run: Path, target: Path) -> None:

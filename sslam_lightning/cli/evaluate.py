@@ -41,7 +41,8 @@ def evaluate(
     Args:
         suite: one or several, by name (configs/downstream) or as .yaml files; with --compare, some of its suites.
         model: a checkpoint of any kind, taken as it is (of a run name last.ckpt or best.ckpt), or a Hub id; the word "none"
-            for random weights of the base size, a recipe's .yaml (or several, joined by commas) for those of that size. {fold} and {seed} stand for those of a run.
+            for random weights of the base size, a recipe's .yaml (or several, joined by commas) for those of that size.
+            {fold} and {seed} stand for those of a run.
         name: of the model in the table; what --model says if left out.
         protocols: of linear, linear_published, knn, attentive, convex_gated, finetune and the suite's own, separated by
             commas or spaces; all that the suite has if left out.

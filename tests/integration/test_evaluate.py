@@ -103,12 +103,13 @@ def rows(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
         return {(row["model"], row["protocol"]): row for row in csv.DictReader(file)}
 
 
-def test_all_protocols_make_one_table(evaluate, tmp_path, monkeypatch):
+def test_all_protocols_make_one_table(evaluate, checkpoint, tmp_path, monkeypatch):
     encoded = []
     encode = FeatureStore.encode
     counted = lambda self, batch: (encoded.append(len(batch.names)), encode(self, batch))[1]  # noqa: E731
     monkeypatch.setattr(FeatureStore, "encode", counted)
     printed = evaluate("--name=pre-trained")
+    assert f"sslam: judging {checkpoint}\n" in printed
     assert sum(encoded) == 16  # every clip once, for all protocols and both folds
     table = rows(tmp_path / "out")
     assert list(table) == [("pre-trained", name) for name in PROTOCOLS]
@@ -303,6 +304,8 @@ def test_the_help_teaches(capsys):
     for words in (
         "one or several, by name (configs/downstream)",
         "of linear, linear_published, knn,",
+        "a checkpoint of any kind, taken as it is (of a run name last.ckpt or best.ckpt)",
+        'Scores are of the test clips: "last" when a protocol has ended its training',
         "--data.root PATH",
         "--seeds",
     ):

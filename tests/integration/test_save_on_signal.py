@@ -10,11 +10,10 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import Diary, pretrain, soundscapes, trainer
 
 from sslam_lightning.interruption import forget, noted
-from sslam_lightning.training.callbacks import SaveOnSignal
+from sslam_lightning.training.callbacks import RunCheckpoint, SaveOnSignal
 from sslam_lightning.training.callbacks.save_on_signal import SIGNALS, Interrupted, _noted_by_any_rank
 
 BATCHES = 6  # an epoch: its five are filled up to three updates of two
@@ -128,10 +127,12 @@ def test_what_comes_while_it_saves_is_not_lost(tmp_path, capfd):
 
 
 def test_it_saves_where_the_checkpoints_are(tmp_path):
-    keep = ModelCheckpoint(tmp_path / "elsewhere", save_last=True)
+    """U1: last.ckpt is rewritten, whatever is monitored and whenever the next save is due."""
+    keep = RunCheckpoint(tmp_path / "elsewhere", monitor="train/loss", every_n_train_steps=2)
     with pytest.raises(Interrupted):
-        run(tmp_path, Send(signal.SIGTERM), keep)
-    assert (tmp_path / "elsewhere" / "last.ckpt").is_file()
+        run(tmp_path, Send(signal.SIGTERM, batch=4), keep)
+    kept = {path.name: torch.load(path, weights_only=True)["global_step"] for path in (tmp_path / "elsewhere").iterdir()}
+    assert kept == {"best.ckpt": 2, "last.ckpt": 3}
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path, capfd):
