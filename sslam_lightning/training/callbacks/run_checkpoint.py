@@ -61,7 +61,7 @@ class RunCheckpoint(ModelCheckpoint):
             enable_version_counter=enable_version_counter and name != best and "{step" not in name,
             **settings,
         )
-        self._last_step = 0  # of last.ckpt
+        self._last_step = 0  # of last.ckpt, or of the start
         self._had_score = False  # before the validation that runs
         self._is_validated = False  # the score comes from validations,
         self._validated_step = -1  # the last one of which was after this step
@@ -69,6 +69,7 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare with what is still there: in another folder, or without its files, scores start from the beginning."""
         super().on_train_start(trainer, pl_module)
+        self._last_step = trainer.global_step  # of a run that goes on there is nothing new to save
         kept = {path: score for path, score in self.best_k_models.items() if self.file_exists(path, trainer)}
         if len(kept) < len(self.best_k_models):
             self._compare_with(kept)

@@ -180,3 +180,9 @@ def test_a_step_that_is_not_to_be_saved(tmp_path: Path) -> None:
 
     fit(tmp_path, Refuse(), best_of(tmp_path, every_n_train_steps=3), scores=(0.5, 0.9, 0.4, 0.3))
     assert steps(tmp_path) == {"best.ckpt": 8, "last.ckpt": 30}
+
+
+def test_a_run_with_nothing_left_to_train_writes_nothing(tmp_path: Path) -> None:
+    fit(tmp_path, best_of(tmp_path))
+    fit(tmp_path, best_of(tmp_path), max_epochs=2, ckpt_path=tmp_path / "best.ckpt")
+    assert steps(tmp_path) == {"best.ckpt": 2 * BATCHES, "last.ckpt": 4 * BATCHES}
