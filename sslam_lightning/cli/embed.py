@@ -13,6 +13,7 @@ def embed(
     model: str | None = None,
     out: str | None = None,
     level: Literal["clip", "frame", "patch"] = "clip",
+    pool: Literal["cls", "mean"] | None = None,
     layer: int | Literal["mean", "all"] = -1,
     part: Literal["student", "teacher"] = "student",
     padding: Literal["masked", "trained"] = "masked",
@@ -35,8 +36,10 @@ def embed(
         inputs: files, folders or -; of the kind that the model reads.
         model: a checkpoint file, a folder or a Hugging Face Hub id.
         out: the file to write, which must not exist.
-        level: one embedding per file (the clip token, or the mean of all), per frame of 160 ms (the mean of its patches; of
-            waveforms 20 ms), or per patch; images and texts have no frames, their patches stand by row and column.
+        level: one embedding per file (see pool), per frame of 160 ms (the mean of its patches; of waveforms
+            20 ms), or per patch; images and texts have no frames, their patches stand by row and column.
+        pool: with level clip, the CLS token (cls) or the mean of the patches (mean), which never counts padding; default: cls
+            where the model has such a token, else mean.
         layer: the block whose output is embedded, from 1 or backwards from -1; or the mean of all, or all of them.
         part: the student or the teacher of a pre-trained model.
         padding: masked (embeddings do not depend on padding) or trained (as the model was trained, with padding up to its
@@ -62,7 +65,9 @@ def embed(
     check_inputs(inputs)
     if target.exists():
         raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
-    options = {"part": part, "padding": padding, "layer": layer, "bf16": bf16}
+    if pool is not None and level != "clip":
+        raise ValueError(f"pool makes one embedding per file: leave it out with level {level}, got {pool}")
+    options = {"part": part, "padding": padding, "layer": layer, "bf16": bf16, "pool": pool}
     encoder = open_model(model, device, features, tokenizer=tokenizer, image_size=image_size, **options)
     encoder.check_level(level)
     windows = encoder.windows(window_seconds, overlap_seconds)

@@ -28,6 +28,7 @@ from sslam_lightning.data.storage import for_libsndfile, is_url, local_path, ope
 from sslam_lightning.data.truncation import is_length
 from sslam_lightning.data.wav import decode_wav
 from sslam_lightning.types import ResamplerName
+from sslam_lightning.whole_numbers import whole_rate
 
 READABLE_EXTENSIONS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
 AUDIO_EXTENSIONS = READABLE_EXTENSIONS | {".m4a", ".mp4", ".webm", ".mkv"}  # with what libsndfile cannot read
@@ -170,16 +171,17 @@ def resample(
 
     Args:
         waveform: mono, float32.
-        from_hz: its sample rate.
+        from_hz: its sample rate; 44100.0 is one of 44100 Hz.
         to_hz: the wanted sample rate.
         method: "torchaudio" equals ``torchaudio.functional.resample`` with its default arguments (Hann-windowed sinc,
             width 6, rolloff 0.99), several times as fast (see `SincResampler`); "soxr" is libsoxr at HQ.
 
     Raises:
-        ValueError: unknown method, or a rate that is not positive.
+        ValueError: unknown method, or a rate that is not a positive whole number.
         MissingResampler: soxr cannot be imported; the message says what to install.
     """
     check_resampler(method)
+    from_hz, to_hz = whole_rate(from_hz, "from_hz"), whole_rate(to_hz, "to_hz")
     if from_hz <= 0 or to_hz <= 0:
         raise ValueError(f"sample rates must be positive, got {from_hz} Hz and {to_hz} Hz")
     if from_hz == to_hz:

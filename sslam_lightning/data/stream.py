@@ -24,6 +24,7 @@ from sslam_lightning.data.audio import (
 from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.storage import for_libsndfile
 from sslam_lightning.types import ResamplerName
+from sslam_lightning.whole_numbers import whole_rate
 
 _BLOCK_SECONDS = 20.0
 # What libsndfile does not know, and FFmpeg (through torchcodec) does.
@@ -84,10 +85,11 @@ def streaming_resampler(from_hz: int, to_hz: int, method: ResamplerName = "torch
     """A new resampler for one stream.
 
     Raises:
-        ValueError: unknown method, or a rate that is not positive.
+        ValueError: unknown method, or a rate that is not a positive whole number.
         MissingResampler: "soxr" is not installed.
     """
     check_resampler(method)
+    from_hz, to_hz = whole_rate(from_hz, "from_hz"), whole_rate(to_hz, "to_hz")
     if from_hz <= 0 or to_hz <= 0:
         raise ValueError(f"sample rates must be positive, got {from_hz} Hz and {to_hz} Hz")
     if from_hz == to_hz:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from sslam_lightning.features.decibels import scaled_decibels
 from sslam_lightning.features.fbank import count_frames, hop_samples, kaldi_fbank, window_samples
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 Kind = Literal["kaldi", "decibel"]
 
@@ -47,6 +50,7 @@ class LogMels:
     kind: Kind = "kaldi"
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "features")
         if self.patch_frames < 1:
             raise ValueError(f"features: patch_frames must be at least 1, got {self.patch_frames}")
         if self.num_frames is not None and (self.num_frames < 1 or self.num_frames % self.patch_frames):
@@ -54,8 +58,10 @@ class LogMels:
                 f"features: num_frames must be a positive multiple of patch_frames = {self.patch_frames}, or null, "
                 f"got {self.num_frames}"
             )
-        if not self.std > 0.0:
-            raise ValueError(f"features: std must be positive, got {self.std}")
+        if not isinstance(self.mean, Real) or not math.isfinite(self.mean):
+            raise ValueError(f"features: mean must be a finite number, got {self.mean!r}")
+        if not isinstance(self.std, Real) or not 0.0 < self.std < math.inf:
+            raise ValueError(f"features: std must be positive, got {self.std!r}")
         if self.num_mels < 4:
             raise ValueError(f"features: num_mels must be at least 4, got {self.num_mels}")
         if self.sample_rate_hz < 1000:

@@ -48,10 +48,10 @@ def embed_recordings(
     their last window is through, see :mod:`sslam_lightning.inference.parts`.
 
     Args:
-        model: what embeds, on its device; its ``layer`` and, for sound, ``padding`` count.
+        model: what embeds, on its device; its ``layer``, ``pool`` and, for sound, ``padding`` count.
         sources: the recordings.
         target: a file that ends in .npz, .parquet or .h5, and does not exist, see :mod:`sslam_lightning.inference.tables`.
-        level: one row per recording, per frame, or per frame with its patches.
+        level: one row per recording (as the model's ``pool`` says), per frame, or per frame with its patches.
         windows: how long recordings are cut; None: as the model says.
         batch_size, workers: see :class:`~sslam_lightning.inference.recordings.Work`.
         model_name: what the file calls the model.
@@ -69,6 +69,7 @@ def embed_recordings(
         "model": model_name,
         "weights": digest_of_weights(model),
         "level": level,
+        **({"pool": model.pool} if level == "clip" else {}),
         "layer": model.layer,
         "window_frames": windows.window_frames,
         "overlap_frames": windows.overlap_frames,
@@ -76,7 +77,8 @@ def embed_recordings(
         **model.settings(),
         "recordings": digest_of_files(sources),
     }
-    work = Work(model, windows, levels=(level,), batch_size=batch_size, workers=workers)
+    levels: tuple[Level, ...] = ("frame",) if level == "clip" and model.pool == "mean" else (level,)
+    work = Work(model, windows, levels=levels, batch_size=batch_size, workers=workers)
     with closing(Parts(target, settings)) as parts:
         progress(parts.num_finished)
         resumed = parts.num_finished
@@ -99,7 +101,7 @@ def embed_recordings(
 
 def _collect(work: Work, sources: Sequence[Source], level: Level, parts: Parts, progress: Callable[[int], Any]) -> None:
     """Join every recording's windows and hand their rows on."""
-    rows: _FrameRows | _ClipRow = _new_rows(level, work)
+    rows = _new_rows(level, work)
     for item in work.run(sources, parts.num_finished):
         if isinstance(item, Broken):
             parts.add_broken(item.source, item.reason)
@@ -115,8 +117,10 @@ def _collect(work: Work, sources: Sequence[Source], level: Level, parts: Parts, 
             progress(1)
 
 
-def _new_rows(level: Level, work: Work) -> _FrameRows | _ClipRow:
-    return _ClipRow() if level == "clip" else _FrameRows(level, work.model.token_frames)
+def _new_rows(level: Level, work: Work) -> _FrameRows | _ClipRow | _MeanRow:
+    if level != "clip":
+        return _FrameRows(level, work.model.token_frames)
+    return _ClipRow() if work.model.pool == "cls" else _MeanRow(work.model.token_frames)
 
 
 class _FrameRows:
@@ -139,8 +143,32 @@ class _FrameRows:
         return first, rows
 
 
+class _MeanRow:
+    """The mean of one recording's patches. All frames have the same number of them, so it is that of the frames."""
+
+    def __init__(self, token_frames: int) -> None:
+        self._frames = _FrameRows("frame", token_frames)
+        self._total: Tensor | None = None
+        self._num_frames = 0
+
+    def push(self, window: Any) -> tuple[int, Tensor]:
+        _, done = self._frames.push(window)
+        self._add(done)
+        return 0, done[:0]
+
+    def finish(self) -> tuple[int, Tensor]:
+        self._add(self._frames.finish()[1])
+        assert self._total is not None, "a recording has at least one frame"
+        return 0, (self._total / self._num_frames).float()[None]
+
+    def _add(self, frames: Tensor) -> None:
+        total = frames.sum(dim=0, dtype=torch.float64)
+        self._total = total if self._total is None else self._total + total
+        self._num_frames += len(frames)
+
+
 class _ClipRow:
-    """One recording's clip embedding: the mean over its windows by their length."""
+    """One recording's CLS token: the mean over its windows by their length."""
 
     def __init__(self) -> None:
         self._clips: list[Tensor] = []

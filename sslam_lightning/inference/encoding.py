@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from sslam_lightning.inference.spans import Framing, Piece, Windows
@@ -18,6 +18,7 @@ from sslam_lightning.types import Encoded
 
 Layer = int | Literal["mean", "all"]
 Level = Literal["clip", "frame", "patch"]
+Pool = Literal["cls", "mean"]
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 
@@ -26,7 +27,7 @@ class Encodings(NamedTuple):
     """What the model makes of one batch of windows. ``[layers]`` is there for layer "all" only."""
 
     tags: Float[Tensor, "rows classes"] | None  # probabilities, where there is a head
-    clip: Float[Tensor, "rows *layers dim"] | None  # None: not asked for
+    clip: Float[Tensor, "rows *layers dim"] | None  # as `EncoderModel.pool` says; None: not asked for
     frames: Float[Tensor, "rows time *layers dim"] | None
     patches: Float[Tensor, "rows time mel *layers dim"] | None
     num_frames: Int[Tensor, "rows"]  # type: ignore[assignment]  # embedded frames of each row; what is behind them is padding
@@ -54,6 +55,11 @@ class EncoderModel(nn.Module, ABC):
         layer: whose block's output is embedded: from 1 to the encoder's depth, or from -1 down; "mean" of all blocks, or
             "all" of them along an axis in front of the last.
         bf16: compute in bfloat16 (results are float32).
+        pool: the embedding of a clip: its CLS token ("cls"), or the "mean" of its patches, without padding. None: CLS where
+            the encoder has such a token, else the mean.
+
+    Raises:
+        ValueError: no such layer, or no CLS token where one is asked for.
     """
 
     kind: str  # of files, as the file extensions of `find_sources` are sorted
@@ -70,11 +76,13 @@ class EncoderModel(nn.Module, ABC):
         multi_label: bool = True,
         layer: Layer = -1,
         bf16: bool = False,
+        pool: Pool | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.head, self.decoder = encoder, head, decoder
         self.class_names, self.multi_label = tuple(class_names), multi_label
         self.layer = check_layer(layer, encoder.depth)
+        self.pool = check_pool(pool, encoder)
         self.bf16 = bf16
         self.eval()
 
@@ -152,8 +160,7 @@ class EncoderModel(nn.Module, ABC):
         num_frames = num_frames.clamp(max=time)
         padding = None
         if masks_padding and int(num_frames.min()) < time:
-            padding = torch.arange(time) >= num_frames[:, None]
-            padding = padding.repeat_interleave(mel, dim=1).to(self.device)
+            padding = _behind(num_frames, time, mel, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self._encode(clips, padding, num_frames, mel, levels, tags and self.head is not None)
 
@@ -167,21 +174,32 @@ class EncoderModel(nn.Module, ABC):
         tags: bool,
     ) -> Encodings:
         depth, longest = self.encoder.depth, int(num_frames.max())
+        behind = _behind(num_frames, longest, mel, self.device) if int(num_frames.min()) < longest else None
         picked: dict[str, list[Tensor]] = {level: [] for level in levels}
         last_wanted = self.layer if isinstance(self.layer, int) else depth
         for number, x in enumerate(self.encoder.layer_outputs(clips, padding), start=1):
             if self.layer == number or not isinstance(self.layer, int):
-                found = self._split(x, padding)
                 for level, views in picked.items():
-                    _pick(views, _view(found, level, mel, longest), self.layer)
+                    _pick(views, self._view(x, level, mel, longest, behind), self.layer)
             if number == last_wanted and not (tags and number < depth):
                 break
         result = {level: _gather(views, self.layer, depth) for level, views in picked.items()}
         probabilities = self._probabilities(self._split(x, padding), padding) if tags else None
         return Encodings(probabilities, result.get("clip"), result.get("frame"), result.get("patch"), num_frames)
 
+    def _view(self, x: Tensor, level: str, mel: int, longest: int, behind: Tensor | None) -> Tensor:
+        """Of a block's output the clip, or the patches by time and mel, or their mean over mel, in float32.
+
+        ``behind`` is True for those of the first ``longest * mel`` patches that lie behind a row's end.
+        """
+        patches = x[:, int(self.encoder.clip_token is not None) :][:, : longest * mel]
+        if level == "clip":
+            return x[:, 0].float() if self.pool == "cls" else mean_of_tokens(patches.float(), behind)
+        patches = patches.unflatten(1, (longest, mel)).float()
+        return patches if level == "patch" else patches.mean(dim=2)
+
     def _split(self, x: Tensor, padding: Tensor | None) -> Encoded:
-        """A block's output as clip and tokens; without a clip token the mean of the tokens stands for the clip."""
+        """A block's output as the head takes it; without a CLS token the mean of the tokens stands for the clip."""
         if self.encoder.clip_token is not None:
             return Encoded(x[:, 0], x[:, 1:], ())
         return Encoded(mean_of_tokens(x, padding), x, ())
@@ -206,12 +224,24 @@ def check_layer(layer: Layer, depth: int) -> Layer:
     raise ValueError(f"layer must be 1 to {depth}, -{depth} to -1, mean or all, got {layer!r}")
 
 
-def _view(encoded: Encoded, level: str, mel: int, longest: int) -> Tensor:
-    """The clip, or the patches by time and mel, or their mean over mel, in float32."""
-    if level == "clip":
-        return encoded.clip.float()
-    patches = encoded.tokens[:, : longest * mel].unflatten(1, (longest, mel))
-    return patches.float() if level == "patch" else patches.float().mean(dim=2)
+def check_pool(pool: Pool | None, encoder: ClipEncoder) -> Pool:
+    """How clips are pooled, chosen by the encoder where nobody else does.
+
+    Raises:
+        ValueError: if there is no such pooling, or the encoder has no CLS token.
+    """
+    if pool is None:
+        return "mean" if encoder.clip_token is None else "cls"
+    if pool not in get_args(Pool):
+        raise ValueError(f"pool must be one of {', '.join(get_args(Pool))}, got {pool!r}")
+    if pool == "cls" and encoder.clip_token is None:
+        raise ValueError("pool cannot be cls: this model has no CLS token; set it to mean, or leave it out")
+    return pool
+
+
+def _behind(num_frames: Tensor, time: int, mel: int, device: torch.device) -> Bool[Tensor, "rows patches"]:
+    """True for patches behind a row's end, time-major."""
+    return (torch.arange(time) >= num_frames[:, None]).repeat_interleave(mel, dim=1).to(device)
 
 
 def _pick(views: list[Tensor], view: Tensor, layer: Layer) -> None:

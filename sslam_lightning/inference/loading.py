@@ -10,7 +10,7 @@ from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.checkpoints.settings import as_kind, features_with
 from sslam_lightning.inference.classes import class_names_of
-from sslam_lightning.inference.encoding import EncoderModel, Layer
+from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.model import AudioModel, Padding, log_mels_of
 from sslam_lightning.models import ImageInput, TextInput, WaveformInput
@@ -24,13 +24,14 @@ def load(
     layer: Layer = -1,
     bf16: bool = False,
     features: Mapping[str, Any] | None = None,
+    pool: Pool | None = None,
 ) -> AudioModel:
     """Open a checkpoint as an :class:`AudioModel`: ``sslam_lightning.load("model")(waveform, sample_rate_hz)``.
 
     Args:
         path: a file or folder of any kind that ``sslam convert`` reads, or a Hugging Face Hub id.
         part: the checkpoint's ``student`` or its ``teacher`` (which has no head).
-        padding, layer, bf16: see :class:`AudioModel`.
+        padding, layer, bf16, pool: see :class:`AudioModel`.
         features: settings of :class:`~sslam_lightning.features.LogMels` that the file does not tell, or tells wrongly. What
             neither says is as for AudioSet: 1024 frames, mean -4.268, standard deviation 4.569. Of a model of waveforms
             ``sample_rate_hz`` alone, by default 16000.
@@ -38,7 +39,7 @@ def load(
     Raises:
         ValueError, OSError: in one line, if it cannot be opened, or reads no sound.
     """
-    model = load_model(path, part, padding, layer, bf16, features, sound_only=True)
+    model = load_model(path, part, padding, layer, bf16, features, sound_only=True, pool=pool)
     assert isinstance(model, AudioModel), "others have been refused"
     return model
 
@@ -53,11 +54,12 @@ def load_model(
     tokenizer: str | Path | None = None,
     image_size: int | None = None,
     sound_only: bool = False,
+    pool: Pool | None = None,
 ) -> EncoderModel:
     """Open a checkpoint as what reads the files that its encoder is for: sound, images or text.
 
     Args:
-        path, part, padding, layer, bf16, features: as :func:`load`.
+        path, part, padding, layer, bf16, features, pool: as :func:`load`.
         tokenizer: of a model of text, the ``tokenizer.json`` that it was trained with.
         image_size: of a model of images, the side of the squares that it sees, in pixels; None: the one it takes, or 224.
         sound_only: refuse all others.
@@ -67,7 +69,7 @@ def load_model(
     """
     weights = read_model(path)
     encoder = open_encoder(weights, part)
-    options: dict[str, Any] = {"layer": layer, "bf16": bf16, "multi_label": weights.multi_label}
+    options: dict[str, Any] = {"layer": layer, "bf16": bf16, "pool": pool, "multi_label": weights.multi_label}
     if weights.head and part == "student":
         head, decoder = build_head(weights, encoder)
         names = class_names_of(head.linear.out_features, weights.class_names)

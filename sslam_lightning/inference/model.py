@@ -13,10 +13,11 @@ from torch import Tensor
 
 from sslam_lightning.data.stream import resample_rows, stream_audio
 from sslam_lightning.features import LogMels, count_frames
-from sslam_lightning.inference.encoding import EncoderModel, Layer, Read
+from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool, Read
 from sslam_lightning.inference.spans import Framing, Joiner, Piece, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, LogMelInput, TransformerDecoder, WaveformInput
 from sslam_lightning.types import Batch, ResamplerName
+from sslam_lightning.whole_numbers import whole_rate
 
 Padding = Literal["masked", "trained"]
 
@@ -33,7 +34,7 @@ class Analysis(NamedTuple):
     tags: (
         Float[Tensor, "rows classes"] | None
     )  # probabilities, where there is a head; of long sounds, the mean over windows
-    clip: Float[Tensor, "rows *layers dim"]  # the clip token; of long sounds, the mean over windows by their length
+    clip: Float[Tensor, "rows *layers dim"]  # the CLS token, of long sounds its mean over windows; or the mean of `patches`
     frames: Float[Tensor, "rows time *layers dim"]  # the mean of the patches above each other
     patches: Float[Tensor, "rows time mel *layers dim"]
     times_seconds: Float[Tensor, "time"]  # the middle of each frame
@@ -64,6 +65,8 @@ class AudioModel(EncoderModel):
         bf16: compute in bfloat16 (results are float32).
         decoder: what stands between encoder and head, where a model was fine-tuned with its decoder.
         waveform_rate_hz: of a model of waveforms.
+        pool: the embedding of a clip: its CLS token ("cls"), or the "mean" of its patches, without padding. None: CLS where
+            the encoder has such a token, else the mean.
     """
 
     kind = "sound"
@@ -83,14 +86,15 @@ class AudioModel(EncoderModel):
         bf16: bool = False,
         decoder: TransformerDecoder | None = None,
         waveform_rate_hz: int = _WAVEFORM_RATE_HZ,
+        pool: Pool | None = None,
     ) -> None:
-        super().__init__(encoder, head, decoder, class_names, multi_label, layer, bf16)
+        super().__init__(encoder, head, decoder, class_names, multi_label, layer, bf16, pool)
         if padding is not None and padding not in get_args(Padding):
             raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, got {padding!r}")
         takes = encoder.front_end.takes
         self.features: LogMels | None = None
         if isinstance(takes, WaveformInput):
-            self.framing = Framing(waveform_rate_hz, takes.hop_samples, takes.min_samples, 1)
+            self.framing = Framing(whole_rate(waveform_rate_hz, "waveform_rate_hz"), takes.hop_samples, takes.min_samples, 1)
         else:
             takes = log_mels_of(encoder)
             self.features = takes.check(features)
@@ -149,10 +153,11 @@ class AudioModel(EncoderModel):
         Args:
             waveform: (samples,) mono; (rows, samples) mono sounds; or (rows, channels, samples), whose channels are
                 averaged. Full scale is 1. What is shorter than one patch (0.175 s) gets silence behind its end.
-            sample_rate_hz: of the waveform; any.
+            sample_rate_hz: of the waveform; any. 44100.0 is one of 44100 Hz.
 
         Raises:
-            ValueError: if it is no tensor of floating-point numbers, the shape is another, or there are no samples.
+            ValueError: if it is no tensor of floating-point numbers, the shape is another, there are no samples, or the rate
+                is not a whole number.
         """
         if not isinstance(waveform, Tensor) or not waveform.is_floating_point():
             # Whole numbers do not tell their full scale.
@@ -166,6 +171,7 @@ class AudioModel(EncoderModel):
                 "a waveform is (samples,), (rows, samples) or (rows, channels, samples) with at least one sample, got "
                 f"{tuple(waveform.shape)}"
             )
+        sample_rate_hz = whole_rate(sample_rate_hz)
         rows = waveform.mean(dim=1) if waveform.ndim == 3 else waveform.reshape(-1, waveform.shape[-1])
         rows = resample_rows(rows.to(self.device, torch.float32), sample_rate_hz, self.sample_rate_hz, self.resampler)
         result = self._through_windows(rows)
@@ -189,7 +195,8 @@ class AudioModel(EncoderModel):
         patches = torch.cat([*parts, joiner.finish()]).transpose(0, 1)
         times = self.times_seconds(0, patches.shape[1])
         mean_tags = weighted_mean(tags, weights) if tags else None
-        return Analysis(mean_tags, weighted_mean(clips, weights), patches.mean(dim=2), patches, times)
+        clip = weighted_mean(clips, weights) if self.pool == "cls" else patches.mean(dim=(1, 2))
+        return Analysis(mean_tags, clip, patches.mean(dim=2), patches, times)
 
     def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
         """A recording, decoded and resampled by blocks, in windows."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sslam_lightning.random_streams import fold_in, uniform
 from sslam_lightning.types import Grid, Mask
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 MASKS = int.from_bytes(b"masks", "big")  # this stream of a clip's key; mixing and augmentation have others
 _SPARE = int.from_bytes(b"spare", "big")
@@ -75,6 +76,7 @@ class RatioMask(MaskSampler):
     hidden_ratio: float = 0.75
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "masking")
         if not 0.0 < self.hidden_ratio < 1.0:
             raise ValueError(f"masking: hidden_ratio must lie between 0 and 1, got {self.hidden_ratio}")
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from sslam_lightning.layers.block import NormOrder
 from sslam_lightning.models.front_end import FrontEndConfig
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass
@@ -24,6 +25,7 @@ class ConvPositionsConfig:
     groups: int = 16
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "encoder.conv_positions")
         if self.depth < 1 or self.width < 1 or self.groups < 1:
             raise ValueError(f"depth, width and groups must be positive, got {self.depth}, {self.width} and {self.groups}")
 
@@ -97,6 +99,7 @@ class EncoderConfig:
     gated_attention: bool = False
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "encoder")
         if self.depth < 1:
             raise ValueError(f"an encoder needs at least one block, got depth {self.depth}")
         if self.prenet_depth < 0:
@@ -146,6 +149,7 @@ class DecoderConfig:
     input_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "decoder")
         if self.depth < 1 or self.kernel_size < 1:
             raise ValueError(f"a decoder needs depth and kernel_size of at least 1, got {self.depth}, {self.kernel_size}")
         if min(self.dim, self.groups) < 1 or self.dim % self.groups:

@@ -13,6 +13,7 @@ from sslam_lightning.layers import sincos_positions
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings
 from sslam_lightning.models.inputs import ImageInput
 from sslam_lightning.types import Grid, ImageBatch
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ImageConfig(FrontEndConfig):
     in_channels: int = 3
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "front_end")
         if self.patch_size < 1 or self.in_channels < 1:
             raise ValueError(f"patch_size and in_channels must be at least 1, got {self.patch_size} and {self.in_channels}")
 

@@ -12,6 +12,7 @@ from sslam_lightning.layers import PositionTable, sinusoidal_positions
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig
 from sslam_lightning.models.inputs import LogMelInput
 from sslam_lightning.types import Grid
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class SpectrogramTokensConfig(FrontEndConfig):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "front_end")
         if self.token_frames < 1:
             raise ValueError(f"front_end: token_frames must be at least 1, got {self.token_frames}")
         if self.token_mels < 1 or self.num_mels < 1 or self.num_mels % self.token_mels:

@@ -11,6 +11,7 @@ from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings,
 from sslam_lightning.models.initial_weights import init_bert
 from sslam_lightning.models.inputs import TextInput
 from sslam_lightning.types import Grid, TextBatch
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class TextConfig(FrontEndConfig):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "front_end")
         if self.max_tokens < 1 or not 0 <= self.padding_token < self.vocabulary:
             raise ValueError(
                 "expected max_tokens > 0 and a padding_token of the vocabulary, got "

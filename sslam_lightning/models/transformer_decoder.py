@@ -15,6 +15,7 @@ from sslam_lightning.layers.block import NormOrder
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.encoder import build_block
 from sslam_lightning.types import Grid, Mask
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass
@@ -48,6 +49,7 @@ class TransformerDecoderConfig:
     gated_attention: bool = False
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "decoder")
         if self.depth < 1:
             raise ValueError(f"a decoder needs at least one block, got depth {self.depth}")
         if self.dim < 1 or self.num_heads < 1 or self.max_tokens < 1:

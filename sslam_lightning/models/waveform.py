@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings, padding_behind
 from sslam_lightning.models.inputs import WaveformInput
 from sslam_lightning.types import Batch, Grid
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 Layer = tuple[int, int, int]
 
@@ -29,6 +30,7 @@ class WaveformConfig(FrontEndConfig):
     normalise: bool = True
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "front_end")
         if not self.layers or any(number < 1 for layer in self.layers for number in layer):
             raise ValueError("a waveform needs layers of channels, kernel and stride above 0")
 

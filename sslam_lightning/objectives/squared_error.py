@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from sslam_lightning.whole_numbers import check_whole_numbers
+
 Scale = float | Literal["mean"] | None
 
 
@@ -25,6 +27,7 @@ class SquaredError:
     def __post_init__(self) -> None:
         name = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()  # as in a recipe
         check_weight(name, self.weight)
+        check_whole_numbers(self, name)
         if not 0 <= self.beta < math.inf:
             raise ValueError(f"{name}: beta must be a number from 0 on, got {self.beta}")
         if isinstance(self.scale, (int, float)) and not 0 < self.scale < math.inf:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from sslam_lightning.whole_numbers import check_whole_numbers
+
 Normalisation = Literal["instance", "batch", "layer"]
 
 
@@ -43,6 +45,9 @@ class LayerTargets:
     source: Literal["feed_forward", "block"] = "feed_forward"
     normalise_layers: tuple[Normalisation, ...] = ("instance",)
     normalise_average: tuple[Normalisation, ...] = ("layer",)
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, "targets")
 
     @property
     def rows_are_independent(self) -> bool:

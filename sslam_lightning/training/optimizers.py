@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sslam_lightning.schedules import warmup_cosine, warmup_linear
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 _EXEMPT = ("clip_token", "alibi.scale", "mask_token", "positions")  # from weight decay, beside biases and norms
 _BELOW_BLOCKS = ("front_end", "clip_token", "conv_positions", "alibi", "input_norm", "prenet")
@@ -52,6 +53,7 @@ class OptimizerConfig:
     decay: Literal["cosine", "linear"] = "cosine"
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "optimizer")
         if not self.lr > 0:
             raise ValueError(f"optimizer: lr must be positive, got {self.lr}")
         if not 0 < self.layer_decay <= 1:

@@ -7,6 +7,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from sslam_lightning.whole_numbers import check_whole_numbers
+
 
 @dataclass
 class GuardConfig:
@@ -31,6 +33,7 @@ class GuardConfig:
     after_updates: int = 5000
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "guard")
         for name, value in vars(self).items():
             if not value >= 0:
                 raise ValueError(f"guard: {name} must not be negative, got {value}")

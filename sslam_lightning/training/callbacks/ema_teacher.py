@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
 from sslam_lightning.schedules import linear_anneal
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass
@@ -26,6 +27,7 @@ class EMAConfig:
     anneal_updates: int = 100_000
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "ema")
         if not 0 <= self.decay <= self.end_decay <= 1:
             raise ValueError(f"ema needs 0 <= decay <= end_decay <= 1, got {self.decay} and {self.end_decay}")
         if self.anneal_updates < 0:
