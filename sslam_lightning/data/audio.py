@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sslam_lightning.data.containers import CONTAINERS, container_hint, is_container
 from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.storage import for_libsndfile, is_url, local_path, open_binary
 from sslam_lightning.data.truncation import is_length
@@ -31,7 +32,7 @@ from sslam_lightning.types import ResamplerName
 from sslam_lightning.whole_numbers import whole_rate
 
 READABLE_EXTENSIONS = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
-AUDIO_EXTENSIONS = READABLE_EXTENSIONS | {".m4a", ".mp4", ".webm", ".mkv"}  # with what libsndfile cannot read
+AUDIO_EXTENSIONS = READABLE_EXTENSIONS | CONTAINERS  # with what libsndfile cannot read
 
 # How libsndfile's log tells of a wav or aiff whose sound is shorter than its header says; it reads on without an error.
 _CUT_OFF = re.compile(r"(?:data|SSND) : (?P<told>\d+) \(should be (?P<there>\d+)\)")
@@ -130,6 +131,7 @@ def open_sound(file: str | bytes | IO[bytes], name: str) -> Iterator[soundfile.S
             yield sound
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", error)).split())
+        reason += f"; {container_hint(name, for_data=True)}" if is_container(name) else ""
         raise UnreadableAudio(f"{name}: not readable as audio ({reason})") from error
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 
 from sslam_lightning.data.audio import UnreadableAudio, check_sample_rate
+from sslam_lightning.data.containers import container_hint, is_container
 from sslam_lightning.data.rejected import Rejected
 from sslam_lightning.data.storage import exists, file_size, for_libsndfile, is_url, join, open_binary
 from sslam_lightning.data.truncation import missing_bytes
@@ -67,6 +68,7 @@ def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | 
         return Rejected(name, str(error).removeprefix(f"{name}: "))
     except (soundfile.SoundFileError, OSError) as error:
         reason = " ".join(str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).split())
+        reason += f"; {container_hint(name, for_data=True)}" if is_container(name) else ""
         return Rejected(name, f"not readable as audio: {reason}")
     if frames == 0:
         return Rejected(name, "holds no samples")

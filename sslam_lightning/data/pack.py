@@ -64,6 +64,8 @@ class Packing(NamedTuple):
             raise ValueError(
                 f"codec original keeps the rates of files: leave sample_rate_hz out, got {self.sample_rate_hz}"
             )
+        if self.codec == ORIGINAL and self.resampler != Packing().resampler:
+            raise ValueError(f"codec original resamples nothing: leave resampler out, got {self.resampler}")
         if self.max_clip_seconds is not None and round(self.max_clip_seconds * self.sample_rate_hz) < 1:
             raise ValueError(f"max_clip_seconds must leave at least one sample, got {self.max_clip_seconds}")
 

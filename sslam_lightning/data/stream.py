@@ -21,14 +21,13 @@ from sslam_lightning.data.audio import (
     check_sample_rate,
     open_sound,
 )
+from sslam_lightning.data.containers import container_hint, is_container
 from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.storage import for_libsndfile
 from sslam_lightning.types import ResamplerName
 from sslam_lightning.whole_numbers import whole_rate
 
 _BLOCK_SECONDS = 20.0
-# What libsndfile does not know, and FFmpeg (through torchcodec) does.
-CONTAINERS = frozenset((".m4a", ".mp4", ".aac", ".webm", ".mkv", ".mov", ".wma", ".3gp", ".mka"))
 _NO_MORE, _NO_FFMPEG = "No audio frames were decoded", "Could not load libtorchcodec"  # how torchcodec says so
 
 
@@ -165,7 +164,7 @@ class _SoxrResampler:
 def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks (samples, channels) and their rate."""
     check_is_file(str(path))
-    if path.suffix.lower() in CONTAINERS:
+    if is_container(path):
         yield from _decode_container(path, block_seconds)
         return
     with open_sound(for_libsndfile(str(path)), str(path)) as file:
@@ -175,9 +174,7 @@ def _decode(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]
 
 
 def _decode_container(path: Path, block_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    missing = (
-        f"{path}: {path.suffix} needs FFmpeg and torchcodec: pip install 'sslam-lightning[m4a]', or convert it to flac"
-    )
+    missing = f"{path}: {container_hint(path)}"
     try:
         from torchcodec.decoders import AudioDecoder
     except (ImportError, OSError, RuntimeError) as error:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from sslam_lightning.data.containers import CONTAINERS
 from sslam_lightning.data.files import walk
 from sslam_lightning.data.image_file import IMAGE_EXTENSIONS
-from sslam_lightning.data.stream import CONTAINERS
 
 _SOUND = CONTAINERS | {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"}
 _EXTENSIONS = {

@@ -254,6 +254,8 @@ def test_the_benchmark_writes_its_figures(dogs_and_bees: Path, tmp_path: Path, c
         (["pack", "m.tsv", "--sample_rate_hz=1"], "sample_rate_hz must be at least 1000 Hz, got 1"),
         (["pack", "m.tsv", "--codec=original", "--sample_rate_hz=8000"], "leave sample_rate_hz out, got 8000"),
         (["pack", "m.tsv", "--codec=original", "--max_clip_seconds=1"], "leave max_clip_seconds out, got 1"),
+        (["pack", "m.tsv", "--codec=original", "--resampler=soxr"], "resamples nothing: leave resampler out, got soxr"),
+        (["import", "ast", "b.json", "--root=sounds"], "b.json: all its paths are absolute: leave root out, got sounds"),
         (["import", "ast", "a.json", "--classes=sounds/a.wav"], "sounds/a.wav is no table of classes (index,mid,name): "),
         (["import", "segments", "sounds/a.wav", "sounds"], "sounds/a.wav, line 1: expected YTID, start_seconds"),
         (["scan", "sounds", "--out=m.tsv/x.tsv"], "a folder is expected at m.tsv, which is a file"),
@@ -266,6 +268,7 @@ def test_what_cannot_be_meant(arguments, told, tmp_path, monkeypatch, capsys) ->
     soundfile.write("sounds/a.wav", np.sin(np.arange(8000.0)), 16000)
     (tmp_path / "m.tsv").write_text("sounds\na.wav\t8000\n")
     (tmp_path / "a.json").write_text('{"data": [{"wav": "a.wav", "labels": "x"}]}')
+    (tmp_path / "b.json").write_text(json.dumps({"data": [{"wav": str(tmp_path / "sounds/a.wav"), "labels": "x"}]}))
     before = sorted(tmp_path.rglob("*"))
     assert told in failing(["data", *arguments], capsys)
     assert sorted(tmp_path.rglob("*")) == before

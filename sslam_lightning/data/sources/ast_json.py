@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def read_ast(path: str | Path, root: str | None = None) -> Recordings:
         raise ValueError(f'{path}: expected {{"data": [{{"wav": ..., "labels": ...}}, ...]}} ({error})') from error
     if not pairs:
         raise ValueError(f"{path}: no recordings in it")
+    if root is not None and all(os.path.isabs(wav) for wav, _ in pairs):
+        raise ValueError(f"{path}: all its paths are absolute: leave root out, got {root}")
     table = table_of_words(word for _, words in pairs for word in words)
     classes = [sorted({table.class_of[word] for word in words}) for _, words in pairs]
     return make_recordings(root or str(path.parent), (wav for wav, _ in pairs), classes, table.names)

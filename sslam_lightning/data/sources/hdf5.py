@@ -20,6 +20,7 @@ from sslam_lightning.data.audio import UnreadableAudio, decode_audio
 from sslam_lightning.data.descriptors import ClassTable
 from sslam_lightning.data.layout import expect_file
 from sslam_lightning.data.recordings import Recordings, make_recordings
+from sslam_lightning.whole_numbers import whole_rate
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,13 +98,17 @@ def read_hdf5(path: str, table: ClassTable | None, sample_rate_hz: int | None = 
         names = [
             name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name for name in file["audio_name"][:]
         ]
-        rate = file.attrs.get("sample_rate", file[sound].attrs.get("sample_rate", sample_rate_hz))
+        told = file.attrs.get("sample_rate", file[sound].attrs.get("sample_rate"))
+        if sample_rate_hz is not None and (sound == "mp3" or told not in (None, sample_rate_hz)):
+            why = "holds mp3, which tells its own rate" if sound == "mp3" else f"says that its waveforms have {told} Hz"
+            raise ValueError(f"{path} {why}: leave sample_rate_hz out, got {sample_rate_hz}")
+        rate = sample_rate_hz if told is None else told
         if sound == "waveform" and rate is None:
             raise ValueError(f"{path} does not say the sample rate of its waveforms: give --sample_rate_hz")
         classes = _targets(path, file, len(names), table)
     class_names = table.names if table is not None else ()
     packed = make_recordings(path, names, classes, class_names)
-    rate_hz = int(rate) if sound == "waveform" else None
+    rate_hz = whole_rate(rate, f"{path}: sample_rate") if sound == "waveform" else None
     return HDF5Recordings(
         path, packed.names, packed.label_start, packed.label_index, class_names, rate_hz=rate_hz, opened=_Opened()
     )
@@ -111,6 +116,8 @@ def read_hdf5(path: str, table: ClassTable | None, sample_rate_hz: int | None = 
 
 def _targets(path: str, file: Any, count: int, table: ClassTable | None) -> list[list[int]]:
     if "target" not in file:
+        if table is not None:
+            raise ValueError(f"{path} holds no targets: leave classes out")
         return [[]] * count
     width = file["target"].shape[1]
     if table is None:

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 from wrong_headers import told_as
 
-from sslam_lightning.data.audio import read_audio
+from sslam_lightning.data.audio import UnreadableAudio, read_audio
+from sslam_lightning.data.containers import container_hint
 from sslam_lightning.data.inspection import Found, Standards, inspect
 from sslam_lightning.data.manifest import read_labelled, read_manifest
 from sslam_lightning.data.recordings import make_recordings
@@ -241,3 +242,26 @@ def test_a_file_that_crashes_the_decoder_is_listed(
 
 def test_absent_files_of_a_manifest(tmp_path: Path) -> None:
     assert inspect(str(tmp_path), "gone.wav", "", Standards()) == Rejected("gone.wav", "no such file")
+
+
+@pytest.mark.parametrize("extension", [".m4a", ".MP4", ".aac", ".wma"])
+def test_containers_are_rejected_with_a_hint(tmp_path: Path, extension: str) -> None:
+    """U9: the words of tag and embed, and that training data has to be converted."""
+    (tmp_path / f"a{extension}").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(1000))
+    assert list(list_folder(str(tmp_path))[0].names) == [f"a{extension}"]
+    found = inspect(str(tmp_path), f"a{extension}", "", Standards())
+    assert isinstance(found, Rejected)
+    assert found.reason.startswith("not readable as audio: ")
+    hint = container_hint(f"a{extension}", for_data=True)
+    assert found.reason.endswith(f"; {hint}")
+    for words in ("needs FFmpeg and torchcodec: pip install 'sslam-lightning[m4a]'", "convert it to flac"):
+        assert words in hint
+        assert words in container_hint(f"a{extension}")
+    with pytest.raises(UnreadableAudio, match="to train on it, convert it to flac"):
+        read_audio(tmp_path / f"a{extension}")
+
+
+def test_the_name_of_a_container_alone_is_no_reason(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(8000), 16000)
+    (tmp_path / "a.wav").rename(tmp_path / "a.m4a")
+    assert isinstance(inspect(str(tmp_path), "a.m4a", "", Standards()), Found)

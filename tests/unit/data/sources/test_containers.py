@@ -66,6 +66,22 @@ def test_hdf5_with_stereo_floats_and_its_rate_from_outside(tmp_path: Path) -> No
     torch.testing.assert_close(waveform, torch.from_numpy(waves[0].mean(axis=0)))
 
 
+def test_hdf5_takes_no_setting_that_it_has_no_use_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.h5")
+    with h5py.File(path, "w") as file:
+        file["audio_name"], file["waveform"] = np.array([b"a"]), np.zeros((1, 500), np.float32)
+        file.attrs["sample_rate"] = 32000.0
+    with pytest.raises(ValueError, match=r"its waveforms have 32000\.0 Hz: leave sample_rate_hz out, got 8000"):
+        read_hdf5(path, None, 8000)
+    with pytest.raises(ValueError, match="holds no targets: leave classes out"):
+        read_hdf5(path, TABLE)
+    assert read_hdf5(path, None, 32000).rate_hz == read_hdf5(path, None).rate_hz == 32000
+    with h5py.File(path, "a") as file:
+        file.attrs["sample_rate"] = 44100.5
+    with pytest.raises(ValueError, match=r"sample_rate must be a whole number of Hz, got .*44100\.5"):
+        read_hdf5(path, None)
+
+
 def test_hdf5_with_mp3(tmp_path: Path) -> None:
     """As PaSST writes it: bytes of any length, the bits of the targets packed."""
     files = [sound_file(number) for number in range(3)]
@@ -75,6 +91,8 @@ def test_hdf5_with_mp3(tmp_path: Path) -> None:
         for number, content in enumerate(files):
             mp3[number] = np.frombuffer(content, dtype=np.uint8)
         file["target"] = np.packbits(TARGET, axis=-1)
+    with pytest.raises(ValueError, match="holds mp3, which tells its own rate: leave sample_rate_hz out, got 32000"):
+        read_hdf5(str(tmp_path / "passt.hdf"), TABLE, 32000)
     recordings = read_hdf5(str(tmp_path / "passt.hdf"), TABLE)
     assert [recordings.classes(i) for i in range(3)] == [[1, 11], [0], [3, 4, 5]]
     for number, content in enumerate(files):
