@@ -39,7 +39,9 @@ def load_model(model_file_path: str = "") -> HearModel:
     Raises:
         ValueError: if neither names one.
     """
-    return HearModel(load(named_model(model_file_path), padding="masked"))
+    model = load(named_model(model_file_path))
+    model.mask_padding()
+    return HearModel(model)
 
 
 def get_scene_embeddings(audio: Float[Tensor, "sounds samples"], model: HearModel) -> Float[Tensor, "sounds dim"]:

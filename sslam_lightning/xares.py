@@ -24,7 +24,8 @@ class SSLAMEncoder(nn.Module):
 
     def __init__(self, model: str | None = None) -> None:
         super().__init__()
-        self.model = load(named_model(model or ""), padding="masked")
+        self.model = load(named_model(model or ""))
+        self.model.mask_padding()
         self.sampling_rate = self.model.sample_rate_hz
         self.output_dim = self.model.dim
         self.hop_size_in_ms = 1000 * self.model.frame_seconds

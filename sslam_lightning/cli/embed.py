@@ -16,7 +16,7 @@ def embed(
     pool: Literal["cls", "mean"] | None = None,
     layer: int | Literal["mean", "all"] = -1,
     part: Literal["student", "teacher"] = "student",
-    padding: Literal["masked", "trained"] = "masked",
+    padding: Literal["masked", "trained"] | None = None,
     window_seconds: float | None = None,
     overlap_seconds: float | None = None,
     features: dict[str, Any] | None = None,
@@ -42,8 +42,8 @@ def embed(
             where the model has such a token, else mean.
         layer: the block whose output is embedded, from 1 or backwards from -1; or the mean of all, or all of them.
         part: the student or the teacher of a pre-trained model.
-        padding: masked (embeddings do not depend on padding) or trained (as the model was trained, with padding up to its
-            length and in windows of it).
+        padding: masked (embeddings do not depend on padding), the default where the model can; or trained (as the model was
+            trained, with padding up to its length and in windows of it).
         window_seconds: longer recordings are cut into windows of this length; two minutes, or the trained length.
         overlap_seconds: how much two windows share; their frames are blended there. 10.24 s, or a quarter of a window.
         features: log-mel settings that the checkpoint does not tell, such as '{num_frames: 512, mean: -6.627, std: 5.359}'.
@@ -69,6 +69,8 @@ def embed(
         raise ValueError(f"pool makes one embedding per file: leave it out with level {level}, got {pool}")
     options = {"part": part, "padding": padding, "layer": layer, "bf16": bf16, "pool": pool}
     encoder = open_model(model, device, features, tokenizer=tokenizer, image_size=image_size, **options)
+    if padding is None:
+        encoder.mask_padding()
     encoder.check_level(level)
     windows = encoder.windows(window_seconds, overlap_seconds)
     with find_sources(inputs, kind=encoder.kind) as sources, progress_bar(len(sources)) as progress:

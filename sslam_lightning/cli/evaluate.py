@@ -61,11 +61,14 @@ def evaluate(
     from sslam_lightning.cli.configs import config_folder
     from sslam_lightning.cli.recordings import device_named
     from sslam_lightning.evaluation import Evaluation, read_suite
+    from sslam_lightning.evaluation.model import Candidate
     from sslam_lightning.evaluation.runs import RunStore
     from sslam_lightning.evaluation.suite import check_suite
 
     if (compare is None) == (not model) or (compare is None and not suite):
         raise ValueError("give --suite and --model, or --compare without --model")
+    if part == "teacher" and model and Candidate(model).is_random:
+        raise ValueError(f"random weights have no teacher: leave part out with the model {model}")
     where = device_named(device)
     stems = [Path(each).stem for each in (suite if compare is None else [compare])]
     runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(stems)))

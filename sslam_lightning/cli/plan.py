@@ -199,12 +199,14 @@ def report(plan: RunPlan, clips_per_second: float | None) -> Iterator[str]:
     yield _line("updates", f"{plan.updates:,}" if plan.updates else "no end is set: set trainer.max_steps")
     if plan.clips is None:
         yield _line("epochs", "unknown: the data are not here; say how many clips with --clips")
-    elif plan.updates and (per_epoch := plan.updates_per_epoch):
-        yield _line("epochs", f"{plan.updates / per_epoch:.4g} of {plan.clips:,} clips ({per_epoch:,} updates each)")
+    elif per_epoch := plan.updates_per_epoch:
+        count = f"{plan.updates / per_epoch:.4g} of " if plan.updates else ""
+        yield _line("epochs", f"{count}{plan.clips:,} clips ({per_epoch:,} updates each)")
     if not clips_per_second:
         yield _line("time", "unknown: say how fast all devices together are with --clips_per_second")
-    elif plan.updates:
-        yield _line("time", _duration(plan.updates * layout.global_batch / clips_per_second))
+    else:
+        rate = layout.global_batch / clips_per_second
+        yield _line("time", _duration(plan.updates * rate) if plan.updates else f"{rate:.3g} seconds an update, without end")
     for note in plan.notes:
         yield _line("note", note)
     yield ""

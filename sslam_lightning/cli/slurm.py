@@ -58,7 +58,7 @@ def run_slurm(args: list[str]) -> None:
         ValueError: options that make no job, settings that `sslam fit` would refuse, or Slurm's own refusal.
         FileExistsError: another script is there already.
     """
-    options, settings_of_fit = _parser().parse_known_args(args)
+    options, settings_of_fit = _parse(args)
     _check_job(options)
     _check_fit(settings_of_fit)
     job = _job(options, settings_of_fit)
@@ -105,6 +105,17 @@ def _parser() -> _Parser:
     option("rendezvous", metavar="HOST[:PORT]", help="with --torchrun and several nodes: one of them, where all meet")
     option("max-restarts", type=_at_least(0), metavar="R", help="with --torchrun: how often to start anew (default: 3)")
     return parser
+
+
+def _parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The job's own options, and the settings of fit. Of an option that is given twice one would be dropped in silence."""
+    parser = _parser()
+    typed = [word.partition("=")[0].replace("_", "-") for word in args]
+    for action in parser._actions:
+        name = action.option_strings[0]
+        if not isinstance(action, argparse._AppendAction) and typed.count(name) > 1:
+            parser.error(f"the option {name} is given twice, of which one would be dropped: give it once")
+    return parser.parse_known_args(args)
 
 
 def _at_least(least: int) -> Any:

@@ -74,11 +74,16 @@ class Candidate:
         ours, clips, takes = dict(self.features), dict(self.clip_features), encoder.front_end.takes
         refuse_unknown_features({**clips, **ours})
         if not isinstance(takes, LogMelInput):
+            if unused := [name for name in ours if name != "num_frames"]:
+                raise ValueError(f"features: a model of waveforms is told num_frames alone, leave {unused[0]} out")
             return None, {**clips, **ours}.get("num_frames")
         # MAE-AST's front-end goes by averages of its own.
         if isinstance(encoder.front_end, SpectrogramTokens) or {**told, **ours}.get("kind", "kaldi") != "kaldi":
             clips = {name: value for name, value in clips.items() if name not in _STATISTICS}
         one_length = takes.settings() if takes.num_frames is not None else {}
+        if other := [name for name, setting in one_length.items() if ours.get(name, setting) != setting]:
+            kept = one_length[other[0]]
+            raise ValueError(f"features: this model takes {other[0]} {kept} alone, leave it out, got {ours[other[0]]}")
         log_mels = read_dataclass(LogMels, {**takes.settings(), **told, **clips, **ours, **one_length}, "features")
         return log_mels, log_mels.num_frames
 

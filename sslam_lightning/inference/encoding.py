@@ -106,6 +106,9 @@ class EncoderModel(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """Whatever else than weights, level and layer a result depends on, as plain data."""
 
+    def mask_padding(self) -> None:  # noqa: B027 - most models have one way to take padding
+        """Mask padding from now on, where there is a choice."""
+
     def worth_frames(self, content: Shaped[Tensor, "length *shape"]) -> int:
         """How much work a piece is, in frames of 10 ms of log-mels; at least a clip of ten seconds is counted."""
         return 0

@@ -44,7 +44,7 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
     dim), or ``probabilities`` (batch, classes).
 
     Args:
-        model: on the CPU, with its last layer and float32.
+        model: on the CPU, with its last layer, its CLS token and float32.
         target: the file, which must not exist.
         file_format: ``onnx``, or ``torch-export`` (for ``torch.export.load``).
         what: encoder or classifier.
@@ -54,7 +54,7 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
 
     Raises:
         FileExistsError: the target exists.
-        ValueError: no head where a classifier is asked for, or a difference above 1e-4 (nothing is written then).
+        ValueError: no head where a classifier is asked for, settings that a file cannot hold, or a difference above 1e-4 (nothing is written then).
         MissingLibrary: what writes or runs ONNX is not installed.
     """
     if target.exists():
@@ -115,6 +115,10 @@ def _refuse_others(model: AudioModel) -> None:
     }
     if found := [name for name, has in others.items() if has]:
         raise ValueError(f"export takes log-mel patches with a clip token, this model has {found[0]}")
+    settings = {"layer": (model.layer, model.encoder.depth), "pool": (model.pool, "cls"), "bf16": (model.bf16, False)}
+    for name, (setting, written) in settings.items():
+        if setting != written:
+            raise ValueError(f"export writes {name} {written}, this model has {name} {setting}: open it without {name}")
 
 
 Runner = Callable[[Float[Tensor, "batch samples"]], Sequence[Tensor]]

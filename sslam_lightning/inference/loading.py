@@ -81,6 +81,11 @@ def load_model(
         raise ValueError(f"{path} reads no text: leave tokenizer out, got {tokenizer}")
     if image_size is not None and not isinstance(takes, ImageInput):
         raise ValueError(f"{path} reads no images: leave image_size out, got {image_size}")
+    if isinstance(takes, (ImageInput, TextInput)):
+        reads = "images" if isinstance(takes, ImageInput) else "text"
+        for name, setting in (("padding", padding), ("features", features)):
+            if setting is not None:
+                raise ValueError(f"{path} reads {reads}, and {name} is about sound: leave {name} out, got {setting}")
     if isinstance(takes, ImageInput):
         return ImageModel(encoder, image_size, **options)
     if isinstance(takes, TextInput):

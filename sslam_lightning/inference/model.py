@@ -52,6 +52,8 @@ class AudioModel(EncoderModel):
       not depend on what a sound is batched with. Up to two minutes are one pass, or what a model takes at most that takes
       one length alone. Default without a head, and all that there is for models of waveforms, which have no trained length.
 
+    A model that cannot do the one or the other does what it can by default, and refuses to be told otherwise.
+
     Args:
         encoder: the encoder: of log-mel patches, MAE-AST's tokens or waveforms; or a model of transformers of such.
         head: a classification head.
@@ -59,14 +61,17 @@ class AudioModel(EncoderModel):
         class_names: in the order of the head's outputs.
         multi_label: whether probabilities are those of a sigmoid or of a softmax.
         resampler: how other sample rates are brought to that of the model.
-        padding: None: by the rule above.
+        padding: None: by the rules above.
         layer: whose block's output is embedded: from 1 to the encoder's depth, or from -1 down; "mean" of all blocks, or
             "all" of them along an axis in front of the last.
         bf16: compute in bfloat16 (results are float32).
         decoder: what stands between encoder and head, where a model was fine-tuned with its decoder.
-        waveform_rate_hz: of a model of waveforms.
+        waveform_rate_hz: of a model of waveforms; None: 16000.
         pool: the embedding of a clip: its CLS token ("cls"), or the "mean" of its patches, without padding. None: CLS where
             the encoder has such a token, else the mean.
+
+    Raises:
+        ValueError: an encoder or settings that do not fit each other.
     """
 
     kind = "sound"
@@ -85,30 +90,46 @@ class AudioModel(EncoderModel):
         layer: Layer = -1,
         bf16: bool = False,
         decoder: TransformerDecoder | None = None,
-        waveform_rate_hz: int = _WAVEFORM_RATE_HZ,
+        waveform_rate_hz: int | None = None,
         pool: Pool | None = None,
     ) -> None:
         super().__init__(encoder, head, decoder, class_names, multi_label, layer, bf16, pool)
-        if padding is not None and padding not in get_args(Padding):
-            raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, got {padding!r}")
         takes = encoder.front_end.takes
         self.features: LogMels | None = None
         if isinstance(takes, WaveformInput):
-            self.framing = Framing(whole_rate(waveform_rate_hz, "waveform_rate_hz"), takes.hop_samples, takes.min_samples, 1)
+            rate_hz = _WAVEFORM_RATE_HZ if waveform_rate_hz is None else whole_rate(waveform_rate_hz, "waveform_rate_hz")
+            self.framing = Framing(rate_hz, takes.hop_samples, takes.min_samples, 1)
         else:
             takes = log_mels_of(encoder)
+            if waveform_rate_hz is not None:
+                raise ValueError(f"this model reads log-mels: leave waveform_rate_hz out, got {waveform_rate_hz}")
             self.features = takes.check(features)
             if takes.num_frames is not None:  # which also the shortest clip is padded to
                 self.features = replace(self.features, patch_frames=1)
             self.framing = Framing.of(self.features, takes)
         self.takes = takes
         self.resampler = resampler
-        trained = head is not None and self.features is not None and self.features.num_frames is not None
-        self.padding: Padding = padding or ("trained" if trained else "masked")
-        if self.features is None:
+        self.padding: Padding = self._check_padding(padding)
+
+    def _check_padding(self, padding: Padding | None) -> Padding:
+        """What happens to padding, chosen by the rules of the class where nobody else does."""
+        has_length = self.features is not None and self.features.num_frames is not None
+        if padding is None:
+            must_be_seen = self.features is not None and not self.encoder.masks_padding
+            return "trained" if must_be_seen or (self.head is not None and has_length) else "masked"
+        if padding not in get_args(Padding):
+            raise ValueError(f"padding must be one of {', '.join(get_args(Padding))}, got {padding!r}")
+        if padding == "trained" and not has_length:
+            why = "its features.num_frames is null" if self.features else "it reads waveforms"
+            raise ValueError(f"padding cannot be trained: this model has no trained length, {why}; leave padding out")
+        if padding == "masked" and self.features is not None and not self.encoder.masks_padding:
+            raise ValueError("padding cannot be masked: this model takes no attention mask; leave padding out")
+        return padding
+
+    def mask_padding(self) -> None:
+        """Mask padding from now on, where the encoder can: what every command and benchmark of embeddings does by default."""
+        if self.features is None or self.encoder.masks_padding:
             self.padding = "masked"
-        elif not encoder.masks_padding:
-            self.padding = "trained"
 
     @property
     def sample_rate_hz(self) -> int:

@@ -119,6 +119,15 @@ def _finetune(case: Case, folder: Path, checkpoint: Path, name: str, *options: s
     return folder / name / "checkpoints/last.ckpt"
 
 
+def _refused(capsys, told: str, command: str, *options: str) -> None:
+    """Settings are used or refused: one line, and nothing is written."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([command, "files", "--model", "shared", "--out", "refused.npz", *options])
+    assert told in capsys.readouterr().err
+    assert not list(Path().glob("refused*"))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_checkpoint_opens_fine_tunes_tags_and_embeds(name, tmp_path, capsys, monkeypatch):
     case = CASES[name]
@@ -130,15 +139,26 @@ def test_a_checkpoint_opens_fine_tunes_tags_and_embeds(name, tmp_path, capsys, m
 
     for level in ("clip", "patch"):
         main(["embed", "files", "--model", "shared", "--level", level, "--out", f"{level}.npz", *case.options])
-    clips, patches = np.load("clip.npz"), np.load("patch.npz")
+    main(["embed", "files", "--model", "shared", "--pool", "mean", "--out", "mean.npz", *case.options])
+    clips, patches, means = np.load("clip.npz"), np.load("patch.npz"), np.load("mean.npz")
     assert list(clips["file"]) == files
     assert clips["embedding"].shape == (3, 32)
     assert patches["embedding"].shape == (patches["num_frames"].sum(), *case.patches, 32)
     if case.frames:
         assert patches["num_frames"].tolist() == case.frames
-    if name not in ("image", "text") and not case.clip_token:  # of one window
-        for row, of_one in enumerate(np.split(patches["embedding"], np.cumsum(patches["num_frames"])[:-1])):
-            np.testing.assert_allclose(of_one.mean(axis=(0, 1)), clips["embedding"][row], rtol=1e-4, atol=1e-5)
+    for row, of_one in enumerate(np.split(patches["embedding"], np.cumsum(patches["num_frames"])[:-1])):
+        np.testing.assert_allclose(of_one.mean(axis=(0, 1)), means["embedding"][row], rtol=1e-4, atol=1e-5)  # R33
+    if not read_weights("shared").encoder.clip_token:  # the mean is all that there is
+        np.testing.assert_array_equal(clips["embedding"], means["embedding"])
+        _refused(capsys, "pool cannot be cls: this model has no CLS token", "embed", "--pool", "cls", *case.options)
+    if name in ("image", "text"):
+        reads = {"image": "images", "text": "text"}[name]
+        for option, value in {"padding": "masked", "features": "{mean: 1.0}"}.items():
+            told = f"shared reads {reads}, and {option} is about sound: leave {option} out"
+            _refused(capsys, told, "embed", f"--{option}", value, *case.options)
+    if name == "waveform":
+        told = "padding cannot be trained: this model has no trained length, it reads waveforms; leave padding out"
+        _refused(capsys, told, "embed", "--padding", "trained")
     main(["embed", files[0], "--model", "shared", "--out", "alone.npz", *case.options])
     np.testing.assert_allclose(np.load("alone.npz")["embedding"][0], clips["embedding"][0], rtol=1e-4, atol=1e-5)
 

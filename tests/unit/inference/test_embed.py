@@ -199,3 +199,61 @@ def test_memory_does_not_grow_with_the_number_of_recordings_or_their_length(
     assert (tmp_path / "many.npz").stat().st_size > 1_000_000
     assert many < few + 700_000  # names, lengths and numbers
     assert peak([long], "long.npz") < 1_500_000  # its embeddings are 960 kB, its samples 19 MB
+
+
+def pooled(found) -> np.ndarray:
+    """The mean of every recording's patches, of a file at level patch."""
+    of_each = np.split(found["embedding"], np.cumsum(found["num_frames"])[:-1])
+    return np.stack([patches.mean(axis=(0, 1), dtype=np.float64) for patches in of_each])
+
+
+@pytest.mark.parametrize("padding", ["masked", "trained"])
+@pytest.mark.parametrize("layer", [-1, 1, "mean", "all"])
+@pytest.mark.parametrize("seconds", [(0.64, 0.16), (0.32, 0.0)])
+def test_the_mean_is_that_of_the_patches(make_model, sources, tmp_path, padding, layer, seconds) -> None:
+    """R33: of short recordings and of those of several windows, in every layer, and padding is not averaged in."""
+    model = make_model(layer=layer, padding=padding, pool="mean")
+    windows = model.windows(*seconds)
+    for level in ("clip", "patch"):
+        embed_recordings(model, sources, tmp_path / f"{level}.npz", level, windows, batch_size=3)
+    clips, patches = np.load(tmp_path / "clip.npz"), np.load(tmp_path / "patch.npz")
+    np.testing.assert_allclose(clips["embedding"], pooled(patches), rtol=1e-5, atol=1e-6)
+    assert clips["embedding"].dtype == np.float32
+    settings = [json.loads(found["settings"].item()) for found in (clips, patches)]
+    assert settings[0]["pool"] == "mean"
+    assert "pool" not in settings[1]  # which makes no difference there
+    embed_recordings(make_model(layer=layer, padding=padding), sources, tmp_path / "cls.npz", "clip", windows)
+    with np.load(tmp_path / "cls.npz") as cls:
+        assert json.loads(cls["settings"].item())["pool"] == "cls"
+        assert np.abs(cls["embedding"] - clips["embedding"]).max() > 0.1
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5", "parquet"])
+def test_every_format_says_how_clips_are_pooled(make_model, sources, tmp_path, ending) -> None:
+    """R33."""
+    h5py, parquet = pytest.importorskip("h5py"), pytest.importorskip("pyarrow.parquet")
+    target = tmp_path / f"x.{ending}"
+    embed_recordings(make_model(pool="mean"), sources, target)
+    if ending == "npz":
+        settings = np.load(target)["settings"].item()
+    elif ending == "h5":
+        with h5py.File(target) as archive:
+            settings = archive.attrs["settings"]
+    else:
+        settings = parquet.read_schema(target).metadata[b"sslam_settings"]
+    assert json.loads(settings)["pool"] == "mean"
+
+
+def test_an_interrupted_run_goes_on_with_its_own_pooling(make_model, sources, tmp_path, monkeypatch) -> None:
+    """R33."""
+
+    def stop(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embed, "write_table", stop)
+    with pytest.raises(KeyboardInterrupt):
+        embed_recordings(make_model(pool="mean"), sources, tmp_path / "x.npz")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"x.npz.parts is of a run with another pool \(mean, now cls\): run it again as it"):
+        embed_recordings(make_model(), sources, tmp_path / "x.npz")
+    assert embed_recordings(make_model(pool="mean"), sources, tmp_path / "x.npz").num_resumed == 6
