@@ -38,8 +38,8 @@ def embed(
         out: the file to write, which must not exist.
         level: one embedding per file (see pool), per frame of 160 ms (the mean of its patches; of waveforms
             20 ms), or per patch; images and texts have no frames, their patches stand by row and column.
-        pool: with level clip, the CLS token (cls) or the mean of the patches (mean), which never counts padding; default: cls
-            where the model has such a token, else mean.
+        pool: with level clip, the CLS token (cls) or the mean of the patches (mean), which never counts padding; cls by
+            default, and mean where the model has no CLS token.
         layer: the block whose output is embedded, from 1 or backwards from -1; or the mean of all, or all of them.
         part: the student or the teacher of a pre-trained model.
         padding: masked (embeddings do not depend on padding), the default where the model can; or trained (as the model was

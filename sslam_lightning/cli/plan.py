@@ -205,8 +205,8 @@ def report(plan: RunPlan, clips_per_second: float | None) -> Iterator[str]:
     if not clips_per_second:
         yield _line("time", "unknown: say how fast all devices together are with --clips_per_second")
     else:
-        rate = layout.global_batch / clips_per_second
-        yield _line("time", _duration(plan.updates * rate) if plan.updates else f"{rate:.3g} seconds an update, without end")
+        seconds = layout.global_batch / clips_per_second
+        yield _line("time", _duration(plan.updates * seconds) if plan.updates else f"{seconds:.3g} seconds an update")
     for note in plan.notes:
         yield _line("note", note)
     yield ""

@@ -47,8 +47,8 @@ def tag(
         csv: one row per class, of the whole recording and of every window.
         out: a .csv or .jsonl file to write instead, which must not exist; an interrupted run goes on when given again.
         plot: a PNG (for one recording) or a folder to draw spectrograms and class timelines to.
-        padding: trained (padded to the trained length and cut into windows of it, as published results are made), the default
-            where the model has such a length; or masked (padding is masked out, one pass up to two minutes).
+        padding: trained (padded to the trained length and cut into windows of it, as published results are made), which is
+            the default where the model has such a length; or masked (padding is masked out, one pass up to two minutes).
         window_seconds: the windows of the timeline; the trained length by default, and at most.
         overlap_seconds: how much two windows share.
         features: log-mel settings that the checkpoint does not tell, such as '{num_frames: 512, mean: -6.627, std: 5.359}'.

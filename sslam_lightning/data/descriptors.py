@@ -12,7 +12,6 @@ from typing import NamedTuple
 from sslam_lightning.class_names import check_class_names
 from sslam_lightning.data.storage import exists, local_path, open_binary
 
-
 # What headers of known tables call a column, most telling first.
 _NUMBERS = ("index", "class_index", "label_index", "class_id", "classid", "label_id", "target", "idx", "number", "id")
 _NAMES = ("display_name", "name", "class_name", "label_name", "category", "class", "label", "mid", "mids")
@@ -45,10 +44,10 @@ def table_of_words(words: Iterable[str]) -> ClassTable:
 def read_class_table(path: str | Path) -> ClassTable:
     """Read a ``label_descriptors.csv``, separated by commas or tabs.
 
-    A header says which column holds the number (``index``, ``target``, ...), the label (``mid``, ``label``, ...) and the name
-    (``display_name``, ``category``, ...), in any order and among others: AudioSet's class_labels_indices.csv, FSD50K's
-    vocabulary.csv, ESC-50's esc50.csv. Without a header that is known, columns are ``index,mid,name`` (``index,name,mid``
-    where AudioSet's ids stand last; further ones are ignored), ``index,label`` or ``label,index`` (fairseq).
+    A header says which column holds the number (``index``, ``target``, ...), the label (``mid``, ``label``, ...) and the
+    name (``display_name``, ``category``, ...), in any order and among others: AudioSet's class_labels_indices.csv, FSD50K's
+    vocabulary.csv, ESC-50's esc50.csv. Without a known header, columns are ``index,mid,name`` (``index,name,mid`` where
+    AudioSet's ids stand last; further ones are ignored), ``index,label`` or ``label,index`` (fairseq).
 
     Raises:
         FileNotFoundError: no such file.

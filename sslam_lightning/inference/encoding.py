@@ -106,7 +106,7 @@ class EncoderModel(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """Whatever else than weights, level and layer a result depends on, as plain data."""
 
-    def mask_padding(self) -> None:  # noqa: B027 - most models have one way to take padding
+    def mask_padding(self) -> None:
         """Mask padding from now on, where there is a choice."""
 
     def worth_frames(self, content: Shaped[Tensor, "length *shape"]) -> int:

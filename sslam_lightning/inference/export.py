@@ -54,7 +54,8 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
 
     Raises:
         FileExistsError: the target exists.
-        ValueError: no head where a classifier is asked for, settings that a file cannot hold, or a difference above 1e-4 (nothing is written then).
+        ValueError: no head where a classifier is asked for, a model or settings that cannot be exported, or a difference
+            above 1e-4 (nothing is written then).
         MissingLibrary: what writes or runs ONNX is not installed.
     """
     if target.exists():

@@ -127,7 +127,7 @@ class AudioModel(EncoderModel):
         return padding
 
     def mask_padding(self) -> None:
-        """Mask padding from now on, where the encoder can: what every command and benchmark of embeddings does by default."""
+        """Mask padding from now on, where the encoder can: embeddings are made so by default."""
         if self.features is None or self.encoder.masks_padding:
             self.padding = "masked"
 
@@ -177,8 +177,8 @@ class AudioModel(EncoderModel):
             sample_rate_hz: of the waveform; any. 44100.0 is one of 44100 Hz.
 
         Raises:
-            ValueError: if it is no tensor of floating-point numbers, the shape is another, there are no samples, or the rate
-                is not a whole number.
+            ValueError: if it is no tensor of floating-point numbers, the shape is another, there are no samples, or the
+                rate is not a whole number.
         """
         if not isinstance(waveform, Tensor) or not waveform.is_floating_point():
             # Whole numbers do not tell their full scale.

@@ -88,6 +88,14 @@ def test_data_that_are_here_are_counted(plan):
         assert _value(plan(*TINY, trainer__limit_train_batches=limit, **epochs), "updates") == updates
 
 
+def test_speed_and_clips_count_without_an_end(plan):
+    """Settings are used or refused: both were passed over where nothing ends the run."""
+    endless = {"trainer__max_steps": -1, "trainer__max_epochs": -1}
+    lines = plan(*TINY, clips=640, clips_per_second=64, **endless)
+    assert _value(lines, "epochs") == "640 clips (20 updates each)"
+    assert _value(lines, "time") == "0.5 seconds an update"
+
+
 def test_clips_of_any_length_are_counted_as_the_log_mels_count_them(plan):
     """10 s make 998 frames of 25 ms, the last patch is filled up to 1008; all 63 x 8 patches and no clip token a row."""
     options = {"model__features": "{num_frames: null}", "data__max_clip_seconds": 10, "trainer__max_steps": 2}

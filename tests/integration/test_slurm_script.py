@@ -176,6 +176,8 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
     ("arguments", "told"),
     [
         (["--nodes=1"], "the following arguments are required: --gpus-per-node/--gpus_per_node"),
+        (["--nodes=1", "--gpus-per-node=1", "--nodes", "2"], "the option --nodes is given twice, of which one would be"),
+        (["--nodes=1", "--gpus-per-node=1", "--gpus_per_node=2"], "the option --gpus-per-node is given twice"),
         (["--nodes=0", "--gpus-per-node=1"], "argument --nodes: expected a whole number of at least 1, got '0'"),
         (["--nodes=two", "--gpus-per-node=1"], "argument --nodes: expected a whole number of at least 1, got 'two'"),
         (["--nodes=1", "--gpus-per-node=-1"], "expected a whole number of at least 0, got '-1'"),

@@ -229,6 +229,11 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
         np.testing.assert_allclose(found["embedding"][:3], model(torch.from_numpy(waveform), rate_hz).frames, atol=1e-5)
     sslam(*command, code=2)
     assert "x.npz exists already: move it, or name another file with --out" in capsys.readouterr().err
+    sslam("embed", audio, "--model", models["pretrained"], "--pool", "mean", "--out", tmp_path / "mean.npz")
+    model = sslam_lightning.load(models["pretrained"], pool="mean")
+    model.mask_padding()
+    expected = model(torch.from_numpy(waveform), float(rate_hz)).clip
+    np.testing.assert_allclose(np.load(tmp_path / "mean.npz")["embedding"][0], expected, atol=1e-5)  # R33
     (audio / "c.mp3").write_text("no sound")
     sslam("embed", audio, "--model", models["pretrained"], "--out", tmp_path / "y.npz", code=1)
     told = capsys.readouterr()
@@ -274,6 +279,11 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
         (["tag"], "inputs is missing (see sslam tag --help)"),
         (["embed", "AUDIO", "--model", "PRETRAINED"], "no file to write is named: set --out"),
         (["embed", "AUDIO", "--model", "PRETRAINED", "--out", "x.csv"], "must end in .npz, .parquet, .h5, got x.csv"),
+        (
+            ["embed", "AUDIO", "--model", "PRETRAINED", "--out", "x.npz", "--level", "frame", "--pool", "mean"],
+            "pool makes one embedding per file: leave it out with level frame, got mean",
+        ),
+        (["embed", "AUDIO", "--out", "x.npz", "--pool", "max"], "pool must be one of cls, mean, got max (see sslam embed"),
         (
             ["embed", "AUDIO", "--out", "x.npz", "--layer", "last"],
             "layer must be of type int or one of mean, all, got last (see sslam embed --help)",

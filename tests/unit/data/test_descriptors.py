@@ -119,7 +119,7 @@ def test_tables_of_other_data_sets(tmp_path: Path, text: str) -> None:
     [
         ("filename,target,category\na.wav,0,dog\nb.wav,0,cat\n", "line 3: class 0 comes twice, as 'dog' and 'cat'"),
         ("index,name,mid\n0,Ape,/m/a\n1,Bee\n", r"line 3: expected index,name,mid, got \['1', 'Bee'\]"),
-        ("people crowd,404\nplaying bass,17\n", "numbered from 0 without a gap"),  # VGGSound's counts are no numbers of classes
+        ("people crowd,404\nplaying bass,17\n", "numbered from 0 without a gap"),  # VGGSound's counts of clips
         ("# ID, start, end, labels\nabc, 0.0, 10.0, /m/a\n", "line 2: expected index,mid,name"),
     ],
 )

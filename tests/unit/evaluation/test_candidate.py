@@ -67,6 +67,8 @@ def test_front_ends_with_a_normalisation_of_their_own_keep_their_statistics(tmp_
     front_end = {"class_path": "sslam_lightning.models.WaveformConfig", "init_args": {"layers": [[16, 10, 5], [16, 3, 2]]}}
     model = Candidate(recipe(tmp_path, encoder={**TINY, "front_end": front_end}), clip_features={"num_frames": 50}).open()
     assert (model.features, model.num_frames, model.sample_rate_hz, model.min_samples) == (None, 50, 16000, 20)
+    with pytest.raises(ValueError, match="a model of waveforms is told num_frames alone, leave mean out"):
+        Candidate(recipe(tmp_path, encoder={**TINY, "front_end": front_end}), features={"mean": 1.0}).open()
 
 
 def test_a_configuration_for_training_has_its_drop_path(tmp_path):
@@ -104,6 +106,8 @@ def test_a_model_of_transformers(tmp_path):
     transformers.ASTModel(config).save_pretrained(tmp_path / "ast")
     opened = Candidate(str(tmp_path / "ast"), clip_features={"num_frames": 512, "mean": -6.0}).open()
     assert (opened.num_frames, opened.features.mean, opened.features.num_mels) == (48, -6.0, 128)  # it takes one length
+    with pytest.raises(ValueError, match="this model takes num_frames 48 alone, leave it out, got 512"):
+        Candidate(str(tmp_path / "ast"), features={"num_frames": 512}).open()
     (told,) = opened.settings_for_training(0.2).items()
     assert (told[0], told[1]["model"], told[1]["settings"]["hidden_size"]) == (
         *("hugging_face", "audio-spectrogram-transformer", 16),

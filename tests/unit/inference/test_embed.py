@@ -254,6 +254,6 @@ def test_an_interrupted_run_goes_on_with_its_own_pooling(make_model, sources, tm
     with pytest.raises(KeyboardInterrupt):
         embed_recordings(make_model(pool="mean"), sources, tmp_path / "x.npz")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"x.npz.parts is of a run with another pool \(mean, now cls\): run it again as it"):
+    with pytest.raises(ValueError, match=r"x.npz.parts is of a run with another pool \(mean, now cls\): run it again"):
         embed_recordings(make_model(), sources, tmp_path / "x.npz")
     assert embed_recordings(make_model(pool="mean"), sources, tmp_path / "x.npz").num_resumed == 6

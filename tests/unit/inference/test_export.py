@@ -51,6 +51,21 @@ def test_what_differs_is_not_written(make_model, tmp_path, monkeypatch) -> None:
         export.export_model(model, target, "torch-export", "classifier")
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"layer": 1}, "export writes layer 2, this model has layer 1: open it without layer"),
+        ({"layer": "mean"}, "export writes layer 2, this model has layer mean"),
+        ({"pool": "mean"}, "export writes pool cls, this model has pool mean: open it without pool"),
+        ({"bf16": True}, "export writes bf16 False, this model has bf16 True"),
+    ],
+)
+def test_settings_that_no_file_holds_are_refused(make_model, tmp_path, settings, told) -> None:
+    with pytest.raises(ValueError, match=f"^{told}"):
+        export.export_model(make_model(**settings), tmp_path / "x.pt2", "torch-export", "encoder")
+    assert not list(tmp_path.iterdir())
+
+
 def test_onnx_needs_its_libraries(make_model, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingLibrary, match=r"ONNX needs onnxruntime: pip install 'sslam-lightning\[export\]'"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -202,10 +204,56 @@ def test_bfloat16_is_close_and_comes_out_as_float32(make_model) -> None:
     assert 0 < (rough.frames - exact.frames).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("padding", ["masked", "trained"])
+@pytest.mark.parametrize("layer", [-1, "mean", "all"])
+def test_the_mean_of_the_patches_is_a_clip_embedding(make_model, padding, layer) -> None:
+    """R33: of a sound alone, of one in a batch and of one of several windows; tags stay as they are."""
+    settings = {"padding": padding, "layer": layer}
+    model, other = make_model("mean", pool="mean", **settings), make_model("mean", **settings)
+    assert (model.pool, other.pool) == ("mean", "cls")
+    for waveform in (noise(4000), noise(2, 30000)):
+        found, by_default = model(waveform, 16000), other(waveform, 16000)
+        torch.testing.assert_close(found.clip, found.patches.mean(dim=(-4, -3) if layer == "all" else (-3, -2)))
+        torch.testing.assert_close(found.patches, by_default.patches)
+        torch.testing.assert_close(found.tags, by_default.tags)
+        assert (found.clip - by_default.clip).abs().max() > 0.05
+    lengths = torch.tensor([4000, 9000])
+    batch = torch.full((2, 10000), 7.0)
+    for row, length in enumerate(lengths):
+        batch[row, :length] = noise(int(length), seed=row)
+    together = model.encode(batch, lengths)
+    for row, count in enumerate(together.num_frames):
+        torch.testing.assert_close(together.clip[row], together.patches[row, :count].mean(dim=(0, 1)))
+    with pytest.raises(
+        ValueError, match="^pool cannot be cls: this model has no CLS token; set it to mean"
+    ):
+        AudioModel(Encoder(EncoderConfig(dim=16, depth=1, num_heads=2, clip_token=False)), pool="cls")
+
+
+@pytest.mark.parametrize("rate_hz", [44100.0, np.float32(44100), np.int64(44100), torch.tensor(44100.0)], ids=type)
+def test_a_whole_rate_may_be_a_float(make_model, rate_hz) -> None:
+    """U9: what other libraries hand out."""
+    waveform = noise(30000)
+    torch.testing.assert_close(make_model()(waveform, rate_hz).clip, make_model()(waveform, 44100).clip, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("rate_hz", [44100.5, math.nan, math.inf, "44100", None, True], ids=str)
+def test_a_rate_that_is_no_whole_number(make_model, rate_hz) -> None:
+    """U9."""
+    with pytest.raises(ValueError, match=rf"^sample_rate_hz must be a whole number of Hz, got {rate_hz!r}$"):
+        make_model()(noise(30000), rate_hz)
+
+
 def test_what_does_not_fit_is_refused(make_model) -> None:
     with pytest.raises(ValueError, match="padding must be one of masked, trained, got 'none'"):
         make_model(padding="none")
+    with pytest.raises(ValueError, match=r"no trained length, its features.num_frames is null; leave padding out"):
+        make_model(trained_frames=None, padding="trained")
+    with pytest.raises(ValueError, match="pool must be one of cls, mean, got 'max'"):
+        make_model(pool="max")
     encoder = Encoder(EncoderConfig(dim=16, depth=1, num_heads=2))
+    with pytest.raises(ValueError, match="this model reads log-mels: leave waveform_rate_hz out, got 8000"):
+        AudioModel(encoder, waveform_rate_hz=8000)
     with pytest.raises(ValueError, match="the encoder expects 128 mels in patches of 16 frames, the features have 64 mels"):
         AudioModel(encoder, features=LogMels(num_mels=64))
 
