@@ -40,6 +40,19 @@ def whole_rate(sample_rate_hz: Any, name: str = "sample_rate_hz") -> int:
     raise ValueError(f"{name} must be a whole number of Hz, got {sample_rate_hz!r}")
 
 
+def check_at_least(least: int, **settings: int) -> None:
+    """Refuse the first setting that is less, or no whole number.
+
+    Raises:
+        ValueError: naming it and its value.
+    """
+    for name, value in settings.items():
+        if not _fits(value, int):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     fields = kind.__dataclass_fields__  # type: ignore[attr-defined]

@@ -222,7 +222,7 @@ def check_layer(layer: Layer, depth: int) -> Layer:
     if isinstance(layer, str):
         if layer in ("mean", "all"):
             return layer
-    elif 1 <= abs(layer) <= depth:
+    elif type(layer) is int and 1 <= abs(layer) <= depth:
         return layer if layer > 0 else depth + 1 + layer
     raise ValueError(f"layer must be 1 to {depth}, -{depth} to -1, mean or all, got {layer!r}")
 

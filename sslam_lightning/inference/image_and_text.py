@@ -17,6 +17,7 @@ from sslam_lightning.inference.encoding import EncoderModel, Level, Read
 from sslam_lightning.inference.spans import Framing, Piece, Windows
 from sslam_lightning.models import ClipEncoder, ImageInput, TextInput
 from sslam_lightning.models.front_end import padding_behind
+from sslam_lightning.whole_numbers import check_at_least
 
 _IMAGE_SIZE = 224
 
@@ -42,6 +43,7 @@ class ImageModel(EncoderModel):
         takes = encoder.front_end.takes
         assert isinstance(takes, ImageInput), "images are what this front-end reads"
         size = takes.size or _IMAGE_SIZE if size is None else size
+        check_at_least(1, image_size=size)
         encoder.front_end.grid(torch.empty(1, takes.channels, size, size))
         self.size = size
 

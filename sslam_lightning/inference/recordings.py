@@ -16,6 +16,7 @@ from sslam_lightning.inference.encoding import EncoderModel, Encodings, Level
 from sslam_lightning.inference.read_ahead import read_ahead
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.inference.spans import Windows
+from sslam_lightning.whole_numbers import check_at_least
 
 _BATCH_FRAMES = 1024  # a batch is worth batch_size clips of ten seconds, whatever their number
 _BATCHES_SORTED = 4  # windows of so many batches are sorted by length, so that little padding is computed
@@ -77,9 +78,8 @@ class Work:
     _cut: Windows = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, value, least in (("batch_size", self.batch_size, 1), ("workers", self.workers, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_at_least(1, batch_size=self.batch_size)
+        check_at_least(0, workers=self.workers)
         object.__setattr__(self, "_cut", self.windows or self.model.windows())
 
     def run(self, sources: Sequence[Source], first: int = 0) -> Iterator[EncodedWindow | End | Broken]:

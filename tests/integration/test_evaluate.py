@@ -263,6 +263,7 @@ def test_mistakes_are_told_in_one_line(evaluate, suite, tmp_path):
         (("--protocols=,",), {}, "protocols names none, got ,: leave it out for all"),
         (("--only=x",), {}, "only chooses among the models of --compare: leave it out, got x"),
         (("--name=",), {}, "name is that of --model in the table: give one, or leave it out, got ''"),
+        (("--part=teacher",), {"model": "none"}, "random weights have no teacher: leave part out with the model none"),
         (("--cache_gib=-1",), {}, "cache_gib must not be negative, got -1"),
         (("--device=abacus",), {}, "there is no device abacus here: try cpu, or cuda where there is a GPU"),
     ):

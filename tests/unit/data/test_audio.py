@@ -14,6 +14,7 @@ from wrong_headers import told_as
 
 from sslam_lightning.data.audio import UnreadableAudio, _soxr_resampler, decode_audio, read_audio, resample
 from sslam_lightning.data.sinc_resampler import SincResampler
+from sslam_lightning.data.stream import resample_rows
 
 
 def noise(num_samples: int, seed: int = 0) -> torch.Tensor:
@@ -99,6 +100,17 @@ def test_resampling_keeps_a_tone(method: str) -> None:
 def test_equal_rates_change_nothing() -> None:
     waveform = noise(100)
     assert resample(waveform, 16000, 16000) is waveform
+
+
+def test_rates_are_whole_numbers_of_hertz() -> None:
+    """U9: other libraries hand them out as floats."""
+    waveform = noise(1000)
+    for method in ("torchaudio", "soxr"):
+        assert torch.equal(resample(waveform, 44100.0, 16000.0, method), resample(waveform, 44100, 16000, method))
+    for rates, name in (((44100.5, 16000), "from_hz"), ((16000, 44100.5), "to_hz")):
+        for call, sound in ((resample, waveform), (resample_rows, waveform[None])):
+            with pytest.raises(ValueError, match=rf"^{name} must be a whole number of Hz, got 44100\.5$"):
+                call(sound, *rates)
 
 
 def test_bad_arguments() -> None:

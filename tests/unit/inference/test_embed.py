@@ -137,6 +137,22 @@ def test_what_is_gone_since_it_was_listed_is_unreadable(make_model, sources, tmp
     assert digest_of_files(sources) != before
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 8.0}, "batch_size must be a whole number, got 8.0"),
+        ({"workers": -1}, "workers must be at least 0, got -1"),
+        ({"workers": True}, "workers must be a whole number, got True"),
+    ],
+)
+def test_batches_and_threads_are_counted(make_model, sources, tmp_path, settings, told) -> None:
+    """U3."""
+    with pytest.raises(ValueError, match=f"^{told}$"):
+        embed_recordings(make_model(), sources, tmp_path / "x.npz", **settings)
+    assert not list(tmp_path.glob("x.npz*"))
+
+
 def test_other_settings_do_not_mix(make_model, sources, tmp_path, monkeypatch) -> None:
     target = tmp_path / "x.npz"
 

@@ -94,7 +94,7 @@ def test_layers(make_model) -> None:
     torch.testing.assert_close(mean.frames, every.frames.mean(dim=2))
     # tags come from the last block whatever is embedded
     assert torch.equal(make_model("mean", layer=1)(waveform, 16000).tags, make_model("mean")(waveform, 16000).tags)
-    for wrong in (0, 3, -3, "last"):
+    for wrong in (0, 3, -3, "last", 1.0, 1.5, True):
         with pytest.raises(ValueError, match=f"layer must be 1 to 2, -2 to -1, mean or all, got {wrong!r}"):
             check_layer(wrong, 2)
 
@@ -224,9 +224,7 @@ def test_the_mean_of_the_patches_is_a_clip_embedding(make_model, padding, layer)
     together = model.encode(batch, lengths)
     for row, count in enumerate(together.num_frames):
         torch.testing.assert_close(together.clip[row], together.patches[row, :count].mean(dim=(0, 1)))
-    with pytest.raises(
-        ValueError, match="^pool cannot be cls: this model has no CLS token; set it to mean"
-    ):
+    with pytest.raises(ValueError, match=r"^pool cannot be cls: this model has no CLS token; set it to mean"):
         AudioModel(Encoder(EncoderConfig(dim=16, depth=1, num_heads=2, clip_token=False)), pool="cls")
 
 
