@@ -18,7 +18,7 @@ def check_whole_numbers(settings: Any, where: str) -> None:
     Raises:
         ValueError: naming the field and its value.
     """
-    for name, hint in _hints(type(settings)).items():
+    for name, hint in _hints(type(settings)).items():  # type: ignore[arg-type]
         if not _fits(value := getattr(settings, name), hint):
             several = "whole numbers" if isinstance(value, (tuple, list)) else "a whole number"
             raise ValueError(f"{where}: {name} must be {several}, got {value!r}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_equal_rates_change_nothing() -> None:
 def test_rates_are_whole_numbers_of_hertz() -> None:
     """U9: other libraries hand them out as floats."""
     waveform = noise(1000)
-    for method in ("torchaudio", "soxr"):
+    for method in ("torchaudio", *(["soxr"] if find_spec("soxr") else [])):
         assert torch.equal(resample(waveform, 44100.0, 16000.0, method), resample(waveform, 44100, 16000, method))
     for rates, name in (((44100.5, 16000), "from_hz"), ((16000, 44100.5), "to_hz")):
         for call, sound in ((resample, waveform), (resample_rows, waveform[None])):
