@@ -132,10 +132,8 @@ def _finetuning(
 
 
 def _predictions(head: nn.Module, grid: Grid) -> int:
-    """How many a head makes of a clip before it pools them."""
-    if isinstance(head, FrameHead):
-        return grid.time
-    return grid.num_patches if head.pooling == "linear_softmax" else 1
+    """How many a head makes of a clip."""
+    return grid.time if isinstance(head, FrameHead) else 1
 
 
 def _count(module: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -14,15 +15,16 @@ from sslam_lightning.types import Encoded
 
 Pooling = Literal["clip_token", "mean", "linear_softmax"]
 
+_LOG_GUARD = math.log(math.expm1(1e-6))
+
 
 class ClassificationHead(nn.Module):
-    """Layer norm and a linear layer on the clip token, the mean of all patches, or every patch.
+    """Pool the tokens of a clip, then layer norm and a linear layer.
 
     Args:
         dim: width of the encoder.
         num_classes: number of logits.
-        pooling: ``clip_token`` (EAT), ``mean`` over patches, or ``linear_softmax``: patch-wise probabilities p are pooled
-            as sum(p^2) / sum(p), so that confident patches count more (Wang et al., 2019, arXiv 1810.09050).
+        pooling: ``clip_token`` (EAT), ``mean`` over patches, or ``linear_softmax`` over them (see :func:`linear_softmax`).
     """
 
     def __init__(self, dim: int, num_classes: int, pooling: Pooling = "clip_token") -> None:
@@ -39,17 +41,28 @@ class ClassificationHead(nn.Module):
         self, encoded: Encoded, padding: Bool[Tensor, "rows tokens"] | None = None
     ) -> Float[Tensor, "rows classes"]:
         """Class logits of every row; tokens where ``padding`` is True do not count."""
+        return self.linear(self.norm(self.pool(encoded, padding)))
+
+    def pool(self, encoded: Encoded, padding: Bool[Tensor, "rows tokens"] | None = None) -> Float[Tensor, "rows dim"]:
+        """One feature vector for each row."""
         if self.pooling == "clip_token":
-            return self.linear(self.norm(encoded.clip))
+            return encoded.clip
         if self.pooling == "mean":
-            return self.linear(self.norm(mean_of_tokens(encoded.tokens, padding)))
-        logits = self.linear(self.norm(encoded.tokens)).float()
-        if padding is not None:
-            logits = logits.masked_fill(padding.unsqueeze(-1), -torch.inf)  # a probability of 0 is in neither sum
-        return linear_softmax(logits)
+            return mean_of_tokens(encoded.tokens, padding)
+        return linear_softmax(encoded.tokens, padding)
 
 
-def linear_softmax(logits: Float[Tensor, "rows tokens classes"]) -> Float[Tensor, "rows classes"]:
-    """The logit of q = sum(p^2) / sum(p), exact for all p: log q - log(1 - q), and 1 - q = sum(p (1 - p)) / sum(p)."""
-    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
-    return torch.logsumexp(2 * log_p, dim=1) - torch.logsumexp(log_p + log_not_p, dim=1)
+def linear_softmax(
+    tokens: Float[Tensor, "rows tokens dim"], padding: Bool[Tensor, "rows tokens"] | None = None
+) -> Float[Tensor, "rows dim"]:
+    """Linear softmax pooling of every channel (Wang et al., 2019, arXiv 1810.09050), of features as in EAT's code.
+
+    With p = sigmoid(token), the result is the logit of q = sum(p^2) / sum(p), so that tokens with large values count more.
+    As published, the sum of p carries a factor of exp(1e-6), which keeps q below 1: the logit saturates at about 13.8.
+    It is computed from 1 - q = sum(p (1 - p)) / sum(p), since 1 minus a rounded q would lose the large values.
+    """
+    log_p, log_not_p = F.logsigmoid(tokens.float()), F.logsigmoid(-tokens.float())
+    if padding is not None:
+        log_p = log_p.masked_fill(padding.unsqueeze(-1), -torch.inf)  # a probability of 0 adds to no sum
+    rest = torch.logaddexp(torch.logsumexp(log_p + log_not_p, dim=1), torch.logsumexp(log_p, dim=1) + _LOG_GUARD)
+    return (torch.logsumexp(2 * log_p, dim=1) - rest).to(tokens.dtype)
