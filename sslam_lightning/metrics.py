@@ -93,6 +93,34 @@ class ScoredMeanAveragePrecision(Metric):
         return [nothing], [nothing.to(torch.uint8)]
 
 
+class MeanLoss(Metric):
+    """A loss over all batches and ranks: the sum of its terms divided by the sum of their weights, clips or labels.
+
+    ``compute()`` returns None where there was no batch. Terms without any weight are divided by 1.
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    total: Tensor
+    weight: Tensor
+    batches: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("total", "weight", "batches"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, total: Float[Tensor, ""], weight: float | Float[Tensor, ""]) -> None:
+        """Add the summed loss of a batch, and what it is to be divided by."""
+        self.total += total.detach()
+        self.weight += weight
+        self.batches += 1
+
+    def compute(self) -> Float[Tensor, ""] | None:
+        """The loss since the last reset."""
+        return (self.total / self.weight.clamp(min=1.0)).float() if self.batches else None
+
+
 def accuracy(probabilities: Float[Tensor, "clips classes"], labels: Real[Tensor, "clips classes"]) -> Float[Tensor, ""]:
     """Share of clips whose most probable class is among their labels.
 

@@ -29,7 +29,6 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
                 "frozen_drop_path": True,
                 "mixup": {"alpha": 0.8, "prob": 0.9},
                 "spec_augment": {"time_share": 0.2, "mel_share": 0.2},
-                "divide_by": "positives",
                 "optimizer": {
                     "lr": 1e-3,
                     "warmup_updates": 0,
@@ -47,6 +46,8 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "convex_gated": {"class_path": "sslam_lightning.evaluation.ConvexGatedProbe"},
     "finetune": {"class_path": "sslam_lightning.evaluation.FineTuning"},
 }
+# Where clips may be of several classes; cross entropy is divided by clips.
+_MULTI_LABEL: dict[str, dict[str, Any]] = {"linear_published": {"init_args": {"model": {"divide_by": "positives"}}}}
 _PLACE = Path("configs/downstream")
 
 
@@ -90,7 +91,8 @@ class Suite:
         if name not in self.protocol_names:
             why = " on purpose (`without`)" if name in self.without else ""
             raise ValueError(f"the suite {self.name} has no protocol {name}{why}, only {', '.join(self.protocol_names)}")
-        ours, theirs = PROTOCOLS.get(name, {}), self.protocols.get(name, {})
+        of_labels = _MULTI_LABEL.get(name, {}) if self.metric == "mAP" else {}
+        ours, theirs = laid_over(PROTOCOLS.get(name, {}), of_labels), self.protocols.get(name, {})
         init_args = laid_over(ours.get("init_args", {}), theirs.get("init_args", {}))
         return {"class_path": theirs.get("class_path", ours.get("class_path")), "init_args": init_args}
 

@@ -33,6 +33,8 @@ class ConvPositionsConfig:
 _SHARES = (  # of an encoder's values that training leaves out
     "drop_path_start",
     "drop_path_end",
+    "prenet_drop_path_start",
+    "prenet_drop_path_end",
     "attention_dropout",
     "dropout",
     "activation_dropout",
@@ -59,6 +61,8 @@ class EncoderConfig:
         prenet_depth: blocks between input norm and main blocks whose outputs are never targets.
         drop_path_start: drop path of the first block; it rises in a straight line to the last.
         drop_path_end: drop path of the last block.
+        prenet_drop_path_start: drop path of the prenet's first block; fine-tuning sets this and the next by itself.
+        prenet_drop_path_end: drop path of the prenet's last block.
         attention_dropout: on attention weights.
         dropout: on the outputs of attention and feed-forward layers.
         activation_dropout: inside the feed-forward layers.
@@ -97,6 +101,8 @@ class EncoderConfig:
     conv_positions: ConvPositionsConfig | None = None
     alibi: Literal["fixed", "learned"] | None = None
     gated_attention: bool = False
+    prenet_drop_path_start: float = 0.0
+    prenet_drop_path_end: float = 0.0
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "encoder")

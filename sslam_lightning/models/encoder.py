@@ -43,9 +43,9 @@ class Encoder(ClipEncoder):
         normalised = post and config.input_norm
         self.input_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if normalised else nn.Identity()
         self.input_dropout = nn.Dropout(config.input_dropout)
-        self.prenet = nn.ModuleList(build_block(config, 0.0) for _ in range(config.prenet_depth))
-        rise = (config.drop_path_end - config.drop_path_start) / max(1, config.depth - 1)
-        rates = [config.drop_path_start + rise * block for block in range(config.depth)]
+        prenet_rates = rising(config.prenet_drop_path_start, config.prenet_drop_path_end, config.prenet_depth)
+        self.prenet = nn.ModuleList(build_block(config, rate) for rate in prenet_rates)
+        rates = rising(config.drop_path_start, config.drop_path_end, config.depth)
         self.blocks = nn.ModuleList(build_block(config, rate) for rate in rates)
         self.output_norm = nn.Identity() if post else nn.LayerNorm(config.dim, eps=config.norm_eps)
 
@@ -188,6 +188,11 @@ def mean_of_tokens(
         return tokens.mean(dim=1)
     kept = (~padding).unsqueeze(-1)
     return (tokens * kept).sum(dim=1) / kept.sum(dim=1)
+
+
+def rising(start: float, end: float, count: int) -> list[float]:
+    """``count`` rates in a straight line from ``start`` to ``end``."""
+    return [start + (end - start) * place / max(1, count - 1) for place in range(count)]
 
 
 def build_block(config: EncoderConfig, drop_path: float) -> Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -216,21 +217,22 @@ class DetectionModule(FinetuneModule):
             return
         logits = self(self.log_mels(batch)).float()
         loss = self.frame_loss(logits, self.targets(batch, logits.shape[1]))
-        self.mean_loss.update(loss.expand(len(batch.clip_index)))  # once a clip
+        self.mean_loss.update(loss * len(batch.clip_index), len(batch.clip_index))
         self._note(batch, logits.sigmoid())
 
-    def _score(self, stage: str) -> Tensor:
-        self.log(f"{stage}/loss", self.mean_loss.compute())
-        self.mean_loss.reset()
+    def _score(self, stage: str) -> Tensor | None:
+        has_clips = self._log_mean_loss(stage)
         loader: Any = self.trainer.test_dataloaders if stage == "test" else self.trainer.val_dataloaders
         clips = loader.dataset.clips
         assert isinstance(clips, EventDataset), "clips with events come from one"
         found = self.take_events(loader)
         truth = {name: clips.events(file) for file, name in enumerate(clips.places.files) if name in found}
         scores = event_scores(truth, found, self.class_names, self.collars)
+        why_none = "no event is annotated or found" if has_clips else "no clip was read"
         for name, value in scores._asdict().items():
-            self.log(f"{stage}/{name.replace('f1', 'F1')}", value, prog_bar=name == "event_f1")
-        return torch.tensor(scores.event_f1, dtype=torch.float32)
+            known = None if math.isnan(value) else value
+            self._log_score(f"{stage}/{name.replace('f1', 'F1')}", known, why_none, prog_bar=name == "event_f1")
+        return None if math.isnan(scores.event_f1) else torch.tensor(scores.event_f1, dtype=torch.float32)
 
     def _note(self, batch: Batch, probabilities: Float[Tensor, "clips frames classes"]) -> None:
         num_frames = self._count_frames(batch, probabilities.shape[1])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import MaxMetric, MeanMetric
+from torchmetrics import MaxMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and_gain
 from sslam_lightning.checkpoints import Weights, read_model
 from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.features import LogMels
-from sslam_lightning.metrics import MeanAveragePrecision, ScoredMeanAveragePrecision
+from sslam_lightning.metrics import MeanAveragePrecision, MeanLoss, ScoredMeanAveragePrecision
 from sslam_lightning.models import (
     ClassificationHead,
     EncoderConfig,
@@ -28,10 +31,11 @@ from sslam_lightning.models import (
     classify,
 )
 from sslam_lightning.models.heads import Pooling
-from sslam_lightning.training.finetune_settings import check_settings
+from sslam_lightning.training.finetune_settings import Criterion, check_settings, with_drop_path_in_prenet
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.start import take_over
+from sslam_lightning.training.update_losses import share_of_update
 from sslam_lightning.types import AnyBatch, Batch
 
 
@@ -41,6 +45,13 @@ class Augmented(NamedTuple):
     clips: Shaped[Tensor, "batch *shape"]  # log-mels, or what another front-end reads
     labels: Float[Tensor, "batch classes"]
     padding: Bool[Tensor, "batch tokens"] | None
+
+
+class SummedLoss(NamedTuple):
+    """The loss of a batch before it is divided."""
+
+    total: Float[Tensor, ""]  # over clips and classes
+    weight: Float[Tensor, ""]  # what divides it: clips or positives
 
 
 class FinetuneModule(AudioModule):
@@ -58,9 +69,11 @@ class FinetuneModule(AudioModule):
         noise_and_roll: random noise and shift of the log-mels, for Speech Commands.
         spec_augment: stripes of the log-mels set to zero; None leaves it out.
         mixup: blends log-mels or images, and labels; None leaves it out.
-        label_smoothing: share of every label's weight that goes evenly to all classes.
-        divide_by: what the summed binary cross entropy is divided by: the ``positives`` in the device's batch (public
-            code), or its ``clips``, which does not depend on how clips are shared out among devices.
+        criterion: ``cross_entropy``, or ``binary_cross_entropy`` summed over the classes; None takes the former where a clip is
+            of exactly one class. EAT trains with the latter on Speech Commands all the same.
+        label_smoothing: share of every label's weight that training gives evenly to all classes.
+        divide_by: what the summed binary cross entropy is divided by: the ``positives`` among the labels of the update, of
+            all its batches and devices (public code), or its ``clips``; cross entropy is always divided by the clips.
         frozen_encoder: train the head alone (linear evaluation); the decoder, where there is one, is frozen too.
         frozen_drop_path: leave drop path on in a frozen encoder, as in the public code's linear evaluation.
         optimizer: AdamW, its schedule and layer decay.
@@ -90,6 +103,7 @@ class FinetuneModule(AudioModule):
         noise_and_roll: bool = False,
         spec_augment: SpecAugment | None = None,
         mixup: Mixup | None = None,
+        criterion: Criterion | None = None,
         label_smoothing: float = 0.0,
         divide_by: Literal["positives", "clips"] = "clips",
         frozen_encoder: bool = False,
@@ -105,15 +119,14 @@ class FinetuneModule(AudioModule):
     ) -> None:
         super().__init__(features, optimizer, seed, compile)
         self.save_hyperparameters()
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         self.num_classes, self.multi_label = num_classes, multi_label
+        self.criterion: Criterion = criterion or ("binary_cross_entropy" if multi_label else "cross_entropy")
         self.roll_and_gain, self.noise_and_roll, self.spec_augment = roll_and_gain, noise_and_roll, spec_augment
         self.mixup, self.label_smoothing, self.divide_by = mixup, label_smoothing, divide_by
         self.frozen_encoder, self.frozen_drop_path = frozen_encoder, frozen_drop_path
         self.init_from, self.init_part = init_from, init_part
 
-        self.encoder = build_encoder(hugging_face or encoder)
+        self.encoder = build_encoder(hugging_face or with_drop_path_in_prenet(encoder))
         self.decoder = TransformerDecoder(decoder, self.encoder.dim) if decoder else None
         if self.decoder is not None:
             self.decoder.mask_token.requires_grad_(False)  # nothing is hidden, and DDP waits for all that learns
@@ -126,7 +139,7 @@ class FinetuneModule(AudioModule):
         self.score = (
             ScoredMeanAveragePrecision(num_classes) if multi_label else MulticlassAccuracy(num_classes, average="micro")
         )
-        self.mean_loss = MeanMetric(nan_strategy="disable")
+        self.mean_loss = MeanLoss()
         self.best_score = MaxMetric()
         self.best_score.persistent(True)  # a resumed run has not forgotten it
         self.train()  # the trainer takes the modes as they are, so a frozen encoder has to be in evaluation mode now
@@ -141,11 +154,12 @@ class FinetuneModule(AudioModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Augment, predict, compare."""
         if len(batch.clip_index) == 0:  # none of its files could be read
-            return self.no_loss()
-        clips, labels, padding = self.augmented(batch)
-        loss = self.loss(self(clips, padding), labels)
-        self.log_losses({"loss": loss}, len(labels))
-        return loss
+            loss = SummedLoss(self.no_loss(), torch.ones((), device=self.device))
+        else:
+            clips, labels, padding = self.augmented(batch)
+            loss = self.summed_loss(self(clips, padding), labels)
+            self.log_sums({"loss": loss.total}, loss.weight)
+        return self.share_of_update(loss.total) if self.divide_by == "positives" else loss.total / loss.weight
 
     def augmented(self, batch: AnyBatch) -> Augmented:
         """Clips and labels as training sees them."""
@@ -168,18 +182,25 @@ class FinetuneModule(AudioModule):
         return classify(self.encoder(clips, padding), self.head, self.decoder, padding)
 
     def loss(self, logits: Float[Tensor, "batch classes"], labels: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
-        """Binary cross entropy summed over classes, or cross entropy, with smoothed labels."""
-        wanted = labels * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
-        logits = logits.float()
-        if not self.multi_label:
-            return -(wanted * logits.log_softmax(dim=1)).sum() / len(labels)
-        error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
-        return error / (labels.sum().clamp(min=1) if self.divide_by == "positives" else len(labels))
+        """The loss of a batch that is all of an update."""
+        total, weight = self.summed_loss(logits, labels)
+        return total / weight.clamp(min=1)
 
-    def probabilities(self, batch: AnyBatch) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, ""]]:
+    def summed_loss(self, logits: Float[Tensor, "batch classes"], labels: Float[Tensor, "batch classes"]) -> SummedLoss:
+        """The criterion summed over classes and clips; labels are smoothed in training alone, as in the public code."""
+        smoothing = self.label_smoothing if self.training else 0.0
+        targets = labels * (1 - smoothing) + smoothing / self.num_classes
+        if self.criterion == "cross_entropy":
+            total = -(targets * logits.float().log_softmax(dim=1)).sum()
+        else:
+            total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
+        clips = labels.new_full((), len(labels))
+        return SummedLoss(total, labels.sum() if self.divide_by == "positives" else clips)
+
+    def probabilities(self, batch: AnyBatch) -> tuple[Float[Tensor, "batch classes"], SummedLoss]:
         """Class probabilities of a batch as it is, and the loss."""
         logits = self(*self.read(batch)).float()
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1), self.loss(logits, batch.labels)
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1), self.summed_loss(logits, batch.labels)
 
     # Around it -------------------------------------------------------------------------------------------------------
 
@@ -199,7 +220,7 @@ class FinetuneModule(AudioModule):
     def on_validation_epoch_end(self) -> None:
         """Score the epoch; the best is logged beside the last, and neither is hidden."""
         score = self._score("val")
-        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+        if score is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.best_score.update(score)
             self.log(f"val/best_{self.score_name}", self.best_score.compute())
 
@@ -212,19 +233,37 @@ class FinetuneModule(AudioModule):
             return
         probabilities, loss = self.probabilities(batch)
         # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.
-        self.mean_loss.update(loss.expand(len(batch.labels)))  # once a clip
+        self.mean_loss.update(*loss)
         self.score.update(probabilities, batch.labels if self.multi_label else batch.labels.argmax(dim=1))
 
-    def _score(self, stage: str) -> Tensor:
-        self.log(f"{stage}/loss", self.mean_loss.compute())
-        score = self.score.compute()
-        self.mean_loss.reset()
+    def _score(self, stage: str) -> Tensor | None:
+        """Log loss and score; the score is None where there was nothing to score."""
+        has_clips = self._log_mean_loss(stage)
+        score = self.score.compute() if has_clips else None
         self.score.reset()
         if isinstance(score, MeanAveragePrecision):
             self.log(f"{stage}/scored_classes", float(score.num_scored_classes))
-            score = score.value
-        self.log(f"{stage}/{self.score_name}", score, prog_bar=True)
+            score = score.value if score.num_scored_classes else None
+        self._log_score(f"{stage}/{self.score_name}", score, "no class has a positive clip" if has_clips else "no clip was read")
         return score
+
+    def _log_mean_loss(self, stage: str) -> bool:
+        """Log the mean loss of a stage; whether there was a clip."""
+        loss = self.mean_loss.compute()
+        self.mean_loss.reset()
+        if loss is not None:
+            self.log(f"{stage}/loss", loss)
+        return loss is not None
+
+    def _log_score(self, name: str, score: Tensor | float | None, why_none: str, prog_bar: bool = True) -> None:
+        """Log a score, or warn that there is none."""
+        if score is not None:
+            self.log(name, score, prog_bar=prog_bar)
+            return
+        if not self.trainer.sanity_checking:
+            rank_zero_warn(f"{name} is left out: {why_none}")
+        if any(getattr(callback, "monitor", None) == name for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            self.log(name, math.nan, logger=False)  # Lightning ends a run whose monitored score is missing
 
     def train(self, mode: bool = True) -> FinetuneModule:
         """A frozen encoder stays in evaluation mode, unless the public code's variant is asked for."""
@@ -274,6 +313,13 @@ class FinetuneModule(AudioModule):
     def compiled_parts(self) -> Sequence[nn.Module]:
         """All blocks."""
         return [*self.encoder.all_blocks(), *(self.decoder.blocks if self.decoder is not None else ())]
+
+    def share_of_update(self, total: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The part of a batch whose loss is logged already in an update that is divided by all its positives."""
+        assert self._losses is not None
+        assert self._losses.weights is not None
+        parameters = [p for part in self.learning_parts() for p in part.parameters()]
+        return share_of_update(total, self._losses.weights, parameters, self._trainer)
 
     def configure_optimizers(self) -> Any:
         """AdamW with layer decay."""

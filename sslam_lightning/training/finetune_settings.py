@@ -1,21 +1,25 @@
-"""Settings of fine-tuning that do not go together."""
+"""Settings of fine-tuning: what goes together, and what the public code derives from others."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
-from sslam_lightning.models import HuggingFaceClipEncoder, LogMelInput
+from sslam_lightning.models import EncoderConfig, HuggingFaceClipEncoder, LogMelInput
 
 if TYPE_CHECKING:
     from sslam_lightning.training.finetune import FinetuneModule
 
+Criterion = Literal["cross_entropy", "binary_cross_entropy"]
+
 
 def check_settings(module: FinetuneModule) -> None:
-    """Refuse features that a model of transformers does not read, and augmentations of what is not there.
+    """Refuse settings out of their range, and those that would have no effect next to the others.
 
     Raises:
         ValueError: naming the setting.
     """
+    _check_loss(module)
     front_end, kind = module.front_end, type(module.front_end).__name__
     if isinstance(module.encoder, HuggingFaceClipEncoder):
         if isinstance(front_end.takes, LogMelInput):
@@ -27,3 +31,41 @@ def check_settings(module: FinetuneModule) -> None:
             raise ValueError(f"{name} changes log-mels, which the {kind} front-end does not read: leave it out")
     if module.mixup and module.features is None and not front_end.num_values:
         raise ValueError(f"mixup blends log-mels or images, the {kind} front-end reads neither: set mixup to null")
+    if module.frozen_drop_path and not module.frozen_encoder:
+        raise ValueError("frozen_drop_path has no effect on an encoder that learns: leave it out, or set frozen_encoder")
+
+
+def _check_loss(module: FinetuneModule) -> None:
+    if not 0 <= module.label_smoothing < 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {module.label_smoothing}")
+    if module.divide_by not in ("positives", "clips"):
+        raise ValueError(f"divide_by must be positives or clips, got {module.divide_by!r}")
+    if module.criterion not in ("cross_entropy", "binary_cross_entropy"):
+        raise ValueError(f"criterion must be cross_entropy or binary_cross_entropy, got {module.criterion!r}")
+    if module.criterion == "cross_entropy" and module.multi_label:
+        raise ValueError("criterion: cross_entropy takes clips of exactly one class, these may be of several: leave it out")
+    if module.criterion == "cross_entropy" and module.divide_by == "positives":
+        raise ValueError(
+            "divide_by: positives has no effect on cross entropy, which is divided by the clips: set model.divide_by to clips"
+        )
+
+
+def with_drop_path_in_prenet(config: EncoderConfig) -> EncoderConfig:
+    """The same encoder with drop path as EAT and data2vec 2.0 fine-tune it.
+
+    The rates rise in a straight line over as many steps as there are main blocks. The prenet's blocks take the first of
+    them; the main blocks start behind those and rise to the end.
+    """
+    if not config.prenet_depth or config.prenet_drop_path_start or config.prenet_drop_path_end:
+        return config
+    start, end, last = config.drop_path_start, config.drop_path_end, max(1, config.depth - 1)
+
+    def rate(step: int) -> float:
+        return start + (end - start) * min(step, last) / last
+
+    return replace(
+        config,
+        drop_path_start=rate(config.prenet_depth),
+        prenet_drop_path_start=rate(0),
+        prenet_drop_path_end=rate(config.prenet_depth - 1),
+    )

@@ -9,7 +9,8 @@ import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+
+from sslam_lightning.metrics import MeanLoss
 
 if TYPE_CHECKING:
     from sslam_lightning.training.module import AudioModule
@@ -23,7 +24,7 @@ class Losses(nn.ModuleDict):
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        super().__init__({name: MeanMetric(nan_strategy="disable") for name in names})
+        super().__init__({name: MeanLoss() for name in names})
 
     @property
     def log_names(self) -> tuple[str, ...]:
@@ -35,20 +36,23 @@ class Losses(nn.ModuleDict):
         total = torch.stack(list(losses.values())).sum()
         if not module.training:
             for name, loss in losses.items():
-                self._mean_of(name).update(loss.detach().expand(rows))  # once a clip: "disable" takes no weights
+                self._mean_of(name).update(loss.double() * rows, rows)
             return total
         module.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
         return total
 
     def log_means(self, module: pl.LightningModule) -> None:
-        """Every loss as its mean over all clips of all ranks since the last time, and their sum."""
+        """Every loss as its mean over all clips of all ranks since the last time, and their sum; nothing without clips."""
         means = {name: self._mean_of(name).compute() for name in self}
-        for name, mean in means.items():
-            module.log(f"val/loss_{name}", mean)
+        for name in self:
             self._mean_of(name).reset()
-        module.log("val/loss", torch.stack(list(means.values())).sum(), prog_bar=True)
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        for name, mean in known.items():
+            module.log(f"val/loss_{name}", mean)
+        if known:
+            module.log("val/loss", torch.stack(list(known.values())).sum(), prog_bar=True)
 
-    def _mean_of(self, name: str) -> MeanMetric:
+    def _mean_of(self, name: str) -> MeanLoss:
         metric = self[name]
-        assert isinstance(metric, MeanMetric)
+        assert isinstance(metric, MeanLoss)
         return metric

@@ -143,8 +143,12 @@ class AudioModule(pl.LightningModule, ABC):
 
         All ranks have to call this for every batch, one without clips with no losses.
         """
+        self.log_sums({name: loss.double() * clips for name, loss in losses.items()}, clips)
+
+    def log_sums(self, sums: Mapping[str, Float[Tensor, ""]], weight: float | Float[Tensor, ""]) -> None:
+        """Log losses like `log_losses`, from their sums and from the weight that divides them."""
         self._losses = self._losses or UpdateLosses(self.loss_names)
-        self._losses.add(losses, clips, self.device)
+        self._losses.add(sums, weight, next((loss.device for loss in sums.values()), self.device))
         if self._trainer is not None and not ends_update(self.trainer):
             return
         of_all_ranks = self.world_size > 1 and self.is_time_to_log()

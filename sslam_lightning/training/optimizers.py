@@ -15,7 +15,7 @@ from sslam_lightning.schedules import warmup_cosine, warmup_linear
 from sslam_lightning.whole_numbers import check_whole_numbers
 
 _EXEMPT = ("clip_token", "alibi.scale", "mask_token", "positions")  # from weight decay, beside biases and norms
-_BELOW_BLOCKS = ("front_end", "clip_token", "conv_positions", "alibi", "input_norm", "prenet")
+_BELOW_BLOCKS = ("front_end", "clip_token", "conv_positions", "alibi", "input_norm")
 
 
 @dataclass
@@ -33,7 +33,8 @@ class OptimizerConfig:
         min_lr: where warm-up starts and the schedule ends.
         min_lr_scaled: whether ``min_lr`` shrinks with layer decay as the peak does. False is the public code: a layer
             whose peak lies below ``min_lr`` keeps its peak as a constant rate.
-        layer_decay: factor between the learning rates of a block and the one above it; 1 for none.
+        layer_decay: factor between the learning rates of a block and the one above it; 1 for none. The prenet's blocks count
+            as those below the first.
         layer_decay_embedding: whether patch embedding, clip token and input norm are scaled as the layer below the first
             block. False is the public code, which trains them at the full rate.
         decay: how the rate falls behind the warm-up: half a ``cosine``, or in a straight line (``linear``, MAE-AST).
@@ -108,18 +109,19 @@ def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_b
     Args:
         modules: the encoder, whose layers layer decay tells apart by their names, then the others.
         config: rates and decay.
-        num_blocks: of the encoder.
+        num_blocks: of the encoder, without its prenet.
         fused: update all parameters in one kernel.
 
     Raises:
         ValueError: if nothing learns.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    num_prenet = len({name.split(".")[1] for name, _ in modules[0].named_parameters() if name.startswith("prenet.")})
     for module in modules:
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            lr = config.lr * (_layer_scale(name, config, num_blocks) if module is modules[0] else 1.0)
+            lr = config.lr * (_layer_scale(name, config, num_prenet, num_blocks) if module is modules[0] else 1.0)
             exempt = not config.decay_all and (parameter.ndim <= 1 or name.endswith(_EXEMPT))
             groups[lr, 0.0 if exempt else config.weight_decay].append(parameter)
     if not groups:
@@ -142,11 +144,12 @@ def _moments_alone(optimizer: Optimizer, saved: dict[str, Any]) -> dict[str, Any
     return {**saved, "param_groups": [{**own, "params": group["params"]} for group, own in zip(theirs, ours, strict=True)]}
 
 
-def _layer_scale(name: str, config: OptimizerConfig, num_blocks: int) -> float:
+def _layer_scale(name: str, config: OptimizerConfig, num_prenet: int, num_blocks: int) -> float:
     """Layer decay (BEiT, Bao et al., 2022): one factor less for every block towards the input."""
     part, _, rest = name.partition(".")
-    if part == "blocks":
-        return config.layer_decay ** (num_blocks - int(rest.split(".")[0]))
+    if part in ("prenet", "blocks"):
+        below = int(rest.split(".")[0]) + (num_prenet if part == "blocks" else 0)
+        return config.layer_decay ** (num_prenet + num_blocks - below)
     if part in _BELOW_BLOCKS and config.layer_decay_embedding:
-        return config.layer_decay ** (num_blocks + 1)
+        return config.layer_decay ** (num_prenet + num_blocks + 1)
     return 1.0

@@ -54,6 +54,8 @@ def _recipes_under(overlay: Path) -> list[str]:
         return ["pretrain/eat_large_corrected.yaml"]
     if "stage1" in name or "pretrain" in name or name == "trainer/multinode.yaml":
         return ["pretrain/eat_base_corrected.yaml"]
+    if name == "data/esc50.yaml":
+        return ["pretrain/eat_base_corrected.yaml", "finetune/esc50.yaml"]
     if any(word in name for word in ("finetune", "linear", "probe")):
         return ["finetune/audioset_20k.yaml"]
     return ["pretrain/eat_base_corrected.yaml", "finetune/audioset_20k.yaml"]

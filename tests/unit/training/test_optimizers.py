@@ -41,13 +41,14 @@ def by_part(found: dict[str, tuple[float, float]]) -> dict[str, set[float]]:
     rates: dict[str, set[float]] = {}
     for name, (lr, _) in found.items():
         words = name.split(".")
-        rates.setdefault(".".join(words[:2]) if words[0] == "blocks" else words[0], set()).add(lr)
+        rates.setdefault(".".join(words[:2]) if words[0] in ("prenet", "blocks") else words[0], set()).add(lr)
     return rates
 
 
-@pytest.mark.parametrize(("corrected", "embedding"), [(True, 0.0625), (False, 1.0)])
+@pytest.mark.parametrize(("corrected", "embedding"), [(True, 0.015625), (False, 1.0)])
 def test_layer_decay_by_hand(encoder_config: EncoderConfig, corrected: bool, embedding: float) -> None:
-    modules = model(replace(encoder_config, depth=3, prenet_depth=1))
+    """D6: the prenet's blocks are layers below the main blocks."""
+    modules = model(replace(encoder_config, depth=3, prenet_depth=2))
     config = OptimizerConfig(lr=1.0, layer_decay=0.5, layer_decay_embedding=corrected)
     assert by_part(settings_of(modules, config)) == {
         "linear": {1.0},  # the head
@@ -55,7 +56,8 @@ def test_layer_decay_by_hand(encoder_config: EncoderConfig, corrected: bool, emb
         "blocks.2": {0.5},
         "blocks.1": {0.25},
         "blocks.0": {0.125},
-        "prenet": {embedding},
+        "prenet.1": {0.0625},
+        "prenet.0": {0.03125},
         "input_norm": {embedding},
         "clip_token": {embedding},
         "front_end": {embedding},

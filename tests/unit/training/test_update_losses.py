@@ -14,11 +14,23 @@ CPU = torch.device("cpu")
 def test_means_are_over_clips_of_all_batches() -> None:
     losses = UpdateLosses(["loss", "loss_regression"])
     losses.add({"loss_regression": torch.tensor(1.0), "loss": torch.tensor(2.0)}, 1, CPU)
-    losses.add({"loss_regression": torch.tensor(5.0), "loss": torch.tensor(4.0)}, 3, CPU)
+    losses.add({"loss_regression": torch.tensor(15.0), "loss": torch.tensor(12.0)}, 3, CPU)
     losses.add({}, 0, CPU)
     assert losses.finish(None) == {"loss": torch.tensor(3.5), "loss_regression": torch.tensor(4.0)}
-    losses.add({"loss_regression": torch.tensor(1.0), "loss": torch.tensor(0.1)}, 12, CPU)  # nothing is left of the last
+    twelve = {"loss_regression": torch.tensor(1.0), "loss": torch.tensor(0.1).double() * 12}
+    losses.add(twelve, 12, CPU)  # nothing is left of the last
     assert losses.finish(None)["loss"] == torch.tensor(0.1)  # to the bit
+
+
+def test_weights_may_be_labels_and_none_of_them() -> None:
+    losses = UpdateLosses(["loss"])
+    losses.add({"loss": torch.tensor(3.0)}, torch.tensor(0.0), CPU)
+    assert losses.finish(None) == {"loss": torch.tensor(3.0)}
+    losses.add({"loss": torch.tensor(3.0)}, torch.tensor(0.0), CPU)
+    losses.add({"loss": torch.tensor(5.0)}, torch.tensor(4.0), CPU)
+    assert losses.weights is not None
+    assert losses.weights.tolist() == [0.0, 4.0]
+    assert losses.finish(None) == {"loss": torch.tensor(2.0)}
 
 
 def test_a_rank_without_clips_shows_nothing_of_its_own_but_what_the_others_have() -> None:
@@ -33,5 +45,7 @@ def test_a_rank_without_clips_shows_nothing_of_its_own_but_what_the_others_have(
 
 def test_an_update_that_was_begun_before_a_resume_goes_on() -> None:
     losses = UpdateLosses(["loss"], sums=torch.tensor([4.0, 2.0], dtype=torch.float64))
-    losses.add({"loss": torch.tensor(5.0)}, 2, CPU)
+    losses.add({"loss": torch.tensor(10.0)}, 2, CPU)
+    assert losses.weights is not None
+    assert losses.weights.tolist() == [2.0, 4.0]
     assert float(losses.finish(None)["loss"]) == pytest.approx(3.5)
