@@ -55,6 +55,16 @@ class CommandLine(NamedTuple):
         of_this_value = [place for place, given in places if given == value or (given, value) == ("null", "None")]
         return next(iter(of_this_value or [place for place, _ in places]), Place(key))
 
+    def places(self, key: str) -> Iterator[Place]:
+        """Wherever a setting was given by this whole key, ``init_args`` left out; first what has the last word."""
+        for option, value in reversed(self.options()):
+            for found in dict(_flat({option: _as_settings(value)}, "")):
+                if _without_init_args(found) == key:
+                    yield Place(key)
+        for name, content in reversed(list(self.files())):
+            if any(found == key for found, _ in _flat(content, "")):
+                yield Place(key, name)
+
     def _places(self, key: str) -> Iterator[tuple[Place, str]]:
         """All settings whose keys end so, with their values as text; first what has the last word."""
         for option, value in reversed(self.options()):
@@ -80,6 +90,19 @@ class CommandLine(NamedTuple):
 
 def _is_of_the_trainer(option: str) -> bool:
     return option.startswith("trainer.") and option.count(".") == 1
+
+
+def _as_settings(value: str) -> Any:
+    """A table of settings that was typed out; anything else as it is."""
+    try:
+        settings = yaml.safe_load(value) if value.lstrip().startswith("{") else value
+    except yaml.YAMLError:
+        return value
+    return settings
+
+
+def _without_init_args(key: str) -> str:
+    return key.replace(".init_args.", ".").removesuffix(".init_args")
 
 
 def _flat(settings: Any, key: str) -> Iterator[tuple[str, Any]]:

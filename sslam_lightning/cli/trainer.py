@@ -21,6 +21,7 @@ from sslam_lightning.checkpoints import check_resumable, check_source
 from sslam_lightning.cli.command_line import CommandLine
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
+from sslam_lightning.cli.linked_settings import OF_DATA, refuse_linked_settings
 from sslam_lightning.cli.run_checkpoints import CKPT_PATH_HELP, as_run_checkpoints, find_checkpoint, tell_checkpoint
 from sslam_lightning.cli.trainer_settings import check_gpus_are_here, check_trainer_settings
 from sslam_lightning.cli.unfit_settings import refuse_unfit_settings
@@ -44,8 +45,6 @@ NOISE = (
 )
 
 
-# What the data knows and the model has to: (attribute of the data module, argument of the model).
-_LINKS = ("num_classes", "multi_label", "class_names", "resampler")
 # Of the subcommands that judge: how many batches.
 _LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
@@ -134,7 +133,7 @@ class SSLAMCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The data's facts reach the model; the data default to synthetic sounds."""
         parser.set_defaults({"data": {"class_path": "sslam_lightning.data.SyntheticDataModule"}})
-        for name in _LINKS:
+        for name in OF_DATA:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
         for part in ("model", "data"):
             parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=_seed)
@@ -175,6 +174,7 @@ class SSLAMCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """No null where a value is needed; loggers write into the run's folder; W&B goes on with a run that is resumed."""
         refuse_unfit_settings({part: self._get(self.config, part).as_dict() for part in ("trainer", "model", "data")})
+        refuse_linked_settings(Parser.given, self._get(self.config, "data").init_args.as_dict())
         trainer = self._get(self.config, "trainer")
         check_trainer_settings(trainer)
         as_run_checkpoints(trainer.callbacks)

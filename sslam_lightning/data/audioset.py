@@ -9,13 +9,14 @@ from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.descriptors import read_class_table
 from sslam_lightning.data.manifest import MissingFiles, read_manifest
 from sslam_lightning.data.module import AudioDataModule, Split
+from sslam_lightning.data.one_label import refuse_other_than_one_label
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.sampling_weights import with_weights
 from sslam_lightning.data.shards import ORIGINAL, is_shard_folder, read_shards
 
 
 class AudioSetDataModule(AudioDataModule):
-    """Recordings of manifests or shards, with several labels each; local, or wherever fsspec reads.
+    """Recordings of manifests or shards, with several labels each or one; local, or wherever fsspec reads.
 
     What a manifest is, `sslam_lightning.data.manifest` says; a folder of shards (`sslam_lightning.data.shards`) may stand
     in the place of each.
@@ -30,13 +31,16 @@ class AudioSetDataModule(AudioDataModule):
         val_labels: ``.lbl`` of the validation clips.
         test_labels: ``.lbl`` of the test clips.
         missing_files: "error", or "skip" to leave out rows without a file together with their labels.
+        multi_label: whether a clip may be of several classes (mAP, binary cross entropy); false: every clip is of exactly one
+            (accuracy, cross entropy), as those of ``sslam data import folders``.
         sampling_weights: table of ``sslam data stats`` with a weight for every training clip, for ``weighted_sampling``;
             None: counted from the labels.
         options: settings of `AudioDataModule`.
 
     Raises:
         FileNotFoundError: no such table (now), manifest, label file or recording (at setup).
-        ValueError: a malformed one, or shards that were packed for another rate, resampler or length.
+        ValueError: a malformed one, a clip that is not of one class where ``multi_label`` is false, or shards that were
+            packed for another rate, resampler or length.
     """
 
     def __init__(
@@ -50,10 +54,13 @@ class AudioSetDataModule(AudioDataModule):
         test_labels: str | Path | None = None,
         missing_files: MissingFiles = "error",
         sampling_weights: str | Path | None = None,
+        multi_label: bool = True,
         **options: Any,
     ) -> None:
         table = None if label_descriptors is None else read_class_table(label_descriptors)
-        super().__init__(class_names=table.names if table else (), multi_label=True, **options)
+        if not multi_label and table is None:
+            raise ValueError("multi_label: false is about labels, and there are none: set label_descriptors")
+        super().__init__(class_names=table.names if table else (), multi_label=multi_label, **options)
         self.table = table
         self.missing_files: MissingFiles = missing_files
         self.sampling_weights = sampling_weights
@@ -71,6 +78,8 @@ class AudioSetDataModule(AudioDataModule):
         recordings = self._packed(str(manifest), labels) if is_shard_folder(str(manifest)) else None
         if recordings is None:
             recordings = read_manifest(manifest, labels, self.table, self.missing_files)
+        if not self.multi_label:
+            refuse_other_than_one_label(recordings, str(manifest), labels)
         if split == "train" and self.sampling_weights is not None:
             recordings = with_weights(recordings, str(self.sampling_weights))
         return RecordingDataset(recordings, self.sample_rate_hz, self.resampler, self.max_clip_seconds)

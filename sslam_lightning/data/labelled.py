@@ -41,7 +41,7 @@ class LabelledDataModule(AudioDataModule):
         """The clips of a split as recordings.
 
         Raises:
-            ValueError: a label that is none of the classes.
+            ValueError: a label that is none of the classes, or several where a clip is of one.
         """
         class_of = {name: number for number, name in enumerate(self.class_names)}
         rows = self.labelled(split)
@@ -49,6 +49,8 @@ class LabelledDataModule(AudioDataModule):
             if unknown := [label for label in labels if label not in class_of]:
                 known = ", ".join(self.class_names[:10])
                 raise ValueError(f"{clip.name}: the label {unknown[0]!r} is none of the {len(class_of)} classes ({known})")
+            if not self.multi_label and len(labels) != 1:
+                raise ValueError(f"{clip.name}: expected one label, got {len(labels)}: {', '.join(labels) or 'none'}")
         classes = [sorted(class_of[label] for label in row.labels) for row in rows]
         excerpts = make_excerpts(str(self.root), [row.clip for row in rows], classes, self.class_names)
         return RecordingDataset(excerpts, self.sample_rate_hz, self.resampler, self.max_clip_seconds)

@@ -27,7 +27,12 @@ PRETRAINED = {
     "reconstruction": {"reconstruction": Reconstruction()},
     "accumulation": {"stage": "stage 2"},
 }
-FINETUNED = {"fine-tuning": {}, "frozen encoder": {"frozen_encoder": True}}
+FINETUNED = {
+    "fine-tuning": {"divide_by": "clips"},
+    "frozen encoder": {"divide_by": "clips", "frozen_encoder": True},
+    "positives": {"divide_by": "positives"},
+    "positives, accumulation": {"divide_by": "positives"},
+}
 ACCUMULATED = 2  # batches an update, in "accumulation"
 # What differs between one process and two by intention: draws of a rank of its own, a rank that has no clips.
 ONLY_TOGETHER = {
@@ -113,11 +118,13 @@ def run(folder: Path, devices: int) -> dict[str, Any]:
     results["validation"] = {name: float(value) for name, value in metrics.items()}
     for name, settings in FINETUNED.items():
         pl.seed_everything(6, verbose=False)
-        module, gradients = finetune(divide_by="clips", encoder={}, optimizer=OPTIMIZER, **settings), Gradients()
-        runner = trainer(folder, gradients, max_steps=STEPS, limit_val_batches=0, **parallel)
-        runner.fit(module, soundscapes(**data))
+        module, gradients, diary = finetune(encoder={}, optimizer=OPTIMIZER, **settings), Gradients(), Diary()
+        accumulate = ACCUMULATED if "accumulation" in name else 1
+        limits = {"max_steps": STEPS, "max_epochs": 2, "limit_val_batches": 0, "accumulate_grad_batches": accumulate}
+        trainer(folder, gradients, diary, **limits, **parallel).fit(module, soundscapes(**data))
         results[name] = {
             "gradients": gradients.first,
+            "losses": [entry["train/loss"] for entry in diary.logged if "train/loss" in entry],
             "state": {name: value.clone() for name, value in module.state_dict().items()},
         }
     return results

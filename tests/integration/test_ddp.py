@@ -52,6 +52,14 @@ def test_gradients_and_weights_equal_those_of_one_process(kind, ranks, alone):
     _assert_close({n: ranks[0][kind]["state"][n] for n in floats}, floats, floor=1e-2)
 
 
+@pytest.mark.parametrize("kind", FINETUNED)
+def test_losses_are_those_of_all_processes(kind, ranks, alone):
+    """D14: with ``divide_by: positives`` too, where each process has other labels and other numbers of them."""
+    assert len(alone[kind]["losses"]) >= STEPS
+    for rank in ranks:
+        assert rank[kind]["losses"] == pytest.approx(alone[kind]["losses"], rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", [*PRETRAINED, *FINETUNED, *ONLY_TOGETHER])
 def test_both_ranks_hold_the_same_bits(kind, ranks):
     one, two = (rank[kind]["state"] for rank in ranks)

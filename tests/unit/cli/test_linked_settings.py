@@ -1,0 +1,54 @@
+"""U4: what the data module or the run decides is refused under ``model``, wherever it is given."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sslam_lightning.cli.command_line import CommandLine
+from sslam_lightning.cli.linked_settings import OF_DATA, refuse_linked_settings
+from sslam_lightning.cli.trainer import SSLAMCLI
+
+MODEL = ["--model", "sslam_lightning.FinetuneModule"]
+
+
+@pytest.mark.parametrize("name", OF_DATA)
+@pytest.mark.parametrize("form", ["--model.{}=1", "--model.{} 1", "--model.init_args.{}=1", "--model.init_args {{{}: 1}}"])
+def test_every_setting_of_the_data_is_refused(name: str, form: str) -> None:
+    """U4: also at its default, in whatever form it is typed."""
+    words = ["fit", *MODEL, *form.format(name).split(" ", 1)]
+    with pytest.raises(ValueError, match=rf"^model\.{name} comes from the data: leave it out, or set data\.{name}$"):
+        refuse_linked_settings(CommandLine(words), OF_DATA)
+    with pytest.raises(ValueError, match=rf"^model\.{name} comes from the data: leave it out$"):
+        refuse_linked_settings(CommandLine(words), ())
+
+
+def test_files_are_named(tmp_path: Path) -> None:
+    """U4: a configuration file, with or without ``init_args``."""
+    (tmp_path / "a.yaml").write_text("model: {class_path: sslam_lightning.FinetuneModule, init_args: {num_classes: 527}}\n")
+    told = "a.yaml: model.num_classes comes from the data: leave it out, or set data.label_descriptors"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        refuse_linked_settings(CommandLine(["fit", "--config", "a.yaml"], tmp_path), ["label_descriptors", "root"])
+
+
+@pytest.mark.parametrize("part", ["model", "data"])
+def test_there_is_one_seed(part: str) -> None:
+    """U4: a seed of its own would be overwritten too."""
+    with pytest.raises(ValueError, match=rf"^{part}\.seed comes from the run: leave it out, or set seed_everything$"):
+        refuse_linked_settings(CommandLine(["fit", f"--{part}.seed=3"]), ())
+
+
+def test_the_data_keeps_its_own() -> None:
+    refuse_linked_settings(CommandLine(["fit", *MODEL, "--data.num_classes=3", "--data.resampler", "soxr"]), OF_DATA)
+
+
+def test_the_command_line_knows_what_the_data_module_takes() -> None:
+    """U4: a folder has no setting for classes, but one for the resampler."""
+    data = ["--data", "sslam_lightning.data.AudioFolderDataModule", "--data.root", "."]
+    for kind in ("FinetuneModule", "DetectionModule"):
+        model = ["--model", f"sslam_lightning.{kind}"]
+        for name, told in (("num_classes=7", "leave it out$"), ("resampler=soxr", r"leave it out, or set data\.resampler$")):
+            with pytest.raises(ValueError, match=told):
+                SSLAMCLI([*model, *data, f"--model.{name}"], run=False)
