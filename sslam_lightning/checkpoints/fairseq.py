@@ -285,8 +285,17 @@ def _description(cfg: Any, content: Mapping[str, Any], weights: Weights) -> Desc
         features,
         _class_names(section(content.get("task_state"), "labels"), source) if weights.head else (),
         not (one_class or counts_correct),
-        POOLING.get(str(section(model, "prediction_mode")), "clip_token"),
+        _pooling(section(model, "prediction_mode"), source),
     )
+
+
+def _pooling(mode: Any, source: str) -> Pooling:
+    """What the public enum's member, or its name, stands for; the public default is the clip token."""
+    name = "CLS_TOKEN" if mode is None else str(mode).rpartition(".")[2]
+    if name not in POOLING:
+        known = ", ".join(POOLING)
+        raise ValueError(f"{source}: cfg.model.prediction_mode must be one of {known}, got {printable(name[:100])!r}")
+    return POOLING[name]
 
 
 def _class_names(labels: Any, source: str) -> tuple[str, ...]:

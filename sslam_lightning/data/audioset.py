@@ -31,8 +31,8 @@ class AudioSetDataModule(AudioDataModule):
         val_labels: ``.lbl`` of the validation clips.
         test_labels: ``.lbl`` of the test clips.
         missing_files: "error", or "skip" to leave out rows without a file together with their labels.
-        multi_label: whether a clip may be of several classes (mAP, binary cross entropy); false: every clip is of exactly one
-            (accuracy, cross entropy), as those of ``sslam data import folders``.
+        multi_label: whether a clip may be of several classes (mAP, binary cross entropy). False means that every clip is of
+            exactly one (accuracy, cross entropy), as those of ``sslam data import folders``.
         sampling_weights: table of ``sslam data stats`` with a weight for every training clip, for ``weighted_sampling``;
             None: counted from the labels.
         options: settings of `AudioDataModule`.

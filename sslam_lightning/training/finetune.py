@@ -69,8 +69,8 @@ class FinetuneModule(AudioModule):
         noise_and_roll: random noise and shift of the log-mels, for Speech Commands.
         spec_augment: stripes of the log-mels set to zero; None leaves it out.
         mixup: blends log-mels or images, and labels; None leaves it out.
-        criterion: ``cross_entropy``, or ``binary_cross_entropy`` summed over the classes; None takes the former where a clip is
-            of exactly one class. EAT trains with the latter on Speech Commands all the same.
+        criterion: ``cross_entropy``, or ``binary_cross_entropy`` summed over the classes. None takes the former where a clip
+            is of exactly one class and the latter elsewhere; EAT trains with the latter on Speech Commands too.
         label_smoothing: share of every label's weight that training gives evenly to all classes.
         divide_by: what the summed binary cross entropy is divided by: the ``positives`` among the labels of the update, of
             all its batches and devices (public code), or its ``clips``; cross entropy is always divided by the clips.
@@ -244,7 +244,8 @@ class FinetuneModule(AudioModule):
         if isinstance(score, MeanAveragePrecision):
             self.log(f"{stage}/scored_classes", float(score.num_scored_classes))
             score = score.value if score.num_scored_classes else None
-        self._log_score(f"{stage}/{self.score_name}", score, "no class has a positive clip" if has_clips else "no clip was read")
+        why_none = "no class has a positive clip" if has_clips else "no clip was read"
+        self._log_score(f"{stage}/{self.score_name}", score, why_none)
         return score
 
     def _log_mean_loss(self, stage: str) -> bool:

@@ -46,7 +46,7 @@ def _check_loss(module: FinetuneModule) -> None:
         raise ValueError("criterion: cross_entropy takes clips of exactly one class, these may be of several: leave it out")
     if module.criterion == "cross_entropy" and module.divide_by == "positives":
         raise ValueError(
-            "divide_by: positives has no effect on cross entropy, which is divided by the clips: set model.divide_by to clips"
+            "divide_by: positives has no effect on cross entropy, which is divided by clips: set model.divide_by to clips"
         )
 
 

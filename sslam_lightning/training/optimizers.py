@@ -33,8 +33,8 @@ class OptimizerConfig:
         min_lr: where warm-up starts and the schedule ends.
         min_lr_scaled: whether ``min_lr`` shrinks with layer decay as the peak does. False is the public code: a layer
             whose peak lies below ``min_lr`` keeps its peak as a constant rate.
-        layer_decay: factor between the learning rates of a block and the one above it; 1 for none. The prenet's blocks count
-            as those below the first.
+        layer_decay: factor between the learning rates of a block and the one above it; 1 for none. The prenet's blocks are
+            those below the first.
         layer_decay_embedding: whether patch embedding, clip token and input norm are scaled as the layer below the first
             block. False is the public code, which trains them at the full rate.
         decay: how the rate falls behind the warm-up: half a ``cosine``, or in a straight line (``linear``, MAE-AST).

@@ -25,7 +25,7 @@ class UpdateLosses:
         self.names = tuple(names)
         self.sums = sums
         self._has_clips = sums is not None
-        self.weights: Float[Tensor, "2"] | None = None  # of the update so far on this device, without and with its last batch
+        self.weights: Float[Tensor, "2"] | None = None  # so far on this device, without and with the last batch
 
     def add(self, sums: Mapping[str, Float[Tensor, ""]], weight: float | Float[Tensor, ""], device: torch.device) -> None:
         """Take in a batch: the sums of its losses, and what the mean divides them by. One without clips has no sums."""

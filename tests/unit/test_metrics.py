@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from sslam_lightning.metrics import (
+    MeanLoss,
     ScoredMeanAveragePrecision,
     accuracy,
     knn_accuracy,
@@ -70,6 +71,20 @@ def test_map_errors() -> None:
         mean_average_precision(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(ValueError, match="expected 5 classes, got 3"):
         ScoredMeanAveragePrecision(num_classes=5).update(torch.zeros(2, 3), torch.zeros(2, 3))
+
+
+def test_mean_loss_by_hand() -> None:
+    """U9: nothing is no number, and no weight is no reason for an infinite one."""
+    metric = MeanLoss()
+    assert metric.compute() is None
+    metric.update(torch.tensor(3.0), 0)
+    assert metric.compute() == 3.0
+    metric.update(torch.tensor(5.0), torch.tensor(4.0))
+    assert metric.compute() == 2.0
+    metric.update(torch.tensor(math.nan), 1)
+    assert math.isnan(metric.compute())
+    metric.reset()
+    assert metric.compute() is None
 
 
 def test_accuracy_by_hand() -> None:

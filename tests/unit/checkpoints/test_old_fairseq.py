@@ -180,3 +180,14 @@ def test_nodes_that_go_in_circles(tmp_path, packages: dict[str, type]) -> None:
     torch.save(content, tmp_path / "loop.pt")
     with pytest.raises(ValueError, match=r"its configuration has no cfg\.model\.num_heads"):
         read_weights(tmp_path / "loop.pt")
+
+
+def test_a_prediction_mode_that_nobody_knows(tmp_path) -> None:
+    """D3: another pooling is refused by the key's name."""
+    content, _ = to_fairseq(finetuned())
+    del content["sslam_lightning"]
+    content["cfg"]["model"]["prediction_mode"] = "MAX_POOLING"
+    torch.save(content, tmp_path / "new.pt")
+    told = r"cfg\.model\.prediction_mode must be one of CLS_TOKEN, MEAN_POOLING, LIN_SOFTMAX, got 'MAX_POOLING'"
+    with pytest.raises(ValueError, match=told):
+        read_weights(tmp_path / "new.pt")

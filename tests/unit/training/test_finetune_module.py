@@ -6,9 +6,13 @@ import math
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from tiny_modules import ENCODER, finetune, noise
 
 from sslam_lightning.augment import Mixup, SpecAugment
@@ -49,6 +53,74 @@ def test_cross_entropy_is_pytorchs(smoothing: float) -> None:
     logits, classes = torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2])
     expected = torch.nn.functional.cross_entropy(logits, classes, label_smoothing=smoothing)
     torch.testing.assert_close(module.loss(logits, torch.nn.functional.one_hot(classes, 4).float()), expected)
+
+
+def test_binary_cross_entropy_of_one_class_by_hand() -> None:
+    """D4: summed over the classes, divided by the clips."""
+    module = finetune(multi_label=False, criterion="binary_cross_entropy")
+    labels = torch.tensor([[0.0, 1, 0, 0], [0.0, 0, 0.5, 0.5]])
+    half = torch.nn.functional.softplus  # -log of a probability of sigmoid(-x)
+    expected = (half(LOGITS) - labels * LOGITS).sum().item() / 2
+    assert module.loss(LOGITS, labels).item() == pytest.approx(expected)
+
+
+def test_labels_are_smoothed_in_training_alone() -> None:
+    """D4: the loss of an evaluation has the labels as they are."""
+    for settings in ({"multi_label": False}, {}):
+        smoothed, plain = finetune(label_smoothing=0.1, **settings), finetune(**settings)
+        labels = torch.eye(4)[[1, 0]]
+        assert smoothed.loss(LOGITS, labels) > plain.loss(LOGITS, labels)
+        torch.testing.assert_close(smoothed.eval().loss(LOGITS, labels), plain.eval().loss(LOGITS, labels))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"multi_label": False, "divide_by": "positives"},
+            r"divide_by: positives has no effect on cross entropy.* to clips$",
+        ),
+        ({"criterion": "cross_entropy"}, r"criterion: cross_entropy takes clips of exactly one class"),
+        ({"criterion": "focal"}, r"criterion must be cross_entropy or binary_cross_entropy, got 'focal'"),
+        ({"divide_by": "labels"}, r"divide_by must be positives or clips, got 'labels'"),
+        ({"frozen_drop_path": True}, r"frozen_drop_path has no effect on an encoder that learns"),
+    ],
+)
+def test_settings_without_an_effect(settings: dict[str, Any], told: str) -> None:
+    """D4: what would do nothing is refused by name."""
+    with pytest.raises(ValueError, match=told):
+        finetune(**settings)
+
+
+@pytest.mark.parametrize("multi_label", [True, False])
+@pytest.mark.parametrize("monitored", [True, False])
+def test_nothing_is_logged_of_a_validation_without_anything_to_score(multi_label: bool, monitored: bool, tmp_path) -> None:
+    """U9: without positives there is no mAP, without clips no score at all; neither is infinite or not a number."""
+    name = "val/mAP" if multi_label else "val/accuracy"
+    logged: dict[str, float] = {}
+    logger = CSVLogger(tmp_path)
+    logger.log_metrics = lambda metrics, step: logged.update(metrics)  # type: ignore[method-assign]
+    callbacks = [ModelCheckpoint(tmp_path, monitor=name, mode="max")] if monitored else []
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=logger,
+        callbacks=callbacks,
+        enable_checkpointing=monitored,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    batch = noise()
+    nothing = batch._replace(labels=torch.zeros(4, 4)) if multi_label else noise(0)
+    module = finetune(multi_label=multi_label, optimizer=OptimizerConfig(lr=1e-3))
+    loaders = [torch.utils.data.DataLoader([part], batch_size=None) for part in (batch, nothing)]
+    with pytest.warns(UserWarning, match=f"{name} is left out: no c"):
+        trainer.fit(module, *loaders)
+    scores = {"val/loss", "val/scored_classes"} if multi_label else set()
+    assert {key for key in logged if key.startswith("val/")} == scores
+    assert all(math.isfinite(value) for value in logged.values())
+    assert "val/best_" + module.score_name not in trainer.callback_metrics
 
 
 @pytest.mark.parametrize("smoothing", [1.0, -0.1])
