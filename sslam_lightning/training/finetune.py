@@ -69,8 +69,8 @@ class FinetuneModule(AudioModule):
         noise_and_roll: random noise and shift of the log-mels, for Speech Commands.
         spec_augment: stripes of the log-mels set to zero; None leaves it out.
         mixup: blends log-mels or images, and labels; None leaves it out.
-        criterion: ``cross_entropy``, or ``binary_cross_entropy`` summed over the classes. None takes the former where a clip
-            is of exactly one class and the latter elsewhere; EAT trains with the latter on Speech Commands too.
+        criterion: ``cross_entropy``, or ``binary_cross_entropy`` summed over the classes. None takes the former where a
+            clip is of exactly one class and the latter elsewhere; EAT trains with the latter on Speech Commands too.
         label_smoothing: share of every label's weight that training gives evenly to all classes.
         divide_by: what the summed binary cross entropy is divided by: the ``positives`` among the labels of the update, of
             all its batches and devices (public code), or its ``clips``; cross entropy is always divided by the clips.

@@ -162,6 +162,32 @@ def test_classes_that_are_called_by_numbers(tmp_path: Path) -> None:
     assert batch.labels.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
+def test_folders_of_classes_train_with_cross_entropy(dogs_and_bees: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """U4: what ``import folders`` writes needs one setting of the data, and no class of one's own."""
+    monkeypatch.chdir(dogs_and_bees.parent)
+    main(["data", "import", "folders", dogs_and_bees.name, "--workers=0"])
+    stem = f"{dogs_and_bees.name}.imported"
+    model = {"encoder": {"dim": 16, "depth": 1, "num_heads": 2}, "features": {"num_frames": 48}}
+    data = {"train_manifest": f"{stem}.tsv", "val_manifest": f"{stem}.tsv", "label_descriptors": f"{stem}.classes.csv"}
+    data |= {"multi_label": False, "num_workers": 0, "batch_size": 6}
+    trainer = {"max_steps": 2, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    settings = {
+        "trainer": {**trainer, "default_root_dir": "run"},
+        "model": {"class_path": "sslam_lightning.FinetuneModule", "init_args": model},
+        "data": {"class_path": "sslam_lightning.data.AudioSetDataModule", "init_args": data},
+    }
+    Path("run.yaml").write_text(yaml.safe_dump(settings))
+    cli = SSLAMCLI(args=["fit", "--config=run.yaml"])
+    assert (cli.model.criterion, cli.model.num_classes, cli.model.multi_label) == ("cross_entropy", 2, False)
+    assert cli.trainer.global_step == 2
+    assert 0 <= cli.trainer.callback_metrics["val/accuracy"] <= 1
+    assert "val/mAP" not in cli.trainer.callback_metrics
+    rows = Path(f"{stem}.tsv").read_text().splitlines()
+    Path(f"{stem}.tsv").write_text("\n".join([*rows[:-1], f"{rows[-1]};{rows[1].split(chr(9))[-1]}"]) + "\n")
+    with pytest.raises(ValueError, match=rf"{stem}\.tsv, line {len(rows)}: .* has 2 labels"):
+        SSLAMCLI(args=["fit", "--config=run.yaml", "--trainer.default_root_dir=other"])
+
+
 def test_lists_of_others(dogs_and_bees: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wavs = sorted(str(path) for path in dogs_and_bees.rglob("*.wav"))
     (tmp_path / "ast.json").write_text(json.dumps({"data": [{"wav": wav, "labels": "/m/a"} for wav in wavs]}))
