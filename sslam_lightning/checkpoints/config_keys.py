@@ -1,0 +1,257 @@
+"""The configuration keys of other projects' checkpoints: for each importer, a closed list of what becomes of every key.
+
+A table maps the dotted path of a key to one of three rules:
+
+- ``HONORED``: the importer reads it, or the shapes of the weights say the same.
+- ``Only(values, purposes)``: only these values are computed here. A file with another value is refused by the key's name
+  if it is opened for one of ``purposes``; for any other purpose the key has no effect.
+- ``NO_EFFECT``: the key changes nothing that a checkpoint is opened for. It sets how the other project trained, where
+  here the recipe decides, or where its files are.
+
+A key that is not in the table is an error. To add an importer, add its table here and call :func:`check_keys`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from sslam_lightning.checkpoints.pickle_scan import printable
+from sslam_lightning.checkpoints.stand_ins import opened, section
+
+Purpose = Literal["inference", "init_from", "training"]
+"""What a checkpoint is opened for: features and predictions; an encoder that another training starts from; to continue
+pre-training, with decoder and teacher. Converting keeps everything, so it counts as training."""
+
+_PURPOSES: tuple[Purpose, ...] = ("inference", "init_from", "training")
+_LEARNING: tuple[Purpose, ...] = ("init_from", "training")  # what gradients flow through matters
+_PLAIN = (bool, int, float, str, type(None))
+
+
+class Same(NamedTuple):
+    """The value of another key of the same table."""
+
+    path: str
+
+
+class Only(NamedTuple):
+    """The values of a key that are computed here, and the purposes for which other values are refused."""
+
+    values: tuple[Any, ...]
+    purposes: tuple[Purpose, ...] = _PURPOSES
+
+
+HONORED: Literal["honored"] = "honored"
+NO_EFFECT: Literal["no effect"] = "no effect"
+Rule = Literal["honored", "no effect"] | Only
+KeyTable = Mapping[str, Rule]
+
+
+def check_keys(cfg: Any, table: KeyTable, where: str, purpose: Purpose, unused: tuple[str, ...] = ()) -> None:
+    """Refuse a configuration with a key that is not in the table, or a value that is not computed here.
+
+    Args:
+        cfg: one section of a file, as plain data or stand-ins.
+        table: the rules of its keys.
+        where: what to call the section in messages: "a.pt: cfg.model".
+        purpose: what the file is opened for.
+        unused: sections of ``cfg`` that this file does not use: their keys must be known, their values play no part.
+
+    Raises:
+        ValueError: naming the unknown key, or every key whose value is not computed.
+    """
+    refused = []
+    for path, value in _leaves(cfg, table, where):
+        rule = table[path]
+        if (
+            not isinstance(rule, Only)
+            or purpose not in rule.purposes
+            or path.startswith(tuple(f"{name}." for name in unused))
+        ):
+            continue
+        allowed = [section(cfg, *each.path.split(".")) if isinstance(each, Same) else each for each in rule.values]
+        value = _resolved(value, cfg)
+        if not isinstance(value, _PLAIN) or value not in allowed:
+            refused.append((path, value, allowed, rule.purposes))
+    if refused:
+        others = [each for each in _PURPOSES if not any(each in purposes for *_, purposes in refused)]
+        hint = f" (it can be opened for {' and '.join(others)})" if others else ""
+        told = (
+            f"{path} is {_shown(value)}, only {' or '.join(map(_shown, allowed))} is" for path, value, allowed, _ in refused
+        )
+        raise ValueError(f"{where}.{'; '.join(told)} computed here for {purpose}{hint}")
+
+
+def _leaves(cfg: Any, table: KeyTable, where: str, start: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys of a section and of the sections in it, with their values."""
+    node = opened(cfg)
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        path = f"{start}{key}"
+        nested = any(known.startswith(f"{path}.") for known in table)
+        if path in table:
+            yield path, opened(value)
+        elif nested and isinstance(opened(value), Mapping):
+            yield from _leaves(value, table, where, f"{path}.")
+        elif key != "_name" and not (nested and opened(value) is None):  # fairseq writes _name into any section
+            close = difflib.get_close_matches(path[:200], table, 1)
+            hint = f", did you mean {close[0]}?" if close else ""
+            raise ValueError(f"{where}.{printable(path[:200])} is no configuration key of the public code{hint}")
+
+
+def _resolved(value: Any, cfg: Any) -> Any:
+    """A reference to another key of the model, as OmegaConf writes it, or the value as it is."""
+    match = re.fullmatch(r"\$\{model\.(\w{1,100})\}", value) if isinstance(value, str) else None
+    return section(cfg, match[1]) if match else value
+
+
+def _shown(value: Any) -> str:
+    return printable(repr(value)[:80]) if isinstance(value, _PLAIN) else type(value).__name__
+
+
+def _table(*parts: KeyTable, honored: str = "", no_effect: str = "", **refused: Only) -> KeyTable:
+    """A table of other tables, of names separated by blanks, and of refused keys. No key may be on two lists."""
+    named = (dict.fromkeys(honored.split(), HONORED), dict.fromkeys(no_effect.split(), NO_EFFECT))
+    rules = [item for part in (*parts, *named, refused) for item in part.items()]
+    assert len(dict(rules)) == len(rules), "a key is on two lists"
+    return dict(rules)
+
+
+def _under(prefix: str, table: KeyTable) -> KeyTable:
+    """The table of a section inside another."""
+    return {f"{prefix}.{name}": rule for name, rule in table.items()}
+
+
+# EAT, SSLAM and data2vec 2.0 ------------------------------------------------------------------------------------------
+
+_DECODER = _table(
+    honored="decoder_dim decoder_groups decoder_kernel decoder_layers input_dropout decoder_residual",
+    no_effect="final_layer_norm",  # stands in a published recipe; the public code does not know it
+    add_positions_masked=Only((False,), ("training",)),
+    add_positions_all=Only((False,), ("training",)),
+)
+_DECODER_2D = _table(
+    _DECODER, no_effect="projection_layers projection_ratio"
+)  # the public one has one linear layer, always
+_DECODER_1D = _table(_DECODER, honored="projection_layers", projection_ratio=Only((2,)))
+
+_MODALITY = _table(
+    honored="prenet_depth num_extra_tokens mask_noise_std ema_local_encoder use_alibi_encoder learned_alibi_scale "
+    "learned_alibi_scale_per_head",
+    no_effect="type prenet_layerdrop prenet_dropout start_drop_path_rate end_drop_path_rate init_extra_token_zero "
+    "mask_prob inverse_mask mask_prob_adjust mask_length remove_masks mask_channel_length alibi_scale alibi_max_pos "
+    "model_depth",
+    mask_prob_min=Only((None,), ("training",)),
+    mask_dropout=Only((0,), ("training",)),
+    keep_masked_pct=Only((0,), ("training",)),
+    local_grad_mult=Only((1,), _LEARNING),
+    learned_alibi=Only((False,)),
+    learned_alibi_scale_per_layer=Only((False,)),
+    num_alibi_heads=Only((Same("num_heads"),)),
+)
+_IMAGE = _table(
+    _MODALITY,
+    _under("decoder", _DECODER_2D),
+    honored="in_chans patch_size target_length",
+    # What is put in the place of masked tokens is seen by convolutional positions alone.
+    no_effect="encoder_zero_mask mask_channel_prob add_masks input_size max_length enc_dec_transformer mae_masking",
+    embed_dim=Only((Same("embed_dim"),)),
+    alibi_dims=Only((2,)),
+    alibi_distance=Only(("manhattan",)),
+    fixed_positions=Only((True,)),
+    transformer_decoder=Only((False,), ("training",)),
+)
+_AUDIO = _table(
+    _MODALITY,
+    _under("decoder", _DECODER_1D),
+    honored="feature_encoder_spec conv_pos_width conv_pos_groups conv_pos_depth",
+    encoder_zero_mask=Only((True,), ("training",)),
+    mask_channel_prob=Only((0,), ("training",)),
+    add_masks=Only((False,), ("training",)),
+    extractor_mode=Only(("layer_norm",)),
+    conv_pos_pre_ln=Only((False,)),
+)
+_TEXT = _table(
+    _MODALITY,
+    _under("decoder", _DECODER_1D),
+    honored="max_source_positions dropout",
+    no_effect="encoder_zero_mask mask_channel_prob",
+    add_masks=Only((False,), ("training",)),
+    learned_pos=Only((True,)),
+    no_scale_embedding=Only((True,)),
+    layernorm_embedding=Only((True,)),
+    no_token_positional_embeddings=Only((False,)),
+)
+
+DATA2VEC2_KEYS = _table(
+    _under("modalities.image", _IMAGE),
+    _under("modalities.audio", _AUDIO),
+    _under("modalities.text", _TEXT),
+    honored="depth num_heads norm_eps embed_dim mlp_ratio layer_norm_first supported_modality ema_encoder_only",
+    no_effect="loss_beta loss_scale start_drop_path_rate end_drop_path_rate encoder_dropout post_mlp_drop "
+    "attention_dropout activation_dropout dropout_input layerdrop average_top_k_layers end_of_block_targets "
+    "clone_batch layer_norm_target_layer batch_norm_target_layer instance_norm_target_layer instance_norm_targets "
+    "layer_norm_targets ema_decay ema_same_dtype log_norms ema_end_decay ema_anneal_end_step max_update "
+    "min_target_var min_pred_var mae_init seed skip_ema cls_loss recon_loss d2v_loss decoder_group "
+    "utterance_level init_center_token_zero center_exp softmax_temperature_student softmax_temperature_teacher "
+    "drop_path_rate",  # fine-tuning adds it
+    norm_affine=Only((True,)),
+    shared_decoder=Only((None,), ("training",)),
+)
+"""``cfg.model`` of a pre-trained EAT, SSLAM or data2vec 2.0 model."""
+
+EAT_FINETUNING_KEYS = _table(
+    honored="num_classes pretrained_model_args prediction_mode audio_mae esc50_eval spcv2_eval",
+    no_effect="model_path no_pretrained_weights linear_classifier mixup cutmix label_smoothing drop_path_rate layer_decay "
+    "mixup_prob mixup_switch_prob mixup_mode data encoder_dropout post_mlp_drop attention_dropout activation_dropout "
+    "dropout_input layerdrop prenet_layerdrop prenet_dropout no_decay_blocks target_length specaug freqm timem mask_ratio "
+    "norm_eps remove_alibi",  # pretrained_model_args says the last two
+    use_fc_norm=Only((True,)),
+)
+"""``cfg.model`` of a fine-tuned EAT or SSLAM model; the pre-trained model's is in its ``pretrained_model_args``."""
+
+_MASKS_FROM_THE_DATA = _table(
+    no_effect="patch_size mask_prob mask_prob_adjust mask_length inverse_mask mask_dropout clone_batch feature_encoder_spec",
+    expand_adjacent=Only((False,), ("training",)),
+    non_overlapping=Only((False,), ("training",)),
+)
+_OF_IMAGES = _table(
+    _under("precompute_mask_config", _MASKS_FROM_THE_DATA),
+    honored="audio_mae target_length esc50_eval spcv2_eval",
+    no_effect="data multi_data input_size local_cache_path key beit_transforms target_transform no_transform "
+    "rebuild_batches subsample seed dataset_type h5_format downsr_16hz flexible_mask AS2M_finetune spcv1_finetune "
+    "roll_aug noise weights_file num_samples is_finetuning label_descriptors labels",
+)
+_OF_WAVEFORMS = _table(
+    _under("precompute_mask_config", _MASKS_FROM_THE_DATA),
+    honored="normalize",
+    no_effect="data labels multi_corpus_keys multi_corpus_sampling_weights binarized_dataset enable_padding "
+    "max_sample_size min_sample_size num_batch_buckets tpu text_compression_level rebuild_batches post_save_script "
+    "subsample seed",
+    sample_rate=Only((16000,)),
+)
+_OF_TEXT = _table(
+    no_effect="data sample_break_mode tokens_per_sample mask_prob leave_unmasked_prob random_token_prob "
+    "freq_weighted_replacement mask_whole_words mask_multiple_length mask_stdev shorten_method "
+    "shorten_data_split_list seed include_target_tokens include_index skip_masking d2v2_multi",
+)
+TASK_KEYS: Mapping[str, KeyTable] = {
+    "mae_image_pretraining": _OF_IMAGES,
+    "mae_image_classification": _OF_IMAGES,
+    "audio_pretraining": _OF_WAVEFORMS,
+    "masked_lm": _OF_TEXT,
+}
+"""``cfg.task`` of these models by its ``_name``: what their data sets do with a clip."""
+
+PUBLIC_CLASSES: Mapping[str, tuple[KeyTable, str]] = {
+    "Data2VecMultiConfig": (DATA2VEC2_KEYS, ""),
+    "D2vModalitiesConfig": (DATA2VEC2_KEYS, "modalities."),
+    "D2vImageConfig": (DATA2VEC2_KEYS, "modalities.image."),
+    "D2vAudioConfig": (DATA2VEC2_KEYS, "modalities.audio."),
+    "D2vTextConfig": (DATA2VEC2_KEYS, "modalities.text."),
+    "D2vModalityConfig": (DATA2VEC2_KEYS, "modalities.image."),
+    "D2vDecoderConfig": (DATA2VEC2_KEYS, "modalities.image.decoder."),
+    "MaeImageClassificationConfig": (EAT_FINETUNING_KEYS, ""),
+}
+"""The public code's configuration classes: the table of their keys, and the path that they have in it."""
