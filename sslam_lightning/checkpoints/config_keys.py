@@ -131,17 +131,16 @@ _DECODER = _table(
     add_positions_masked=Only((False,), ("training",)),
     add_positions_all=Only((False,), ("training",)),
 )
-_DECODER_2D = _table(
-    _DECODER, no_effect="projection_layers projection_ratio"
-)  # the public one has one linear layer, always
+_DECODER_2D = _table(_DECODER, no_effect="projection_layers projection_ratio")  # it always has one linear layer
 _DECODER_1D = _table(_DECODER, honored="projection_layers", projection_ratio=Only((2,)))
 
 _MODALITY = _table(
-    honored="prenet_depth num_extra_tokens mask_noise_std ema_local_encoder use_alibi_encoder learned_alibi_scale "
+    honored="prenet_depth mask_noise_std ema_local_encoder use_alibi_encoder learned_alibi_scale "
     "learned_alibi_scale_per_head",
     no_effect="type prenet_layerdrop prenet_dropout start_drop_path_rate end_drop_path_rate init_extra_token_zero "
     "mask_prob inverse_mask mask_prob_adjust mask_length remove_masks mask_channel_length alibi_scale alibi_max_pos "
     "model_depth",
+    num_extra_tokens=Only((0, 1)),
     mask_prob_min=Only((None,), ("training",)),
     mask_dropout=Only((0,), ("training",)),
     keep_masked_pct=Only((0,), ("training",)),
@@ -212,7 +211,8 @@ EAT_FINETUNING_KEYS = _table(
 """``cfg.model`` of a fine-tuned EAT or SSLAM model; the pre-trained model's is in its ``pretrained_model_args``."""
 
 _MASKS_FROM_THE_DATA = _table(
-    no_effect="patch_size mask_prob mask_prob_adjust mask_length inverse_mask mask_dropout clone_batch feature_encoder_spec",
+    no_effect="patch_size mask_prob mask_prob_adjust mask_length inverse_mask mask_dropout clone_batch "
+    "feature_encoder_spec",
     expand_adjacent=Only((False,), ("training",)),
     non_overlapping=Only((False,), ("training",)),
 )
@@ -220,8 +220,9 @@ _OF_IMAGES = _table(
     _under("precompute_mask_config", _MASKS_FROM_THE_DATA),
     honored="audio_mae target_length esc50_eval spcv2_eval",
     no_effect="data multi_data input_size local_cache_path key beit_transforms target_transform no_transform "
-    "rebuild_batches subsample seed dataset_type h5_format downsr_16hz flexible_mask AS2M_finetune spcv1_finetune "
+    "rebuild_batches subsample seed dataset_type h5_format flexible_mask AS2M_finetune spcv1_finetune "
     "roll_aug noise weights_file num_samples is_finetuning label_descriptors labels",
+    downsr_16hz=Only((True,), ("inference",)),  # else the log-mels of every recording are those of its own rate
 )
 _OF_WAVEFORMS = _table(
     _under("precompute_mask_config", _MASKS_FROM_THE_DATA),

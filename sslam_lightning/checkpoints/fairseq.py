@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, cast
 
 from torch import Tensor
 
+from sslam_lightning.checkpoints.config_keys import (
+    DATA2VEC2_KEYS,
+    EAT_FINETUNING_KEYS,
+    TASK_KEYS,
+    Purpose,
+    check_keys,
+)
+from sslam_lightning.checkpoints.fairseq_config import NOT_OURS, Modality, decoder_config, encoder_config
 from sslam_lightning.checkpoints.names import Rule, to_ours
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description
 from sslam_lightning.checkpoints.pickle_scan import printable
-from sslam_lightning.checkpoints.position_table import mel_patches_of
 from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names, read_state
 from sslam_lightning.checkpoints.stand_ins import opened, section
-from sslam_lightning.checkpoints.verify import count_stack
 from sslam_lightning.checkpoints.weights import State, Weights
-from sslam_lightning.models import (
-    ConvPositionsConfig,
-    DecoderConfig,
-    EncoderConfig,
-    FrontEndConfig,
-    ImageConfig,
-    TextConfig,
-    WaveformConfig,
-)
+from sslam_lightning.models import EncoderConfig, WaveformConfig
 from sslam_lightning.models.heads import Pooling
-from sslam_lightning.models.waveform import Layer
 
 
 def _of_modality(name: str) -> tuple[Rule, ...]:
@@ -67,13 +65,12 @@ RULES = (
 WRAPPER = "model."  # fine-tuned models wrap the pre-trained one
 POOLING: dict[str, Pooling] = {"CLS_TOKEN": "clip_token", "MEAN_POOLING": "mean", "LIN_SOFTMAX": "linear_softmax"}
 
-_NOT_OURS = "not an EAT, SSLAM or data2vec 2.0 checkpoint"
-_MODALITIES = ("image", "audio", "text")
-_PADDING_TOKEN = 1  # of fairseq's dictionaries
-_NUM_MELS = 128  # of every released model; no configuration says it
+_MODALITIES: tuple[Modality, ...] = ("image", "audio", "text")
+_MODEL = "cfg.model"
+_OF_MODALITY = re.compile(rf"(?:{re.escape(WRAPPER)})?modality_encoders\.(?:IMAGE|AUDIO|TEXT)\.")
 TRAINING_STATE = {"args", "criterion", "optimizer_history", "extra_state", "last_optimizer_state"}
-_NORMALISATION = {"esc50_eval": (-6.627, 5.359), "spcv2_eval": (-6.846, 5.565)}  # of the log-mels, by the task's switch
-_AUDIOSET = (-4.268, 4.569)
+NORMALISATION = {"esc50_eval": (-6.627, 5.359), "spcv2_eval": (-6.846, 5.565)}  # of the log-mels, by the task's switch
+AUDIOSET = (-4.268, 4.569)
 
 
 def rename(state: Mapping[str, Tensor]) -> tuple[dict[str, State], tuple[str, ...]]:
@@ -90,36 +87,49 @@ def _counted_from_zero(name: str) -> str:
     return f"{start}{place}{int(number) - 1}.{rest}" if place and len(number) < 9 else name
 
 
-def from_fairseq_file(content: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
+def from_fairseq_file(
+    content: Mapping[str, Any], source: str, max_bytes: int | None = None, purpose: Purpose = "training"
+) -> Weights:
     """Everything that a file of fairseq's trainer says about a model.
 
     Args:
         content: the file's: ``model``, and its configuration in ``cfg`` or, before Hydra, in ``args``.
         source: what to call this checkpoint in messages.
         max_bytes: of weights that the file can hold.
+        purpose: what it is opened for.
 
     Raises:
-        ValueError: if this is no model of the EAT family.
+        ValueError: if this is no model of the EAT family, or a key of its configuration is unknown or not computed.
     """
     state = dict(opened(content["model"]) or {})
     teacher = state.pop("_ema", None)
     cfg = content.get("cfg") or {"model": content.get("args")}
+    model_cfg, where = model_section(cfg, source)
     weights = from_fairseq(
         read_state(state, f"{source}: model", max_bytes),
-        model_section(cfg, source),
+        model_cfg,
         source,
         None if teacher is None else read_state(teacher, f"{source}: model._ema", max_bytes),
+        purpose,
+        where,
     )
     known = {"model", "cfg", "task_state", OWN_SECTION, *TRAINING_STATE}
     weights = weights._replace(unused=(*weights.unused, *(printable(str(key)) for key in content if key not in known)))
     own = content.get(OWN_SECTION)
     if own is not None:
         return read_description(own, f"{source}: {OWN_SECTION}").applied_to(weights)
-    return _description(cfg, content, weights).applied_to(weights)
+    if where != _MODEL:
+        check_keys(section(cfg, "model"), EAT_FINETUNING_KEYS, f"{source}: {_MODEL}", purpose)
+    return _described(cfg, content, weights, purpose)
 
 
 def from_fairseq(
-    state: Mapping[str, Any], model_cfg: Mapping[str, Any], source: str, teacher: Mapping[str, Tensor] | None = None
+    state: Mapping[str, Any],
+    model_cfg: Mapping[str, Any],
+    source: str,
+    teacher: Mapping[str, Tensor] | None = None,
+    purpose: Purpose = "training",
+    where: str = _MODEL,
 ) -> Weights:
     """Weights and configuration of a fairseq model.
 
@@ -128,26 +138,32 @@ def from_fairseq(
         model_cfg: the model's configuration in fairseq's words.
         source: what to call this checkpoint in messages.
         teacher: the teacher's state, if it is not in ``state``.
+        purpose: what the weights are opened for. Pre-training can only be continued where there is a decoder or a teacher.
+        where: what to call the configuration in messages.
 
     Raises:
-        ValueError: if this is no model of the EAT family.
+        ValueError: if this is no model of the EAT family, or a key of its configuration is unknown or not computed.
     """
     state = dict(state)
     teacher = state.pop("_ema", teacher)
+    modality = _modality_of(state, source)
     parts, unknown = rename(state)
-    if any(key.removeprefix(WRAPPER).startswith("modality_encoders.IMAGE.") for key in state):
-        if "clip_token" not in parts["encoder"]:
-            raise ValueError(f"{source} is {_NOT_OURS}: modality_encoders.IMAGE.extra_tokens is missing")
-    elif not any(name.startswith("front_end.") for name in parts["encoder"]):
-        raise ValueError(f"{source} is {_NOT_OURS}: it has no modality_encoders.*.local_encoder")
-    teacher_parts, teacher_unknown = rename(teacher) if teacher else ({}, ())
     decoder = parts.get("decoder")
+    if purpose == "training" and not decoder and not teacher:
+        purpose = "init_from"
+    others = tuple(f"modalities.{name}" for name in _MODALITIES if name != modality)
+    check_keys(model_cfg, DATA2VEC2_KEYS, f"{source}: {where}", purpose, others)
+    tokens = section(model_cfg, "modalities", modality, "num_extra_tokens")
+    if modality == "image" and tokens != 0 and "clip_token" not in parts["encoder"]:
+        raise ValueError(f"{source} is {NOT_OURS}: modality_encoders.IMAGE.extra_tokens is missing")
+    teacher_parts, teacher_unknown = rename(teacher) if teacher else ({}, ())
+    config = encoder_config(model_cfg, modality, parts["encoder"], parts.get("positions", {}), source)
     return Weights(
         source,
-        _encoder_config(model_cfg, parts["encoder"], parts.get("positions", {}), source),
-        parts["encoder"],
-        teacher_parts.get("encoder"),
-        _decoder_config(model_cfg, decoder, source) if decoder else None,
+        config,
+        _one_scale_a_head(parts["encoder"], config),
+        _one_scale_a_head(teacher_parts["encoder"], config) if teacher else None,
+        decoder_config(model_cfg, modality, decoder, source) if decoder else None,
         decoder,
         parts.get("reconstruction"),
         parts.get("head"),
@@ -155,138 +171,78 @@ def from_fairseq(
     )
 
 
-def model_section(cfg: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """The model's part of a whole fairseq configuration; a fine-tuned file keeps the pre-trained model's inside its own."""
-    model = section(cfg, "model")
+def _modality_of(state: Mapping[str, Any], source: str) -> Modality:
+    """The one that the model was trained on, as the names of its weights say."""
+    found = {key.removeprefix(WRAPPER).split(".")[1].lower() for key in state if _OF_MODALITY.match(key)}
+    if len(found) != 1:
+        what = f"encoders of {' and '.join(sorted(found))}" if found else "no modality_encoders.*.local_encoder"
+        raise ValueError(f"{source} is {NOT_OURS}{' of one modality' if found else ''}: it has {what}")
+    return cast(Modality, found.pop())
+
+
+def _one_scale_a_head(encoder: State, config: EncoderConfig) -> State:
+    """The encoder with a scale of its biases by distance for each head, where the file has one for all of them."""
+    scale = encoder.get("alibi.scale")
+    if scale is None or scale.numel() != 1:
+        return encoder
+    return {**encoder, "alibi.scale": scale.reshape(1, 1, 1, 1, 1).repeat(1, 1, config.num_heads, 1, 1)}
+
+
+def model_section(cfg: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], str]:
+    """The pre-trained model's part of a whole fairseq configuration, and where it is; a fine-tuned file keeps it inside its
+    own.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    model, where = section(cfg, "model"), _MODEL
     if model is not None and not isinstance(model, Mapping):
         raise ValueError(f"{source}: its configuration has {type(model).__name__} where cfg.model is expected")
     nested = section(model, "pretrained_model_args", "model")
     if isinstance(nested, Mapping):
-        model = nested
+        model, where = nested, f"{_MODEL}.pretrained_model_args.model"
     if section(model, "num_heads") is None:
         raise ValueError(f"{source}: its configuration has no cfg.model.num_heads")
-    return model or {}
+    return model or {}, where
 
 
-def _encoder_config(cfg: Mapping[str, Any], encoder: State, positions: State, source: str) -> EncoderConfig:
-    """What shapes tell is read from them; the rest from the configuration."""
-    try:
-        hidden_dim, dim = encoder["blocks.0.mlp.fc1.weight"].shape
-        front_end = _front_end(cfg, encoder)
-        patch_size = 16 if front_end is not None else encoder["front_end.proj.weight"].shape[-1]
-        mlp_ratio = hidden_dim / dim
-        relative = encoder.get("conv_positions.convs.0.weight")
-        conv_positions = None if relative is None else _conv_positions(encoder, relative)
-    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise ValueError(f"{source} is {_NOT_OURS}: {error}") from None
-    table = positions.get("positions") if front_end is None else None  # an image's may be of any height
-    mel_patches = None if table is None else mel_patches_of(table, dim, source)
-    before = bool(section(cfg, "layer_norm_first"))
-    try:
-        return EncoderConfig(
-            dim=dim,
-            depth=count_stack(encoder, "blocks"),
-            num_heads=as_kind(section(cfg, "num_heads"), int, "cfg.model.num_heads"),
-            mlp_ratio=mlp_ratio,
-            patch_size=patch_size,
-            num_mels=mel_patches * patch_size if mel_patches else _NUM_MELS,
-            norm_order="pre_released" if before else "post",
-            norm_eps=as_kind(section(cfg, "norm_eps") or 1e-6, float, "cfg.model.norm_eps"),
-            prenet_depth=count_stack(encoder, "prenet"),
-            front_end=front_end,
-            clip_token="clip_token" in encoder,
-            input_norm="input_norm.weight" in encoder or before,
-            conv_positions=conv_positions,
-            alibi=_alibi(cfg, encoder),
-        )
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-
-
-def _front_end(cfg: Mapping[str, Any], encoder: State) -> FrontEndConfig | None:
-    """None is the spectrogram's: an image of one channel."""
-    if "front_end.tokens.weight" in encoder:
-        # The first place is that of the padding token, behind which places are counted.
-        vocabulary, num_places = len(encoder["front_end.tokens.weight"]), len(encoder["front_end.places.weight"])
-        dropout = section(cfg, "modalities", "text", "dropout")
-        dropout = as_kind(0.1 if dropout is None else dropout, float, "cfg.model.modalities.text.dropout")
-        return TextConfig(vocabulary, num_places - _PADDING_TOKEN - 1, _PADDING_TOKEN, dropout)
-    if "front_end.convs.0.weight" in encoder:
-        spec = section(cfg, "modalities", "audio", "feature_encoder_spec")
-        if spec is None:
-            return WaveformConfig()
-        spec = as_kind(spec, str, "cfg.model.modalities.audio.feature_encoder_spec")
-        return WaveformConfig(_conv_layers(spec, count_stack(encoder, "front_end.convs")))
-    _, in_channels, patch_size, _ = encoder["front_end.proj.weight"].shape
-    return None if in_channels == 1 else ImageConfig(patch_size, in_channels)
-
-
-def _conv_layers(spec: str, expected: int) -> tuple[Layer, ...]:
-    """fairseq writes Python: ``[(512, 10, 5)] + [(512, 3, 2)] * 4``. It is read, not run."""
-    number = r"(\d{1,9})"
-    found = re.findall(rf"\[\s*\({number},\s*{number},\s*{number}\)\s*\](?:\s*\*\s*{number})?", spec)
-    if sum(int(times or 1) for *_, times in found) != expected:
-        raise ValueError(f"feature_encoder_spec {printable(spec[:200])!r} does not tell the file's {expected} convolutions")
-    return tuple((int(c), int(kernel), int(stride)) for c, kernel, stride, times in found for _ in range(int(times or 1)))
-
-
-def _conv_positions(encoder: State, first: Tensor) -> ConvPositionsConfig:
-    dim, per_group, kernel = first.shape
-    depth = count_stack(encoder, "conv_positions.convs")
-    return ConvPositionsConfig(depth, kernel * depth, dim // per_group)
-
-
-def _alibi(cfg: Mapping[str, Any], encoder: State) -> Literal["fixed", "learned"] | None:
-    if "alibi.scale" not in encoder:
-        return None
-    learned = any(section(cfg, "modalities", name, "learned_alibi_scale") is True for name in _MODALITIES)
-    return "learned" if learned else "fixed"
-
-
-def _decoder_config(cfg: Mapping[str, Any], decoder: State, source: str) -> DecoderConfig:
-    name = next((name for name in _MODALITIES if section(cfg, "modalities", name)), "image")
-
-    def setting(kind: type, default: Any, *path: str) -> Any:
-        found = section(cfg, "modalities", name, *path)
-        return as_kind(default if found is None else found, kind, ".".join(("cfg.model.modalities", name, *path)))
-
-    try:
-        first = decoder["convs.0.weight"]
-        dim, per_group, kernel_size, *rest = first.shape
-        two_layers = "proj.2.weight" in decoder
-        encoder_dim = decoder["proj.2.weight" if two_layers else "proj.weight"].shape[0]
-        return DecoderConfig(
-            dim=dim,
-            depth=count_stack(decoder, "convs"),
-            kernel_size=kernel_size,
-            groups=encoder_dim // per_group,
-            noise_std=setting(float, 0.01, "mask_noise_std"),
-            dimensions=2 if rest else 1,
-            residual=setting(bool, True, "decoder", "decoder_residual"),
-            projection_depth=2 if two_layers else 1,
-            input_dropout=setting(float, 0.0, "decoder", "input_dropout"),
-        )
-    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise ValueError(f"{source}: its decoder is not one of EAT, SSLAM or data2vec 2.0: {error}") from None
-
-
-def _description(cfg: Any, content: Mapping[str, Any], weights: Weights) -> Description:
-    """Front-end and classes, as far as the public trainer's configuration says them."""
+def _described(cfg: Any, content: Mapping[str, Any], weights: Weights, purpose: Purpose) -> Weights:
+    """The weights with front-end and classes, as far as the public trainer's configuration says them."""
     task, model, source = section(cfg, "task"), section(cfg, "model"), weights.source
-    one_class = [name for name in _NORMALISATION if section(task, name) is True or section(model, name) is True]
+    _check_task(task, source, purpose)
+    if isinstance(weights.encoder.front_end, WaveformConfig) and task is not None:
+        normalise = as_kind(section(task, "normalize") or False, bool, f"{source}: cfg.task.normalize")
+        front_end = replace(weights.encoder.front_end, normalise=normalise)
+        weights = weights._replace(encoder=replace(weights.encoder, front_end=front_end))
+    one_class = [name for name in NORMALISATION if section(model, name) is True]
     features = None
     num_frames = section(task, "target_length")
-    if num_frames is not None and weights.encoder.front_end is None:
-        mean, std = _NORMALISATION[one_class[0]] if one_class else _AUDIOSET
+    if num_frames is not None and weights.encoder.front_end is None and section(task, "audio_mae") is not False:
+        mean, std = [AUDIOSET, *(of for name, of in NORMALISATION.items() if section(task, name) is True)][-1]
         features = front_end_of(num_frames, weights.encoder, f"{source}: cfg.task.target_length", mean=mean, std=std)
+    pooling = _pooling(section(model, "prediction_mode"), source)
+    if weights.head and pooling == "clip_token" and not weights.encoder.clip_token:
+        raise ValueError(f"{source}: cfg.model.prediction_mode is CLS_TOKEN, but num_extra_tokens is 0")
     log_keys = section(cfg, "criterion", "log_keys")
     counts_correct = isinstance(log_keys, list) and "correct" in [opened(key) for key in log_keys]
+    of_audio = section(model, "audio_mae") is not False
     return Description(
         features,
         _class_names(section(content.get("task_state"), "labels"), source) if weights.head else (),
-        not (one_class or counts_correct),
-        _pooling(section(model, "prediction_mode"), source),
-    )
+        of_audio and not (one_class or counts_correct),
+        pooling,
+    ).applied_to(weights)
+
+
+def _check_task(task: Any, source: str, purpose: Purpose) -> None:
+    """Refuse a task whose data sets make something else of a clip than ours."""
+    name = section(task, "_name")
+    if name is None:
+        return
+    if not isinstance(name, str) or name not in TASK_KEYS:
+        known = ", ".join(TASK_KEYS)
+        raise ValueError(f"{source}: cfg.task._name is {printable(repr(name)[:80])}, only {known} can be opened")
+    check_keys(task, TASK_KEYS[name], f"{source}: cfg.task", purpose)
 
 
 def _pooling(mode: Any, source: str) -> Pooling:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslam_lightning.checkpoints.config_keys import Purpose
 from sslam_lightning.checkpoints.fairseq import TRAINING_STATE
 from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.settings import as_kind, read_state
@@ -67,7 +68,9 @@ def rename(state: Mapping[str, Tensor], pre_norm: bool) -> tuple[dict[str, State
     return parts, tuple(unknown)
 
 
-def from_mae_ast_file(content: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
+def from_mae_ast_file(
+    content: Mapping[str, Any], source: str, max_bytes: int | None = None, purpose: Purpose = "training"
+) -> Weights:
     """The model of a file of MAE-AST's trainer, which is fairseq's.
 
     Args:

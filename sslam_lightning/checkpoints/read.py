@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sslam_lightning.checkpoints.archive import open_archive
+from sslam_lightning.checkpoints.config_keys import Purpose
 from sslam_lightning.checkpoints.fairseq import from_fairseq_file
 from sslam_lightning.checkpoints.hub import download, is_hub_id
 from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE, from_hugging_face
@@ -24,13 +25,15 @@ from sslam_lightning.checkpoints.weights import Weights
 LIGHTNING_MARK = "pytorch-lightning_version"
 
 
-def read_weights(source: str | Path) -> Weights:
+def read_weights(source: str | Path, purpose: Purpose = "training") -> Weights:
     """The weights of a checkpoint of the EAT family, complete, of the size that it says, and finite.
 
     Args:
         source: a fairseq ``.pt`` file (MAE-AST's too), one of our Lightning ``.ckpt`` files, a folder in the Hugging Face
             layout or in our own (``config.json`` and ``model.safetensors``), or, where no such path exists, a Hub id:
             ``owner/name`` or ``owner/name@revision``.
+        purpose: what it is opened for. Settings of other projects that matter to it and are not computed here are refused;
+            "training" means pre-training, which is all that a checkpoint can be opened for.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -41,7 +44,7 @@ def read_weights(source: str | Path) -> Weights:
     if path.is_dir():
         return verify(_from_folder(path, str(source)))
     if path.is_file():
-        found = _from_file(path)
+        found = _from_file(path, purpose)
         if isinstance(found, TransformersWeights):
             raise ValueError(
                 f"{source} holds a model of Hugging Face transformers: sslam convert --to transformers writes it"
@@ -52,7 +55,7 @@ def read_weights(source: str | Path) -> Weights:
     raise FileNotFoundError(f"no checkpoint at {source}")
 
 
-def read_model(source: str | Path) -> Weights | TransformersWeights:
+def read_model(source: str | Path, purpose: Purpose = "inference") -> Weights | TransformersWeights:
     """What :func:`read_weights` reads, or a model of Hugging Face transformers: in a checkpoint of ours or its own folder.
 
     Raises:
@@ -63,9 +66,9 @@ def read_model(source: str | Path) -> Weights | TransformersWeights:
     if is_transformers_folder(path):
         return read_transformers_folder(path)
     if path.is_file():
-        found = _from_file(path)
+        found = _from_file(path, purpose)
         return found if isinstance(found, TransformersWeights) else verify(found)
-    return read_weights(source)
+    return read_weights(source, purpose)
 
 
 def check_source(source: str | Path) -> None:
@@ -74,7 +77,7 @@ def check_source(source: str | Path) -> None:
         raise FileNotFoundError(f"no checkpoint at {source}")
 
 
-def _from_file(path: Path) -> Weights | TransformersWeights:
+def _from_file(path: Path, purpose: Purpose) -> Weights | TransformersWeights:
     if path.suffix == ".safetensors":
         raise ValueError(f"{path} holds weights without their configuration: name the folder that holds both")
     content, size, source = open_archive(path), path.stat().st_size, str(path)
@@ -83,7 +86,7 @@ def _from_file(path: Path) -> Weights | TransformersWeights:
     has_model = isinstance(content, Mapping) and isinstance(opened(content.get("model")), Mapping)
     if has_model and any(isinstance(opened(content.get(name)), Mapping) for name in ("cfg", "args")):
         reader = from_mae_ast_file if MAE_AST_MARK in opened(content["model"]) else from_fairseq_file
-        return reader(content, source, size)
+        return reader(content, source, size, purpose)
     raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg) nor one of this project")
 
 

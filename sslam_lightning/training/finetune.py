@@ -288,7 +288,7 @@ class FinetuneModule(AudioModule):
         Raises:
             ValueError: naming the first parameter that does not fit, or that the file has no teacher.
         """
-        weights = read_model(path)
+        weights = read_model(path, "init_from")
         weights.check_architecture(self.encoder.config)
         if self.decoder is not None:
             if not isinstance(weights, Weights):

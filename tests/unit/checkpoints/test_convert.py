@@ -169,7 +169,7 @@ def test_a_fairseq_file_is_plain_data_with_the_public_names(tmp_path) -> None:
     image = content["cfg"]["model"]["modalities"]["image"]
     assert image["decoder"] | {"decoder_dim": 24, "decoder_kernel": 2, "decoder_groups": 4} == image["decoder"]
     assert image["mask_noise_std"] == 0.02
-    assert content["model"]["modality_encoders.IMAGE.fixed_positional_encoder.positions"].shape == (1, 768 * 4, 16)
+    assert content["model"]["modality_encoders.IMAGE.fixed_positional_encoder.positions"].shape == (1, 768 * 8, 16)
     assert "modality_encoders.IMAGE.decoder.blocks.1.0.weight" in content["model"]
     assert "blocks.1.mlp.fc2.bias" in content["model"]["_ema"]
     write_weights(finetuned(), tmp_path / "b.pt", "fairseq")

@@ -38,10 +38,10 @@ def test_every_key_of_a_classifier(tmp_path) -> None:
         "embed_dim": 16,
         "depth": 2,
         "num_heads": 2,
-        "patch_size": 4,
-        "stride": 4,
+        "patch_size": 16,
+        "stride": 16,
         "in_chans": 1,
-        "mel_bins": 16,
+        "mel_bins": 128,
         "max_length": 768,
         "num_classes": 3,
         "model_variant": "finetune",
@@ -49,7 +49,7 @@ def test_every_key_of_a_classifier(tmp_path) -> None:
         "qkv_bias": True,
         "layer_norm_first": False,
         "norm_eps": 1e-5,
-        "img_size": [32, 16],
+        "img_size": [32, 128],
         "id2label": {"0": "dog", "1": "rain, heavy", "2": "crow"},
         "problem_type": "single_label_classification",
     }
@@ -64,7 +64,7 @@ def test_every_key_of_a_classifier(tmp_path) -> None:
     }
     assert state.keys() == expected
     table = state["model.fixed_positional_encoder.positions"]
-    assert torch.equal(table, sincos_positions(768, 4, 16)[None])
+    assert torch.equal(table, sincos_positions(768, 8, 16)[None])
 
 
 def test_an_encoder_alone(tmp_path) -> None:
@@ -74,9 +74,9 @@ def test_an_encoder_alone(tmp_path) -> None:
 
 
 def test_longer_clips_have_a_longer_table(tmp_path) -> None:
-    config, state = written(pretrained()._replace(features={**FEATURES, "num_frames": 4000}), tmp_path / "model")
+    config, state = written(pretrained()._replace(features={**FEATURES, "num_frames": 16000}), tmp_path / "model")
     assert config["max_length"] == 1000
-    assert state["model.fixed_positional_encoder.positions"].shape == (1, 4000, 16)
+    assert state["model.fixed_positional_encoder.positions"].shape == (1, 8000, 16)
 
 
 def test_a_folder_that_others_wrote(tmp_path) -> None:
@@ -87,8 +87,8 @@ def test_a_folder_that_others_wrote(tmp_path) -> None:
     weights = rewritten(tmp_path / "model", config, state)
     assert_same_bits(weights, original, "encoder", "features")
     assert weights.encoder.dropout == 0.0
-    assert weights.features == {"num_frames": 32, "num_mels": 16, "patch_frames": 4}
-    log_mels = torch.randn(2, 12, 16)
+    assert weights.features == {"num_frames": 32, "num_mels": 128, "patch_frames": 16}
+    log_mels = torch.randn(2, 48, 128)
     classifier = load_classifier(tmp_path / "model")
     expected = Encoder(weights.encoder).eval()
     expected.load_state_dict(original.student)
@@ -102,15 +102,15 @@ def test_a_folder_that_others_wrote(tmp_path) -> None:
     assert (weights.features, weights.class_names, weights.multi_label, weights.unused) == (None, (), True, ())
 
 
-@pytest.mark.parametrize(("img_size", "num_frames"), [([32, 16], 32), ([35, 16], 32)])
+@pytest.mark.parametrize(("img_size", "num_frames"), [([32, 128], 32), ([35, 128], 32)])
 def test_frames_that_fill_no_patch_are_cut(tmp_path, img_size: list[int], num_frames: int) -> None:
     config, state = written(pretrained(), tmp_path / "model")
     del config["sslam_lightning"]
     features = rewritten(tmp_path / "model", {**config, "img_size": img_size}, state).features
-    assert features == {"num_frames": num_frames, "num_mels": 16, "patch_frames": 4}
+    assert features == {"num_frames": num_frames, "num_mels": 128, "patch_frames": 16}
 
 
-@pytest.mark.parametrize("img_size", [[3, 16], [-4, 16], ["32", 16]])
+@pytest.mark.parametrize("img_size", [[3, 128], [-16, 128], ["32", 128]])
 def test_frames_that_are_none(tmp_path, img_size: list) -> None:
     config, state = written(pretrained(), tmp_path / "model")
     del config["sslam_lightning"]

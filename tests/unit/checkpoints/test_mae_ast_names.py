@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from sslam_lightning.checkpoints import from_mae_ast, load_strictly, read_weights
-from sslam_lightning.checkpoints.fairseq import _conv_layers, rename
 from sslam_lightning.models import (
     Encoder,
     EncoderConfig,
@@ -84,22 +83,6 @@ def test_other_models_are_refused(missing: str) -> None:
         ValueError, match=rf"a file is not a MAE-AST checkpoint: '{named.get(missing, missing)}' is missing"
     ):
         from_mae_ast(state, CFG, "a file")
-
-
-def test_positional_convolutions_are_counted_from_zero() -> None:
-    names = {f"modality_encoders.AUDIO.relative_positional_encoder.{n}.0.weight": torch.tensor(n) for n in range(1, 12)}
-    parts, unknown = rename(names)
-    assert not unknown
-    for number in range(11):
-        assert parts["encoder"][f"conv_positions.convs.{number}.weight"] == number + 1
-
-
-def test_convolutions_are_read_and_not_run() -> None:
-    spec = "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]"
-    assert _conv_layers(spec, 7) == ((512, 10, 5), *[(512, 3, 2)] * 4, (512, 2, 2), (512, 2, 2))
-    for spec in ('__import__("os")', "[(512, 10, 5)] * 999999999"):
-        with pytest.raises(ValueError, match=r"feature_encoder_spec '.*' does not tell the file's 7 convolutions"):
-            _conv_layers(spec, 7)
 
 
 def test_a_front_end_that_is_not_known_is_not_imported(tmp_path) -> None:

@@ -9,9 +9,9 @@ from torch import nn
 from sslam_lightning.checkpoints import Weights
 from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder, EncoderConfig
 
-ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.5, patch_size=4, num_mels=16, dropout=0.1, norm_eps=1e-5)
+ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.5, dropout=0.1, norm_eps=1e-5)
 DECODER = DecoderConfig(dim=24, depth=2, kernel_size=2, groups=4, noise_std=0.02)
-FEATURES = {"num_frames": 32, "mean": -5.0, "std": 4.0, "num_mels": 16, "patch_frames": 4}
+FEATURES = {"num_frames": 32, "mean": -5.0, "std": 4.0, "num_mels": 128, "patch_frames": 16}
 PARTS = ("student", "teacher", "decoder", "reconstruction", "head")
 
 
