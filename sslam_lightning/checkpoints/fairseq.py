@@ -153,6 +153,7 @@ def from_fairseq(
         purpose = "init_from"
     others = tuple(f"modalities.{name}" for name in _MODALITIES if name != modality)
     check_keys(model_cfg, DATA2VEC2_KEYS, f"{source}: {where}", purpose, others)
+    _refuse_a_shared_scale(model_cfg, modality, f"{source}: {where}", purpose)
     tokens = section(model_cfg, "modalities", modality, "num_extra_tokens")
     if modality == "image" and tokens != 0 and "clip_token" not in parts["encoder"]:
         raise ValueError(f"{source} is {NOT_OURS}: modality_encoders.IMAGE.extra_tokens is missing")
@@ -183,9 +184,18 @@ def _modality_of(state: Mapping[str, Any], source: str) -> Modality:
 def _one_scale_a_head(encoder: State, config: EncoderConfig) -> State:
     """The encoder with a scale of its biases by distance for each head, where the file has one for all of them."""
     scale = encoder.get("alibi.scale")
-    if scale is None or scale.numel() != 1:
+    if scale is None or scale.numel() not in (1, config.num_heads):
         return encoder
-    return {**encoder, "alibi.scale": scale.reshape(1, 1, 1, 1, 1).repeat(1, 1, config.num_heads, 1, 1)}
+    return {**encoder, "alibi.scale": scale.reshape(1, 1, -1, 1, 1).expand(1, 1, config.num_heads, 1, 1).clone()}
+
+
+def _refuse_a_shared_scale(model_cfg: Any, modality: Modality, where: str, purpose: Purpose) -> None:
+    """One scale for all heads is the same as many, until it learns."""
+    own = section(model_cfg, "modalities", modality)
+    learned, per_head = section(own, "learned_alibi_scale"), section(own, "learned_alibi_scale_per_head")
+    if section(own, "use_alibi_encoder") and learned and not per_head and purpose != "inference":
+        key = f"{where}.modalities.{modality}.learned_alibi_scale_per_head"
+        raise ValueError(f"{key} is {per_head}, only True is computed here for {purpose} (it can be opened for inference)")
 
 
 def model_section(cfg: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], str]:

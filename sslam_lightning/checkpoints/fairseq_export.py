@@ -1,16 +1,23 @@
-"""Our weights under fairseq's names, with as much of its configuration as says what the model is."""
+"""Our weights under fairseq's names, with as much of its configuration as says what the model is.
+
+EAT's public code builds one model: log-mels of 128 bands in patches of 16 x 16, a clip token, a decoder of convolutions in
+two dimensions. What it cannot load, or would compute otherwise, is refused by the name of the setting.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sslam_lightning.checkpoints.fairseq import POOLING, RULES, WRAPPER
+from sslam_lightning.checkpoints.fairseq import AUDIOSET, NORMALISATION, POOLING, RULES, WRAPPER
+from sslam_lightning.checkpoints.fairseq_config import NUM_MELS, PATCH_STRIDE
 from sslam_lightning.checkpoints.names import to_theirs
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, write_description
 from sslam_lightning.checkpoints.position_table import released_table
-from sslam_lightning.checkpoints.verify import num_classes, refuse_others
+from sslam_lightning.checkpoints.verify import num_classes, public_mlp_ratio, refuse_others, teacher_parts
 from sslam_lightning.checkpoints.weights import State, Weights
+from sslam_lightning.features import LogMels
 from sslam_lightning.models import DecoderConfig, TransformerDecoderConfig
+from sslam_lightning.models.teacher import TeacherParts
 
 _PREDICTION_MODES = {ours: theirs for theirs, ours in POOLING.items()}
 
@@ -22,34 +29,78 @@ def to_fairseq(weights: Weights) -> tuple[dict[str, Any], tuple[str, ...]]:
     fine-tuned model, which has an encoder and a head and nothing else.
 
     Raises:
-        ValueError: if fairseq's models cannot be such an encoder.
+        ValueError: naming the first setting that the public code cannot load or would compute otherwise.
     """
-    if weights.encoder.norm_order == "pre":
-        raise ValueError(f"{weights.source}: fairseq's models have no norm_order 'pre'")
-    refuse_others(weights, "fairseq's EAT")
+    _refuse_what_it_cannot_be(weights)
     frames = int((weights.features or {}).get("num_frames") or 1024)
-    of_blocks = isinstance(weights.decoder_config, TransformerDecoderConfig)
-    left_out = [name for name in ("decoder", "reconstruction", "contrast") if of_blocks and getattr(weights, name)]
-    if weights.head:
-        left_out = [name for name in ("teacher", "decoder", "reconstruction", "contrast") if getattr(weights, name)]
-        state: dict[str, Any] = {**_encoder(weights, weights.student, frames, WRAPPER)}
-        state |= to_theirs(weights.head, "head", RULES)
+    left_out = _left_out(weights)
+    kept = weights._replace(**dict.fromkeys(left_out))
+    if kept.head:
+        state: dict[str, Any] = {**_encoder(kept, kept.student, frames, WRAPPER), **to_theirs(kept.head, "head", RULES)}
     else:
-        state = {**_encoder(weights, weights.student, frames)}
+        state = {**_encoder(kept, kept.student, frames)}
         for part in ("decoder", "reconstruction"):
-            if part in left_out:
-                continue
-            state |= to_theirs(getattr(weights, part) or {}, part, RULES)
-        if weights.teacher:
-            state["_ema"] = _encoder(weights, weights.teacher, frames)
+            state |= to_theirs(getattr(kept, part) or {}, part, RULES)
+        if kept.teacher:
+            state["_ema"] = _teacher(kept, kept.teacher, frames)
     content = {
         "args": None,
-        "cfg": _finetuned_cfg(weights, frames) if weights.head else _pretrained_cfg(weights, frames),
+        "cfg": _finetuned_cfg(kept, frames) if kept.head else _pretrained_cfg(kept, frames),
         "model": state,
         "task_state": {"labels": {name: str(number) for number, name in enumerate(weights.class_names)}},
         OWN_SECTION: write_description(weights),
     }
-    return content, tuple(left_out)
+    return content, left_out
+
+
+def _refuse_what_it_cannot_be(weights: Weights) -> None:
+    source, config, decoder = weights.source, weights.encoder, weights.decoder_config
+    if config.norm_order == "pre":
+        raise ValueError(f"{source}: fairseq's models have no norm_order 'pre'")
+    refuse_others(weights, "fairseq's EAT")
+    fixed: list[tuple[str, Any, Any]] = [
+        ("encoder.patch_size", config.patch_size, PATCH_STRIDE),
+        ("encoder.num_mels", config.num_mels, NUM_MELS),
+    ]
+    if isinstance(decoder, DecoderConfig) and weights.decoder and not weights.head:
+        fixed += [("decoder.dimensions", decoder.dimensions, 2), ("decoder.projection_depth", decoder.projection_depth, 1)]
+    features, plain = weights.features or {}, LogMels()
+    for name, value in features.items():
+        if name not in ("num_frames", "mean", "std"):
+            fixed.append((f"features.{name}", value, getattr(plain, name)))
+    for name, value, only in fixed:
+        if value != only:
+            raise ValueError(f"{source}: its {name} is {value}, fairseq's EAT has {only}: convert to shared")
+    _normalisation(weights)
+
+
+def _normalisation(weights: Weights) -> dict[str, bool]:
+    """The switches of the public task that stand for the mean and standard deviation of the model's log-mels."""
+    features, plain = weights.features or {}, LogMels()
+    ours = (features.get("mean", plain.mean), features.get("std", plain.std))
+    known = {AUDIOSET: None, **{of: name for name, of in NORMALISATION.items()}}
+    if ours not in known:
+        pairs = ", ".join(f"{mean} and {std}" for mean, std in known)
+        raise ValueError(
+            f"{weights.source}: its features.mean and std are {ours[0]} and {ours[1]}, fairseq's EAT has {pairs}: "
+            "convert to shared"
+        )
+    return {name: name == known[ours] for name in NORMALISATION}
+
+
+def _left_out(weights: Weights) -> tuple[str, ...]:
+    """The parts of a model that the public one does not have."""
+    if weights.head:
+        lost = {"teacher", "decoder", "reconstruction", "contrast"}
+    else:
+        lost = {"contrast"}
+        if isinstance(weights.decoder_config, TransformerDecoderConfig):
+            lost |= {"decoder", "reconstruction"}
+        # The public read-out is a third as wide as the encoder, and comes with a teacher.
+        if weights.encoder.dim // 3 != weights.encoder.patch_size**2 or not weights.teacher:
+            lost.add("reconstruction")
+    order = ("teacher", "decoder", "reconstruction", "contrast")
+    return tuple(name for name in order if name in lost and getattr(weights, name))
 
 
 def _encoder(weights: Weights, state: State, frames: int, prefix: str = "") -> State:
@@ -58,17 +109,28 @@ def _encoder(weights: Weights, state: State, frames: int, prefix: str = "") -> S
     return to_theirs(state, "encoder", RULES, prefix) | to_theirs({"positions": table}, "positions", RULES, prefix)
 
 
+def _teacher(weights: Weights, state: State, frames: int) -> State:
+    """A teacher of blocks alone is their list itself."""
+    if teacher_parts(state) == "blocks":
+        return {name.removeprefix("blocks."): value for name, value in state.items()}
+    return _encoder(weights, state, frames)
+
+
 def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
-    config, decoder = weights.encoder, weights.decoder_config
+    config, decoder = weights.encoder, weights.decoder_config if weights.decoder else None
+    teacher: TeacherParts = teacher_parts(weights.teacher) if weights.teacher else "encoder"
     image: dict[str, Any] = {
         "type": "IMAGE",
         "prenet_depth": config.prenet_depth,
         "num_extra_tokens": 1,
+        "init_extra_token_zero": False,
         "in_chans": config.in_channels,
         "patch_size": config.patch_size,
         "embed_dim": config.dim,
         "fixed_positions": True,
         "target_length": frames,
+        "ema_local_encoder": teacher == "encoder",
+        "decoder": None,
     }
     if isinstance(decoder, DecoderConfig):
         image["mask_noise_std"] = decoder.noise_std
@@ -88,7 +150,7 @@ def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
         "norm_eps": config.norm_eps,
         "norm_affine": True,
         "embed_dim": config.dim,
-        "mlp_ratio": config.mlp_ratio,
+        "mlp_ratio": public_mlp_ratio(weights),
         "layer_norm_first": config.norm_order != "post",
         "start_drop_path_rate": config.drop_path_start,
         "end_drop_path_rate": config.drop_path_end,
@@ -98,10 +160,13 @@ def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
         "post_mlp_drop": config.post_mlp_dropout,
         "dropout_input": config.input_dropout,
         "layerdrop": config.layer_drop,
+        "recon_loss": 1.0 if weights.reconstruction else 0.0,  # above 0 there is a read-out
+        "ema_encoder_only": teacher == "blocks",
+        "skip_ema": not weights.teacher,
         "modalities": {"image": image},
         "supported_modality": "IMAGE",
     }
-    return {"model": model, "task": {"_name": "mae_image_pretraining", "audio_mae": True, "target_length": frames}}
+    return {"model": model, "task": _task("mae_image_pretraining", weights, frames)}
 
 
 def _finetuned_cfg(weights: Weights, frames: int) -> dict[str, Any]:
@@ -109,11 +174,18 @@ def _finetuned_cfg(weights: Weights, frames: int) -> dict[str, Any]:
         "_name": "mae_image_classification",
         "num_classes": num_classes(weights),
         "prediction_mode": _PREDICTION_MODES[weights.pooling],
+        "use_fc_norm": True,
+        "audio_mae": weights.multi_label,  # False is one label a clip, of whatever data
         "target_length": frames,
         "pretrained_model_args": _pretrained_cfg(weights, frames),
     }
     return {
         "model": model,
-        "task": {"_name": "mae_image_classification", "audio_mae": True, "target_length": frames},
+        "task": _task("mae_image_classification", weights, frames),
         "criterion": {"_name": "model", "log_keys": ["_predictions", "_targets"] if weights.multi_label else ["correct"]},
     }
+
+
+def _task(name: str, weights: Weights, frames: int) -> dict[str, Any]:
+    switches = _normalisation(weights)
+    return {"_name": name, "audio_mae": True, "downsr_16hz": True, "target_length": frames, **switches}

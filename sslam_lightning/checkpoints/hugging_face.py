@@ -9,7 +9,7 @@ from sslam_lightning.checkpoints.names import Rule, to_ours, to_theirs
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description, write_description
 from sslam_lightning.checkpoints.position_table import mel_patches_of, released_table
 from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names, read_dataclass
-from sslam_lightning.checkpoints.verify import num_classes, refuse_others
+from sslam_lightning.checkpoints.verify import num_classes, public_mlp_ratio, refuse_others
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import EncoderConfig
 
@@ -155,7 +155,7 @@ def to_hugging_face(weights: Weights) -> tuple[dict[str, Any], State, tuple[str,
         "mel_bins": config.num_mels,
         "max_length": table.shape[1] // mel_patches,
         "num_classes": num_classes(weights) if head else 527,
-        "mlp_ratio": config.mlp_ratio,
+        "mlp_ratio": public_mlp_ratio(weights),
         "qkv_bias": True,
         "layer_norm_first": False,
         "norm_eps": config.norm_eps,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -114,6 +116,14 @@ def refuse_others(weights: Weights, layout: str) -> None:
         if value != getattr(plain, name):
             told = value if isinstance(value, (bool, str)) else type(value).__name__
             raise ValueError(f"{weights.source}: {layout} knows no {name} {told}: convert to shared")
+
+
+def public_mlp_ratio(weights: Weights) -> float:
+    """The hidden width of the feed-forward layers in units of ``dim``, such that it is still theirs rounded down."""
+    config = weights.encoder
+    hidden = round(config.dim * config.mlp_ratio)
+    ratio = hidden / config.dim
+    return ratio if int(config.dim * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
 def teacher_parts(state: State) -> TeacherParts:

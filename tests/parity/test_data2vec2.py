@@ -2,75 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from recipes import FromReadings, RecordedMasks, data2vec_batch, layer_targets, recipe_state
+from data2vec_step import (
+    assert_same_features,
+    assert_same_step,
+    public_cfg,
+    public_weights,
+    recorded_noise,
+    recorded_step,
+    without_randomness,
+)
 from reference_data import case_names
 
-from sslam_lightning.checkpoints import from_fairseq, load_strictly
-from sslam_lightning.checkpoints.fairseq import rename
-from sslam_lightning.models import DecoderConfig
-from sslam_lightning.objectives import Regression, Utterance
-
 _CASES = case_names("data2vec2_*")
+_WITH_ALL_SECTIONS = case_names("data2vec2_*_all_sections*")
 
 
 @pytest.mark.parametrize("name", _CASES)
 def test_losses_gradients_and_features_equal_the_public_ones(name, reference, monkeypatch):
+    """D2: with three sections in the configuration, of which one is the model's, too."""
     arrays, case = reference.arrays(name), reference.case(name)
-    cfg, theirs = case["model_cfg"], case["modality_cfg"]
-    cfg = {**cfg, "modalities": {case["modality"].lower(): theirs}}
-    teacher = recipe_state(case["teacher_parameters"], "ema.")
-    weights = from_fairseq(recipe_state(case["parameters"]), cfg, name, teacher)
-    assert not weights.unused
-    assert isinstance(weights.decoder_config, DecoderConfig)
-    shape = {"beta": cfg["loss_beta"], "scale": cfg["loss_scale"]}
-    module = FromReadings(
-        weights.encoder,
-        weights.decoder_config,
-        features=None,
-        masking=RecordedMasks([torch.tensor(arrays["mask"]).bool()]),
-        masks_per_clip=case["clone_batch"],
-        targets=layer_targets(cfg),
-        regression=Regression(cfg["d2v_loss"], **shape),
-        utterance=Utterance(cfg["cls_loss"], **shape, reduction="sum") if cfg["cls_loss"] else None,
-        teacher_parts="blocks" if cfg["ema_encoder_only"] else "encoder" if theirs["ema_local_encoder"] else "context",
-    )
-    load_strictly(module.student, weights.student, "student", name)
-    load_strictly(module.teacher.encoder, weights.teacher, "teacher", name)
-    load_strictly(module.decoder, weights.decoder, "decoder", name)
-    logged = {}
-    monkeypatch.setattr(module, "log", lambda key, value, **_: logged.update({key: float(value.detach())}))
+    module, batch = recorded_step(case, arrays, without_randomness(public_weights(case, name)))
+    assert_same_step(case, module, batch, monkeypatch)
+    assert_same_features(arrays, module, batch)
+
+
+@pytest.mark.parametrize("name", _WITH_ALL_SECTIONS)
+def test_the_decoder_is_that_of_the_trained_modality(name, reference, monkeypatch):
+    """D2: noise, dropout and residual of its own section; the loss with the noise, where it was recorded."""
+    arrays, case = reference.arrays(name), reference.case(name)
+    weights, said = public_weights(case, name), case["must_be_read"]
+    decoder = weights.decoder_config
+    assert decoder.noise_std == said["mask_noise_std"]
+    assert decoder.residual is said["decoder"]["decoder_residual"]
+    assert decoder.input_dropout == said["decoder"]["input_dropout"]
+    if "with_noise" not in case:
+        return
+    noisy = without_randomness(weights)
+    noisy = noisy._replace(decoder_config=replace(noisy.decoder_config, noise_std=decoder.noise_std))
+    module, batch = recorded_step(case, arrays, noisy)
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
     monkeypatch.setattr(type(module), "current_epoch", 0)
-    batch = data2vec_batch(case["modality"], arrays)
-
-    module.training_step(batch, 0).backward()
-
-    expected = {"cls": "utterance", f"{case['modality']}_regression": "regression"}
-    assert case["losses_per_sample_size"].keys() <= expected.keys()
-    assert logged["train/loss"] == pytest.approx(case["total"], rel=1e-4)
-    for public, value in case["losses_per_sample_size"].items():
-        assert logged[f"train/loss_{expected[public]}"] == pytest.approx(value, rel=1e-4), public
-    assert logged["prediction_variance"] == pytest.approx(case["pred_var"], rel=1e-4)
-    assert logged["target_variance"] == pytest.approx(case["target_var"], rel=1e-4)
-
-    ours = {"encoder": module.student, "decoder": module.decoder}
-    for public, norm in case["grad_norm"].items():
-        ((part, renamed),) = ((p, n) for p, n in rename({public: torch.zeros(())})[0].items() if n)
-        gradient = ours[part].get_parameter(next(iter(renamed))).grad
-        assert gradient.norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-6), public
-    assert len(case["grad_norm"]) == sum(p.requires_grad for m in ours.values() for p in m.parameters())
-
-    module.eval()
-    with torch.no_grad():
-        encoded = module.student(*module.read(batch))
-    features = torch.cat([encoded.clip[:, None], encoded.tokens], dim=1) if weights.encoder.clip_token else encoded.tokens
-    _close(features, arrays["features"])
+    with recorded_noise(torch.tensor(arrays["mask_noise"]) / decoder.noise_std, monkeypatch):
+        total = module.training_step(batch, 0)
+    assert total.item() == pytest.approx(case["with_noise"]["total"], rel=1e-4)
 
 
-def _close(ours, theirs):
-    theirs = torch.tensor(theirs)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
+@pytest.mark.parametrize("name", case_names("data2vec2_*"))
+def test_settings_of_other_modalities_play_no_part(name, reference):
+    """D2: whatever they say, and whether they are there."""
+    case = reference.case(name)
+    cfg, own = public_cfg(case), case["modality"].lower()
+    expected = public_weights(case, name, {**cfg, "modalities": {own: cfg["modalities"][own]}})
+    strange = {
+        "image": {"alibi_dims": 7, "mask_noise_std": 9.0, "decoder": {"decoder_residual": None}},
+        "audio": {"conv_pos_pre_ln": True, "feature_encoder_spec": "nonsense", "mask_noise_std": 9.0},
+        "text": {"no_scale_embedding": False, "dropout": 0.9, "decoder": {"input_dropout": 0.8, "decoder_residual": True}},
+    }
+    found = public_weights(case, name, {**cfg, "modalities": {**strange, own: cfg["modalities"][own]}})
+    assert (found.encoder, found.decoder_config) == (expected.encoder, expected.decoder_config)
 
 
 def test_some_cases_were_found():

@@ -41,7 +41,7 @@ def test_a_key_is_refused_for_the_purposes_that_it_matters_to(noise):
     cfg = {"part": {"noise": noise}}
     _check(cfg, "inference")
     _check(cfg, "init_from")
-    match = r"cfg\.model\.part\.noise is .*, only 0 is computed here for training \(it can be opened for inference and init_from"
+    match = r"model\.part\.noise is .*, only 0 is computed here for training \(it can be opened for inference and init_from"
     with pytest.raises(ValueError, match=match):
         _check(cfg, "training")
 

@@ -90,7 +90,7 @@ def test_a_configuration_of_omegaconf(tmp_path, packages: dict[str, type]) -> No
     content["cfg"] = as_nodes(content["cfg"], packages)
     torch.save(content, tmp_path / "old.pt")
     weights = read_weights(tmp_path / "old.pt")
-    assert_same_bits(weights, original._replace(encoder=weights.encoder), "features", "resampler")
+    assert_same_bits(weights, original._replace(encoder=weights.encoder), "features", "resampler", "reconstruction")
     assert (weights.encoder.num_heads, weights.encoder.norm_eps) == (2, 1e-5)
     assert weights.features is not None
     assert weights.features["num_frames"] == 32
