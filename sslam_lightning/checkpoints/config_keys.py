@@ -77,11 +77,11 @@ def check_keys(cfg: Any, table: KeyTable, where: str, purpose: Purpose, unused: 
             refused.append((path, value, allowed, rule.purposes))
     if refused:
         others = [each for each in _PURPOSES if not any(each in purposes for *_, purposes in refused)]
-        hint = f" (it can be opened for {' and '.join(others)})" if others else ""
+        hint = f" for {purpose} (it can be opened for {' and '.join(others)})" if others else ""
         told = (
             f"{path} is {_shown(value)}, only {' or '.join(map(_shown, allowed))} is" for path, value, allowed, _ in refused
         )
-        raise ValueError(f"{where}.{'; '.join(told)} computed here for {purpose}{hint}")
+        raise ValueError(f"{where}.{'; '.join(told)} computed here{hint}")
 
 
 def _leaves(cfg: Any, table: KeyTable, where: str, start: str = "") -> Iterator[tuple[str, Any]]:
@@ -244,6 +244,24 @@ TASK_KEYS: Mapping[str, KeyTable] = {
     "masked_lm": _OF_TEXT,
 }
 """``cfg.task`` of these models by its ``_name``: what their data sets do with a clip."""
+
+# The Hugging Face layout of EAT ----------------------------------------------------------------------------------------
+
+EAT_HUGGING_FACE_KEYS = _table(
+    honored="model_type model_variant embed_dim depth num_heads patch_size in_chans mel_bins num_classes mlp_ratio "
+    "norm_eps img_size id2label problem_type sslam_lightning",
+    # Rates of training, the length of the table of positions, and what transformers writes of any model.
+    no_effect="drop_rate attn_drop_rate activation_dropout post_mlp_drop start_drop_path_rate end_drop_path_rate "
+    "max_length label2id architectures auto_map dtype torch_dtype transformers_version _name_or_path _commit_hash "
+    "chunk_size_feed_forward is_encoder_decoder output_attentions output_hidden_states return_dict use_cache "
+    "tie_word_embeddings torchscript use_bfloat16 _attn_implementation_autoset initializer_range",
+    stride=Only((Same("patch_size"),)),
+    qkv_bias=Only((True,)),
+    norm_affine=Only((True,)),
+    fixed_positions=Only((True,)),
+    layer_norm_first=Only((False,)),
+)
+"""``config.json`` of a folder of model type ``eat``."""
 
 PUBLIC_CLASSES: Mapping[str, tuple[KeyTable, str]] = {
     "Data2VecMultiConfig": (DATA2VEC2_KEYS, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from sslam_lightning.checkpoints.config_keys import EAT_HUGGING_FACE_KEYS, check_keys
 from sslam_lightning.checkpoints.names import Rule, to_ours, to_theirs
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description, write_description
 from sslam_lightning.checkpoints.position_table import mel_patches_of, released_table
@@ -26,50 +27,27 @@ RULES = (
     Rule("model.head.*", "head", "linear.*"),
 )
 
-# A model that sets one of these to anything else computes something that ours does not.
-_FIXED = {"qkv_bias": True, "norm_affine": True, "fixed_positions": True, "layer_norm_first": False}
+_HEAD_NORM_EPS = 1e-5  # of fc_norm, whatever norm_eps the other layer norms have
 _NUM_FRAMES = 1024  # of the released models
-# Of no concern to the weights: rates of training, and what transformers writes about itself.
-_BYSTANDERS = {
-    "drop_rate",
-    "attn_drop_rate",
-    "activation_dropout",
-    "post_mlp_drop",
-    "start_drop_path_rate",
-    "end_drop_path_rate",
-    "max_length",
-    "architectures",
-    "auto_map",
-    "dtype",
-    "torch_dtype",
-    "transformers_version",
-    "_name_or_path",
-    "label2id",
-}
 
 
 def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> Weights:
     """Weights and configuration of a folder of this layout.
 
     Raises:
-        ValueError: if it is not one, or a setting is not one of our encoder's.
+        ValueError: if it is not one, or a setting is unknown or not computed here.
     """
-    settings = dict(config)
 
     def take(name: str, hint: Any, default: Any = None) -> Any:
-        value = settings.pop(name, default)
+        value = config.get(name, default)
         if value is None:
             raise ValueError(f"{source}: its config.json has no {name}")
         return as_kind(value, hint, f"{source}: config.json: {name}")
 
     if take("model_type", str) != MODEL_TYPE:
         raise ValueError(f"{source}: config.json: model_type is {config['model_type'][:40]!r}, expected {MODEL_TYPE!r}")
-    for name, expected in _FIXED.items():
-        if take(name, bool, expected) is not expected:
-            raise ValueError(f"{source}: config.json: {name} is {not expected}, only {expected} can be opened")
+    check_keys({"patch_size": 16, "stride": 16, **config}, EAT_HUGGING_FACE_KEYS, f"{source}: config.json", "training")
     patch_size = take("patch_size", int, 16)
-    if (stride := take("stride", int, patch_size)) != patch_size:
-        raise ValueError(f"{source}: config.json: its patches overlap (stride {stride}, patch_size {patch_size})")
     finetuned = take("model_variant", _Variant) == "finetune"
     sizes = {
         "dim": take("embed_dim", int),
@@ -96,16 +74,14 @@ def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> W
     classes = take("num_classes", int, 527)
     if finetuned and num_classes(weights) != classes:
         raise ValueError(f"{source}: config.json: num_classes is {classes}, its head has {num_classes(weights)}")
-    weights = _described(weights, settings, finetuned)
-    left = [name for name in settings if name not in _BYSTANDERS]
-    return weights._replace(unused=(*weights.unused, *(f"config.json: {name[:80]}" for name in left)))
+    return _described(weights, config, finetuned)
 
 
-def _described(weights: Weights, settings: dict[str, Any], finetuned: bool) -> Weights:
+def _described(weights: Weights, settings: Mapping[str, Any], finetuned: bool) -> Weights:
     """Front-end and classes, from our section where we wrote the file, else from what the layout can say."""
     source = weights.source
-    own, frames_and_mels = settings.pop(OWN_SECTION, None), settings.pop("img_size", None)
-    labels, problem = settings.pop("id2label", None), settings.pop("problem_type", None)
+    own, frames_and_mels = settings.get(OWN_SECTION), settings.get("img_size")
+    labels, problem = settings.get("id2label"), settings.get("problem_type")
     if own is not None:
         return read_description(own, f"{source}: config.json: {OWN_SECTION}").applied_to(weights)
     features = None
@@ -116,11 +92,14 @@ def _described(weights: Weights, settings: dict[str, Any], finetuned: bool) -> W
         names = read_class_names([labels[str(number)] for number in range(len(labels))], f"{source}: config.json: id2label")
         if names == tuple(f"LABEL_{number}" for number in range(len(names))):  # what transformers makes up
             names = ()
-    return Description(features, names, problem != "single_label_classification").applied_to(weights)
+    multi_label = problem != "single_label_classification"
+    return Description(features, names, multi_label, head_norm_eps=_HEAD_NORM_EPS).applied_to(weights)
 
 
 def to_hugging_face(weights: Weights) -> tuple[dict[str, Any], State, tuple[str, ...]]:
     """``config.json``, the weights under this layout's names, and the parts that it cannot hold.
+
+    The public code gives a head's norm an epsilon of 1e-5, which changes logits in the sixth digit where it was 1e-6.
 
     Raises:
         ValueError: if it cannot hold the encoder itself.

@@ -24,6 +24,7 @@ class Description(NamedTuple):
     resampler: ResamplerName = "torchaudio"
     encoder: EncoderConfig | None = None
     head_on: HeadOn = "encoder"
+    head_norm_eps: float = 1e-6
 
     def applied_to(self, weights: Weights) -> Weights:
         """The weights with this description.
@@ -47,6 +48,7 @@ def write_description(weights: Weights) -> dict[str, Any]:
         "pooling": weights.pooling,
         "resampler": weights.resampler,
         "head_on": weights.head_on,
+        "head_norm_eps": weights.head_norm_eps,
     }
 
 
@@ -67,4 +69,5 @@ def read_description(settings: Any, where: str) -> Description:
         as_kind(settings.get("resampler", "torchaudio"), ResamplerName, f"{where}.resampler"),
         None if encoder is None else read_dataclass(EncoderConfig, encoder, f"{where}.encoder"),
         as_kind(settings.get("head_on", "encoder"), HeadOn, f"{where}.head_on"),
+        as_kind(settings.get("head_norm_eps", 1e-6), float, f"{where}.head_norm_eps"),
     )

@@ -65,7 +65,7 @@ def verify(weights: Weights) -> Weights:
                     parts.append((part, nn.Linear(width, encoder.front_end.num_values), read_out))
             if weights.head:
                 width = config.dim if weights.head_on == "encoder" else _decoder_width(weights)
-                parts.append(("head", ClassificationHead(width, num_classes(weights), weights.pooling), weights.head))
+                parts.append(("head", _head(weights, width), weights.head))
     except (RuntimeError, TypeError, ArithmeticError, AssertionError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(f"{source}: no model has the sizes that it claims ({reason})") from None
@@ -137,6 +137,10 @@ def _decoder(config: DecoderConfig | TransformerDecoderConfig, state: State, dim
     if isinstance(config, DecoderConfig):
         return ConvDecoder(config, dim)
     return TransformerDecoder(config, dim, dim if "output_proj.weight" in state else None)
+
+
+def _head(weights: Weights, width: int) -> nn.Module:
+    return ClassificationHead(width, num_classes(weights), weights.pooling, weights.head_norm_eps)
 
 
 def _decoder_width(weights: Weights) -> int:

@@ -50,8 +50,8 @@ class Weights(NamedTuple):
     :class:`sslam_lightning.models.Teacher`. ``contrast`` is MAE-AST's second read-out of the decoder.
     ``unused`` lists keys of the file that no part took.
     ``features`` are the keyword arguments of :class:`sslam_lightning.features.LogMels` that the model was trained with,
-    None where the file does not say. ``multi_label``, ``pooling`` and ``head_on`` (whose tokens it takes) are about the
-    head, ``resampler`` about the data.
+    None where the file does not say. ``multi_label``, ``pooling``, ``head_on`` (whose tokens it takes) and
+    ``head_norm_eps`` are about the head, ``resampler`` about the data.
     """
 
     source: str
@@ -70,6 +70,7 @@ class Weights(NamedTuple):
     resampler: ResamplerName = "torchaudio"
     contrast: State | None = None
     head_on: HeadOn = "encoder"
+    head_norm_eps: float = 1e-6
 
     def part(self, name: Part) -> State:
         """One of the encoders, whole: a teacher with the student's parts where it has none of its own.

@@ -25,14 +25,17 @@ class ClassificationHead(nn.Module):
         dim: width of the encoder.
         num_classes: number of logits.
         pooling: ``clip_token`` (EAT), ``mean`` over patches, or ``linear_softmax`` over them (see :func:`linear_softmax`).
+        norm_eps: epsilon of the layer norm.
     """
 
-    def __init__(self, dim: int, num_classes: int, pooling: Pooling = "clip_token") -> None:
+    def __init__(self, dim: int, num_classes: int, pooling: Pooling = "clip_token", norm_eps: float = 1e-6) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"a classification head needs at least one class, got {num_classes}")
+        if norm_eps <= 0:
+            raise ValueError(f"a classification head's norm_eps must be positive, got {norm_eps}")
         self.pooling = pooling
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
         self.linear = nn.Linear(dim, num_classes)
         nn.init.trunc_normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)

@@ -27,7 +27,8 @@ class OptimizerConfig:
         betas: decay of the two moving averages.
         eps: keeps the denominator off zero.
         weight_decay: decoupled weight decay.
-        decay_all: also decay biases, norms and the clip token, as the public code does (though it marks them exempt).
+        decay_all: also decay biases, norms, the clip token and scales of ALiBi, as the public code does (though it marks
+            them exempt).
         warmup_updates: length of the warm-up.
         max_updates: where the schedule ends; None means where the trainer ends.
         min_lr: where warm-up starts and the schedule ends.
