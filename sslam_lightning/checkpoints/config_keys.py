@@ -159,7 +159,7 @@ _IMAGE = _table(
     alibi_dims=Only((2,)),
     alibi_distance=Only(("manhattan",)),
     fixed_positions=Only((True,)),
-    transformer_decoder=Only((False,), ("training",)),
+    transformer_decoder=Only((False,)),
 )
 _AUDIO = _table(
     _MODALITY,

@@ -1,4 +1,4 @@
-"""Recipes of fairseq's models decay every parameter: the public code marks some as exempt, and its optimizer does not look."""
+"""Published recipes of fairseq's models decay every parameter: its optimizer overlooks what the models mark as exempt."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from sslam_lightning.checkpoints import Weights
 from sslam_lightning.checkpoints.write import write_weights
 from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
 
-ENCODER = EncoderConfig(dim=16, depth=1, num_heads=2, mlp_ratio=2.0, patch_size=4, num_mels=16)
+ENCODER = EncoderConfig(dim=16, depth=1, num_heads=2, mlp_ratio=2.0)
 DECODER = DecoderConfig(dim=16, depth=1, groups=4)
 
 
