@@ -75,7 +75,7 @@ class Batch(NamedTuple):
     @property
     def num_samples(self) -> Int[Tensor, "batch"]:
         """The lengths, on the host wherever the waveforms are."""
-        return torch.as_tensor(self.lengths, dtype=torch.int64)
+        return torch.as_tensor(self.lengths, dtype=torch.int64, device="cpu")
 
 
 class ImageBatch(NamedTuple):
@@ -101,7 +101,7 @@ class TextBatch(NamedTuple):
     @property
     def num_tokens(self) -> Int[Tensor, "batch"]:
         """The lengths, on the host wherever the tokens are."""
-        return torch.as_tensor(self.lengths, dtype=torch.int64)
+        return torch.as_tensor(self.lengths, dtype=torch.int64, device="cpu")
 
 
 AnyBatch = Batch | ImageBatch | TextBatch

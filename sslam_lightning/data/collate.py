@@ -22,19 +22,17 @@ def collate(clips: Sequence[Clip | BrokenClip], min_samples: int = 1, needed_by:
     good = [clip for clip in clips if isinstance(clip, Clip)]
     broken = tuple((clip.name, clip.reason) for clip in clips if isinstance(clip, BrokenClip))
     if not good:
-        nothing = torch.zeros(0, dtype=torch.int64)
-        return Batch(
-            torch.zeros(0, 1, dtype=torch.float32), (), torch.zeros(0, 0, dtype=torch.float32), nothing, (), broken
-        )
+        nothing = torch.zeros(0, 1, dtype=torch.float32, device="cpu")
+        return Batch(nothing, (), nothing[:, :0], torch.zeros(0, dtype=torch.int64, device="cpu"), (), broken)
     lengths = [len(clip.waveform) for clip in good]
-    waveforms = torch.zeros(len(good), max(lengths), dtype=torch.float32)
+    waveforms = torch.zeros(len(good), max(lengths), dtype=torch.float32, device="cpu")
     for row, clip in zip(waveforms, good, strict=True):
         row[: len(clip.waveform)] = clip.waveform
     return Batch(
         waveforms,
         lengths,
         torch.stack([clip.labels for clip in good]),
-        torch.tensor([clip.clip_index for clip in good]),
+        torch.tensor([clip.clip_index for clip in good], device="cpu"),
         tuple(clip.name for clip in good),
         broken,
         _padded([clip.events for clip in good if clip.events is not None]),

@@ -64,7 +64,7 @@ class ImageDataset(ClipDataset):
             return BrokenClip(self.names[index], f"{path}: {error}")
         area, left, top, flip = self._draw(epoch, index)
         pixels = cropped(image, self.size, area, left, top)
-        labels = torch.zeros(self.num_classes, dtype=torch.float32)
+        labels = torch.zeros(self.num_classes, dtype=torch.float32, device="cpu")
         if self.classes is not None:
             labels[self.classes[index]] = 1.0
         return Picture(pixels.flip(2) if flip > 0.5 else pixels, labels, index, self.names[index])

@@ -81,7 +81,7 @@ class MixtureDataset(ClipDataset):
                 return clip
         assert isinstance(first, Clip)
         assert isinstance(second, Clip)
-        mixed = torch.zeros(max(len(first.waveform), len(second.waveform)), dtype=torch.float32)
+        mixed = torch.zeros(max(len(first.waveform), len(second.waveform)), dtype=torch.float32, device="cpu")
         for clip, gain in ((first, 1.0), (second, 10 ** (level / 20))):
             rms = float(clip.waveform.square().mean().sqrt()) or 1.0
             mixed[: len(clip.waveform)] += clip.waveform * (gain / rms)

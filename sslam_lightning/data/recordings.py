@@ -72,7 +72,7 @@ class Recordings:
 
     def labels(self, index: int) -> Float[Tensor, "classes"]:
         """Multi-hot labels of a recording; zero classes wide where the data has none."""
-        multi_hot = torch.zeros(len(self.class_names), dtype=torch.float32)
+        multi_hot = torch.zeros(len(self.class_names), dtype=torch.float32, device="cpu")
         multi_hot[self.classes(index)] = 1.0
         return multi_hot
 

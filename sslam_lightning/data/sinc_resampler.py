@@ -37,7 +37,8 @@ class SincResampler:
         repeats = ceil(2 * _GROUP / self._up)  # 1:2 has one output a period, far too few for a matrix product
         self.period_in, self.period_out = self._down * repeats, self._up * repeats
         self._firsts = [output * self._down // self._up for output in range(0, self.period_out, _GROUP)]
-        self._filters = torch.cat([self._build(outputs) for outputs in torch.arange(0, self.period_out, _GROUP).split(64)])
+        firsts = torch.arange(0, self.period_out, _GROUP, device="cpu")
+        self._filters = torch.cat([self._build(outputs) for outputs in firsts.split(64)])
         self.reach = self._firsts[-1] + self._filters.shape[1]  # inputs that a period sees, the `width` before it included
 
     def num_resampled(self, num_samples: int) -> int:
@@ -73,11 +74,11 @@ class SincResampler:
         # In float32 and in torchaudio's order, whose rounding (1e-4 of the signal at 11025 Hz) is part of what models
         # heard; in the long periods for which torchaudio takes gigabytes it would be heard as noise.
         dtype = torch.float32 if up * (down + 2 * width) <= _MAX_ROUNDED else torch.float64
-        output = outputs[:, None, None] + torch.arange(_GROUP)
+        output = outputs[:, None, None] + torch.arange(_GROUP, device="cpu")
         repeat, phase = output // up, output % up
         num_taps = 2 * width + 1 + ceil((_GROUP - 1) * down / up)
         first = (outputs * down // up)[:, None, None]
-        place = first + torch.arange(num_taps)[:, None] - width - repeat * down
+        place = first + torch.arange(num_taps, device="cpu")[:, None] - width - repeat * down
         distance = -phase.to(dtype) / up + place.to(dtype) / down  # from an output, in units of `down` inputs
         cutoff = min(down, up) * _ROLLOFF
         t = (distance * cutoff).clamp(-_WIDTH, _WIDTH)

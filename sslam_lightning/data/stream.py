@@ -98,7 +98,7 @@ def streaming_resampler(from_hz: int, to_hz: int, method: ResamplerName = "torch
 
 class _SameRate:
     def __init__(self) -> None:
-        self._rows = torch.zeros(1, 0, dtype=torch.float32)
+        self._rows = torch.zeros(1, 0, dtype=torch.float32, device="cpu")
 
     def push(self, block: Tensor) -> Tensor:
         self._rows = block[:, :0]

@@ -66,7 +66,7 @@ class SyntheticDataset(ClipDataset):
             sound = _faded(sounds[number](rng, duration, self.sample_rate_hz), round(_FADE_SECONDS * self.sample_rate_hz))
             scene[onset : onset + duration] += _at_level(sound, rng.uniform(-30, -18))
         scene /= max(1.0, float(np.abs(scene).max()))  # clicks have high peaks
-        labels = torch.zeros(self.num_classes, dtype=torch.float32)
+        labels = torch.zeros(self.num_classes, dtype=torch.float32, device="cpu")
         labels[torch.from_numpy(present)] = 1.0
         return Clip(torch.from_numpy(scene), labels, index, f"synthetic/{self.split}/{index}")
 

@@ -244,7 +244,7 @@ def check_pool(pool: Pool | None, encoder: ClipEncoder) -> Pool:
 
 def _behind(num_frames: Tensor, time: int, mel: int, device: torch.device) -> Bool[Tensor, "rows patches"]:
     """True for patches behind a row's end, time-major."""
-    return (torch.arange(time) >= num_frames[:, None]).repeat_interleave(mel, dim=1).to(device)
+    return (torch.arange(time, device=num_frames.device) >= num_frames[:, None]).repeat_interleave(mel, dim=1).to(device)
 
 
 def _pick(views: list[Tensor], view: Tensor, layer: Layer) -> None:

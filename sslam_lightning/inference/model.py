@@ -204,7 +204,7 @@ class AudioModel(EncoderModel):
     def _through_windows(self, rows: Float[Tensor, "rows samples"]) -> Analysis:
         joiner, tags, clips, weights, parts = Joiner(), [], [], [], []
         for piece in self.windows().cut(iter([rows]), self.framing):
-            num_samples = torch.full((len(rows),), piece.content.shape[1])
+            num_samples = torch.full((len(rows),), piece.content.shape[1], device="cpu")
             found = self.encode(piece.content, num_samples, levels=("clip", "patch"))
             assert found.patches is not None
             assert found.clip is not None

@@ -60,6 +60,6 @@ def sinusoidal_positions(num_tokens: int, dim: int) -> Float[Tensor, "tokens dim
     """
     if dim % 2:
         raise ValueError(f"sinusoidal positions need an even width, got {dim}")
-    frequencies = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
-    angles = torch.outer(torch.arange(num_tokens, dtype=torch.float64), frequencies)
+    half, places = (torch.arange(count, dtype=torch.float64, device="cpu") for count in (dim // 2, num_tokens))
+    angles = torch.outer(places, 10000.0 ** -(half / (dim / 2)))
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).float()

@@ -74,12 +74,12 @@ class WaveformFrames(FrontEnd):
         """
         if clips.shape[1] < self.min_samples:
             raise ValueError(f"one token takes {self.min_samples} samples, got clips of {clips.shape[1]}")
-        return Grid(int(self.num_tokens(torch.tensor(clips.shape[1]))), 1)
+        return Grid(int(self.num_tokens(torch.tensor(clips.shape[1], device="cpu"))), 1)
 
     def read(self, batch: Batch) -> Readings:
         """The waveforms, normalised clip by clip, and which tokens lie behind a clip's end."""
         waveforms, num_samples = batch.waveforms, batch.num_samples
-        num_tokens = self.num_tokens(torch.tensor(waveforms.shape[1]))
+        num_tokens = self.num_tokens(torch.tensor(waveforms.shape[1], device="cpu"))
         behind = padding_behind(self.num_tokens(num_samples), int(num_tokens), waveforms.device)
         return Readings(normalise_clips(waveforms, num_samples) if self.config.normalise else waveforms, behind)
 

@@ -1,4 +1,4 @@
-"""Nothing depends on torch's default type, nor on the one under which a table was computed that is kept since."""
+"""Nothing depends on torch's default type and device, nor on those under which a table was computed that is kept since."""
 
 from __future__ import annotations
 
@@ -75,10 +75,19 @@ def _without_a_trainer() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def as_ever() -> Iterator[None]:
+    """For what comes from outside."""
+    with float32_by_default(), torch.device("cpu"):
+        yield
+
+
+@as_ever()
 def noise(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float32, generator=torch.Generator().manual_seed(1))
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
+@as_ever()
 def batch(samples: int = 10_600) -> Batch:
     labels = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]], dtype=torch.float32)
     waveforms = 0.1 * noise(4, samples)
@@ -99,7 +108,8 @@ def masks(folder: Path) -> Iterable[Tensor]:
 
 
 def mixtures(folder: Path) -> Iterable[Tensor]:
-    behind = torch.arange(208) >= torch.tensor([[208], [100], [160], [208]])
+    with as_ever():
+        behind = torch.arange(208) >= torch.tensor([[208], [100], [160], [208]])
     for mixer in (PartialMixing(), FullMixing(padding="gives_way")):
         yield mixer(noise(4, 208, 128), KEYS, 16, behind).clips
     for mixup in (Mixup(), Mixup(alpha=0.0)):
@@ -112,7 +122,7 @@ def mixtures(folder: Path) -> Iterable[Tensor]:
 
 def tables(folder: Path) -> Iterable[Tensor]:
     yield from (sincos_positions(13, 8, 16), sinusoidal_positions(13, 16))
-    with float32_by_default():
+    with as_ever():
         learned = Alibi(6)
     yield from (learned(GRID), Alibi(6, learned=False).slopes)
     torch.manual_seed(0)
@@ -131,7 +141,8 @@ def resampling(folder: Path) -> Iterable[Tensor]:
 def data(folder: Path) -> Iterable[Tensor]:
     recordings = make_recordings("", ["a", "b"], [[0, 2], [1]], ["x", "y", "z"])
     yield from (recordings.labels(0), class_balanced_weights(recordings))
-    heard = Events(torch.tensor([2]), torch.tensor([0.13]).float(), torch.tensor([0.57]).float())
+    with as_ever():
+        heard = Events(torch.tensor([2]), torch.tensor([0.13]), torch.tensor([0.57]))
     clips = [Clip(noise(size), recordings.labels(0), number, "", heard) for number, size in enumerate((50, 80))]
     for joined in (collate(clips), collate([])):
         yield from (joined.waveforms, joined.labels)
@@ -152,7 +163,7 @@ def metrics(folder: Path) -> Iterable[Tensor]:
 
 def _step(make: Callable[[], Any], clips: Any) -> Iterable[Tensor]:
     """The loss of a step, and its gradient; the module is made as ever."""
-    with float32_by_default():
+    with as_ever():
         torch.manual_seed(0)
         module = make()
     torch.manual_seed(1)  # the noise of the step
@@ -186,15 +197,15 @@ def waveforms(folder: Path) -> Iterable[Tensor]:
 
 def images(folder: Path) -> Iterable[Tensor]:
     settings = {**SETTINGS, "encoder": replace(ENCODER, front_end=ImageConfig()), "masking": UniformMask()}
-    clips = ImageBatch(noise(4, 3, 64, 64), torch.zeros(4, 0), torch.arange(4), ("a", "b", "c", "d"))
+    with as_ever():
+        clips = ImageBatch(noise(4, 3, 64, 64), *batch()[2:5])
     yield from _step(lambda: PretrainModule(decoder=DECODER, features=None, **settings), clips)
 
 
 def text(folder: Path) -> Iterable[Tensor]:
     settings = {**SETTINGS, "encoder": replace(ENCODER, front_end=TextConfig(50, 20)), "masking": UniformMask(0.4)}
-    clips = TextBatch(
-        torch.arange(60).view(4, 15) % 40 + 5, [15] * 4, torch.zeros(4, 0), torch.arange(4), ("a", "b", "c", "d")
-    )
+    with as_ever():
+        clips = TextBatch(torch.arange(60).view(4, 15) % 40 + 5, [15] * 4, *batch()[2:5])
     yield from _step(lambda: PretrainModule(decoder=LINE, features=None, **settings), clips)
 
 
@@ -215,7 +226,9 @@ def opened(folder: Path) -> Iterable[Tensor]:
         parts = {"student": encoder.state_dict(), "head": head.state_dict(), "class_names": ("x", "y", "z")}
         weights = Weights("a model", ENCODER, features=SHORT.__dict__, **parts)
         write_weights(weights, folder / "model", "shared")
-    encodings = load(folder / "model")(batch().waveforms, 22050)
+    with torch.device("cpu"):  # a model is made on the default device, as any module
+        model = load(folder / "model")
+    encodings = model(batch().waveforms, 22050)
     yield from (part for part in encodings if isinstance(part, Tensor))
 
 
@@ -241,15 +254,15 @@ def forget_tables() -> None:
         cache.cache_clear()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64, torch.device("meta")], ids=str)
 @pytest.mark.parametrize("compute", [*SOUND, *MODELS], ids=lambda function: function.__name__)
 def test_every_result_has_the_same_bits(
-    compute: Callable[[Path], Iterable[Tensor]], dtype: torch.dtype, tmp_path: Path
+    compute: Callable[[Path], Iterable[Tensor]], default: torch.dtype | torch.device, tmp_path: Path
 ) -> None:
-    """U7: under another default type, and behind it, with whatever tables are kept from there."""
+    """U7: under another default type or device, and behind it, with whatever tables are kept from there."""
     expected = [result.detach().clone() for result in compute(tmp_path)]
     forget_tables()
-    with default_type(dtype):
+    with default_type(default) if isinstance(default, torch.dtype) else default:
         under = [result.detach() for result in compute(tmp_path)]
     behind = [result.detach() for result in compute(tmp_path)]
     assert len(expected) > 0
