@@ -154,7 +154,7 @@ class FinetuneModule(AudioModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Augment, predict, compare."""
         if len(batch.clip_index) == 0:  # none of its files could be read
-            loss = SummedLoss(self.no_loss(), torch.ones((), device=self.device))
+            loss = SummedLoss(self.no_loss(), torch.ones((), dtype=torch.float32, device=self.device))
         else:
             clips, labels, padding = self.augmented(batch)
             loss = self.summed_loss(self(clips, padding), labels)

@@ -64,7 +64,3 @@ def test_settings_of_other_modalities_play_no_part(name, reference):
     }
     found = public_weights(case, name, {**cfg, "modalities": {**strange, own: cfg["modalities"][own]}})
     assert (found.encoder, found.decoder_config) == (expected.encoder, expected.decoder_config)
-
-
-def test_some_cases_were_found():
-    assert _CASES

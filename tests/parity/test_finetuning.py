@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from recipes import log_mel_batch, recipe_input, recipe_state
+from reference_data import case_names
 
 from sslam_lightning.checkpoints import Weights, convert, load_classifier, load_strictly
 from sslam_lightning.checkpoints.fairseq import from_fairseq_file, rename
 from sslam_lightning.training import FinetuneModule
 from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
+
+_POOLED = case_names("eat_finetune_linear_softmax*")
+_SPEECH = case_names("eat_finetune_speech_commands*")
+_DECAY = case_names("eat_finetune_layer_decay*")
 
 
 def _read(case: dict, name: str) -> Weights:
@@ -45,9 +50,9 @@ def _assert_gradients(module: FinetuneModule, norms: dict[str, float]) -> None:
     assert len(norms) == sum(1 for _ in module.parameters())
 
 
-def test_linear_softmax_pools_the_features(reference, monkeypatch):
+@pytest.mark.parametrize("name", _POOLED)
+def test_linear_softmax_pools_the_features(name, reference, monkeypatch):
     """D3: pooled features, logits, loss and gradients; a training step gives the same loss."""
-    name = "eat_finetune_linear_softmax"
     case, arrays = reference.case(name), reference.arrays(name)
     weights = _read(case, name)
     assert weights.pooling == "linear_softmax"
@@ -64,9 +69,9 @@ def test_linear_softmax_pools_the_features(reference, monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["shared", "fairseq"])
-def test_linear_softmax_in_other_forms(form, reference, tmp_path):
+@pytest.mark.parametrize("name", _POOLED)
+def test_linear_softmax_in_other_forms(name, form, reference, tmp_path):
     """D3: the logits of the file converted to a form and read again."""
-    name = "eat_finetune_linear_softmax"
     case, arrays = reference.case(name), reference.arrays(name)
     torch.save({"model": recipe_state(case["parameters"]), "cfg": case["cfg"]}, tmp_path / "public.pt")
     place = convert(tmp_path / "public.pt", tmp_path / form, form).target
@@ -74,9 +79,9 @@ def test_linear_softmax_in_other_forms(form, reference, tmp_path):
         _assert_close(load_classifier(place)(_log_mels(case)), arrays["logits"])
 
 
-def test_speech_commands_with_mixup(reference):
+@pytest.mark.parametrize("name", _SPEECH)
+def test_speech_commands_with_mixup(name, reference):
     """D4: binary cross entropy of mixed clips, divided by clips and without smoothing."""
-    name = "eat_finetune_speech_commands"
     case, arrays = reference.case(name), {n: torch.tensor(a) for n, a in reference.arrays(name).items()}
     module = _module(_read(case, name), case, criterion="binary_cross_entropy")
     logits = module(arrays["mixed_input"].squeeze(1))
@@ -87,9 +92,9 @@ def test_speech_commands_with_mixup(reference):
     _assert_gradients(module, case["grad_norm"])
 
 
-def test_speech_commands_in_evaluation_and_without_mixup(reference):
+@pytest.mark.parametrize("name", _SPEECH)
+def test_speech_commands_in_evaluation_and_without_mixup(name, reference):
     """D4: in evaluation the same criterion; without mixup cross entropy, whose smoothing is training's alone."""
-    name = "eat_finetune_speech_commands"
     case = reference.case(name)
     weights, log_mels = _read(case, name), _log_mels(case)
     targets = torch.nn.functional.one_hot(torch.tensor(case["targets"]), case["num_classes"]).float()
@@ -104,9 +109,9 @@ def test_speech_commands_in_evaluation_and_without_mixup(reference):
         )
 
 
-def test_layer_decay_and_drop_path_with_a_prenet(reference):
+@pytest.mark.parametrize("name", _DECAY)
+def test_layer_decay_and_drop_path_with_a_prenet(name, reference):
     """D6: the prenet's blocks count as layers."""
-    name = "eat_finetune_layer_decay_prenet"
     case = reference.case(name)
     weights = _read(case, name)
     cfg = case["cfg"]["model"]
