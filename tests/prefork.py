@@ -106,10 +106,13 @@ def _become(program: list[str], folder: str, environment: dict[str, str]) -> int
     import atexit
     import traceback
 
+    from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
+
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[1:1] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    rank_zero_only.rank = _get_rank() or 0  # else read where it is imported
     code: object = 0
     try:
         _execute(*program)

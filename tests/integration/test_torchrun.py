@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from prefork import interpreter
+from processes import start, wait_for
 
 import sslam_lightning
 
@@ -52,14 +54,28 @@ class KillOnce(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _torchrun(folder: Path, *options: str) -> str:
-    """``torchrun -m sslam_lightning fit``, and what it printed."""
+def _fit(folder: Path) -> list[str]:
+    """The arguments of a run in a folder of its own."""
     (folder / "recipe.yaml").write_text(RECIPE)
-    fit = ["fit", "--config", f"{folder}/recipe.yaml", "--trainer.default_root_dir", f"{folder}/run", "--ckpt_path=last"]
-    agent = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    places = (Path(sslam_lightning.__file__).parents[1], Path(__file__).parent, os.environ.get("PYTHONPATH", ""))
+    options = ["--config", f"{folder}/recipe.yaml", "--trainer.default_root_dir", f"{folder}/run", "--ckpt_path=last"]
+    return ["-m", "sslam_lightning", "fit", *options]
+
+
+def _undisturbed(folder: Path) -> str:
+    """What two processes print that nobody watches."""
+    meet = "from processes import meet; meet(); from sslam_lightning.__main__ import main; import sys; main(sys.argv[3:])"
+    jobs = start("-c", meet, *_fit(folder))
+    outputs = wait_for(jobs)
+    assert [job.returncode for job in jobs] == [0, 0], outputs
+    return "".join(outputs)
+
+
+def _torchrun(folder: Path, *options: str) -> str:
+    """What ``torchrun -m sslam_lightning fit`` prints."""
+    agent = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "--no-python"]
+    places = (Path(sslam_lightning.__file__).parents[1], *Path(__file__).parents[:2], os.environ.get("PYTHONPATH", ""))
     done = subprocess.run(
-        [sys.executable, "-m", *agent, "-m", "sslam_lightning", *fit, *options],
+        [sys.executable, "-m", *agent, *interpreter(), *_fit(folder), *options],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, places)),
@@ -69,7 +85,6 @@ def _torchrun(folder: Path, *options: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
@@ -80,7 +95,7 @@ def _torchrun(folder: Path, *options: str) -> str:
 def runs(tmp_path_factory) -> dict[str, Any]:
     folders = {name: tmp_path_factory.mktemp(name) for name in ("whole", "killed")}
     said = {
-        "whole": _torchrun(folders["whole"]),
+        "whole": _undisturbed(folders["whole"]),
         "killed": _torchrun(folders["killed"], f"--trainer.callbacks+={__name__}.KillOnce"),
     }
     return {name: (folders[name] / "run", said[name]) for name in folders}
