@@ -45,7 +45,7 @@ def explain_trouble(error: BaseException, trainer: pl.Trainer, module: Any, data
 def lost_worker(error: RuntimeError, trainer: pl.Trainer) -> str:
     """What PyTorch says of a data worker that died or gives nothing, and which clips the workers had begun to read."""
     loaders = (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders)
-    names = [name for loader in loaders if isinstance(loader, ClipLoader) for name in loader.dataset.being_read()]
+    names = [name for loader in loaders if isinstance(loader, ClipLoader) for name in loader.being_read()]
     reading = f" while {', '.join(names)} {'was' if len(names) == 1 else 'were'} being read" if names else ""
     return f"{str(error).strip().rstrip('.')}{reading}; data.num_workers: 0 reads in the main process"
 

@@ -91,6 +91,11 @@ class ClipLoader(DataLoader[Any]):
         """Whether clips come from an `EpochSampler`; Lightning puts in another one to overfit on a few batches."""
         return isinstance(self.sampler, EpochSampler)
 
+    def being_read(self) -> list[str]:
+        """The clips that workers have begun and not finished."""
+        names: list[str] = self.dataset.being_read()  # type: ignore[attr-defined]
+        return names
+
     def state_dict(self, broken_off: bool = False) -> dict[str, Any]:
         """Where the loader stands, and what the order depends on; ``broken_off``: the last batch has to come again."""
         sampler = self.sampler
