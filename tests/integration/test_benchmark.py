@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import pytest
 import torch
@@ -51,7 +52,10 @@ def test_parts_within_parts_count_once(monkeypatch):
     assert watch.steps == [25.0]
 
 
-def test_the_command_writes_its_figures(tmp_path, capsys):
+def test_the_command_writes_its_figures(tmp_path, capsys, monkeypatch):
+    """R30: by a clock that ticks when it is looked at."""
+    ticks = count()
+    monkeypatch.setattr(stopwatch, "now", lambda: float(next(ticks)))
     out = tmp_path / "figures.json"
     options = {
         "size": "tiny",
@@ -67,7 +71,7 @@ def test_the_command_writes_its_figures(tmp_path, capsys):
     parts = figures["seconds by part"]
     assert {"features", "teacher", "student", "decoder", "backward", "optimizer", "ema"} <= parts.keys()
     assert parts["logging and callbacks"] > 0
-    assert 0 < sum(parts.values()) < 3 * figures["seconds per step"]
+    assert 0 < sum(parts.values()) <= figures["seconds per step"]
     assert 0 < figures["logging, callbacks and EMA, share of a step"] < 1
     assert figures["times the floor"] == pytest.approx(figures["seconds per step"] / figures["floor seconds"])
     assert "clips per second" in capsys.readouterr().out
