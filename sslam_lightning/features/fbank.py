@@ -1,14 +1,15 @@
 """Log-mel energies as Kaldi computes them, for a whole batch at once and on any device.
 
 The settings are those of AST (Gong et al., Interspeech 2021), which EAT (Chen et al., 2024, section 4.1) and SSLAM
-(Alex et al., ICLR 2025) keep: 25 ms Hann window every 10 ms, no dither, no energy column, HTK compatible.
+(Alex et al., ICLR 2025) keep: 25 ms Hann window every 10 ms, no dither, no energy column, HTK compatible. MAE-AST has
+Kaldi's own window, ``povey``.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +25,7 @@ _CPU_FRAMES = 1024
 _DEVICE_FRAMES = 1 << 16
 
 Count = TypeVar("Count", int, Int[Tensor, "batch"])
+Window = Literal["hanning", "povey"]  # povey: Hann to the power of 0.85, Kaldi's default
 
 
 def window_samples(sample_rate_hz: int) -> int:
@@ -43,17 +45,21 @@ def count_frames(num_samples: Count, sample_rate_hz: int = 16000) -> Count:
 
 
 def kaldi_fbank(
-    waveforms: Float[Tensor, "batch samples"], sample_rate_hz: int = 16000, num_mels: int = 128
+    waveforms: Float[Tensor, "batch samples"],
+    sample_rate_hz: int = 16000,
+    num_mels: int = 128,
+    window_type: Window = "hanning",
 ) -> Float[Tensor, "batch frames mels"]:
     """Natural logarithm of the mel energies of every frame, float32 also under autocast.
 
     Equal within one unit in the last place to
-    ``torchaudio.compliance.kaldi.fbank(row, htk_compat=True, window_type="hanning", use_energy=False, dither=0.0)``.
+    ``torchaudio.compliance.kaldi.fbank(row, htk_compat=True, window_type=window_type, use_energy=False, dither=0.0)``.
 
     Args:
         waveforms: mono, full scale 1.0 (not 32768).
         sample_rate_hz: of the waveforms; the highest mel band ends at half of it.
         num_mels: triangular bands, equally spaced on Kaldi's mel scale from 20 Hz up.
+        window_type: the shape of a frame's window.
 
     Raises:
         ValueError: if the waveforms are shorter than one frame, or ``num_mels`` is below 4.
@@ -64,7 +70,7 @@ def kaldi_fbank(
     if num_mels < 4:
         raise ValueError(f"num_mels must be at least 4, got {num_mels}")
     with torch.autocast(waveforms.device.type, enabled=False):
-        tables = fbank_tables(sample_rate_hz, num_mels, waveforms.device)
+        tables = fbank_tables(sample_rate_hz, num_mels, waveforms.device, window_type)
         frames = waveforms.float().unfold(1, window, hop_samples(sample_rate_hz))
         chunk = _CPU_FRAMES if waveforms.device.type == "cpu" else _DEVICE_FRAMES
         log_mels = [_log_mels(part, *tables) for part in frames.flatten(0, 1).split(chunk)]
@@ -96,12 +102,14 @@ def _exact_product(power: Float[Tensor, "frames bins"], mel_bank: Float[Tensor, 
 
 @lru_cache(maxsize=16)
 def fbank_tables(
-    sample_rate_hz: int, num_mels: int, device: torch.device
+    sample_rate_hz: int, num_mels: int, device: torch.device, window_type: Window = "hanning"
 ) -> tuple[Float[Tensor, "window"], Float[Tensor, "bins mels"]]:
     """The window and the mel bands, computed on the CPU, so that every device has the same numbers."""
     window_size = window_samples(sample_rate_hz)
     with torch.inference_mode(False), torch.no_grad():  # a cached inference tensor would break a later backward pass
         window = torch.hann_window(window_size, periodic=False, dtype=torch.float32, device="cpu")
+        if window_type == "povey":
+            window = window.pow(0.85)
         fft_size = 1 << (window_size - 1).bit_length()
         mel_bank = _mel_bank(sample_rate_hz, num_mels, fft_size)
         return window.to(device), mel_bank.to(device)

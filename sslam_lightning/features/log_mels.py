@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sslam_lightning.features.decibels import scaled_decibels
-from sslam_lightning.features.fbank import count_frames, hop_samples, kaldi_fbank, window_samples
+from sslam_lightning.features.fbank import Window, count_frames, hop_samples, kaldi_fbank, window_samples
 from sslam_lightning.whole_numbers import check_whole_numbers
 
 Kind = Literal["kaldi", "decibel"]
+PartialPatch = Literal["pad", "drop"]
 
 # Far beyond what is trained on: more comes from broken files, and would fill the memory with the first clip.
 _MOST = {"num_frames": 60_000, "patch_frames": 60_000, "num_mels": 1024, "sample_rate_hz": 768_000}
@@ -28,6 +29,7 @@ class LogMels:
     ``kaldi``: the clip's mean is subtracted, 128 Kaldi log-mels are padded with zeros or cut to ``num_frames``, then
     ``(x - mean) / (2 std)`` (AST, Gong et al., 2021; EAT and SSLAM keep it). The padding comes *before* the
     normalisation, as in all released weights, so a padded frame is ``-mean / (2 std)`` and not 0.
+    MAE-AST differs: :data:`MAE_AST_LOG_MELS`.
     ``decibel``: decibels scaled to [0, 1] per clip (BAT, 2026) over the frames that are kept; ``mean`` and ``std`` play
     no part, a padded frame is 0.
 
@@ -39,6 +41,10 @@ class LogMels:
         sample_rate_hz: of the waveforms.
         patch_frames: frames in one patch; ``num_frames`` is a multiple of it.
         kind: which of the two front-ends.
+        window: shape of the window of a frame.
+        remove_mean: subtract the mean of each clip from its waveform.
+        partial_patch: where ``num_frames`` is None, ``pad`` the frames behind the last whole patch to one more, or
+            ``drop`` them.
     """
 
     num_frames: int | None = 1024
@@ -48,6 +54,9 @@ class LogMels:
     sample_rate_hz: int = 16000
     patch_frames: int = 16
     kind: Kind = "kaldi"
+    window: Window = "hanning"
+    remove_mean: bool = True
+    partial_patch: PartialPatch = "pad"
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "features")
@@ -69,8 +78,10 @@ class LogMels:
         for name, most in _MOST.items():
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"features: {name} must be at most {most}, got {getattr(self, name)}")
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"features: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        for name, known in (("kind", Kind), ("window", Window), ("partial_patch", PartialPatch)):
+            if getattr(self, name) not in get_args(known):
+                options = ", ".join(get_args(known))
+                raise ValueError(f"features: {name} must be one of {options}, got {getattr(self, name)!r}")
 
     @property
     def min_samples(self) -> int:
@@ -112,8 +123,8 @@ class LogMels:
         length = self.num_frames or self.length(int(num_samples.max()))  # a GPU is asked for the longest only if need be
         num_samples = num_samples.to(waveforms.device, non_blocking=True)
         samples_in_use = window_samples(self.sample_rate_hz) + (length - 1) * hop_samples(self.sample_rate_hz)
-        centred = _centred(waveforms, num_samples)[:, :samples_in_use]
-        log_mels = kaldi_fbank(centred, self.sample_rate_hz, self.num_mels)
+        clips = _centred(waveforms, num_samples) if self.remove_mean else waveforms
+        log_mels = kaldi_fbank(clips[:, :samples_in_use], self.sample_rate_hz, self.num_mels, self.window)
         log_mels = torch.nn.functional.pad(log_mels, (0, 0, 0, length - log_mels.shape[1]))
         valid = _first(count_frames(num_samples, self.sample_rate_hz), length)
         if self.kind == "decibel":
@@ -121,10 +132,19 @@ class LogMels:
         return log_mels.masked_fill(~valid.unsqueeze(-1), 0.0).sub_(self.mean).div_(2.0 * self.std)
 
     def length(self, longest: int) -> int:
-        """Frames of the spectrograms of a batch whose longest clip has so many samples; the last patch is filled up."""
+        """Frames of the spectrograms of a batch whose longest clip has so many samples, a whole number of patches."""
         if self.num_frames is not None:
             return self.num_frames
-        return -(-count_frames(longest, self.sample_rate_hz) // self.patch_frames) * self.patch_frames
+        filling = self.patch_frames - 1 if self.partial_patch == "pad" else 0
+        num_patches = (count_frames(longest, self.sample_rate_hz) + filling) // self.patch_frames
+        return max(num_patches, 1) * self.patch_frames
+
+
+# MAE-AST's input (arXiv 2203.16691, its public code): torchaudio's default window, and log-mels as they are, which its batch
+# norm expects; clips as long as they are. The other settings are those of the model.
+MAE_AST_LOG_MELS = LogMels(
+    num_frames=None, mean=0.0, std=0.5, window="povey", remove_mean=False, partial_patch="drop"
+)
 
 
 def _centred(

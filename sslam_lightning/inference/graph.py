@@ -36,7 +36,9 @@ class LogMelsGraph(nn.Module):
         super().__init__()
         self.features = features
         self.hop, self.size = hop_samples(features.sample_rate_hz), window_samples(features.sample_rate_hz)
-        window, mel_bank = fbank_tables(features.sample_rate_hz, features.num_mels, torch.device("cpu"))
+        window, mel_bank = fbank_tables(
+            features.sample_rate_hz, features.num_mels, torch.device("cpu"), features.window
+        )
         num_bins = mel_bank.shape[0]
         angle = torch.arange(self.size, dtype=torch.float64)[:, None] * torch.arange(num_bins) * torch.pi / num_bins
         self.register_buffer("window", window)
@@ -46,12 +48,15 @@ class LogMelsGraph(nn.Module):
     def forward(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch time frames mels"]:
         """Normalised log-mels, already by patches in time: no later view has to divide an extent that is not known yet."""
         num_samples, patch, device = waveforms.shape[1], self.features.patch_frames, waveforms.device
-        num_time = ((num_samples - self.size) // self.hop + patch) // patch
+        filling = patch if self.features.partial_patch == "pad" else 1
+        num_time = ((num_samples - self.size) // self.hop + filling) // patch
         if self.features.num_frames is not None:
             num_time = self.features.num_frames // patch
         start = (torch.arange(num_time, device=device)[:, None] * patch + torch.arange(patch, device=device)) * self.hop
         place = start[..., None] + torch.arange(self.size, device=device)
-        frames = (waveforms - waveforms.mean(dim=1, keepdim=True))[:, place.clamp(max=num_samples - 1)]
+        if self.features.remove_mean:
+            waveforms = waveforms - waveforms.mean(dim=1, keepdim=True)
+        frames = waveforms[:, place.clamp(max=num_samples - 1)]
         frames = frames - frames.mean(dim=3, keepdim=True)
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=3)
         spectrum = ((frames - previous * _PRE_EMPHASIS) * self.window) @ self.fourier

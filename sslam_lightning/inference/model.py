@@ -235,7 +235,7 @@ class AudioModel(EncoderModel):
         features = self.any_length_features if self.padding == "masked" else self.features
         assert features is not None, "only waveforms have none"
         features.check(lengths, content.shape[1])
-        num_frames = self.takes.num_tokens(count_frames(lengths, self.sample_rate_hz))
+        num_frames = self.takes.num_tokens(count_frames(lengths, self.sample_rate_hz), features.partial_patch)
         seen = self.padding == "trained" and features.num_frames is not None
         return Read(features(content, lengths), num_frames, masks_padding=not seen)
 

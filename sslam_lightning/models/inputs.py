@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sslam_lightning.features import LogMels
+from sslam_lightning.features.log_mels import PartialPatch
 
 
 class LogMelInput(NamedTuple):
@@ -45,10 +46,13 @@ class LogMelInput(NamedTuple):
             raise ValueError(f"the encoder expects {wanted}, the features have {theirs}")
         return features
 
-    def num_tokens(self, num_frames: Int[Tensor, "*clips"]) -> Int[Tensor, "*clips"]:
-        """How many tokens in time it takes to see so many frames, at least one."""
+    def num_tokens(
+        self, num_frames: Int[Tensor, "*clips"], partial_patch: PartialPatch = "pad"
+    ) -> Int[Tensor, "*clips"]:
+        """How many tokens in time it takes to see so many frames, at least one; with ``drop``, how many they fill."""
         more = num_frames - self.patch_frames
-        return 1 + (-(-more // self.hop_frames)).clamp(min=0)
+        hops = -(-more // self.hop_frames) if partial_patch == "pad" else more // self.hop_frames
+        return 1 + hops.clamp(min=0)
 
 
 class WaveformInput(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sslam_lightning.augment import crop_to_shortest
 from sslam_lightning.checkpoints import read_weights
-from sslam_lightning.features import LogMels
+from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels
 from sslam_lightning.layers import keep_visible
 from sslam_lightning.masking import MaskSampler, UniformMask
 from sslam_lightning.masking.sampler import MASKS
@@ -27,7 +28,7 @@ from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.self_supervised import SelfSupervisedModule
 from sslam_lightning.training.start import take_over
-from sslam_lightning.types import AnyBatch
+from sslam_lightning.types import AnyBatch, Batch
 
 
 class MAEASTModule(SelfSupervisedModule):
@@ -36,12 +37,14 @@ class MAEASTModule(SelfSupervisedModule):
     Args:
         encoder: the student; its front-end is :class:`sslam_lightning.models.SpectrogramTokens`.
         decoder: size of the decoder.
-        features: log-mels; the front-end normalises them over the batch, so mean and std play no part.
+        features: log-mels as they are, which the front-end normalises over the batch.
         masking: which tokens are hidden.
         reconstruction: guesses against the tokens' own values, by default 10 times the mean squared error.
         info_nce: guesses against the other hidden tokens of a clip; None leaves it out.
         optimizer: AdamW and its schedule.
         init_from: a checkpoint to start from (ours or the public one): encoder, decoder and heads.
+        crop_to_shortest: cut every waveform, at a random place, to the length of its batch's shortest, so that nothing is
+            padded: a padded frame would count in the batch norm.
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile the blocks with ``torch.compile``.
@@ -53,12 +56,13 @@ class MAEASTModule(SelfSupervisedModule):
         self,
         encoder: EncoderConfig = EncoderConfig(front_end=SpectrogramTokensConfig(), clip_token=False, norm_eps=1e-5),
         decoder: TransformerDecoderConfig = TransformerDecoderConfig(),
-        features: LogMels = LogMels(),
+        features: LogMels = MAE_AST_LOG_MELS,
         masking: MaskSampler = UniformMask(),
         reconstruction: Reconstruction = Reconstruction(weight=10.0, scale="mean", normalise=False),
         info_nce: InfoNCE | None = InfoNCE(),
         optimizer: OptimizerConfig = OptimizerConfig(),
         init_from: str | None = None,
+        crop_to_shortest: bool = True,
         resampler: str = "torchaudio",
         seed: int = 0,
         compile: bool = False,
@@ -66,10 +70,12 @@ class MAEASTModule(SelfSupervisedModule):
         super().__init__(features, optimizer, seed, compile)
         self.save_hyperparameters()
         self.masking, self.reconstruction, self.info_nce, self.init_from = masking, reconstruction, info_nce, init_from
+        self.crop_to_shortest = crop_to_shortest
         self.student = Encoder(encoder)
         if not isinstance(self.student.front_end, SpectrogramTokens):
             raise ValueError("MAE-AST needs encoder.front_end SpectrogramTokensConfig: it restores what that cuts out")
         self.decoder = TransformerDecoder(decoder, encoder.dim)
+        nn.init.uniform_(self.decoder.mask_token)  # as in the public code
         num_values = self.student.front_end.num_values
         self.reconstruction_head = nn.Linear(decoder.dim, num_values)
         self.contrast_head = nn.Linear(decoder.dim, num_values) if info_nce else None
@@ -79,10 +85,13 @@ class MAEASTModule(SelfSupervisedModule):
         """Hide tokens, encode the others, restore the hidden ones."""
         if self.is_unusable(batch):
             return self.no_loss()
+        keys = self.clip_keys(batch)
+        if self.crop_to_shortest and isinstance(batch, Batch):
+            batch = crop_to_shortest(batch, keys)
         front_end, log_mels = self.front_end, self.read(batch).clips
         patches = front_end.patchify(log_mels)
         grid = front_end.grid(log_mels)
-        mask = self.masking(fold_in(self.clip_keys(batch), MASKS), grid)
+        mask = self.masking(fold_in(keys, MASKS), grid)
         visible = keep_visible(front_end.embed_patches(patches), mask.visible_index)
         restored = self.decoder(self.student.encode(visible).tokens, mask, grid)
         wanted = keep_visible(patches, mask.hidden_index)
