@@ -245,6 +245,38 @@ TASK_KEYS: Mapping[str, KeyTable] = {
 }
 """``cfg.task`` of these models by its ``_name``: what their data sets do with a clip."""
 
+# MAE-AST --------------------------------------------------------------------------------------------------------------
+
+MAE_AST_KEYS = _table(
+    honored="ast_kernel_size_chan ast_kernel_size_time encoder_layers encoder_embed_dim encoder_ffn_embed_dim "
+    "encoder_attention_heads layer_norm_first decoder_embed_dim decoder_layers",
+    # feature_grad_mult scales a gradient that reaches no weight, conv_pos is about positions that are refused.
+    no_effect="feature_grad_mult decoder_layerdrop dropout attention_dropout activation_dropout encoder_layerdrop "
+    "dropout_input random_mask_prob mask_length mask_selection mask_other no_mask_overlap mask_min_space conv_pos "
+    "conv_pos_groups checkpoint_activations max_token_length",
+    ast_kernel_stride_chan=Only((Same("ast_kernel_size_chan"),)),
+    ast_kernel_stride_time=Only((Same("ast_kernel_size_time"),)),
+    activation_fn=Only(("gelu",)),
+    enc_sine_pos=Only((True,)),
+    enc_conv_pos=Only((False,)),
+    dec_sine_pos=Only((True,), _LEARNING),  # fine-tuning may take the decoder too
+    dec_conv_pos=Only((False,), _LEARNING),
+    use_post_enc_proj=Only((False,)),
+)
+"""``cfg.model`` of a MAE-AST model."""
+
+MAE_AST_TASK_KEYS = _table(
+    honored="sample_rate feature_dim",
+    # normalize and the frame rate are those of waveforms, which the model does not take; mask_spans is read nowhere.
+    no_effect="data normalize enable_padding max_keep_size max_sample_size min_sample_size random_crop pad_audio "
+    "feature_rate mask_spans mask_type",
+    feature_type=Only(("fbank",)),
+    deltas=Only((False,)),
+)
+"""``cfg.task`` of a MAE-AST model."""
+
+MAE_AST_LOSS_KEYS = _table(no_effect="reconstruction_weight classification_weight")
+"""``cfg.criterion`` of a MAE-AST model."""
 # The Hugging Face layout of EAT ----------------------------------------------------------------------------------------
 
 EAT_HUGGING_FACE_KEYS = _table(
@@ -272,5 +304,8 @@ PUBLIC_CLASSES: Mapping[str, tuple[KeyTable, str]] = {
     "D2vModalityConfig": (DATA2VEC2_KEYS, "modalities.image."),
     "D2vDecoderConfig": (DATA2VEC2_KEYS, "modalities.image.decoder."),
     "MaeImageClassificationConfig": (EAT_FINETUNING_KEYS, ""),
+    "MAE_AST_Config": (MAE_AST_KEYS, ""),
+    "MAE_AST_Pretraining_Config": (MAE_AST_TASK_KEYS, ""),
+    "MAE_AST_Criterion_Config": (MAE_AST_LOSS_KEYS, ""),
 }
 """The public code's configuration classes: the table of their keys, and the path that they have in it."""

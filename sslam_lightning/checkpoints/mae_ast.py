@@ -5,18 +5,26 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sslam_lightning.checkpoints.config_keys import Purpose
+from sslam_lightning.checkpoints.config_keys import (
+    MAE_AST_KEYS,
+    MAE_AST_LOSS_KEYS,
+    MAE_AST_TASK_KEYS,
+    Purpose,
+    check_keys,
+)
 from sslam_lightning.checkpoints.fairseq import TRAINING_STATE
 from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.settings import as_kind, read_state
 from sslam_lightning.checkpoints.stand_ins import opened, section
 from sslam_lightning.checkpoints.verify import count_stack
 from sslam_lightning.checkpoints.weights import State, Weights
+from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels
 from sslam_lightning.layers.block import NormOrder
 from sslam_lightning.models import EncoderConfig, SpectrogramTokensConfig, TransformerDecoderConfig
 
@@ -28,11 +36,13 @@ _BLOCK = {
     "final_layer_norm": "norm2",
 }
 MAE_AST_MARK = "decoder_mask_emb"  # a weight that no other model has
+# Values, other than those that are computed here, that the public code takes where a configuration says none.
+_UNSAID = {"enc_sine_pos": False, "dec_sine_pos": False}
+_UNSAID_TASK = {"feature_type": "wav", "deltas": True}
 # (their name, our part, our name): the first pattern that matches the whole key wins. {norm}: of the input or the output.
 _RENAMES = [
     (r"post_extract_proj\.(.*)", "encoder", r"front_end.proj.\1"),
     (r"batch_norm\.(.*)", "encoder", r"front_end.norm.\1"),
-    (r"post_enc_proj\.(.*)", "decoder", r"input_proj.\1"),
     (r"decoder_mask_emb", "decoder", "mask_token"),
     (r"final_proj_reconstruction\.(.*)", "reconstruction", r"\1"),
     (r"final_proj_classification\.(.*)", "contrast", r"\1"),
@@ -74,31 +84,45 @@ def from_mae_ast_file(
     """The model of a file of MAE-AST's trainer, which is fairseq's.
 
     Args:
-        content: the file's: ``model``, and its configuration in ``cfg`` or, before Hydra, in ``args``.
+        content: the file's: ``model``, and its configuration in ``cfg``.
         source: what to call this checkpoint in messages.
         max_bytes: of weights that the file can hold.
+        purpose: what the file is opened for.
 
     Raises:
-        ValueError: if a part of the model is missing, or is not what it has to be.
+        ValueError: if a part of the model is missing, or is not what it has to be; or the configuration has a key or a
+            value that is not known here.
     """
     state = read_state(opened(content["model"]), f"{source}: model", max_bytes)
-    cfg = section(content, "cfg", "model") or section(content, "args")
-    weights = from_mae_ast(state, cfg if isinstance(cfg, Mapping) else {}, source)
+    model, task, criterion = (section(content, "cfg", name) for name in ("model", "task", "criterion"))
+    if not isinstance(model, Mapping):
+        raise ValueError(f"{source}: its configuration has no cfg.model")
+    check_keys(criterion, MAE_AST_LOSS_KEYS, f"{source}: cfg.criterion", purpose)
+    weights = from_mae_ast(state, model, source, task, purpose)
     known = {"model", "cfg", "task_state", *TRAINING_STATE}
     return weights._replace(unused=(*weights.unused, *(printable(str(key)) for key in content if key not in known)))
 
 
-def from_mae_ast(state: Mapping[str, Tensor], cfg: Mapping[str, Any], source: str) -> Weights:
+def from_mae_ast(
+    state: Mapping[str, Tensor],
+    cfg: Mapping[str, Any],
+    source: str,
+    task: Mapping[str, Any] | None = None,
+    purpose: Purpose = "training",
+) -> Weights:
     """Weights and configuration of a MAE-AST model.
 
     Args:
         state: the model's state.
         cfg: the model's configuration in its own words.
         source: what to call this checkpoint in messages.
+        task: the configuration of its data, which says how log-mels are made; None: nothing does.
+        purpose: what the model is for.
 
     Raises:
-        ValueError: if a part of the model is missing.
+        ValueError: if a part of the model is missing, or a key of a configuration is not known or not computed here.
     """
+    check_keys({**_UNSAID, **cfg}, MAE_AST_KEYS, f"{source}: cfg.model", purpose)
     order: NormOrder = "pre" if section(cfg, "layer_norm_first") else "post"
     try:
         parts, unknown = rename(state, order == "pre")
@@ -110,12 +134,10 @@ def from_mae_ast(state: Mapping[str, Tensor], cfg: Mapping[str, Any], source: st
         raise ValueError(f"{source} is not a MAE-AST checkpoint: {error} is missing") from None
     except (RuntimeError, TypeError, ZeroDivisionError) as error:
         raise ValueError(f"{source} is not a MAE-AST checkpoint: {str(error).splitlines()[0][:200]}") from None
-
-    def size(name: str) -> int:
-        return as_kind(section(cfg, name), int, f"cfg.model.{name}")
-
+    features = None if task is None else _features(cfg, task, source, purpose)
     try:
-        num_heads = size("encoder_attention_heads")
+        num_heads = _size(cfg, "model", "encoder_attention_heads")
+        token = _size(cfg, "model", "ast_kernel_size_time"), _size(cfg, "model", "ast_kernel_size_chan")
         config = EncoderConfig(
             dim=dim,
             depth=count_stack(encoder, "blocks"),
@@ -123,7 +145,7 @@ def from_mae_ast(state: Mapping[str, Tensor], cfg: Mapping[str, Any], source: st
             mlp_ratio=mlp_ratio,
             norm_order=order,
             norm_eps=1e-5,
-            front_end=SpectrogramTokensConfig(size("ast_kernel_size_time"), size("ast_kernel_size_chan")),
+            front_end=SpectrogramTokensConfig(*token, *([] if features is None else [features.num_mels])),
             clip_token=False,
         )
         decoder_config = TransformerDecoderConfig(
@@ -135,6 +157,7 @@ def from_mae_ast(state: Mapping[str, Tensor], cfg: Mapping[str, Any], source: st
         )
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+    _check_sizes(cfg, config, decoder_config, source)
     return Weights(
         source,
         config,
@@ -144,4 +167,38 @@ def from_mae_ast(state: Mapping[str, Tensor], cfg: Mapping[str, Any], source: st
         reconstruction=parts.get("reconstruction"),
         contrast=parts.get("contrast"),
         unused=unknown,
+        features=None if features is None else vars(features),
     )
+
+
+def _size(settings: Mapping[str, Any], part: str, name: str) -> int:
+    return as_kind(section(settings, name), int, f"cfg.{part}.{name}")
+
+
+def _features(cfg: Mapping[str, Any], task: Mapping[str, Any], source: str, purpose: Purpose) -> LogMels:
+    """The log-mels of its data set."""
+    check_keys({**_UNSAID_TASK, **task}, MAE_AST_TASK_KEYS, f"{source}: cfg.task", purpose)
+    try:
+        num_mels, token_mels = _size(task, "task", "feature_dim"), _size(cfg, "model", "ast_kernel_size_chan")
+        if token_mels < 1 or num_mels % token_mels:
+            raise ValueError(
+                f"cfg.task.feature_dim must be a multiple of cfg.model.ast_kernel_size_chan {token_mels}, got {num_mels}"
+            )
+        return replace(
+            MAE_AST_LOG_MELS,
+            num_mels=num_mels,
+            sample_rate_hz=_size(task, "task", "sample_rate"),
+            patch_frames=_size(cfg, "model", "ast_kernel_size_time"),
+        )
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _check_sizes(cfg: Mapping[str, Any], encoder: EncoderConfig, decoder: TransformerDecoderConfig, source: str) -> None:
+    """The sizes of the weights are those that the configuration says."""
+    hidden_dim = round(encoder.dim * encoder.mlp_ratio)
+    sizes = {"encoder_layers": encoder.depth, "encoder_embed_dim": encoder.dim, "encoder_ffn_embed_dim": hidden_dim}
+    sizes |= {"decoder_layers": decoder.depth, "decoder_embed_dim": decoder.dim}
+    for name, size in sizes.items():
+        if name in cfg and section(cfg, name) != size:
+            raise ValueError(f"{source}: cfg.model.{name} is {section(cfg, name)}, its weights are for {size}")

@@ -130,6 +130,15 @@ def features_with(own: Mapping[str, Any], given: Mapping[str, Any]) -> LogMels:
     return read_dataclass(LogMels, {**own, **given}, "features")
 
 
+def check_normalization(features: Mapping[str, Any], source: str) -> None:
+    """Raise ValueError unless settings of :class:`LogMels` say the mean and standard deviation that ``source`` expects."""
+    if features.get("kind", "kaldi") == "kaldi" and not {"mean", "std"} <= features.keys():
+        raise ValueError(
+            f"{source} does not say which mean and std its log-mels were normalized by: set features, for example "
+            "'{mean: -4.268, std: 4.569}' of AudioSet"
+        )
+
+
 def refuse_unknown_features(given: Mapping[str, Any]) -> None:
     """Raise ValueError for the name of no setting of :class:`LogMels`, which would be passed over in silence."""
     known = [field.name for field in fields(LogMels)]

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from sslam_lightning.checkpoints import open_encoder, read_model
-from sslam_lightning.checkpoints.settings import as_plain, read_dataclass, refuse_unknown_features
+from sslam_lightning.checkpoints.settings import as_plain, check_normalization, read_dataclass, refuse_unknown_features
 from sslam_lightning.checkpoints.weights import Part
 from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.features import LogMels
@@ -84,7 +84,10 @@ class Candidate:
         if other := [name for name, setting in one_length.items() if ours.get(name, setting) != setting]:
             kept = one_length[other[0]]
             raise ValueError(f"features: this model takes {other[0]} {kept} alone, leave it out, got {ours[other[0]]}")
-        log_mels = read_dataclass(LogMels, {**takes.settings(), **told, **clips, **ours, **one_length}, "features")
+        settings = {**takes.settings(), **told, **clips, **ours, **one_length}
+        if not self.is_random:
+            check_normalization(settings, self.source)
+        log_mels = read_dataclass(LogMels, settings, "features")
         return log_mels, log_mels.num_frames
 
 

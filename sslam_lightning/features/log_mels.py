@@ -140,11 +140,9 @@ class LogMels:
         return max(num_patches, 1) * self.patch_frames
 
 
-# MAE-AST's input (arXiv 2203.16691, its public code): torchaudio's default window, and log-mels as they are, which its batch
-# norm expects; clips as long as they are. The other settings are those of the model.
-MAE_AST_LOG_MELS = LogMels(
-    num_frames=None, mean=0.0, std=0.5, window="povey", remove_mean=False, partial_patch="drop"
-)
+# MAE-AST's input (arXiv 2203.16691, its public code): torchaudio's default window, no padding, and log-mels as they are,
+# which its batch norm expects. The other settings are those of the model.
+MAE_AST_LOG_MELS = LogMels(num_frames=None, mean=0.0, std=0.5, window="povey", remove_mean=False, partial_patch="drop")
 
 
 def _centred(

@@ -36,9 +36,7 @@ class LogMelsGraph(nn.Module):
         super().__init__()
         self.features = features
         self.hop, self.size = hop_samples(features.sample_rate_hz), window_samples(features.sample_rate_hz)
-        window, mel_bank = fbank_tables(
-            features.sample_rate_hz, features.num_mels, torch.device("cpu"), features.window
-        )
+        window, mel_bank = fbank_tables(features.sample_rate_hz, features.num_mels, torch.device("cpu"), features.window)
         num_bins = mel_bank.shape[0]
         angle = torch.arange(self.size, dtype=torch.float64)[:, None] * torch.arange(num_bins) * torch.pi / num_bins
         self.register_buffer("window", window)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.load import build_head
-from sslam_lightning.checkpoints.settings import as_kind, features_with
+from sslam_lightning.checkpoints.settings import as_kind, check_normalization, features_with
 from sslam_lightning.inference.classes import class_names_of
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
@@ -32,9 +32,8 @@ def load(
         path: a file or folder of any kind that ``sslam convert`` reads, or a Hugging Face Hub id.
         part: the checkpoint's ``student`` or its ``teacher`` (which has no head).
         padding, layer, bf16, pool: see :class:`AudioModel`.
-        features: settings of :class:`~sslam_lightning.features.LogMels` that the file does not tell, or tells wrongly. What
-            neither says is as for AudioSet: 1024 frames, mean -4.268, standard deviation 4.569. Of a model of waveforms
-            ``sample_rate_hz`` alone, by default 16000.
+        features: settings of :class:`~sslam_lightning.features.LogMels` that the file does not tell, or tells wrongly:
+            ``mean`` and ``std`` where it tells none. Of a model of waveforms ``sample_rate_hz`` alone, by default 16000.
 
     Raises:
         ValueError, OSError: in one line, if it cannot be opened, or reads no sound.
@@ -100,4 +99,5 @@ def load_model(
         if given:
             options["waveform_rate_hz"] = as_kind(given["sample_rate_hz"], int, "features.sample_rate_hz")
         return AudioModel(encoder, features=None, **options)
+    check_normalization(given, str(path))
     return AudioModel(encoder, features=features_with(log_mels_of(encoder).settings(), given), **options)

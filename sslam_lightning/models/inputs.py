@@ -46,9 +46,7 @@ class LogMelInput(NamedTuple):
             raise ValueError(f"the encoder expects {wanted}, the features have {theirs}")
         return features
 
-    def num_tokens(
-        self, num_frames: Int[Tensor, "*clips"], partial_patch: PartialPatch = "pad"
-    ) -> Int[Tensor, "*clips"]:
+    def num_tokens(self, num_frames: Int[Tensor, "*clips"], partial_patch: PartialPatch = "pad") -> Int[Tensor, "*clips"]:
         """How many tokens in time it takes to see so many frames, at least one; with ``drop``, how many they fill."""
         more = num_frames - self.patch_frames
         hops = -(-more // self.hop_frames) if partial_patch == "pad" else more // self.hop_frames

@@ -303,7 +303,7 @@ class FinetuneModule(AudioModule):
             "decoder": (self.decoder, weights.decoder),
             head: (self.head, weights.head if fits else None),
         }
-        take_over(weights, parts)
+        take_over(weights, parts, self.features)
 
     def learning_parts(self) -> Sequence[nn.Module]:
         """Encoder, decoder and head; parameters of a frozen encoder do not learn."""

@@ -122,7 +122,7 @@ class MAEASTModule(SelfSupervisedModule):
             "reconstruction": (self.reconstruction_head, weights.reconstruction),
             "contrast": (self.contrast_head, weights.contrast),
         }
-        take_over(weights, parts)
+        take_over(weights, parts, self.features)
 
     def configure_model(self) -> None:
         """Refuse to share out weights: patches are cut and embedded in two steps, of which FSDP sees none.

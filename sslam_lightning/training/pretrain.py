@@ -302,7 +302,7 @@ class PretrainModule(SelfSupervisedModule):
             "decoder": (self.decoder, weights.decoder),
             "reconstruction": (self.reconstruction_head, weights.reconstruction),
         }
-        take_over(weights, parts)
+        take_over(weights, parts, self.features)
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""

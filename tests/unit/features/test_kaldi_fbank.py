@@ -7,7 +7,7 @@ import torch
 from torchaudio.compliance import kaldi
 
 from sslam_lightning.features import count_frames, kaldi_fbank
-from sslam_lightning.features.fbank import _mel_bank
+from sslam_lightning.features.fbank import Window, _mel_bank
 
 
 def tones_and_noise(num_clips: int, num_samples: int) -> torch.Tensor:
@@ -18,8 +18,10 @@ def tones_and_noise(num_clips: int, num_samples: int) -> torch.Tensor:
     return noise + 0.1 * tone + 0.05
 
 
+@pytest.mark.parametrize("window_type", ["hanning", "povey"])
 @pytest.mark.parametrize(("sample_rate_hz", "num_mels"), [(16000, 128), (16000, 80), (8000, 40), (44100, 128)])
-def test_equals_torchaudio(sample_rate_hz: int, num_mels: int) -> None:
+def test_equals_torchaudio(sample_rate_hz: int, num_mels: int, window_type: Window) -> None:
+    """D1: also with torchaudio's default window."""
     waveforms = tones_and_noise(3, 2 * sample_rate_hz + 17)
     expected = torch.stack(
         [
@@ -28,7 +30,7 @@ def test_equals_torchaudio(sample_rate_hz: int, num_mels: int) -> None:
                 htk_compat=True,
                 sample_frequency=sample_rate_hz,
                 use_energy=False,
-                window_type="hanning",
+                window_type=window_type,
                 num_mel_bins=num_mels,
                 dither=0.0,
                 frame_shift=10,
@@ -37,7 +39,7 @@ def test_equals_torchaudio(sample_rate_hz: int, num_mels: int) -> None:
         ]
     )
     # One unit in the last place of values around 10: the power is re^2 + im^2 here and |z|^2 there.
-    torch.testing.assert_close(kaldi_fbank(waveforms, sample_rate_hz, num_mels), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(kaldi_fbank(waveforms, sample_rate_hz, num_mels, window_type), expected, atol=2e-6, rtol=0)
 
 
 def test_silence_lies_on_the_floor() -> None:

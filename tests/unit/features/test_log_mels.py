@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torchaudio.compliance import kaldi
 
-from sslam_lightning.features import LogMels, kaldi_fbank, scaled_decibels
+from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels, kaldi_fbank, scaled_decibels
+from sslam_lightning.features import log_mels as log_mels_module
 from sslam_lightning.features.log_mels import Kind
 
 LENGTHS = [16000, 9001, 2800, 12345]
@@ -28,6 +31,30 @@ def test_one_clip_step_by_step() -> None:
     assert plain.shape == (23, 128)
     torch.testing.assert_close(spectrogram[:23], (plain + 5.0) / 4.0, atol=1e-3, rtol=0)
     assert spectrogram[23:].eq(1.25).all()  # padding is 0 before the normalisation
+
+
+def test_mae_asts_log_mels_are_torchaudios_own() -> None:
+    """D1: no mean removed, no normalization, nothing padded; frames behind the last whole patch are dropped."""
+    waveforms, num_samples = padded_clips([16000])
+    expected = kaldi.fbank(waveforms, sample_frequency=16000, use_energy=False, num_mel_bins=128)
+    assert len(expected) == 98
+    found = MAE_AST_LOG_MELS(waveforms, num_samples)[0]
+    assert found.shape == (96, 128)
+    torch.testing.assert_close(found, expected[:96], atol=1e-5, rtol=0)
+    every = replace(MAE_AST_LOG_MELS, patch_frames=1)(waveforms, num_samples)[0]
+    torch.testing.assert_close(every, expected, atol=1e-5, rtol=0)
+
+
+def test_the_mean_of_a_clip_is_removed_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waveforms, num_samples = padded_clips([4000, 3000])
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        log_mels_module, "kaldi_fbank", lambda clips, *rest: seen.append(clips) or kaldi_fbank(clips, *rest)
+    )
+    for remove_mean in (True, False):
+        LogMels(num_frames=None, remove_mean=remove_mean)(waveforms, num_samples)
+    assert seen[0][1, :3000].mean().abs() < 1e-6
+    assert torch.equal(seen[1], waveforms)
 
 
 def test_cuts_what_is_too_long() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torchaudio.compliance import kaldi
 
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.checkpoints import Weights
-from sslam_lightning.features import LogMels
+from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels
 from sslam_lightning.masking import SpanMask, UniformMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import (
@@ -192,6 +194,29 @@ def test_mae_ast_reconstructs_with_ten_times_the_mean_squared_error_at_any_token
     assert wanted.shape[-1] == 2 * 16  # not the 256 of the published sizes
     mean = (guesses - wanted).square().mean().item()
     assert module.logged["train/loss_reconstruction"] == pytest.approx(10 * mean, rel=1e-5)
+
+
+def test_mae_ast_pads_nothing(monkeypatch) -> None:
+    """D1: a batch is cut to its shortest clip, so that no padded frame counts in the batch norm."""
+    module = quiet(mae_ast(features=replace(MAE_AST_LOG_MELS, num_mels=16, patch_frames=2)))
+    monkeypatch.setattr(type(module), "current_epoch", 0)
+    seen: list[torch.Tensor] = []
+    module.student.front_end.norm.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    lengths = [3200, 2000]
+    waveforms = torch.randn(2, 3200) * 0.1
+    waveforms[1, 2000:] = 0.0
+    module.training_step(Batch(waveforms, lengths, torch.zeros(2, 0), torch.arange(2), ("a", "b")), 0)
+    (log_mels,) = seen
+    assert log_mels.shape == (2, 1, 10, 16)  # 11 frames fit into 2000 samples: five patches
+    shorter = kaldi.fbank(waveforms[1:, :2000], sample_frequency=16000, use_energy=False, num_mel_bins=16)
+    torch.testing.assert_close(log_mels[1, 0], shorter[:10], atol=1e-5, rtol=0)
+    assert module.student.front_end.norm.running_mean.item() == pytest.approx(0.1 * log_mels.mean().item(), rel=1e-4)
+
+
+def test_mae_asts_default_log_mels_are_its_own() -> None:
+    """D1."""
+    module = MAEASTModule(EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(), clip_token=False))
+    assert module.features == MAE_AST_LOG_MELS
 
 
 def test_mae_ast_sits_out_a_batch_without_clips() -> None:
