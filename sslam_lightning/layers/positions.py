@@ -28,7 +28,7 @@ class PositionTable:
         num_tokens = tokens.shape[1]
         if len(self._table) < num_tokens or self._table.device != tokens.device:
             with torch.inference_mode(False):
-                self._table = self._make(max(num_tokens, len(self._table))).to(tokens.device)
+                self._table = self._make(max(num_tokens, len(self._table))).to(tokens.device, non_blocking=True)
         return self._table[:num_tokens]
 
 
