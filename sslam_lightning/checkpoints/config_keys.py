@@ -295,6 +295,18 @@ EAT_HUGGING_FACE_KEYS = _table(
 )
 """``config.json`` of a folder of model type ``eat``."""
 
+# Hugging Face transformers --------------------------------------------------------------------------------------------
+
+_EXTRACTOR = _table(
+    honored="sampling_rate do_normalize feature_extractor_type",
+    no_effect="padding_side padding_value return_attention_mask processor_class auto_map",  # no clip is padded by another
+    feature_size=Only((1,)),
+)
+AST_EXTRACTOR_KEYS = _table(_EXTRACTOR, honored="num_mel_bins max_length mean std")
+"""``preprocessor_config.json`` of an audio spectrogram transformer. Its class pads with zeros, whatever the file says."""
+WAVEFORM_EXTRACTOR_KEYS = _EXTRACTOR
+"""``preprocessor_config.json`` of a model of waveforms."""
+
 PUBLIC_CLASSES: Mapping[str, tuple[KeyTable, str]] = {
     "Data2VecMultiConfig": (DATA2VEC2_KEYS, ""),
     "D2vModalitiesConfig": (DATA2VEC2_KEYS, "modalities."),

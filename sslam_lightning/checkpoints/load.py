@@ -62,8 +62,7 @@ def build_head(weights: AnyWeights, encoder: ClipEncoder) -> tuple[Classificatio
     if weights.head_on == "decoder" and isinstance(weights.decoder_config, TransformerDecoderConfig):
         decoder, width = TransformerDecoder(weights.decoder_config, width), weights.decoder_config.dim
         load_strictly(decoder, weights.decoder or {}, "decoder", weights.source)
-    norm_eps = weights.head_norm_eps if isinstance(weights, Weights) else 1e-6
-    head = ClassificationHead(width, classes, weights.pooling, norm_eps)
+    head = ClassificationHead(width, classes, weights.pooling, weights.head_norm_eps)
     load_strictly(head, weights.head or {}, "head", weights.source)
     return head, decoder
 

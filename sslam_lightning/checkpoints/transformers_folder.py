@@ -13,9 +13,11 @@ from safetensors import SafetensorError
 from sslam_lightning.checkpoints.archive import open_archive
 from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE
 from sslam_lightning.checkpoints.json_file import read_json
-from sslam_lightning.checkpoints.safetensors_file import inside
+from sslam_lightning.checkpoints.safetensors_file import inside, read_folder
 from sslam_lightning.checkpoints.shared import FORMAT
 from sslam_lightning.checkpoints.strictly import load_strictly
+from sslam_lightning.checkpoints.transformers_head import with_head
+from sslam_lightning.checkpoints.transformers_preprocessor import read_preprocessing
 from sslam_lightning.checkpoints.transformers_settings import check_same_model, refusal
 from sslam_lightning.checkpoints.transformers_weights import TransformersWeights, from_transformers_checkpoint
 from sslam_lightning.checkpoints.weights import Part, State
@@ -80,9 +82,21 @@ def read_transformers_folder(folder: Path) -> TransformersWeights:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise refusal(str(folder), error) from None
     whole = json.loads(config.to_json_string(use_diff=False))
+    found = read_preprocessing(folder, whole)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # idle parts that the folder lacks are drawn: the same at every time, for who compares digests
-        return TransformersWeights(str(folder), whole, read_pretrained(folder, model))
+        state, others = _open_pretrained(folder, model)
+    weights = TransformersWeights(
+        str(folder),
+        whole,
+        state,
+        features=found.features,
+        normalize_waveforms=found.normalize_waveforms,
+        images=found.images,
+        pads_as_trained="num_frames" in (found.features or {}),
+        unused=others,
+    )
+    return with_head(weights, read_folder(folder), config) if others else weights
 
 
 def _check_size(folder: Path, config: Any) -> None:
@@ -100,6 +114,11 @@ def read_pretrained(folder: Path, like: Any) -> State:
     Raises:
         ValueError: if there are none, or they are not those of such a model.
     """
+    return _open_pretrained(folder, like)[0]
+
+
+def _open_pretrained(folder: Path, like: Any) -> tuple[State, tuple[str, ...]]:
+    """The weights, and the names of those in the folder that the model has no place for."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json: init_from takes a folder that save_pretrained has written")
     if (folder / "adapter_config.json").is_file():
@@ -128,4 +147,4 @@ def read_pretrained(folder: Path, like: Any) -> State:
     learned = {name for name, parameter in like.named_parameters() if parameter.requires_grad}
     if missing := sorted(learned & set(told["missing_keys"])):
         raise ValueError(f"{folder} has no {missing[0]}, which a {type(like).__name__} has: it is another model")
-    return dict(model.state_dict())
+    return dict(model.state_dict()), tuple(sorted(told["unexpected_keys"]))

@@ -25,7 +25,9 @@ _STUDENT, _TEACHER, _TUNED, _HEAD = "student.model.", "teacher.encoder.model.", 
 class TransformersWeights:
     """The models of a checkpoint, by transformers' own names, and what the file says about the other parts.
 
-    ``config`` is what a ``config.json`` holds. ``features`` and all behind it mean what they mean in :class:`Weights`.
+    ``config`` is what a ``config.json`` holds. ``features`` and all behind it mean what they mean in :class:`Weights`; of a
+    model of waveforms ``features`` are ``sample_rate_hz`` alone. ``images`` are the settings of a processor of images.
+    ``pads_as_trained`` tells that short clips are padded and the padding is seen.
     """
 
     source: str
@@ -40,6 +42,11 @@ class TransformersWeights:
     multi_label: bool = True
     pooling: Pooling = "mean"
     resampler: ResamplerName = "torchaudio"
+    head_norm_eps: float = 1e-6
+    normalize_waveforms: bool = True
+    cls_pooling: bool = False
+    images: Mapping[str, Any] | None = None
+    pads_as_trained: bool = False
 
     decoder: ClassVar[None] = None
     decoder_config: ClassVar[None] = None
@@ -48,7 +55,9 @@ class TransformersWeights:
     @property
     def encoder(self) -> HuggingFaceConfig:
         """The model, told by its whole configuration."""
-        return HuggingFaceConfig(self.config["model_type"], dict(self.config), self.token_module)
+        return HuggingFaceConfig(
+            self.config["model_type"], dict(self.config), self.token_module, self.normalize_waveforms, self.cls_pooling
+        )
 
     def own(self, part: Part) -> State:
         """One of the models by its own names.
@@ -90,6 +99,20 @@ class TransformersWeights:
                 "model in model.hugging_face"
             )
         check_same_model(self.config, config.resolve(), self.source)
+        check_waveforms(self.normalize_waveforms, config.normalize_waveforms, self.source)
+
+
+def check_waveforms(theirs: bool, ours: bool, source: str) -> None:
+    """Refuse a configured encoder that normalizes waveforms where ``source`` does not, or the other way round.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if theirs != ours:
+        raise ValueError(
+            f"{source} has normalize_waveforms (do_normalize) = {theirs}, the configured encoder {ours}: set "
+            f"normalize_waveforms of the encoder to {str(theirs).lower()}"
+        )
 
 
 def from_transformers_checkpoint(content: Mapping[str, Any], source: str, max_bytes: int | None) -> TransformersWeights:
@@ -106,7 +129,7 @@ def from_transformers_checkpoint(content: Mapping[str, Any], source: str, max_by
     if not isinstance(settings, Mapping):
         raise ValueError(f"{where} must be a table of settings, got {type(settings).__name__}")
     encoder = settings.get("hugging_face") or settings.get("encoder")
-    named = encoder.get("token_module") if isinstance(encoder, Mapping) else None
+    encoder = encoder if isinstance(encoder, Mapping) else {}
     head = _part(state, _HEAD)
     taken = (_STUDENT, _TEACHER, _TUNED, *((_HEAD,) if head else ()))
     return TransformersWeights(
@@ -116,12 +139,14 @@ def from_transformers_checkpoint(content: Mapping[str, Any], source: str, max_by
         _part(state, _TEACHER),
         head,
         tuple(name for name in state if not name.startswith((*taken, *NO_WEIGHTS))),
-        as_kind(named, str | None, f"{where}: token_module"),
+        as_kind(encoder.get("token_module"), str | None, f"{where}: token_module"),
         read_features(settings.get("features"), f"{where}.features"),
         read_class_names(settings.get("class_names"), f"{where}.class_names") if head else (),
         as_kind(settings.get("multi_label", True), bool, f"{where}.multi_label"),
         as_kind(settings.get("pooling", "mean"), Pooling, f"{where}.pooling"),
         as_kind(settings.get("resampler", "torchaudio"), ResamplerName, f"{where}.resampler"),
+        normalize_waveforms=as_kind(encoder.get("normalize_waveforms", True), bool, f"{where}: normalize_waveforms"),
+        cls_pooling=as_kind(encoder.get("cls_pooling", False), bool, f"{where}: cls_pooling"),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.checkpoints.settings import as_kind, check_normalization, features_with
+from sslam_lightning.checkpoints.transformers_preprocessor import check_images
 from sslam_lightning.inference.classes import class_names_of
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
@@ -86,13 +87,15 @@ def load_model(
             if setting is not None:
                 raise ValueError(f"{path} reads {reads}, and {name} is about sound: leave {name} out, got {setting}")
     if isinstance(takes, ImageInput):
+        check_images(getattr(weights, "images", None), str(path))
         return ImageModel(encoder, image_size, **options)
     if isinstance(takes, TextInput):
         if tokenizer is None:
             raise ValueError(f"{path} reads text: set tokenizer to the tokenizer.json that it was trained with")
         return TextModel(encoder, tokenizer, **options)
     given = {**(weights.features or {}), **(features or {})}
-    options |= {"resampler": weights.resampler, "padding": padding}
+    as_trained: Padding | None = "trained" if getattr(weights, "pads_as_trained", False) else None
+    options |= {"resampler": weights.resampler, "padding": padding or as_trained}
     if isinstance(takes, WaveformInput):
         if unknown := [name for name in given if name != "sample_rate_hz"]:
             raise ValueError(f"features: a model of waveforms knows sample_rate_hz alone, got {unknown[0]}")

@@ -21,15 +21,17 @@ class Framing(NamedTuple):
     hop_samples: int  # from one frame to the next
     size_samples: int  # of a frame
     token_frames: int  # of a token
+    unseen_samples: int = 0  # at the end of the one length that a model takes, where they make no token more
 
     @classmethod
     def of(cls, features: LogMels, takes: LogMelInput | None = None) -> Framing:
         """That of patches of log-mels; where ``takes`` says that they overlap, a frame is as much longer as they do."""
-        rate_hz, token_frames, overlap = features.sample_rate_hz, features.patch_frames, 0
+        rate_hz, token_frames, overlap, unseen = features.sample_rate_hz, features.patch_frames, 0, 0
         if takes is not None:
             token_frames, overlap = takes.hop_frames, takes.patch_frames - takes.hop_frames
+            unseen = ((takes.num_frames or takes.patch_frames) - takes.patch_frames) % takes.hop_frames
         hop = hop_samples(rate_hz)
-        return cls(rate_hz, hop, window_samples(rate_hz) + overlap * hop, token_frames)
+        return cls(rate_hz, hop, window_samples(rate_hz) + overlap * hop, token_frames, unseen * hop)
 
     @property
     def token_samples(self) -> int:
@@ -99,12 +101,13 @@ class Windows(NamedTuple):
         """
         hop, patch = framing.hop_samples, framing.token_frames
         size = framing.size_samples + (self.window_frames - 1) * hop
+        longest = size + framing.unseen_samples  # of one window alone
         step = self.window_frames - self.overlap_frames
         held: Tensor | None = None
         held_from = start = 0  # frames: where `held` begins (a window back, for the last one), and the next window
         for block in blocks:
             held = block if held is None else torch.cat([held, block], dim=1)
-            while held.shape[1] >= (start - held_from) * hop + size + hop:  # there is more behind this window
+            while held.shape[1] >= (start - held_from) * hop + longest + hop:  # there is more behind this window
                 begin = (start - held_from) * hop
                 yield Piece(start, held[:, begin : begin + size], start * hop + size)
                 held, held_from, start = held[:, begin:], start, start + step

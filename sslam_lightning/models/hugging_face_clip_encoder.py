@@ -23,29 +23,38 @@ _LEAVE_PADDING_OUT = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat
 
 
 class HuggingFaceClipEncoder(ClipEncoder, HuggingFaceModel):
-    """The model alone: special tokens in front of a clip's own are left out, the mean of those stands for the clip.
+    """The model alone. The mean of a clip's own tokens stands for the clip, and special tokens in front of them are left
+    out; with ``cls_pooling`` it is the mean of the special tokens.
 
     Spectrograms' tokens, which transformers numbers mel by mel, come time-major. Padding is left out as far as the model
     can: ``masks_padding`` is False for one that takes no attention mask.
     """
 
     front_end: HuggingFaceReader
-    clip_token = None
 
     def __init__(self, config: HuggingFaceConfig) -> None:
         super().__init__(config)
         self.config = config
-        self.front_end = HuggingFaceReader(self.takes, self.convolution)
+        self.front_end = HuggingFaceReader(self.takes, self.convolution, config.normalize_waveforms)
         self.masks_padding = "attention_mask" in inspect.signature(self.model.forward).parameters
         settings = self.model.config
         leaves_out = settings.model_type in _LEAVE_PADDING_OUT and settings.feat_extract_norm == "layer"
         self._by_length = isinstance(self.takes, WaveformInput) and not leaves_out
+        if config.cls_pooling and not (self.front_end.by_mel and self._num_special):
+            raise ValueError(f"a {type(self.model).__name__} has no special tokens to pool: set cls_pooling to false")
+
+    @property
+    def clip_token(self) -> nn.Parameter | None:  # type: ignore[override]
+        """The first special token, where special tokens stand for the clip."""
+        return self.model.embeddings.cls_token if self.config.cls_pooling else None
 
     def forward(
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None
     ) -> Encoded:
         """Encode whole clips."""
         (tokens,) = self._hidden_states(clips, padding, layers=False)
+        if self.config.cls_pooling:
+            return Encoded(tokens[:, 0], tokens[:, 1:], ())
         return Encoded(mean_of_tokens(tokens, padding), tokens, ())
 
     def layer_outputs(
@@ -99,7 +108,14 @@ class HuggingFaceClipEncoder(ClipEncoder, HuggingFaceModel):
                 f"a {kind} puts out fewer tokens than the {least} that it embeds: use it with transformers itself"
             )
         states = (*found.hidden_states[1:-1], found.last_hidden_state) if layers else (found.last_hidden_state,)
-        return tuple(self._ordered(state[:, -grid.num_patches :], grid) for state in states)
+        return tuple(self._clip_and_tokens(state, grid) for state in states)
+
+    def _clip_and_tokens(self, state: Tensor, grid: Grid) -> Tensor:
+        """A clip's own tokens, behind the vector that stands for the clip where special tokens make one."""
+        tokens = self._ordered(state[:, -grid.num_patches :], grid)
+        if not self.config.cls_pooling:
+            return tokens
+        return torch.cat([state[:, : self._num_special].mean(dim=1, keepdim=True), tokens], dim=1)
 
     def _attention_mask(self, clips: Tensor, padding: Tensor, grid: Grid) -> Tensor:
         """1 where something is: of waveforms in samples, else in the model's tokens."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.models.front_end import BatchReader, Readings, padding_behind
 from sslam_lightning.models.hugging_face_model import HuggingFaceConfig, HuggingFaceModel
+from sslam_lightning.models.hugging_face_reader import EPS
 from sslam_lightning.models.inputs import WaveformInput
 from sslam_lightning.models.teacher import follow
 from sslam_lightning.models.waveform import normalise_clips
@@ -37,6 +38,7 @@ class HuggingFaceEncoder(HuggingFaceModel, BatchReader):
 
     def __init__(self, config: HuggingFaceConfig) -> None:
         super().__init__(config)
+        self.normalize_waveforms = config.normalize_waveforms
         words = getattr(self.model.get_submodule(self.token_module), "embedding_dim", self.dim)
         self.mask_token = nn.Parameter(torch.zeros(int(words)))
         nn.init.normal_(self.mask_token, std=0.02)
@@ -50,7 +52,7 @@ class HuggingFaceEncoder(HuggingFaceModel, BatchReader):
             return Readings(batch.images)
         waveforms, lengths = batch.waveforms, batch.num_samples
         behind = padding_behind(lengths, waveforms.shape[1], waveforms.device)
-        return Readings(normalise_clips(waveforms, lengths), behind)
+        return Readings(normalise_clips(waveforms, lengths, EPS) if self.normalize_waveforms else waveforms, behind)
 
     def forward(
         self,

@@ -36,11 +36,17 @@ class HuggingFaceConfig:
             whole configuration, as a checkpoint keeps it, and no folder is looked for.
         token_module: the part of the model whose output is one vector a token, before positions are added; None finds the
             usual ones.
+        normalize_waveforms: bring every clip to mean 0 and variance 1 over its own samples, as the ``do_normalize`` of a
+            folder's ``preprocessor_config.json`` says.
+        cls_pooling: the mean of the special tokens in front, not that of the clip's own, stands for the clip; for
+            spectrograms alone.
     """
 
     model: str
     settings: dict[str, Any] = field(default_factory=dict)
     token_module: str | None = None
+    normalize_waveforms: bool = True
+    cls_pooling: bool = False
 
     def resolve(self) -> Any:
         """The configuration of transformers.

@@ -14,6 +14,7 @@ from sslam_lightning.models.waveform import normalise_clips
 from sslam_lightning.types import AnyBatch, Grid, ImageBatch, TextBatch
 
 Count = TypeVar("Count", int, Tensor)
+EPS = 1e-7  # of transformers' Wav2Vec2FeatureExtractor, added to the variance
 
 
 class HuggingFaceReader(TokenReader):
@@ -22,10 +23,12 @@ class HuggingFaceReader(TokenReader):
     Args:
         takes: what the model reads.
         convolution: what cuts patches, where there is such a thing: rows by columns of images, mels by time.
+        normalize: bring waveforms to mean 0 and variance 1, clip by clip.
     """
 
-    def __init__(self, takes: Input | None, convolution: nn.Conv2d | None) -> None:
+    def __init__(self, takes: Input | None, convolution: nn.Conv2d | None, normalize: bool = True) -> None:
         self._takes = takes
+        self._normalize = normalize
         self.by_mel = isinstance(takes, LogMelInput)  # transformers numbers such tokens mel by mel
         self._patch = _pair(convolution.kernel_size) if convolution is not None else None
         self._stride = _pair(convolution.stride) if convolution is not None else None
@@ -90,7 +93,7 @@ class HuggingFaceReader(TokenReader):
             raise ValueError(f"this model of transformers reads {given}")
         waveforms, lengths = batch.waveforms, self._takes.num_tokens(batch.num_samples)
         behind = padding_behind(lengths, self.grid(waveforms).time, waveforms.device)
-        return Readings(normalise_clips(waveforms, batch.num_samples), behind)
+        return Readings(normalise_clips(waveforms, batch.num_samples, EPS) if self._normalize else waveforms, behind)
 
     def _count(self, extent: int, axis: int) -> int:
         assert self._patch is not None, "patches are cut by a convolution"

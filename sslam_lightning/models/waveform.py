@@ -92,12 +92,12 @@ class WaveformFrames(FrontEnd):
 
 
 def normalise_clips(
-    waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"]
+    waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"], eps: float = 1e-5
 ) -> Float[Tensor, "batch samples"]:
-    """Every clip at mean 0 and variance 1 over its own samples, zeros behind its end."""
+    """Every clip at mean 0 and variance 1 over its own samples, zeros behind its end; ``eps`` adds to the variance."""
     num_samples = num_samples.to(waveforms.device, non_blocking=True)
     outside = torch.arange(waveforms.shape[1], device=waveforms.device) >= num_samples.unsqueeze(1)
     clips = waveforms.float().masked_fill(outside, 0.0)
     count = num_samples.clamp(min=1).unsqueeze(1)
     centred = (clips - clips.sum(dim=1, keepdim=True) / count).masked_fill(outside, 0.0)
-    return centred * (centred.square().sum(dim=1, keepdim=True) / count + 1e-5).rsqrt()
+    return centred * (centred.square().sum(dim=1, keepdim=True) / count + eps).rsqrt()

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from sslam_lightning.checkpoints import load_strictly
 from sslam_lightning.checkpoints.lightning import CONFIG_KEY
 from sslam_lightning.checkpoints.transformers_folder import read_own_checkpoint, read_pretrained
+from sslam_lightning.checkpoints.transformers_preprocessor import read_preprocessing
 from sslam_lightning.checkpoints.transformers_settings import check_same_model
+from sslam_lightning.checkpoints.transformers_weights import check_waveforms
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
 from sslam_lightning.masking import MaskSampler, UniformMask
@@ -130,11 +132,14 @@ class Data2Vec1Module(SelfSupervisedModule):
         """
         if Path(path).is_dir():
             student = teacher = read_pretrained(Path(path), self.student.model)
+            normalized = read_preprocessing(Path(path), self.student.whole_config()).normalize_waveforms
             left: Sequence[str] = ()
         else:
             own = read_own_checkpoint(Path(path))
             check_same_model(own.config, self.student.model.config, path)
             student, teacher, left = own.student, own.teacher or own.student, own.unused
+            normalized = own.normalize_waveforms
+        check_waveforms(normalized, self.student.normalize_waveforms, path)
         load_strictly(self.student.model, student, "student", path)
         load_strictly(self.teacher.encoder.model, teacher, "teacher", path)
         tell_parts(path, ["student", "teacher"], left, ["mask_token", "regression_head"])

@@ -104,7 +104,7 @@ def test_a_model_of_transformers(tmp_path):
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = transformers.ASTConfig(**size, max_length=48, patch_size=16, time_stride=10, frequency_stride=10)
     transformers.ASTModel(config).save_pretrained(tmp_path / "ast")
-    opened = Candidate(str(tmp_path / "ast"), clip_features={"num_frames": 512, "mean": -6.0}).open()
+    opened = Candidate(str(tmp_path / "ast"), clip_features={"num_frames": 512, "mean": -6.0, "std": 5.0}).open()
     assert (opened.num_frames, opened.features.mean, opened.features.num_mels) == (48, -6.0, 128)  # it takes one length
     with pytest.raises(ValueError, match="this model takes num_frames 48 alone, leave it out, got 512"):
         Candidate(str(tmp_path / "ast"), features={"num_frames": 512}).open()

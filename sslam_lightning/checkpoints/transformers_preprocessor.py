@@ -1,0 +1,105 @@
+"""The ``preprocessor_config.json`` of a folder of transformers: how the model's input is made of sound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sslam_lightning.checkpoints.config_keys import AST_EXTRACTOR_KEYS, WAVEFORM_EXTRACTOR_KEYS, check_keys
+from sslam_lightning.checkpoints.json_file import read_json
+from sslam_lightning.checkpoints.pickle_scan import printable
+from sslam_lightning.checkpoints.safetensors_file import inside
+from sslam_lightning.checkpoints.settings import as_kind, read_features
+from sslam_lightning.models.hugging_face_settings import transformers_library
+
+NAME = "preprocessor_config.json"
+_AST, _WAVEFORMS = "ASTFeatureExtractor", "Wav2Vec2FeatureExtractor"
+_TABLES = {_AST: AST_EXTRACTOR_KEYS, _WAVEFORMS: WAVEFORM_EXTRACTOR_KEYS}
+_AST_MODEL = "audio-spectrogram-transformer"
+_IMAGES = ("image_processor_type", "image_mean", "do_resize")  # keys by which a processor of images is known
+_NOT_NORMALIZED = (0.0, 0.5)  # mean and std, of which the double divides
+
+
+class Preprocessing(NamedTuple):
+    """What a folder says about the input of its model; the defaults are those of a folder that says nothing.
+
+    Args:
+        features: keyword arguments of :class:`sslam_lightning.features.LogMels`, of waveforms ``sample_rate_hz`` alone.
+        normalize_waveforms: whether every clip is brought to mean 0 and variance 1.
+        images: the settings of a processor of images as they stand in the file.
+    """
+
+    features: Mapping[str, Any] | None = None
+    normalize_waveforms: bool = True
+    images: Mapping[str, Any] | None = None
+
+
+def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing of a folder.
+
+    Args:
+        folder: what ``save_pretrained`` has written.
+        config: its model's configuration.
+
+    Raises:
+        ValueError: if the file has a setting that is not known or not computed here, naming it.
+    """
+    if not (folder / NAME).exists():
+        return Preprocessing()
+    content, where = read_json(inside(folder, NAME)), f"{folder}: {NAME}"
+    if any(name in content for name in _IMAGES):
+        return Preprocessing(images=content)
+    usual = _AST if config["model_type"] == _AST_MODEL else _WAVEFORMS
+    kind = content.get("feature_extractor_type", usual)
+    if kind != usual:
+        raise ValueError(
+            f"{where}: feature_extractor_type {printable(str(kind)[:80])} is not computed here, only {usual} is"
+        )
+    check_keys(content, _TABLES[kind], where, "inference")
+    # Its own class knows the values of the settings that the file leaves out.
+    extractor = getattr(transformers_library(), kind)(**{name: content[name] for name in content if name in _USED})
+
+    def setting(name: str, hint: type) -> Any:
+        return as_kind(getattr(extractor, name), hint, f"{where}: {name}")
+
+    rate, normalize = setting("sampling_rate", int), setting("do_normalize", bool)
+    if kind == _WAVEFORMS:
+        return Preprocessing(read_features({"sample_rate_hz": rate}, where), normalize)
+    for name in ("max_length", "num_mel_bins"):
+        if setting(name, int) != config.get(name):
+            raise ValueError(f"{where}: {name} is {getattr(extractor, name)}, in config.json it is {config.get(name)}")
+    mean, std = (setting("mean", float), setting("std", float)) if normalize else _NOT_NORMALIZED
+    features = {
+        "num_frames": extractor.max_length,
+        "num_mels": extractor.num_mel_bins,
+        "patch_frames": 1,  # its patches overlap: how they are cut is the model's business
+        "sample_rate_hz": rate,
+        "mean": mean,
+        "std": std,
+        "remove_mean": False,
+    }
+    return Preprocessing(read_features(features, where))
+
+
+_USED = ("sampling_rate", "do_normalize", "max_length", "num_mel_bins", "mean", "std")
+
+
+def check_images(images: Mapping[str, Any] | None, source: str) -> None:
+    """Refuse a processor of images that does otherwise than :func:`sslam_lightning.data.image_file.cropped`.
+
+    Raises:
+        ValueError: naming the first setting that differs.
+    """
+    computed: dict[str, tuple[Any, ...]] = {
+        "do_normalize": (True,),
+        "do_rescale": (True,),
+        "rescale_factor": (1 / 255, 0.00392156862745098),
+        "image_mean": ([0.485, 0.456, 0.406],),
+        "image_std": ([0.229, 0.224, 0.225],),
+        "do_resize": (True,),
+        "resample": (3,),  # bicubic
+    }
+    for name, allowed in computed.items():
+        if images is not None and name in images and images[name] not in allowed:
+            raise ValueError(f"{source}: {NAME}: {name} is {images[name]}, only {allowed[0]} is computed here")
