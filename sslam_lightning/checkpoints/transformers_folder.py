@@ -17,7 +17,7 @@ from sslam_lightning.checkpoints.safetensors_file import inside, read_folder
 from sslam_lightning.checkpoints.shared import FORMAT
 from sslam_lightning.checkpoints.strictly import load_strictly
 from sslam_lightning.checkpoints.transformers_head import with_head
-from sslam_lightning.checkpoints.transformers_preprocessor import read_preprocessing
+from sslam_lightning.checkpoints.transformers_preprocessor import read_preprocessing, write_preprocessing
 from sslam_lightning.checkpoints.transformers_settings import check_same_model, refusal
 from sslam_lightning.checkpoints.transformers_weights import TransformersWeights, from_transformers_checkpoint
 from sslam_lightning.checkpoints.weights import Part, State
@@ -40,7 +40,8 @@ def read_own_checkpoint(path: Path) -> TransformersWeights:
 
 
 def write_transformers(source: Path, target: Path, part: Part = "student") -> tuple[str, ...]:
-    """Write a model as ``save_pretrained`` does: ``config.json`` and ``model.safetensors``.
+    """Write a model as ``save_pretrained`` does: ``config.json``, ``model.safetensors`` and, of a model that reads sound,
+    ``preprocessor_config.json``.
 
     Returns:
         The parts that such a folder cannot hold.
@@ -56,7 +57,9 @@ def write_transformers(source: Path, target: Path, part: Part = "student") -> tu
     load_strictly(model, found.own(part), part, str(source))
     with written_whole(target) as temporary:
         model.save_pretrained(temporary)
-    return ("head",) if found.head else ()
+        kind = found.config["model_type"]
+        has_features = write_preprocessing(temporary, kind, found.features, found.normalize_waveforms)
+    return (*(("head",) if found.head else ()), *(() if has_features else ("features",)))
 
 
 def is_transformers_folder(folder: Path) -> bool:

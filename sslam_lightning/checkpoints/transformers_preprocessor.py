@@ -11,6 +11,7 @@ from sslam_lightning.checkpoints.json_file import read_json
 from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.safetensors_file import inside
 from sslam_lightning.checkpoints.settings import as_kind, read_features
+from sslam_lightning.features import LogMels
 from sslam_lightning.models.hugging_face_settings import transformers_library
 
 NAME = "preprocessor_config.json"
@@ -18,6 +19,7 @@ _AST, _WAVEFORMS = "ASTFeatureExtractor", "Wav2Vec2FeatureExtractor"
 _TABLES = {_AST: AST_EXTRACTOR_KEYS, _WAVEFORMS: WAVEFORM_EXTRACTOR_KEYS}
 _AST_MODEL = "audio-spectrogram-transformer"
 _IMAGES = ("image_processor_type", "image_mean", "do_resize")  # keys by which a processor of images is known
+_USED = ("sampling_rate", "do_normalize", "max_length", "num_mel_bins", "mean", "std")
 _NOT_NORMALIZED = (0.0, 0.5)  # mean and std, of which the double divides
 
 
@@ -82,7 +84,40 @@ def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing
     return Preprocessing(read_features(features, where))
 
 
-_USED = ("sampling_rate", "do_normalize", "max_length", "num_mel_bins", "mean", "std")
+def write_preprocessing(
+    folder: Path, model_type: str, features: Mapping[str, Any] | None, normalize_waveforms: bool
+) -> bool:
+    """Write how sound becomes the input of a model; of a model that reads none, nothing.
+
+    Args:
+        folder: of the model.
+        model_type: of its configuration.
+        features: what its checkpoint says of its log-mels.
+        normalize_waveforms: whether it reads waveforms at mean 0 and variance 1.
+
+    Returns:
+        False if transformers has no such log-mels.
+    """
+    library = transformers_library()
+    if model_type == _AST_MODEL:
+        if features is None:
+            return True
+        log_mels = LogMels(**features)
+        if (log_mels.kind, log_mels.window) != ("kaldi", "hanning"):
+            return False
+        extractor = library.ASTFeatureExtractor(
+            sampling_rate=log_mels.sample_rate_hz,
+            num_mel_bins=log_mels.num_mels,
+            max_length=log_mels.num_frames,
+            mean=log_mels.mean,
+            std=log_mels.std,
+        )
+    elif hasattr(library.AutoConfig.for_model(model_type), "conv_kernel"):
+        extractor = library.Wav2Vec2FeatureExtractor(do_normalize=normalize_waveforms)
+    else:
+        return True
+    extractor.save_pretrained(folder)
+    return True
 
 
 def check_images(images: Mapping[str, Any] | None, source: str) -> None:

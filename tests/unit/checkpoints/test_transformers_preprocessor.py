@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import torch
 
 import sslam_lightning
 from sslam_lightning.checkpoints import load_classifier, load_encoder, read_model
+from sslam_lightning.checkpoints.transformers_folder import write_transformers
+from sslam_lightning.features import LogMels
 from sslam_lightning.models import HuggingFaceConfig
+from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule
+from sslam_lightning.training.hparams import plain
 
 transformers = pytest.importorskip("transformers")
 
@@ -85,7 +90,7 @@ def test_an_ast_with_a_head_starts_another_fine_tuning(tmp_path: Path) -> None:
     """U9: its encoder is the same with a head as without."""
     model, _ = ast_folder(tmp_path, "ASTForAudioClassification")
     weights = read_model(tmp_path)
-    features = sslam_lightning.features.LogMels(**{**weights.features, "mean": -5.0})
+    features = LogMels(**{**weights.features, "mean": -5.0})
     module = FinetuneModule(
         hugging_face=HuggingFaceConfig("audio-spectrogram-transformer", AST),
         features=features,
@@ -125,7 +130,7 @@ def test_an_encoder_that_normalizes_where_the_folder_does_not_is_refused(tmp_pat
         config = HuggingFaceConfig("wav2vec2", WAVES, normalize_waveforms=normalizes)
         modules = (
             FinetuneModule(hugging_face=config, features=None, num_classes=2, pooling="mean", roll_and_gain=False),
-            Data2Vec1Module(config, targets=sslam_lightning.objectives.LayerTargets(1, "block")),
+            Data2Vec1Module(config, targets=LayerTargets(1, "block")),
         )
         for module in modules:
             if not refused:
@@ -187,6 +192,48 @@ def test_a_head_with_another_number_of_names_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(told))
     with pytest.raises(ValueError, match=r"config\.json: id2label has 2 names for 3 classes"):
         read_model(tmp_path)
+
+
+@pytest.mark.parametrize("window", ["hanning", "povey"])
+def test_a_checkpoint_of_ours_takes_its_log_mels_with_it(window: Any, tmp_path: Path) -> None:
+    """Where transformers has such log-mels."""
+    features = LogMels(64, -3.1, 2.2, 32, 8000, 1, window=window)
+    encoder = HuggingFaceConfig("audio-spectrogram-transformer", AST)
+    module = FinetuneModule(hugging_face=encoder, features=features, num_classes=2, pooling="mean")
+    checkpoint = {
+        "pytorch-lightning_version": "2",
+        "state_dict": module.state_dict(),
+        "hyper_parameters": dict(module.hparams),
+    }
+    module.on_save_checkpoint(checkpoint)
+    torch.save({**checkpoint, "hyper_parameters": plain(checkpoint["hyper_parameters"])}, tmp_path / "a.ckpt")
+    left = write_transformers(tmp_path / "a.ckpt", tmp_path / "plain")
+    assert left == (("head",) if window == "hanning" else ("head", "features"))
+    if window == "povey":
+        assert not (tmp_path / "plain/preprocessor_config.json").exists()
+        return
+    extractor = transformers.ASTFeatureExtractor.from_pretrained(tmp_path / "plain")
+    waveform = sound(5160)
+    theirs = extractor(waveform.numpy(), sampling_rate=8000, return_tensors="pt")["input_values"]
+    torch.testing.assert_close(theirs, features(waveform[None], torch.tensor([5160])), atol=1e-3, rtol=0)
+    assert sslam_lightning.load(tmp_path / "plain").features == replace(features, remove_mean=False)
+
+
+@pytest.mark.parametrize("normalizes", [True, False])
+def test_a_checkpoint_of_a_waveform_model_says_whether_it_normalizes(normalizes: bool, tmp_path: Path) -> None:
+    module = Data2Vec1Module(
+        HuggingFaceConfig("wav2vec2", WAVES, normalize_waveforms=normalizes), targets=LayerTargets(1, "block")
+    )
+    checkpoint = {
+        "pytorch-lightning_version": "2",
+        "state_dict": module.state_dict(),
+        "hyper_parameters": dict(module.hparams),
+    }
+    module.on_save_checkpoint(checkpoint)
+    torch.save({**checkpoint, "hyper_parameters": plain(checkpoint["hyper_parameters"])}, tmp_path / "a.ckpt")
+    write_transformers(tmp_path / "a.ckpt", tmp_path / "plain")
+    for place in ("a.ckpt", "plain"):
+        assert read_model(tmp_path / place).normalize_waveforms is normalizes
 
 
 def test_numpy_is_what_the_extractor_takes() -> None:
