@@ -277,6 +277,7 @@ MAE_AST_TASK_KEYS = _table(
 
 MAE_AST_LOSS_KEYS = _table(no_effect="reconstruction_weight classification_weight")
 """``cfg.criterion`` of a MAE-AST model."""
+
 # The Hugging Face layout of EAT ----------------------------------------------------------------------------------------
 
 EAT_HUGGING_FACE_KEYS = _table(

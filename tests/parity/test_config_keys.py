@@ -1,4 +1,4 @@
-"""The public code's configuration keys: each is on a list of the importer."""
+"""The public code's configuration keys: each is on a list, and computed, refused by its name, or without effect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from reference_data import reference_folder
+from data2vec_step import assert_same_features, assert_same_step, public_weights, recorded_step, without_randomness
+from reference_data import case_names, reference_folder
 
 from sslam_lightning.checkpoints.config_keys import PUBLIC_CLASSES
 
@@ -32,3 +33,18 @@ def test_every_public_key_is_on_a_list(group, name, reference):
     paths = list(_paths(keys, start))
     assert paths
     assert [path for path in paths if path not in table] == []
+
+
+@pytest.mark.parametrize("name", case_names("config_key_eat_*", "config_key_data2vec2_*"))
+@pytest.mark.parametrize("purpose", ["inference", "training"])
+def test_a_key_that_changes_the_arithmetic_is_computed_or_refused_by_its_name(name, purpose, reference, monkeypatch):
+    arrays, case = reference.arrays(name), reference.case(name)
+    try:
+        weights = public_weights(case, name, purpose=purpose)
+    except ValueError as error:
+        assert f"{case['key']} is {case['value']!r}, only " in str(error)  # noqa: PT017
+        return
+    module, batch = recorded_step(case, arrays, without_randomness(weights))
+    if purpose == "training":
+        assert_same_step(case, module, batch, monkeypatch)
+    assert_same_features(arrays, module, batch)
