@@ -20,8 +20,18 @@ def roll_and_gain(
 ) -> Float[Tensor, "batch samples"]:
     """Shift every clip circularly within its own samples, then scale it by Beta(10, 10) + 0.5.
 
-    The fine-tuning augmentation of AST, EAT and SSLAM ("roll_mag_aug" in the public code). The shift is uniform over
-    the clip's samples, the gain lies between 0.5 and 1.5 around 1. What lies behind a clip's end is not moved into it.
+    The fine-tuning augmentation of AST, EAT and SSLAM ("roll_mag_aug" in the public code); arguments as of :func:`roll`.
+    The gain lies between 0.5 and 1.5 around 1.
+    """
+    return roll(waveforms, num_samples, keys) * gains(keys).unsqueeze(1)
+
+
+def roll(
+    waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"], keys: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch samples"]:
+    """Shift every clip circularly within its own samples, as BAT does in pre-training.
+
+    The shift is uniform over the clip's samples. What lies behind a clip's end is not moved into it.
 
     Args:
         waveforms: mono, padded behind each clip's end.
@@ -33,7 +43,7 @@ def roll_and_gain(
     place = torch.arange(waveforms.shape[1], device=waveforms.device)
     source = torch.where(place < shift, place - shift + lengths, place - shift)
     source = torch.where(place < lengths, source, place)
-    return waveforms.gather(1, source) * gains(keys).unsqueeze(1)
+    return waveforms.gather(1, source)
 
 
 def crop_to_shortest(batch: Batch, keys: Int[Tensor, "batch"]) -> Batch:

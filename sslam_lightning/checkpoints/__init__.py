@@ -1,5 +1,6 @@
 """Checkpoints of any kind, opened, converted and shared as data. No pickle is ever executed."""
 
+from sslam_lightning.checkpoints.bat import from_bat
 from sslam_lightning.checkpoints.convert import Converted, convert
 from sslam_lightning.checkpoints.fairseq import from_fairseq
 from sslam_lightning.checkpoints.hub import push_to_hub
@@ -24,6 +25,7 @@ __all__ = [
     "check_resumable",
     "check_source",
     "convert",
+    "from_bat",
     "from_fairseq",
     "from_mae_ast",
     "load_classifier",

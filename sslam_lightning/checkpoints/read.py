@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sslam_lightning.checkpoints.archive import open_archive
+from sslam_lightning.checkpoints.bat import from_bat_file, is_bat_file
 from sslam_lightning.checkpoints.config_keys import Purpose
 from sslam_lightning.checkpoints.fairseq import from_fairseq_file
 from sslam_lightning.checkpoints.hub import download, is_hub_id
@@ -29,7 +30,7 @@ def read_weights(source: str | Path, purpose: Purpose = "training") -> Weights:
     """The weights of a checkpoint of the EAT family, complete, of the size that it says, and finite.
 
     Args:
-        source: a fairseq ``.pt`` file (MAE-AST's too), one of our Lightning ``.ckpt`` files, a folder in the Hugging Face
+        source: a fairseq ``.pt`` file (MAE-AST's too), one of BAT's, one of our Lightning ``.ckpt`` files, a folder in the Hugging Face
             layout or in our own (``config.json`` and ``model.safetensors``), or, where no such path exists, a Hub id:
             ``owner/name`` or ``owner/name@revision``.
         purpose: what it is opened for. Settings of other projects that matter to it and are not computed here are refused;
@@ -81,13 +82,15 @@ def _from_file(path: Path, purpose: Purpose) -> Weights | TransformersWeights:
     if path.suffix == ".safetensors":
         raise ValueError(f"{path} holds weights without their configuration: name the folder that holds both")
     content, size, source = open_archive(path), path.stat().st_size, str(path)
+    if is_bat_file(content):
+        return from_bat_file(content, source, size)
     if isinstance(content, Mapping) and LIGHTNING_MARK in content:
         return (from_transformers_checkpoint if CONFIG_KEY in content else from_lightning)(content, source, size)
     has_model = isinstance(content, Mapping) and isinstance(opened(content.get("model")), Mapping)
     if has_model and any(isinstance(opened(content.get(name)), Mapping) for name in ("cfg", "args")):
         reader = from_mae_ast_file if MAE_AST_MARK in opened(content["model"]) else from_fairseq_file
         return reader(content, source, size, purpose)
-    raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg) nor one of this project")
+    raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg), nor one of BAT, nor one of this project")
 
 
 def _from_folder(folder: Path, source: str) -> Weights:

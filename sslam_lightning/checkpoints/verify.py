@@ -111,10 +111,10 @@ def refuse_others(weights: Weights, layout: str) -> None:
     if weights.head and weights.head_on == "decoder":
         raise ValueError(f"{weights.source}: {layout} knows no head behind a decoder: convert to shared")
     config, plain = weights.encoder, EncoderConfig()
-    for name in ("front_end", "clip_token", "input_norm", "conv_positions", "alibi", "gated_attention"):
+    for name in ("front_end", "clip_token", "input_norm", "conv_positions", "alibi", "gated_attention", "max_time_patches"):
         value = getattr(config, name)
         if value != getattr(plain, name):
-            told = value if isinstance(value, (bool, str)) else type(value).__name__
+            told = value if isinstance(value, (bool, int, str)) else type(value).__name__
             raise ValueError(f"{weights.source}: {layout} knows no {name} {told}: convert to shared")
 
 

@@ -37,9 +37,21 @@ _ARCHITECTURE = (
     "conv_positions",
     "alibi",
     "gated_attention",
+    "max_time_patches",
 )
 _CONVOLUTIONS = ("dim", "depth", "kernel_size", "groups", "dimensions", "residual", "projection_depth")
-_BLOCKS = ("dim", "depth", "num_heads", "mlp_ratio", "positions", "norm_order", "norm_eps", "gated_attention")
+_BLOCKS = (
+    "dim",
+    "depth",
+    "num_heads",
+    "mlp_ratio",
+    "positions",
+    "norm_order",
+    "input_norm",
+    "norm_eps",
+    "gated_attention",
+    "projection_bias",
+)
 _OF_PATCHES = ("in_channels", "num_mels", "patch_size")  # of the front-end that an encoder has if it has no other
 
 

@@ -6,6 +6,7 @@ from sslam_lightning.evaluation.detection import Detection
 from sslam_lightning.evaluation.evaluate import Evaluation
 from sslam_lightning.evaluation.finetune import FineTuning
 from sslam_lightning.evaluation.knn import KNN
+from sslam_lightning.evaluation.layer_mix import LayerMixProbe
 from sslam_lightning.evaluation.linear import LinearProbe
 from sslam_lightning.evaluation.probe import Probe
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
@@ -18,6 +19,7 @@ __all__ = [
     "Detection",
     "Evaluation",
     "FineTuning",
+    "LayerMixProbe",
     "LinearProbe",
     "Outcome",
     "Probe",

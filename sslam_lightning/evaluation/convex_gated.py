@@ -1,9 +1,9 @@
-"""Convex gated probing (BAT, arXiv 2602.16305): all layers, weighed, and how near patches come to learned prototypes."""
+"""Convex gated probing (BAT, arXiv 2602.16305): all layers, weighted, and how near patches come to learned prototypes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,16 +13,21 @@ from torch import Tensor, nn
 from sslam_lightning.evaluation.frozen import FrozenBatch
 from sslam_lightning.evaluation.probe import Probe, ProbeModule
 from sslam_lightning.evaluation.protocol import Task
+from sslam_lightning.models.encoder import mean_of_tokens
+
+Summary = Literal["clip_token", "mean"]
 
 
 class ConvexGatedProbe(Probe):
     """Weights of the layers, prototypes and a linear layer learn; see `ConvexGate`.
 
+    Between smallest and largest similarity stands that of the clip token or, for models without one, the patches' mean.
+
     Args:
         learning_rates: peak rates to choose from.
         epochs: over the training clips.
         batch_size: clips of an update.
-        weight_decay: decoupled, of matrices.
+        weight_decay: decoupled, of the linear layer's matrix.
         num_prototypes: 10 000 as published; memory and time of an update are proportional to it.
     """
 
@@ -44,36 +49,67 @@ class ConvexGatedProbe(Probe):
     def build(self, task: Task, **choice: Any) -> nn.Module:
         """For the encoder's width and depth."""
         encoder = task.model.encoder
-        return ConvexGate(encoder.dim, encoder.depth, self.num_prototypes, task.num_classes)
+        summary: Summary = "mean" if encoder.clip_token is None else "clip_token"
+        return ConvexGate(encoder.dim, encoder.depth, self.num_prototypes, task.num_classes, summary)
 
 
 class ConvexGate(ProbeModule):
-    """Softmax-weighted sum of all layers' L2-normalised tokens; cosine similarity of each to K prototypes; the smallest and
-    the largest over the patches and the clip token's own; a linear layer on those 3 K numbers.
+    """Softmax-weighted sum of all layers' L2-normalised tokens; similarity of each to K prototypes of length 1; of every
+    prototype the smallest and the largest over the patches and a summary between them; a linear layer on those 3 K numbers.
+
+    Args:
+        dim: width of the tokens.
+        depth: number of layers.
+        num_prototypes: K.
+        num_classes: number of logits.
+        summary: the similarity of the ``clip_token``, or the ``mean`` of those of the patches.
     """
 
-    def __init__(self, dim: int, depth: int, num_prototypes: int, num_classes: int) -> None:
+    no_weight_decay = ("prototypes",)
+
+    def __init__(
+        self, dim: int, depth: int, num_prototypes: int, num_classes: int, summary: Summary = "clip_token"
+    ) -> None:
         super().__init__()
+        self.summary = summary
         self.layer_logits = nn.Parameter(torch.zeros(depth))
-        self.prototypes = nn.Parameter(torch.randn(num_prototypes, dim))
+        self.prototypes = nn.Parameter(torch.randn(num_prototypes, dim) * 0.02)
         self.linear = nn.Linear(3 * num_prototypes, num_classes)
 
     def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
         """Class logits."""
         return self.linear(self.gathered(batch.features, batch.padding))
 
+    def frame_logits(
+        self, layers: Float[Tensor, "clips layers clip_and_tokens dim"], num_mel: int
+    ) -> Float[Tensor, "clips time classes"]:
+        """Class logits of every column of ``num_mel`` patches, each by itself, with the mean between its extremes."""
+        columns = self.similarities(layers[:, :, 1:]).unflatten(1, (-1, num_mel))
+        low, high = columns.min(dim=2).values, columns.max(dim=2).values
+        return self.linear(side_by_side(low, columns.mean(dim=2), high))
+
     def gathered(
         self,
         layers: Float[Tensor, "clips layers clip_and_tokens dim"],
         padding: Bool[Tensor, "clips tokens"] | None = None,
     ) -> Float[Tensor, "clips numbers"]:
-        """Minima over the patches, then maxima, then the clip token's similarities; padding does not count."""
-        mixed = torch.einsum("l,cltd->ctd", self.layer_logits.softmax(dim=0), F.normalize(layers, dim=3))
-        mixed, prototypes = F.normalize(mixed, dim=2), F.normalize(self.prototypes, dim=1)
-        patches = mixed[:, 1:] @ prototypes.T
+        """Of prototype after prototype the minimum over the patches, the summary, the maximum; padding does not count."""
+        similarities = self.similarities(layers)
+        clip, patches = similarities[:, 0], similarities[:, 1:]
         low = high = patches
         if padding is not None:
             low = patches.masked_fill(padding.unsqueeze(2), torch.inf)
             high = patches.masked_fill(padding.unsqueeze(2), -torch.inf)
+        middle = clip if self.summary == "clip_token" else mean_of_tokens(patches, padding)
         # Not amin and amax: their gradients are shared out among equals, at twice the time.
-        return torch.cat([low.min(dim=1).values, high.max(dim=1).values, mixed[:, 0] @ prototypes.T], dim=1)
+        return side_by_side(low.min(dim=1).values, middle, high.max(dim=1).values)
+
+    def similarities(self, layers: Float[Tensor, "clips layers tokens dim"]) -> Float[Tensor, "clips tokens prototypes"]:
+        """Of every token, mixed over the layers and not made of length 1 again, to every prototype."""
+        mixed = torch.einsum("l,cltd->ctd", self.layer_logits.softmax(dim=0), F.normalize(layers, dim=3))
+        return mixed @ F.normalize(self.prototypes, dim=1).T
+
+
+def side_by_side(*values: Float[Tensor, "*rows prototypes"]) -> Float[Tensor, "*rows numbers"]:
+    """All values of the first prototype, then those of the second, in the order of the public linear layer."""
+    return torch.stack(values, dim=-1).flatten(-2)

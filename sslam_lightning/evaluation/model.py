@@ -84,7 +84,7 @@ class Candidate:
         if other := [name for name, setting in one_length.items() if ours.get(name, setting) != setting]:
             kept = one_length[other[0]]
             raise ValueError(f"features: this model takes {other[0]} {kept} alone, leave it out, got {ours[other[0]]}")
-        settings = {**takes.settings(), **told, **clips, **ours, **one_length}
+        settings = {**takes.settings(), **told, **clips, **ours, **one_length, "extremes": "clip"}
         if not self.is_random:
             check_normalization(settings, self.source)
         log_mels = read_dataclass(LogMels, settings, "features")

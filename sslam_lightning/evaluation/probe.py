@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -115,11 +115,10 @@ class Probe(Protocol):
             return self.build(task, **settings).to(task.device)
 
     def _optimizer(self, probe: nn.Module, rate: float) -> torch.optim.Optimizer:
-        parameters = list(probe.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        exempt = getattr(probe, "no_weight_decay", ())
+        groups: list[dict[str, Any]] = [{"params": [], "weight_decay": self.weight_decay}, {"params": [], "weight_decay": 0.0}]
+        for name, parameter in probe.named_parameters():
+            groups[parameter.ndim <= 1 or name in exempt]["params"].append(parameter)
         return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
 
     @torch.no_grad()
@@ -136,7 +135,9 @@ class Probe(Protocol):
 
 
 class ProbeModule(nn.Module, ABC):
-    """Makes logits of frozen features."""
+    """Makes logits of frozen features. Biases, norms and the parameters named in ``no_weight_decay`` do not decay."""
+
+    no_weight_decay: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:

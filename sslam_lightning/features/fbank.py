@@ -90,10 +90,10 @@ def _log_mels(
     num_bins = mel_bank.shape[0]
     spectrum = torch.view_as_real(torch.fft.rfft(signal, n=2 * num_bins))[:, :num_bins]  # no band reaches Nyquist's bin
     power = spectrum[..., 0].square().addcmul(spectrum[..., 1], spectrum[..., 1])
-    return _exact_product(power, mel_bank).clamp(min=torch.finfo(torch.float32).eps).log()
+    return exact_product(power, mel_bank).clamp(min=torch.finfo(torch.float32).eps).log()
 
 
-def _exact_product(power: Float[Tensor, "frames bins"], mel_bank: Float[Tensor, "bins mels"]) -> Tensor:
+def exact_product(power: Float[Tensor, "*frames bins"], mel_bank: Float[Tensor, "bins mels"]) -> Tensor:
     """Of float32, also where the user has allowed the model's own products to be rounded to TF32."""
     if power.is_cuda and torch.get_float32_matmul_precision() != "highest":
         return (power.double() @ mel_bank.double()).float()

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sslam_lightning.features.decibels import scaled_decibels
-from sslam_lightning.features.fbank import Window, count_frames, hop_samples, kaldi_fbank, window_samples
+from sslam_lightning.features.decibels import count_centered_frames, fft_samples, mel_decibels, scaled_decibels
+from sslam_lightning.features.fbank import Count, Window, count_frames, hop_samples, kaldi_fbank, window_samples
 from sslam_lightning.whole_numbers import check_whole_numbers
 
 Kind = Literal["kaldi", "decibel"]
 PartialPatch = Literal["pad", "drop"]
+Extremes = Literal["clip", "padded_row"]
 
 # Far beyond what is trained on: more comes from broken files, and would fill the memory with the first clip.
 _MOST = {"num_frames": 60_000, "patch_frames": 60_000, "num_mels": 1024, "sample_rate_hz": 768_000}
@@ -30,8 +31,9 @@ class LogMels:
     ``(x - mean) / (2 std)`` (AST, Gong et al., 2021; EAT and SSLAM keep it). The padding comes *before* the
     normalisation, as in all released weights, so a padded frame is ``-mean / (2 std)`` and not 0.
     MAE-AST differs: :data:`MAE_AST_LOG_MELS`.
-    ``decibel``: decibels scaled to [0, 1] per clip (BAT, 2026) over the frames that are kept; ``mean`` and ``std`` play
-    no part, a padded frame is 0.
+    ``decibel``: decibels of another mel spectrogram, scaled to [0, 1] clip by clip before they are padded with zeros or cut
+    (BAT, 2026), see :func:`~sslam_lightning.features.mel_decibels`; ``mean``, ``std``, ``window`` and ``remove_mean`` play
+    no part.
 
     Args:
         num_frames: length of the result in frames of 10 ms, at most ten minutes, or None: that of the longest clip in
@@ -45,6 +47,8 @@ class LogMels:
         remove_mean: subtract the mean of each clip from its waveform.
         partial_patch: where ``num_frames`` is None, ``pad`` the frames behind the last whole patch to one more, or
             ``drop`` them.
+        extremes: of ``decibel``, what is scaled to [0, 1]: the ``clip``, or as published the ``padded_row``, in which the
+            silence behind a clip that is shorter than others of its batch counts; models that are loaded use ``clip``.
     """
 
     num_frames: int | None = 1024
@@ -57,6 +61,7 @@ class LogMels:
     window: Window = "hanning"
     remove_mean: bool = True
     partial_patch: PartialPatch = "pad"
+    extremes: Extremes = "clip"
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "features")
@@ -78,15 +83,26 @@ class LogMels:
         for name, most in _MOST.items():
             if (getattr(self, name) or 0) > most:
                 raise ValueError(f"features: {name} must be at most {most}, got {getattr(self, name)}")
-        for name, known in (("kind", Kind), ("window", Window), ("partial_patch", PartialPatch)):
+        options = {"kind": Kind, "window": Window, "partial_patch": PartialPatch, "extremes": Extremes}
+        for name, known in options.items():
             if getattr(self, name) not in get_args(known):
-                options = ", ".join(get_args(known))
-                raise ValueError(f"features: {name} must be one of {options}, got {getattr(self, name)!r}")
+                told = ", ".join(get_args(known))
+                raise ValueError(f"features: {name} must be one of {told}, got {getattr(self, name)!r}")
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples that a clip needs for one frame; those around the middle of a ``decibel`` frame may be mirrored."""
+        return 0 if self.kind == "decibel" else window_samples(self.sample_rate_hz)
 
     @property
     def min_samples(self) -> int:
         """Samples in the shortest clip that fills one patch."""
-        return window_samples(self.sample_rate_hz) + (self.patch_frames - 1) * hop_samples(self.sample_rate_hz)
+        patch = self.frame_samples + (self.patch_frames - 1) * hop_samples(self.sample_rate_hz)
+        return max(patch, fft_samples(self.sample_rate_hz) // 2 + 1) if self.kind == "decibel" else patch
+
+    def count_frames(self, num_samples: Count) -> Count:
+        """Frames of a clip of so many samples."""
+        return (count_centered_frames if self.kind == "decibel" else count_frames)(num_samples, self.sample_rate_hz)
 
     def check(self, num_samples: Int[Tensor, "batch"], width: int) -> None:
         """Refuse clips that are too short for one patch, or said to be longer than the ``width`` of their batch.
@@ -122,13 +138,13 @@ class LogMels:
             self.check(num_samples, waveforms.shape[1])
         length = self.num_frames or self.length(int(num_samples.max()))  # a GPU is asked for the longest only if need be
         num_samples = num_samples.to(waveforms.device, non_blocking=True)
+        if self.kind == "decibel":
+            return self._decibels(waveforms, num_samples, length)
         samples_in_use = window_samples(self.sample_rate_hz) + (length - 1) * hop_samples(self.sample_rate_hz)
         clips = _centred(waveforms, num_samples) if self.remove_mean else waveforms
         log_mels = kaldi_fbank(clips[:, :samples_in_use], self.sample_rate_hz, self.num_mels, self.window)
         log_mels = torch.nn.functional.pad(log_mels, (0, 0, 0, length - log_mels.shape[1]))
         valid = _first(count_frames(num_samples, self.sample_rate_hz), length)
-        if self.kind == "decibel":
-            return scaled_decibels(log_mels, valid)
         return log_mels.masked_fill(~valid.unsqueeze(-1), 0.0).sub_(self.mean).div_(2.0 * self.std)
 
     def length(self, longest: int) -> int:
@@ -136,8 +152,19 @@ class LogMels:
         if self.num_frames is not None:
             return self.num_frames
         filling = self.patch_frames - 1 if self.partial_patch == "pad" else 0
-        num_patches = (count_frames(longest, self.sample_rate_hz) + filling) // self.patch_frames
+        num_patches = (self.count_frames(longest) + filling) // self.patch_frames
         return max(num_patches, 1) * self.patch_frames
+
+    def _decibels(
+        self, waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"], length: int
+    ) -> Float[Tensor, "batch frames mels"]:
+        """Scaled first, cut or padded to ``length`` frames then."""
+        if self.extremes == "padded_row":
+            waveforms = waveforms.masked_fill(~_first(num_samples, waveforms.shape[1]), 0.0)
+            num_samples = torch.full_like(num_samples, waveforms.shape[1])
+        decibels = mel_decibels(waveforms, num_samples, self.sample_rate_hz, self.num_mels)
+        scaled = scaled_decibels(decibels, _first(self.count_frames(num_samples), decibels.shape[1]))
+        return torch.nn.functional.pad(scaled, (0, 0, 0, length - scaled.shape[1]))
 
 
 # MAE-AST's input (arXiv 2203.16691, its public code): torchaudio's default window, no padding, and log-mels as they are,

@@ -17,7 +17,7 @@ from torch import Tensor
 from sslam_lightning.inference.graph import EncoderGraph
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.inference.tables import MissingLibrary
-from sslam_lightning.models import Encoder
+from sslam_lightning.models import Encoder, EncoderConfig
 from sslam_lightning.whole_file import replacing
 
 Format = Literal["onnx", "torch-export"]
@@ -40,7 +40,7 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
     """Write a model that takes waveforms (batch, samples) at its sample rate, of any batch size and any common length.
 
     With padding as trained a shorter sound is padded and a longer one cut, as in training; masked, every length from two
-    patches (0.185 s) to two minutes is taken as it is. Outputs: ``clip`` (batch, dim) and ``patches`` (batch, time, mel,
+    patches (0.185 s) to two minutes (of an encoder with ``max_time_patches``: to as many) is taken as it is. Outputs: ``clip`` (batch, dim) and ``patches`` (batch, time, mel,
     dim), or ``probabilities`` (batch, classes).
 
     Args:
@@ -92,7 +92,7 @@ def _exported(model: AudioModel, file_format: Format, what: What) -> tuple[bytes
         else:
             torch.export.save(program, content)
     run = _onnx_runner(content.getvalue()) if file_format == "onnx" else _program_runner(content)
-    comparisons = list(_compare(model, what, run))
+    comparisons = list(_compare(model, what, run, graph.max_samples / model.sample_rate_hz))
     for comparison in comparisons:
         if not comparison.largest_difference <= TOLERANCE:  # nor if it is NaN
             raise ValueError(
@@ -113,6 +113,7 @@ def _refuse_others(model: AudioModel) -> None:
         "positions by convolution": config.conv_positions,
         "ALiBi": config.alibi,
         "a head behind its decoder": model.decoder,
+        "more frames than max_time_patches": _has_pieces(model, config),
     }
     if found := [name for name, has in others.items() if has]:
         raise ValueError(f"export takes log-mel patches with a clip token, this model has {found[0]}")
@@ -122,15 +123,23 @@ def _refuse_others(model: AudioModel) -> None:
             raise ValueError(f"export writes {name} {written}, this model has {name} {setting}: open it without {name}")
 
 
+def _has_pieces(model: AudioModel, config: EncoderConfig) -> bool:
+    """Whether clips padded as in training take several passes."""
+    if config.max_time_patches is None or model.padding != "trained" or model.features is None:
+        return False
+    return (model.features.num_frames or 0) > config.max_time_patches * config.patch_size
+
+
 Runner = Callable[[Float[Tensor, "batch samples"]], Sequence[Tensor]]
 
 
-def _compare(model: AudioModel, what: What, run: Runner) -> Iterator[Comparison]:
+def _compare(model: AudioModel, what: What, run: Runner, max_seconds: float) -> Iterator[Comparison]:
     """Noise that swells, with a tone in it and silence at the end: quiet and loud bands, and padding."""
     generator = torch.Generator().manual_seed(1)
     trained = ((model.features and model.features.num_frames) or 1024) / 100
     for batch, seconds in ((1, 0.2), (3, 1.0), (2, 0.37 * trained), (1, trained + 0.5), (4, 2.345)):
-        num_samples = round(seconds * model.sample_rate_hz)
+        seconds = min(seconds, max_seconds)
+        num_samples = int(seconds * model.sample_rate_hz)
         time = torch.linspace(0, 1, num_samples, dtype=torch.float32)
         waveforms = torch.randn(batch, num_samples, dtype=torch.float32, generator=generator) * time.square() * 0.3
         waveforms = (waveforms + 0.3 * (time * seconds * 2764).sin()) * (time < 0.9)

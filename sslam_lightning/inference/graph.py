@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslam_lightning.features import LogMels, scaled_decibels
+from sslam_lightning.features.decibels import LEAST_POWER, decibel_tables, fft_samples
 from sslam_lightning.features.fbank import fbank_tables, hop_samples, window_samples
 from sslam_lightning.inference.model import AudioModel
-from sslam_lightning.layers import sincos_positions
+from sslam_lightning.layers import mel_major_positions, sincos_positions
 from sslam_lightning.models import Encoder, SpectrogramPatches
 
 _PRE_EMPHASIS = 0.97
@@ -61,12 +62,44 @@ class LogMelsGraph(nn.Module):
         real, imaginary = spectrum.chunk(2, dim=3)
         energy = (real * real + imaginary * imaginary) @ self.mel_bank
         log_mels = energy.clamp(min=torch.finfo(torch.float32).eps).log()
-        valid = start + self.size <= num_samples
-        if self.features.kind == "decibel":
-            valid = valid.flatten()[None].expand(waveforms.shape[0], -1)
-            return scaled_decibels(log_mels.flatten(1, 2), valid).unflatten(1, (-1, patch))
-        log_mels = log_mels * valid.unsqueeze(2)
+        log_mels = log_mels * (start + self.size <= num_samples).unsqueeze(2)
         return (log_mels - self.features.mean) / (2 * self.features.std)
+
+
+class DecibelsGraph(nn.Module):
+    """:class:`LogMelsGraph` for ``kind`` decibel."""
+
+    fourier: Tensor
+    mel_bank: Tensor
+
+    def __init__(self, features: LogMels) -> None:
+        super().__init__()
+        self.features = features
+        self.hop, self.size = hop_samples(features.sample_rate_hz), fft_samples(features.sample_rate_hz)
+        window, mel_bank = decibel_tables(features.sample_rate_hz, features.num_mels, torch.device("cpu"))
+        num_bins = len(mel_bank)
+        angle = torch.arange(self.size, dtype=torch.float64)[:, None] * torch.arange(num_bins) * torch.pi / num_bins
+        fourier = torch.cat([angle.cos(), angle.sin()], dim=1) * window.double()[:, None]
+        self.register_buffer("fourier", fourier.float())
+        self.register_buffer("mel_bank", mel_bank)
+
+    def forward(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch time frames mels"]:
+        """Scaled decibels by patches in time; all of a clip is scaled before any of it is cut off."""
+        num_samples, patch, device = waveforms.shape[1], self.features.patch_frames, waveforms.device
+        num_time = (num_samples // self.hop + patch) // patch  # of patches that hold the clip
+        middle = (torch.arange(num_time, device=device)[:, None] * patch + torch.arange(patch, device=device)) * self.hop
+        place = (middle[..., None] + torch.arange(-(self.size // 2), self.size // 2, device=device)).abs()
+        last = num_samples - 1
+        place = (last - (last - place).abs()).clamp(min=0)  # mirrored at both ends; frames behind them do not count
+        real, imaginary = (waveforms[:, place] @ self.fourier).chunk(2, dim=3)
+        energy = (real * real + imaginary * imaginary) @ self.mel_bank
+        decibels = (energy.clamp(min=LEAST_POWER).log10() * 10.0).flatten(1, 2)
+        valid = (middle <= num_samples).flatten()[None].expand(waveforms.shape[0], -1)
+        scaled = scaled_decibels(decibels, valid).unflatten(1, (-1, patch))
+        if self.features.num_frames is None:
+            return scaled
+        length = self.features.num_frames // patch
+        return torch.cat([scaled, scaled.new_zeros(len(scaled), length, patch, scaled.shape[3])], dim=1)[:, :length]
 
 
 class EncoderGraph(nn.Module):
@@ -83,19 +116,22 @@ class EncoderGraph(nn.Module):
     def __init__(self, model: AudioModel, what: Literal["encoder", "classifier"]) -> None:
         super().__init__()
         features = model.features if model.features and model.padding == "trained" else model.any_length_features
-        self.log_mels = LogMelsGraph(features)
+        self.log_mels = (DecibelsGraph if features.kind == "decibel" else LogMelsGraph)(features)
         assert isinstance(model.encoder, Encoder), "others have been refused"
         self.encoder, self.head = model.encoder, model.head if what == "classifier" else None
         self.multi_label = model.multi_label
         self.max_samples = _MAX_SECONDS * features.sample_rate_hz
-        self.min_samples = (
-            self.log_mels.size + features.patch_frames * self.log_mels.hop
-        )  # of one patch, a graph is another
+        self.min_samples = features.frame_samples + features.patch_frames * self.log_mels.hop  # of one patch, it is another
+        dim, num_mel, columns = model.dim, features.num_mels // features.patch_frames, self.encoder.config.max_time_patches
+        if columns is not None:
+            table = mel_major_positions(columns, num_mel, dim).unflatten(0, (columns, num_mel))
+            self.register_buffer("time_positions", table)
+            if features.num_frames is None:  # one piece: any number of them would be a loop
+                self.max_samples = min(self.max_samples, columns * features.patch_frames * self.log_mels.hop - 1)
+            return
         # Of a position's width one half tells the mel and one the time: two short tables instead of a long one.
         num_time = max(_MAX_SECONDS * 100, features.num_frames or 0) // features.patch_frames
-        dim = model.dim
         self.register_buffer("time_positions", sincos_positions(num_time, 1, dim)[:, dim // 2 :])
-        num_mel = features.num_mels // features.patch_frames
         self.register_buffer("mel_positions", sincos_positions(1, num_mel, dim)[:, : dim // 2])
 
     def forward(self, waveforms: Float[Tensor, "batch samples"]) -> tuple[Tensor, ...]:
@@ -106,11 +142,16 @@ class EncoderGraph(nn.Module):
         size, mel, time = front_end.patch_size, front_end.num_mel_patches, log_mels.shape[1]
         patches = log_mels.unflatten(3, (mel, size)).transpose(2, 3).flatten(3)
         tokens = F.linear(patches, front_end.proj.weight.flatten(1), front_end.proj.bias)
-        by_mel = self.mel_positions[None].expand(time, mel, -1)
-        by_time = self.time_positions[:time, None].expand(time, mel, -1)
-        tokens = tokens + torch.cat([by_mel, by_time], dim=2)
+        tokens = tokens + self._positions(time, mel)
         encoded = self.encoder.encode(tokens.flatten(1, 2))
         if self.head is None:
             return encoded.clip, encoded.tokens.unflatten(1, (-1, mel))
         logits = self.head(encoded)
         return (logits.sigmoid() if self.multi_label else logits.softmax(dim=1),)
+
+    def _positions(self, time: int, mel: int) -> Float[Tensor, "time mel dim"]:
+        if self.encoder.config.max_time_patches is not None:
+            return self.time_positions[:time]
+        by_mel = self.mel_positions[None].expand(time, mel, -1)
+        by_time = self.time_positions[:time, None].expand(time, mel, -1)
+        return torch.cat([by_mel, by_time], dim=2)

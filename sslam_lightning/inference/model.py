@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.data.stream import resample_rows, stream_audio
-from sslam_lightning.features import LogMels, count_frames
+from sslam_lightning.features import LogMels
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool, Read
 from sslam_lightning.inference.spans import Framing, Joiner, Piece, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, LogMelInput, TransformerDecoder, WaveformInput
@@ -103,7 +103,8 @@ class AudioModel(EncoderModel):
             takes = log_mels_of(encoder)
             if waveform_rate_hz is not None:
                 raise ValueError(f"this model reads log-mels: leave waveform_rate_hz out, got {waveform_rate_hz}")
-            self.features = takes.check(features)
+            # Whatever a clip is batched with.
+            self.features = replace(takes.check(features), extremes="clip")
             if takes.num_frames is not None:  # which also the shortest clip is padded to
                 self.features = replace(self.features, patch_frames=1)
             self.framing = Framing.of(self.features, takes)
@@ -235,7 +236,7 @@ class AudioModel(EncoderModel):
         features = self.any_length_features if self.padding == "masked" else self.features
         assert features is not None, "only waveforms have none"
         features.check(lengths, content.shape[1])
-        num_frames = self.takes.num_tokens(count_frames(lengths, self.sample_rate_hz), features.partial_patch)
+        num_frames = self.takes.num_tokens(features.count_frames(lengths), features.partial_patch)
         seen = self.padding == "trained" and features.num_frames is not None
         return Read(features(content, lengths), num_frames, masks_padding=not seen)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sslam_lightning.features import LogMels
-from sslam_lightning.features.fbank import hop_samples, window_samples
+from sslam_lightning.features.fbank import hop_samples
 from sslam_lightning.models import LogMelInput
 
 
@@ -31,7 +31,7 @@ class Framing(NamedTuple):
             token_frames, overlap = takes.hop_frames, takes.patch_frames - takes.hop_frames
             unseen = ((takes.num_frames or takes.patch_frames) - takes.patch_frames) % takes.hop_frames
         hop = hop_samples(rate_hz)
-        return cls(rate_hz, hop, window_samples(rate_hz) + overlap * hop, token_frames, unseen * hop)
+        return cls(rate_hz, hop, features.frame_samples + overlap * hop, token_frames, unseen * hop)
 
     @property
     def token_samples(self) -> int:

@@ -6,7 +6,7 @@ from sslam_lightning.layers.block import Block
 from sslam_lightning.layers.conv_positions import ConvPositions
 from sslam_lightning.layers.drop_path import DropPath
 from sslam_lightning.layers.gather import keep_visible, put_back, repeat_rows
-from sslam_lightning.layers.positions import PositionTable, sincos_positions, sinusoidal_positions
+from sslam_lightning.layers.positions import PositionTable, mel_major_positions, sincos_positions, sinusoidal_positions
 
 __all__ = [
     "Alibi",
@@ -16,6 +16,7 @@ __all__ = [
     "DropPath",
     "PositionTable",
     "keep_visible",
+    "mel_major_positions",
     "put_back",
     "repeat_rows",
     "sincos_positions",

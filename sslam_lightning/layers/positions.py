@@ -52,6 +52,15 @@ def sincos_positions(num_time: int, num_mel: int, dim: int) -> Float[Tensor, "pa
     return torch.from_numpy(np.concatenate([mel, time], axis=2).reshape(num_time * num_mel, dim))
 
 
+def mel_major_positions(num_time: int, num_mel: int, dim: int) -> Float[Tensor, "patches dim"]:
+    """BAT's table for a field of patches: :func:`sincos_positions` with time and mel exchanged, so its rows run along time.
+
+    Patches are numbered along the mels and take the rows in their own order. All places of the field are told apart, and
+    trained models have it so.
+    """
+    return sincos_positions(num_mel, num_time, dim)
+
+
 def sinusoidal_positions(num_tokens: int, dim: int) -> Float[Tensor, "tokens dim"]:
     """One-dimensional positions, sine and cosine in turn (Vaswani et al., 2017, section 3.5); MAE-AST's.
 

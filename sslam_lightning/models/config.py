@@ -30,6 +30,8 @@ class ConvPositionsConfig:
             raise ValueError(f"depth, width and groups must be positive, got {self.depth}, {self.width} and {self.groups}")
 
 
+WeightInit = Literal["normal", "xavier"]
+
 _SHARES = (  # of an encoder's values that training leaves out
     "drop_path_start",
     "drop_path_end",
@@ -75,6 +77,12 @@ class EncoderConfig:
         conv_positions: relative positions by convolution, added to those of the front-end.
         alibi: biases by distance on attention scores, with a scale for each head that is ``fixed`` at 1 or ``learned``.
         gated_attention: multiply what attention finds by sigmoid(W x) before its output projection (BAT, 2026).
+        max_time_patches: columns of patches that are encoded together (BAT's public code, 64): longer clips are cut into
+            pieces of so many, each of which begins at the first position again, and the clip token is the mean of theirs.
+            The table of positions then is BAT's too: it runs along time, while patches are numbered along the mels. None:
+            clips of any length in one pass, every patch at its own place.
+        weight_init: of linear layers. ``normal`` (data2vec): N(0, 0.02). ``xavier`` (BAT): Xavier-uniform, with the patch
+            embedding as torch draws convolutions and a clip token from N(0, 0.02).
     """
 
     dim: int = 768
@@ -103,6 +111,8 @@ class EncoderConfig:
     gated_attention: bool = False
     prenet_drop_path_start: float = 0.0
     prenet_drop_path_end: float = 0.0
+    max_time_patches: int | None = None
+    weight_init: WeightInit = "normal"
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "encoder")
@@ -124,8 +134,20 @@ class EncoderConfig:
             raise ValueError(f"encoder: mlp_ratio must be at least 1 / dim, got {self.mlp_ratio} and dim {self.dim}")
         if self.num_mels < 1 or self.num_mels % self.patch_size:
             raise ValueError(f"num_mels must be a multiple of patch_size, got {self.num_mels} mels and {self.patch_size}")
+        if self.max_time_patches is not None:
+            _check_pieces(self)
         if self.dim % 4:
             raise ValueError(f"dim must be a multiple of 4 (2-D sine-cosine positions), got {self.dim}")
+
+
+def _check_pieces(config: EncoderConfig) -> None:
+    if config.max_time_patches is not None and config.max_time_patches < 1:
+        raise ValueError(f"encoder: max_time_patches must be at least 1, or null, got {config.max_time_patches}")
+    for name in ("front_end", "conv_positions", "alibi"):
+        if getattr(config, name) is not None:
+            raise ValueError(f"encoder: max_time_patches is for log-mel patches in one table of positions: set {name} to null")
+    if not config.clip_token:
+        raise ValueError("encoder: max_time_patches needs a clip token, which is the mean over the pieces: set clip_token true")
 
 
 @dataclass

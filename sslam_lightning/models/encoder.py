@@ -14,7 +14,8 @@ from sslam_lightning.layers import Alibi, Block, ConvPositions, keep_visible, pu
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.front_end import FrontEnd
-from sslam_lightning.models.initial_weights import init_bert
+from sslam_lightning.models.initial_weights import init_bert, init_xavier
+from sslam_lightning.models.pieces import cut_into_pieces, join_pieces
 from sslam_lightning.models.spectrogram import SpectrogramPatches
 from sslam_lightning.types import Encoded, Grid, Seen
 
@@ -38,7 +39,8 @@ class Encoder(ClipEncoder):
             ConvPositions(config.dim, positions.depth, positions.width, positions.groups) if positions else None
         )
         self.alibi = Alibi(config.num_heads, config.alibi == "learned") if config.alibi else None
-        self.clip_token = nn.Parameter(torch.randn(1, 1, config.dim)) if config.clip_token else None
+        clip_token_std = 1.0 if config.weight_init == "normal" else 0.02
+        self.clip_token = nn.Parameter(torch.randn(1, 1, config.dim) * clip_token_std) if config.clip_token else None
         post = config.norm_order == "post"
         normalised = post and config.input_norm
         self.input_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if normalised else nn.Identity()
@@ -65,7 +67,15 @@ class Encoder(ClipEncoder):
 
         Rows come clip by clip, as in :func:`sslam_lightning.layers.keep_visible`. With ``hide_padding`` positions by
         convolution see nothing of the padding; published models are trained without.
+
+        Raises:
+            ValueError: if a choice is made of more than one piece, see ``max_time_patches``.
         """
+        if index is not None and self.config.max_time_patches is not None and grid.time > self.config.max_time_patches:
+            raise ValueError(
+                f"clips of {grid.time} patches in time are more than encoder.max_time_patches {self.config.max_time_patches}, "
+                "which masks and mixtures are made of: shorten the clips (model.features.num_frames)"
+            )
         tokens = embedded if index is None else keep_visible(embedded, index)
         if self.conv_positions is not None:
             tokens = tokens + self._relative(tokens, grid, index, padding if hide_padding else None)
@@ -159,7 +169,9 @@ class Encoder(ClipEncoder):
     ) -> Iterator[Float[Tensor, "batch clip_and_tokens dim"]]:
         """The blocks' outputs on whole clips, see :meth:`block_outputs`."""
         grid = self.front_end.grid(clips)
-        return self.block_outputs(*self.choose(self.embed(clips), grid, None, padding, hide_padding))
+        pieces = self._pieces(self.choose(self.embed(clips), grid, None, padding, hide_padding), grid)
+        layers = zip(*(self.block_outputs(*piece) for piece in pieces), strict=True)
+        return (join_pieces(layer, pieces) for layer in layers)
 
     def all_blocks(self) -> Sequence[nn.Module]:
         """The main ones."""
@@ -169,7 +181,17 @@ class Encoder(ClipEncoder):
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None
     ) -> Encoded:
         """Encode whole clips."""
-        return self.encode(*self.choose(self.embed(clips), self.front_end.grid(clips), padding=padding))
+        grid = self.front_end.grid(clips)
+        pieces = self._pieces(self.choose(self.embed(clips), grid, padding=padding), grid)
+        if len(pieces) == 1:
+            return self.encode(*pieces[0])
+        encoded = [self.encode(*piece) for piece in pieces]
+        joined = join_pieces([torch.cat([each.clip.unsqueeze(1), each.tokens], dim=1) for each in encoded], pieces)
+        return Encoded(joined[:, 0], joined[:, 1:], ())
+
+    def _pieces(self, seen: Seen, grid: Grid) -> list[Seen]:
+        columns = self.config.max_time_patches
+        return cut_into_pieces(seen, None if columns is None else columns * grid.mel)
 
     def _relative(self, tokens: Tensor, grid: Grid, index: Tensor | None, padding: Tensor | None) -> Tensor:
         """Positions by convolution; tokens that were not chosen are zeros to it."""
@@ -196,7 +218,7 @@ def rising(start: float, end: float, count: int) -> list[float]:
 
 
 def build_block(config: EncoderConfig, drop_path: float) -> Block:
-    """A block of this encoder with data2vec's initial weights."""
+    """A block of this encoder with its initial weights."""
     block = Block(
         config.dim,
         config.num_heads,
@@ -210,5 +232,5 @@ def build_block(config: EncoderConfig, drop_path: float) -> Block:
         config.post_mlp_dropout,
         config.gated_attention,
     )
-    init_bert(block)
+    (init_xavier if config.weight_init == "xavier" else init_bert)(block)
     return block

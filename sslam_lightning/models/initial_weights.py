@@ -1,4 +1,4 @@
-"""BERT's initial weights (Devlin et al., 2019), those of all blocks of data2vec 2.0, EAT and MAE-AST."""
+"""Initial weights: BERT's (Devlin et al., 2019) of all blocks of data2vec 2.0, EAT and MAE-AST; Xavier's of BAT's."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def init_bert(module: nn.Module) -> None:
                 nn.init.zeros_(part.weight[part.padding_idx])
         elif part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def init_xavier(module: nn.Module) -> None:
+    """Draw every linear layer in ``module`` from the uniform distribution of Glorot and Bengio (2010); biases become 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

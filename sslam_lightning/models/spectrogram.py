@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.layers import PositionTable, sincos_positions
+from sslam_lightning.layers import PositionTable, mel_major_positions, sincos_positions
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.front_end import FrontEnd
 from sslam_lightning.models.inputs import LogMelInput
@@ -25,8 +25,10 @@ class SpectrogramPatches(FrontEnd):
         self.num_mel_patches = config.num_mels // config.patch_size
         # A convolution in name only, so that its weight has the shape of released checkpoints.
         self.proj = nn.Conv2d(config.in_channels, config.dim, config.patch_size, config.patch_size)
-        nn.init.xavier_uniform_(self.proj.weight.view(config.dim, -1))
-        self._positions = PositionTable(partial(_make_positions, self.num_mel_patches, config.dim))
+        if config.weight_init == "normal":
+            nn.init.xavier_uniform_(self.proj.weight.view(config.dim, -1))
+        make = partial(_make_positions, self.num_mel_patches, config.dim, config.max_time_patches)
+        self._positions = PositionTable(make)
 
     @property
     def takes(self) -> LogMelInput:
@@ -60,5 +62,9 @@ class SpectrogramPatches(FrontEnd):
         return tokens + self._positions(tokens)
 
 
-def _make_positions(num_mel: int, dim: int, num_patches: int) -> Float[Tensor, "patches dim"]:
-    return sincos_positions(-(-num_patches // num_mel), num_mel, dim)
+def _make_positions(num_mel: int, dim: int, num_time: int | None, num_patches: int) -> Float[Tensor, "patches dim"]:
+    if num_time is None:
+        return sincos_positions(-(-num_patches // num_mel), num_mel, dim)
+    # No more of the table than is needed: its size may come from a file.
+    table = mel_major_positions(min(num_time, num_patches), min(num_mel, -(-num_patches // num_time)), dim)
+    return table.repeat(-(-num_patches // len(table)), 1)  # every piece of a longer clip begins at the first position

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sslam_lightning.layers import PositionTable, keep_visible, put_back, sinusoidal_positions
+from sslam_lightning.layers import PositionTable, keep_visible, mel_major_positions, put_back, sinusoidal_positions
 from sslam_lightning.layers.block import NormOrder
-from sslam_lightning.models.config import EncoderConfig
+from sslam_lightning.models.config import EncoderConfig, WeightInit
 from sslam_lightning.models.encoder import build_block
+from sslam_lightning.models.initial_weights import init_xavier
 from sslam_lightning.types import Grid, Mask
 from sslam_lightning.whole_numbers import check_whole_numbers
 
@@ -27,13 +28,18 @@ class TransformerDecoderConfig:
         depth: number of blocks.
         num_heads: attention heads of a block.
         mlp_ratio: hidden width of the feed-forward layers in units of ``dim``.
-        positions: ``sinusoidal`` ones are computed (MAE-AST), ``learned`` ones are trained (BAT).
+        positions: ``sinusoidal`` ones are computed (MAE-AST); ``learned`` ones are trained and start as the table that BAT's
+            encoder has (its ``max_time_patches``).
         max_tokens: how many places ``learned`` positions have.
+        mel_patches: how many of them belong to one column of patches, to begin with.
         norm_order: as in the encoder; ``post`` normalises the input, ``pre`` the output.
+        input_norm: whether ``post`` does normalise the input; not in BAT.
         norm_eps: epsilon of the layer norms.
         dropout: on the input, and on the outputs of attention and feed-forward layers.
         attention_dropout: on attention weights.
         gated_attention: as in the encoder.
+        projection_bias: of the linear layers from the encoder's width and back to it; none in BAT.
+        weight_init: as in the encoder, of all linear layers; ``normal`` leaves the two at the ends as torch draws them.
     """
 
     dim: int = 768
@@ -42,11 +48,15 @@ class TransformerDecoderConfig:
     mlp_ratio: float = 4.0
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
     max_tokens: int = 512
+    mel_patches: int = 8
     norm_order: NormOrder = "post"
+    input_norm: bool = True
     norm_eps: float = 1e-5
     dropout: float = 0.0
     attention_dropout: float = 0.0
     gated_attention: bool = False
+    projection_bias: bool = True
+    weight_init: WeightInit = "normal"
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "decoder")
@@ -56,6 +66,8 @@ class TransformerDecoderConfig:
             raise ValueError(
                 f"dim, num_heads and max_tokens must be positive, got {self.dim}, {self.num_heads} and {self.max_tokens}"
             )
+        if self.mel_patches < 1:
+            raise ValueError(f"decoder: mel_patches must be at least 1, got {self.mel_patches}")
         if self.norm_eps <= 0:
             raise ValueError(f"decoder: norm_eps must be positive, got {self.norm_eps}")
         if self.mlp_ratio * self.dim < 1:
@@ -74,16 +86,20 @@ class TransformerDecoder(nn.Module):
     def __init__(self, config: TransformerDecoderConfig, encoder_dim: int, output_dim: int | None = None) -> None:
         super().__init__()
         self.config = config
-        self.input_proj = nn.Identity() if encoder_dim == config.dim else nn.Linear(encoder_dim, config.dim)
+        same, bias = encoder_dim == config.dim, config.projection_bias
+        self.input_proj = nn.Identity() if same else nn.Linear(encoder_dim, config.dim, bias=bias)
         self.mask_token = nn.Parameter(torch.zeros(config.dim))
         nn.init.normal_(self.mask_token, std=0.02)
         self.positions = None
         if config.positions == "learned":
-            self.positions = nn.Parameter(torch.zeros(config.max_tokens, config.dim))
-            nn.init.trunc_normal_(self.positions, std=0.02)
+            self.positions = nn.Parameter(torch.empty(config.max_tokens, config.dim))
+            if not self.positions.is_meta:  # where only shapes count
+                columns = -(-config.max_tokens // config.mel_patches)
+                table = mel_major_positions(columns, config.mel_patches, config.dim)
+                self.positions.data.copy_(table[: config.max_tokens])
         self._sinusoidal = PositionTable(partial(sinusoidal_positions, dim=config.dim))
         post, norm = config.norm_order == "post", nn.LayerNorm(config.dim, eps=config.norm_eps)
-        self.input_norm = norm if post else nn.Identity()
+        self.input_norm = norm if post and config.input_norm else nn.Identity()
         self.input_dropout = nn.Dropout(config.dropout)
         block = EncoderConfig(
             dim=config.dim,
@@ -94,10 +110,14 @@ class TransformerDecoder(nn.Module):
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
             gated_attention=config.gated_attention,
+            weight_init=config.weight_init,
         )
         self.blocks = nn.ModuleList(build_block(block, 0.0) for _ in range(config.depth))
         self.output_norm = nn.Identity() if post else norm
-        self.output_proj = nn.Identity() if output_dim is None else nn.Linear(config.dim, output_dim)
+        self.output_proj = nn.Identity() if output_dim is None else nn.Linear(config.dim, output_dim, bias=bias)
+        if config.weight_init == "xavier":
+            init_xavier(self.input_proj)
+            init_xavier(self.output_proj)
 
     def forward(
         self, visible: Float[Tensor, "rows visible dim"], mask: Mask, grid: Grid

@@ -16,18 +16,18 @@ from sslam_lightning.whole_numbers import check_whole_numbers
 Normalisation = Literal["instance", "batch", "layer"]
 
 
-def normalise(x: Float[Tensor, "rows tokens dim"], kind: Normalisation) -> Float[Tensor, "rows tokens dim"]:
+def normalise(x: Float[Tensor, "rows tokens dim"], kind: Normalisation, eps: float = 1e-5) -> Float[Tensor, "rows tokens dim"]:
     """Normalise to mean 0 and variance 1, without learned weights.
 
     ``instance``: every channel over the tokens of its row; ``batch``: every channel over all tokens of all rows;
     ``layer``: every token over its channels.
     """
     if kind == "layer":
-        return F.layer_norm(x, x.shape[-1:])
+        return F.layer_norm(x, x.shape[-1:], eps=eps)
     dims = (1,) if kind == "instance" else (0, 1)
     centred = x - x.mean(dims, keepdim=True)
     variance = centred.square().mean(dims, keepdim=True)  # on CPUs `var` over other dims than the last is ten times slower
-    return centred * (variance + 1e-5).rsqrt()
+    return centred * (variance + eps).rsqrt()
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,18 @@ class LayerTargets:
         source: ``feed_forward`` takes a block's feed-forward output before the residual, ``block`` its output.
         normalise_layers: applied to every layer, in this order.
         normalise_average: applied to their average, in this order.
+        eps: is added to variances; 1e-6 in BAT.
     """
 
     top_k_layers: int = 12
     source: Literal["feed_forward", "block"] = "feed_forward"
     normalise_layers: tuple[Normalisation, ...] = ("instance",)
     normalise_average: tuple[Normalisation, ...] = ("layer",)
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not self.eps > 0:
+            raise ValueError(f"targets: eps must be positive, got {self.eps}")
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "targets")
@@ -63,9 +69,9 @@ class LayerTargets:
         for layer in chosen:
             layer = layer.float()
             for kind in self.normalise_layers:
-                layer = normalise(layer, kind)
+                layer = normalise(layer, kind, self.eps)
             total += layer
         average = total.div_(len(chosen))
         for kind in self.normalise_average:
-            average = normalise(average, kind)
+            average = normalise(average, kind, self.eps)
         return average

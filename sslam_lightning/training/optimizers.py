@@ -34,10 +34,13 @@ class OptimizerConfig:
         min_lr: where warm-up starts and the schedule ends.
         min_lr_scaled: whether ``min_lr`` shrinks with layer decay as the peak does. False is the public code: a layer
             whose peak lies below ``min_lr`` keeps its peak as a constant rate.
+        clamp_min_lr: rates rise from and fall to 0, and are held at ``min_lr`` from below (BAT), instead of rising from and
+            falling to it.
         layer_decay: factor between the learning rates of a block and the one above it; 1 for none. The prenet's blocks are
             those below the first.
         layer_decay_embedding: whether patch embedding, clip token and input norm are scaled as the layer below the first
             block. False is the public code, which trains them at the full rate.
+        layer_decay_input_norm: whether the input norm is among them; in BAT it is not.
         decay: how the rate falls behind the warm-up: half a ``cosine``, or in a straight line (``linear``, MAE-AST).
     """
 
@@ -50,8 +53,10 @@ class OptimizerConfig:
     max_updates: int | None = None
     min_lr: float = 0.0
     min_lr_scaled: bool = True
+    clamp_min_lr: bool = False
     layer_decay: float = 1.0
     layer_decay_embedding: bool = True
+    layer_decay_input_norm: bool = True
     decay: Literal["cosine", "linear"] = "cosine"
 
     def __post_init__(self) -> None:
@@ -99,6 +104,8 @@ class ScheduledLR(LRScheduler):
         config = self.config
         floor = config.min_lr * peak / config.lr if config.min_lr_scaled else min(config.min_lr, peak)
         schedule = warmup_cosine if config.decay == "cosine" else warmup_linear
+        if config.clamp_min_lr:
+            return max(floor, schedule(self.last_epoch, peak, 0.0, config.warmup_updates, self.max_updates))
         return schedule(self.last_epoch, peak, floor, config.warmup_updates, self.max_updates)
 
 
@@ -151,6 +158,8 @@ def _layer_scale(name: str, config: OptimizerConfig, num_prenet: int, num_blocks
     if part in ("prenet", "blocks"):
         below = int(rest.split(".")[0]) + (num_prenet if part == "blocks" else 0)
         return config.layer_decay ** (num_prenet + num_blocks - below)
+    if part == "input_norm" and not config.layer_decay_input_norm:
+        return 1.0
     if part in _BELOW_BLOCKS and config.layer_decay_embedding:
         return config.layer_decay ** (num_prenet + num_blocks + 1)
     return 1.0

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from sslam_lightning.augment import crop_to_shortest
+from sslam_lightning.augment import crop_to_shortest, roll
 from sslam_lightning.checkpoints import read_weights
-from sslam_lightning.features import LogMels, count_frames
+from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible, repeat_rows
 from sslam_lightning.masking import InverseBlockMask, MaskSampler
 from sslam_lightning.masking.sampler import MASKS
@@ -81,6 +81,7 @@ class PretrainModule(SelfSupervisedModule):
         compile: compile blocks and decoder with ``torch.compile``.
         crop_to_shortest: cut every waveform, at a random place, to the length of its batch's shortest, instead of padding
             that one; for front-ends that read waveforms. Losses, in validation too, then depend on which clips meet.
+        roll: shift every waveform circularly by a random part of its length (BAT).
     """
 
     student: Encoder
@@ -110,10 +111,11 @@ class PretrainModule(SelfSupervisedModule):
         seed: int = 0,
         compile: bool = False,
         crop_to_shortest: bool = False,
+        roll: bool = False,
     ) -> None:
         super().__init__(features, optimizer, seed, compile)
         self.save_hyperparameters()
-        self.crop_to_shortest = crop_to_shortest
+        self.crop_to_shortest, self.roll = crop_to_shortest, roll
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
         self.targets, self.regression, self.utterance = targets, regression, utterance
         self.reconstruction, self.dino, self.source_retention = reconstruction, dino, source_retention
@@ -145,6 +147,8 @@ class PretrainModule(SelfSupervisedModule):
         keys = self.clip_keys(batch)
         if self.crop_to_shortest and isinstance(batch, Batch):
             batch = crop_to_shortest(batch, keys)
+        if self.roll and isinstance(batch, Batch):
+            batch = batch._replace(waveforms=roll(batch.waveforms, batch.num_samples, keys))
         clips, padding = self.read(batch)
         mixture = self.mix(clips, keys, padding, self.frames_behind(batch, clips))
         grid = self.front_end.grid(mixture.clips)
@@ -183,7 +187,7 @@ class PretrainModule(SelfSupervisedModule):
         asks = self.mixing is not None and self.mixing.padding == "gives_way"
         if not (asks and self.features and isinstance(batch, Batch)):
             return None
-        num_frames = count_frames(batch.num_samples, self.features.sample_rate_hz)
+        num_frames = self.features.count_frames(batch.num_samples)
         return padding_behind(num_frames, clips.shape[1], clips.device)
 
     def draw_masks(

@@ -30,6 +30,8 @@ def check_settings(module: PretrainModule) -> None:
         raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
     if module.crop_to_shortest and (module.features or isinstance(front_end.takes, (ImageInput, TextInput))):
         raise ValueError("crop_to_shortest cuts waveforms, but this model reads something else: set it to false")
+    if module.roll and isinstance(front_end.takes, (ImageInput, TextInput)):
+        raise ValueError("roll shifts waveforms, but this model reads something else: set it to false")
     if module.reconstruction and not front_end.num_values:
         kind = type(front_end).__name__
         raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set reconstruction to null")

@@ -31,7 +31,7 @@ class Recorder(pl.Callback):
         self.steps.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-def _fit(module, batches, tmp_path, clip: float | None) -> Recorder:
+def fit(module, batches, tmp_path, clip: float | None) -> Recorder:
     recorder = Recorder()
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -108,7 +108,7 @@ def test_24_updates_of_pretraining_equal_the_public_run(name, reference, tmp_pat
         ema=EMAConfig(ema["decay"], ema["end_decay"], ema["anneal_end_step"]),
         optimizer=_optimizer(setup),
     )
-    recorder = _fit(module, [log_mel_batch(x) for x in sources], tmp_path, schedule["clip_norm"])
+    recorder = fit(module, [log_mel_batch(x) for x in sources], tmp_path, schedule["clip_norm"])
 
     assert len(recorder.steps) == len(case["losses"]) == schedule["max_updates"]
     assert [rates[0] for rates in recorder.rates] == case["lr"]
@@ -155,7 +155,7 @@ def test_12_updates_of_finetuning_equal_the_public_run(name, reference, tmp_path
     started = read_weights(reference.file(setup["starts_from"]))
     _assert_weights(module.encoder, started.student)
     rows = [log_mel_batch(x)._replace(labels=y) for x, y in zip(sources, labels, strict=True)]
-    recorder = _fit(module, rows, tmp_path, None)
+    recorder = fit(module, rows, tmp_path, None)
 
     assert len(recorder.steps) == len(case["losses"])
     # Groups come in the order of the parameters; the head's rate, which no layer scales, is the highest.

@@ -20,11 +20,13 @@ class EMAConfig:
         decay: at the start.
         end_decay: at the end of annealing, and from there on.
         anneal_updates: optimizer updates until ``end_decay``.
+        start_at_decay: whether the first update has ``decay`` itself (BAT), or is one step of annealing on (data2vec).
     """
 
     decay: float = 0.9998
     end_decay: float = 0.99999
     anneal_updates: int = 100_000
+    start_at_decay: bool = False
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "ema")
@@ -45,7 +47,8 @@ class EMATeacher(pl.Callback):
     @property
     def decay(self) -> float:
         """The decay after ``updates`` finished updates."""
-        return linear_anneal(self.updates, self.config.decay, self.config.end_decay, self.config.anneal_updates)
+        updates = max(0, self.updates - self.config.start_at_decay)
+        return linear_anneal(updates, self.config.decay, self.config.end_decay, self.config.anneal_updates)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to the optimizer itself: the trainer also counts updates that fp16's loss scaler skips."""
@@ -78,5 +81,5 @@ class EMATeacher(pl.Callback):
         """Go on counting; a schedule changed in between is told."""
         self.updates = state_dict["updates"]
         saved = {key: value for key, value in state_dict.items() if key != "updates"}
-        if saved != asdict(self.config):
+        if saved != {key: value for key, value in asdict(self.config).items() if key in saved}:
             rank_zero_warn(f"the teacher's schedule was {saved} in the checkpoint and now is {asdict(self.config)}")

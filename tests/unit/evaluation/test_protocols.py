@@ -191,23 +191,26 @@ def test_a_convex_gate_by_hand():
         ]
     )
     # Unit vectors, then 1/4 of the first layer and 3/4 of the second:
-    # clip (1, 0); patches (0, 1) and (1/4, 3/4), whose cosines with the axes are (1, 3) / sqrt(10).
-    low, high = 1 / math.sqrt(10), 3 / math.sqrt(10)
-    wanted = torch.tensor([[0.0, high, low, 1.0, 1.0, 0.0]])  # minima, maxima, clip token
+    # clip (1, 0); patches (0, 1) and (1/4, 3/4), not made of length 1 again (D10).
+    wanted = torch.tensor([[0.0, 1.0, 0.25, 0.75, 0.0, 1.0]])  # of each prototype minimum, clip token, maximum
     torch.testing.assert_close(_gate().gathered(layers), wanted)
+    mean = _gate()
+    mean.summary = "mean"
+    wanted[0, 1::3] = torch.tensor([0.125, 0.875])
+    torch.testing.assert_close(mean.gathered(layers), wanted)
     gate = _gate()
     with torch.no_grad():
         gate.linear.weight.copy_(torch.tensor([[1.0, 10, 100, 1000, 10000, 100000]]))
         gate.linear.bias.zero_()
     found = gate(FrozenBatch(layers, torch.zeros(1, 1))).item()
-    assert found == pytest.approx(10 * high + 100 * low + 1000 + 10000, rel=1e-5)
+    assert found == pytest.approx(10 * 1.0 + 100 * 0.25 + 1000 * 0.75 + 100000, rel=1e-5)
 
 
 def test_padding_is_neither_the_smallest_nor_the_largest():
     layers = torch.tensor([[[[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]] * 2])
     found = _gate().gathered(layers, torch.tensor([[False, True]]))
     half = math.sqrt(0.5)
-    torch.testing.assert_close(found, torch.tensor([[half, half, half, half, 1.0, 0.0]]))
+    torch.testing.assert_close(found, torch.tensor([[half, 1.0, half, half, 0.0, half]]))
 
 
 def test_layers_prototypes_and_the_linear_layer_all_learn():

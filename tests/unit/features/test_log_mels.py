@@ -7,8 +7,9 @@ import pytest
 import torch
 from torchaudio.compliance import kaldi
 
-from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels, kaldi_fbank, scaled_decibels
+from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels, kaldi_fbank, mel_decibels, scaled_decibels
 from sslam_lightning.features import log_mels as log_mels_module
+from sslam_lightning.features.decibels import decibel_tables
 from sslam_lightning.features.log_mels import Kind
 
 LENGTHS = [16000, 9001, 2800, 12345]
@@ -99,20 +100,69 @@ def test_what_lies_behind_a_clip_is_ignored(kind: Kind) -> None:
 
 def test_decibel_spans_zero_to_one_over_the_clip() -> None:
     waveforms, num_samples = padded_clips(LENGTHS)
-    spectrograms = LogMels(num_frames=128, kind="decibel")(waveforms, num_samples)
+    log_mels = LogMels(num_frames=128, kind="decibel")
+    spectrograms = log_mels(waveforms, num_samples)
     for row, length in zip(spectrograms, LENGTHS, strict=True):
-        valid = row[: 1 + (length - 400) // 160]
+        valid = row[: log_mels.count_frames(length)]
         assert valid.min() == 0.0
-        assert valid.max() == 1.0
+        assert valid.max() == pytest.approx(1.0, abs=1e-6)
         assert row[len(valid) :].eq(0.0).all()
 
 
+def test_a_clip_is_scaled_before_it_is_cut() -> None:
+    """D10: the loudest and the quietest value may be in what is cut off."""
+    waveforms = torch.cat([torch.full((1, 8000), 0.01), torch.ones(1, 8000)], dim=1) * torch.randn(1, 16000)
+    lengths = torch.tensor([16000])
+    short, long = (LogMels(num_frames=frames, kind="decibel")(waveforms, lengths)[0] for frames in (32, 112))
+    assert short.max() < 0.9
+    torch.testing.assert_close(short, long[:32], atol=0, rtol=0)
+
+
+def test_extremes_of_a_padded_row_count_its_silence() -> None:
+    """D10: as published, a clip that is shorter than another of its batch spans all of its 80 dB."""
+    waveforms, num_samples = padded_clips([16000, 8000])
+    behind = torch.arange(16000) >= num_samples[:, None]
+    rows = LogMels(num_frames=112, kind="decibel", extremes="padded_row")
+    found = rows(waveforms.masked_fill(behind, torch.nan), num_samples)
+    as_one = torch.full_like(num_samples, 16000)
+    torch.testing.assert_close(found, LogMels(num_frames=112, kind="decibel")(waveforms, as_one), atol=0, rtol=0)
+    assert found[1, :40].min() > LogMels(num_frames=112, kind="decibel")(waveforms, num_samples)[1, :40].min() + 0.1
+
+
 def test_decibels_by_hand() -> None:
-    decibels = torch.tensor([[10.0, -10.0], [-30.0, -200.0], [500.0, -500.0]])
+    decibels = torch.tensor([[[10.0, -10.0], [-30.0, -200.0], [500.0, -500.0]]])
     valid = torch.tensor([[True, True, False]])
-    scaled = scaled_decibels((decibels * math.log(10) / 10)[None], valid)
     expected = torch.tensor([[[1.0, 0.75], [0.5, 0.0], [0.0, 0.0]]])  # floor at 10 - 80 dB
-    torch.testing.assert_close(scaled, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(scaled_decibels(decibels, valid), expected, atol=1e-6, rtol=0)
+
+
+def test_mel_decibels_are_those_of_torchaudio() -> None:
+    """D10: every clip of a batch by itself, mirrored at its own end; short and of other rates too."""
+    from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+
+    for rate_hz, num_mels, lengths in ((16000, 128, [16000, 9111, 513]), (32000, 64, [20000, 15999])):
+        hop, size = rate_hz // 100, rate_hz * 64 // 1000
+        public = MelSpectrogram(rate_hz, size, hop_length=hop, n_mels=num_mels)
+        waveforms, num_samples = padded_clips(lengths)
+        found = mel_decibels(waveforms, num_samples, rate_hz, num_mels)
+        for row, length in zip(found, lengths, strict=True):
+            wanted = AmplitudeToDB("power", top_db=None)(public(waveforms[lengths.index(length), :length])).T
+            assert len(wanted) == 1 + length // hop
+            torch.testing.assert_close(row[: len(wanted)], wanted, atol=2e-3, rtol=0)
+
+
+def test_decibel_tables_do_not_depend_on_the_default_type() -> None:
+    """U7's kind: the tables are cached."""
+    before = decibel_tables(16000, 40, torch.device("cpu"))
+    decibel_tables.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = decibel_tables(16000, 40, torch.device("cpu"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+        decibel_tables.cache_clear()
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
 
 
 def test_decibels_of_one_level_or_of_nothing_are_zero() -> None:
@@ -156,6 +206,7 @@ def test_clip_longer_than_its_batch_is_named() -> None:
         ({"num_mels": 1025}, "num_mels must be at most 1024, got 1025"),
         ({"sample_rate_hz": 768_001}, "sample_rate_hz must be at most 768000, got 768001"),
         ({"kind": "mfcc"}, "kind must be one of kaldi, decibel, got 'mfcc'"),
+        ({"extremes": "batch"}, "extremes must be one of clip, padded_row, got 'batch'"),
     ],
 )
 def test_wrong_settings(settings: dict, message: str) -> None:
