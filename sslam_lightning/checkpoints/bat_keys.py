@@ -1,4 +1,4 @@
-"""The arguments of BAT's public scripts: honored, without effect on what a file is opened for, or refused by their names."""
+"""The arguments of BAT's public scripts: honored, without effect on what a file is opened for, or refused by name."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from sslam_lightning.features.decibels import fft_samples
 from sslam_lightning.features.fbank import hop_samples
 from sslam_lightning.models.heads import Pooling
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # How the public scripts trained, where here the recipe decides, and where their files were.
-NO_EFFECT = frozenset(
+NO_EFFECT = _words(
     """
     config device compile num_workers train_num_workers val_num_workers test_num_workers save_interval state_save_path
     save_model dataset_dir pretrained_path vit_size num_time_patches num_freq_patches num_temporal_patches patch_stride_ms
@@ -25,7 +30,7 @@ NO_EFFECT = frozenset(
     label_smoothing lasso_weight dropout path_dropout_rate head_dropout augment use_mixup mixup_chance mixup_beta
     mixup_hard_label use_random_gain use_color_noise color_noise_chance use_time_roll use_tf_mask freq_mask_param
     time_mask_param tf_mask_repeats num_prototypes num_vqt frame_length frame_shift num_classes
-    """.split()
+    """
 )
 _SINGLE_LABEL = ("esc50", "scv2")
 

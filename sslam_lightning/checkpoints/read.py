@@ -30,9 +30,9 @@ def read_weights(source: str | Path, purpose: Purpose = "training") -> Weights:
     """The weights of a checkpoint of the EAT family, complete, of the size that it says, and finite.
 
     Args:
-        source: a fairseq ``.pt`` file (MAE-AST's too), one of BAT's, one of our Lightning ``.ckpt`` files, a folder in the Hugging Face
-            layout or in our own (``config.json`` and ``model.safetensors``), or, where no such path exists, a Hub id:
-            ``owner/name`` or ``owner/name@revision``.
+        source: a fairseq ``.pt`` file (MAE-AST's too), one of BAT's, one of our Lightning ``.ckpt`` files, a folder in the
+            Hugging Face layout or in our own (``config.json`` and ``model.safetensors``), or, where no such path exists, a
+            Hub id: ``owner/name`` or ``owner/name@revision``.
         purpose: what it is opened for. Settings of other projects that matter to it and are not computed here are refused;
             "training" means pre-training, which is all that a checkpoint can be opened for.
 

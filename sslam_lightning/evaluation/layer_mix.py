@@ -40,7 +40,9 @@ class LayerMixProbe(Probe):
     def build(self, task: Task, **choice: Any) -> nn.Module:
         """For the encoder's width and depth."""
         encoder = task.model.encoder
-        return LayerMix(encoder.dim, encoder.depth, task.num_classes, "mean" if encoder.clip_token is None else "clip_token")
+        return LayerMix(
+            encoder.dim, encoder.depth, task.num_classes, "mean" if encoder.clip_token is None else "clip_token"
+        )
 
 
 class LayerMix(ProbeModule):
@@ -54,9 +56,7 @@ class LayerMix(ProbeModule):
         norm: whether there is a layer norm, as in the published configurations.
     """
 
-    def __init__(
-        self, dim: int, depth: int, num_classes: int, summary: Summary = "clip_token", norm: bool = True
-    ) -> None:
+    def __init__(self, dim: int, depth: int, num_classes: int, summary: Summary = "clip_token", norm: bool = True) -> None:
         super().__init__()
         self.summary = summary
         self.layer_logits = nn.Parameter(torch.zeros(depth))

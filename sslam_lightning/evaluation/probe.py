@@ -116,7 +116,10 @@ class Probe(Protocol):
 
     def _optimizer(self, probe: nn.Module, rate: float) -> torch.optim.Optimizer:
         exempt = getattr(probe, "no_weight_decay", ())
-        groups: list[dict[str, Any]] = [{"params": [], "weight_decay": self.weight_decay}, {"params": [], "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [
+            {"params": [], "weight_decay": self.weight_decay},
+            {"params": [], "weight_decay": 0.0},
+        ]
         for name, parameter in probe.named_parameters():
             groups[parameter.ndim <= 1 or name in exempt]["params"].append(parameter)
         return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)

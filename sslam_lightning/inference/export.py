@@ -40,8 +40,8 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
     """Write a model that takes waveforms (batch, samples) at its sample rate, of any batch size and any common length.
 
     With padding as trained a shorter sound is padded and a longer one cut, as in training; masked, every length from two
-    patches (0.185 s) to two minutes (of an encoder with ``max_time_patches``: to as many) is taken as it is. Outputs: ``clip`` (batch, dim) and ``patches`` (batch, time, mel,
-    dim), or ``probabilities`` (batch, classes).
+    patches (0.185 s) to two minutes is taken as it is, or to ``max_time_patches`` of an encoder that has such. Outputs:
+    ``clip`` (batch, dim) and ``patches`` (batch, time, mel, dim), or ``probabilities`` (batch, classes).
 
     Args:
         model: on the CPU, with its last layer, its CLS token and float32.

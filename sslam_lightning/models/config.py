@@ -145,9 +145,13 @@ def _check_pieces(config: EncoderConfig) -> None:
         raise ValueError(f"encoder: max_time_patches must be at least 1, or null, got {config.max_time_patches}")
     for name in ("front_end", "conv_positions", "alibi"):
         if getattr(config, name) is not None:
-            raise ValueError(f"encoder: max_time_patches is for log-mel patches in one table of positions: set {name} to null")
+            raise ValueError(
+                f"encoder: max_time_patches is for log-mel patches in one table of positions: set {name} to null"
+            )
     if not config.clip_token:
-        raise ValueError("encoder: max_time_patches needs a clip token, which is the mean over the pieces: set clip_token true")
+        raise ValueError(
+            "encoder: max_time_patches needs a clip token, which is the mean over the pieces: set clip_token true"
+        )
 
 
 @dataclass

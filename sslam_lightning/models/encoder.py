@@ -71,10 +71,11 @@ class Encoder(ClipEncoder):
         Raises:
             ValueError: if a choice is made of more than one piece, see ``max_time_patches``.
         """
-        if index is not None and self.config.max_time_patches is not None and grid.time > self.config.max_time_patches:
+        most = self.config.max_time_patches
+        if index is not None and most is not None and grid.time > most:
             raise ValueError(
-                f"clips of {grid.time} patches in time are more than encoder.max_time_patches {self.config.max_time_patches}, "
-                "which masks and mixtures are made of: shorten the clips (model.features.num_frames)"
+                f"masks and mixtures are made of at most encoder.max_time_patches {most} patches in time, got clips of "
+                f"{grid.time}: lower model.features.num_frames"
             )
         tokens = embedded if index is None else keep_visible(embedded, index)
         if self.conv_positions is not None:

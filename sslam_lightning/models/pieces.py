@@ -21,9 +21,9 @@ def cut_into_pieces(seen: Seen, max_patches: int | None) -> list[Seen]:
 
 
 def join_pieces(
-    outputs: Sequence[Float[Tensor, "rows clip_and_tokens dim"]], pieces: Sequence[Seen]
+    outputs: Sequence[Float[Tensor, "rows _ dim"]], pieces: Sequence[Seen]
 ) -> Float[Tensor, "rows clip_and_all_tokens dim"]:
-    """The mean of the pieces' clip tokens, pieces that are nothing but padding left out, and the tokens of all in a line."""
+    """The mean of the clip tokens of all pieces that are not padding throughout, then the tokens of all pieces."""
     if len(outputs) == 1:
         return outputs[0]
     clip, tokens = torch.stack([x[:, :1] for x in outputs]), [x[:, 1:] for x in outputs]

@@ -28,8 +28,8 @@ class TransformerDecoderConfig:
         depth: number of blocks.
         num_heads: attention heads of a block.
         mlp_ratio: hidden width of the feed-forward layers in units of ``dim``.
-        positions: ``sinusoidal`` ones are computed (MAE-AST); ``learned`` ones are trained and start as the table that BAT's
-            encoder has (its ``max_time_patches``).
+        positions: ``sinusoidal`` ones are computed (MAE-AST); ``learned`` ones are trained and start as the table of BAT's
+            encoder (see its ``max_time_patches``).
         max_tokens: how many places ``learned`` positions have.
         mel_patches: how many of them belong to one column of patches, to begin with.
         norm_order: as in the encoder; ``post`` normalises the input, ``pre`` the output.

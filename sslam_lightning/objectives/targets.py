@@ -16,7 +16,9 @@ from sslam_lightning.whole_numbers import check_whole_numbers
 Normalisation = Literal["instance", "batch", "layer"]
 
 
-def normalise(x: Float[Tensor, "rows tokens dim"], kind: Normalisation, eps: float = 1e-5) -> Float[Tensor, "rows tokens dim"]:
+def normalise(
+    x: Float[Tensor, "rows tokens dim"], kind: Normalisation, eps: float = 1e-5
+) -> Float[Tensor, "rows tokens dim"]:
     """Normalise to mean 0 and variance 1, without learned weights.
 
     ``instance``: every channel over the tokens of its row; ``batch``: every channel over all tokens of all rows;

@@ -67,7 +67,9 @@ def test_rates_and_decay_by_parameter_in_fine_tuning(name, reference):
         prefixed = public if public.startswith("head.") else f"encoder.{public}"
         ((part, renamed),) = rename({prefixed: torch.zeros(1)}, name).items()
         group = group_of[id(parts[part].get_parameter(next(iter(renamed))))]
-        assert group["initial_lr" if "initial_lr" in group else "lr"] / case["lr"] == pytest.approx(told["lr_scale"]), public
+        assert group["initial_lr" if "initial_lr" in group else "lr"] / case["lr"] == pytest.approx(told["lr_scale"]), (
+            public
+        )
         assert group["weight_decay"] == told["weight_decay"], public
     schedule = ScheduledLR(optimizer, config, settings["total"])
     for update, rates in enumerate(case["distinct_lr_of_update"]):

@@ -158,7 +158,7 @@ def test_nothing_in_a_file_is_executed(tmp_path, plain_pickle: bool) -> None:
 def test_files_of_other_projects(tmp_path, content: Any) -> None:
     torch.save(content, tmp_path / "foreign.pt")
     with pytest.raises(
-        ValueError, match=r"foreign\.pt is neither a fairseq checkpoint \(model, cfg\) nor one of this project"
+        ValueError, match=r"foreign\.pt is neither a fairseq checkpoint \(model, cfg\), nor one of BAT, nor one"
     ):
         read_weights(tmp_path / "foreign.pt")
 
