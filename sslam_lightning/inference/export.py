@@ -75,7 +75,8 @@ def export_model(model: AudioModel, target: Path, file_format: Format, what: Wha
 def _exported(model: AudioModel, file_format: Format, what: What) -> tuple[bytes, list[Comparison]]:
     """The file's content, and how far what it computes is from the original."""
     graph = EncoderGraph(model, what).eval()
-    example = torch.randn(2, 3 * model.sample_rate_hz, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
+    num_samples = min(3 * model.sample_rate_hz, graph.max_samples)
+    example = torch.randn(2, num_samples, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
     samples = torch.export.Dim("samples", min=graph.min_samples, max=graph.max_samples)
     shapes = ({0: torch.export.Dim("batch"), 1: samples},)
     with _quiet(), torch.no_grad():

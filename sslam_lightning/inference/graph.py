@@ -99,7 +99,7 @@ class DecibelsGraph(nn.Module):
         if self.features.num_frames is None:
             return scaled
         length = self.features.num_frames // patch
-        return torch.cat([scaled, scaled.new_zeros(len(scaled), length, patch, scaled.shape[3])], dim=1)[:, :length]
+        return torch.cat([scaled, scaled.new_zeros(scaled.shape[0], length, patch, scaled.shape[3])], dim=1)[:, :length]
 
 
 class EncoderGraph(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 from sslam_lightning.checkpoints import convert, load_classifier, load_encoder, read_weights
 from sslam_lightning.checkpoints.bat_keys import HONORED, NO_EFFECT
 from sslam_lightning.features import LogMels
+from sslam_lightning.inference.export import export_model
 from sslam_lightning.inference.loading import load
 from sslam_lightning.layers import mel_major_positions
 from sslam_lightning.models import (
@@ -45,7 +46,8 @@ _DECODER_NAMES = {"positions": "pos_embed", "input_proj": "in_proj", "output_pro
 PUBLIC = """
     device num_workers compile state_save_path save_interval dataset_dir sr n_fft hop_length n_mels time_frame_size
     patch_size dim depth num_heads mlp_ratio decoder_depth decoder_heads decoder_mlp_ratio decoder_dim batch_size
-    optimization_steps lr min_lr lr_warmup_steps weight_decay adam_beta1 adam_beta2 ema_warmup_steps ema_decay_start ema_decay_end
+    optimization_steps lr min_lr lr_warmup_steps weight_decay adam_beta1 adam_beta2 ema_warmup_steps ema_decay_start
+    ema_decay_end
     grad_accumulation_steps clip_norm mask_ratio num_views config num_time_patches num_freq_patches
     train_num_workers val_num_workers test_num_workers save_model task frame_length frame_shift f_min model_name
     pretrained_path vit_size head use_cls_in_head num_prototypes num_vqt frame_wise_task head_norm head_dropout finetune
@@ -161,6 +163,24 @@ def test_every_way_in(tmp_path: Path) -> None:
     for form in ("fairseq", "hugging_face"):
         with pytest.raises(ValueError, match="knows no gated_attention True: convert to shared"):
             convert(file, tmp_path / "theirs", form)  # type: ignore[arg-type]
+
+
+def test_embeddings_do_not_depend_on_the_batch_and_an_export_agrees(tmp_path: Path) -> None:
+    """D10: of sounds shorter and longer than what the encoder takes at a time, at any rate."""
+    model = load(save(trained(), tmp_path))
+    lengths = torch.tensor([9000, 2600, 40000])  # one, one and four pieces of 0.8 s
+    waveforms = torch.nn.utils.rnn.pad_sequence([torch.randn(length) * 0.1 for length in lengths], batch_first=True)
+    together = model.encode(waveforms, lengths)
+    for row, length in enumerate(lengths):
+        alone = model(waveforms[row, :length], 16000)
+        torch.testing.assert_close(together.clip[row], alone.clip, atol=1e-5, rtol=0)
+        columns = len(alone.patches)
+        assert columns == -(-(1 + int(length) // 160) // 16)
+        torch.testing.assert_close(together.patches[row, :columns], alone.patches, atol=1e-5, rtol=0)
+    assert len(model(torch.randn(2, 8000), 8000).times_seconds) == 7
+    assert all(
+        each.largest_difference < 1e-4 for each in export_model(model, tmp_path / "a.pt2", "torch-export", "encoder")
+    )
 
 
 @pytest.mark.parametrize(
