@@ -149,6 +149,29 @@ def test_waveforms_are_cut_to_the_shortest_where_asked_for(monkeypatch) -> None:
         PretrainModule(EncoderConfig(**SIZE), targets=LayerTargets(2), crop_to_shortest=True)
 
 
+def test_waveforms_are_rolled_where_asked_for(monkeypatch) -> None:
+    """D10: each clip within its own length, the same at every validation, by other steps in every epoch."""
+    settings = {"features": LogMels(num_frames=32, kind="decibel", extremes="padded_row"), "targets": LayerTargets(2)}
+    module = quiet(PretrainModule(EncoderConfig(**SIZE), roll=True, masks_per_clip=2, **settings))
+    seen, log_mels = [], type(module).log_mels
+    monkeypatch.setattr(type(module), "log_mels", lambda self, batch: seen.append(batch) or log_mels(self, batch))
+    given = batch()._replace(lengths=[4000, 3000])
+    for epoch in (0, 1, 0):
+        monkeypatch.setattr(type(module), "current_epoch", epoch)
+        module.training_step(given, 0).backward()
+    first, second, again = (each.waveforms for each in seen)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    for row, length in enumerate(given.lengths):
+        before, after = given.waveforms[row, :length], first[row, :length]
+        shift = int((after == before[0]).nonzero()[0])
+        assert shift > 0
+        assert torch.equal(after, before.roll(shift))
+    text = EncoderConfig(**SIZE, front_end=TextConfig(30, 12), clip_token=False)
+    with pytest.raises(ValueError, match="roll shifts waveforms, but this model reads something else: set it to false"):
+        PretrainModule(text, features=None, utterance=None, roll=True, targets=LayerTargets(2))
+
+
 def test_what_needs_patches_is_refused_where_there_are_none() -> None:
     with pytest.raises(ValueError, match=r"the WaveformFrames front-end has no patches that could be reconstructed"):
         waveforms(reconstruction=Reconstruction())
