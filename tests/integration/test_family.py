@@ -95,14 +95,24 @@ def _text(folder: Path):
 
 
 def _bat(folder: Path, **settings):
+    """With the switches of its recipe."""
+    shared = {"gated_attention": True, "weight_init": "xavier"}
     module = _data2vec2(
-        EncoderConfig(**SIZE, gated_attention=True),
-        features=LogMels(num_frames=FRAMES, kind="decibel"),
+        EncoderConfig(**SIZE, **shared, max_time_patches=4),
+        features=LogMels(num_frames=FRAMES, kind="decibel", extremes="padded_row"),
         transformer_decoder=TransformerDecoderConfig(
-            **SIZE, positions="learned", max_tokens=32, gated_attention=True, norm_eps=1e-6
+            **SIZE,
+            **shared,
+            positions="learned",
+            max_tokens=32,
+            input_norm=False,
+            norm_eps=1e-6,
+            projection_bias=False,
         ),
-        targets=LayerTargets(2, "block"),
-        **settings,
+        targets=LayerTargets(2, "block", eps=1e-6),
+        regression=Regression(scale="mean"),
+        roll=True,
+        **{"utterance": Utterance(scale="mean"), **settings},
     )
     return module, soundscapes(32, batch_size=8)
 
@@ -110,7 +120,7 @@ def _bat(folder: Path, **settings):
 def _sslam_on_bat(folder: Path):
     """SSLAM's mixtures on BAT's encoder."""
     stage_2 = {"mixing": PartialMixing(partner="neighbour"), "source_retention": SourceRetention()}
-    return _bat(folder, **stage_2, utterance=Utterance(top_k_layers=1))
+    return _bat(folder, **stage_2, utterance=Utterance(scale="mean", top_k_layers=1))
 
 
 def _mae_ast(token_frames: int, token_mels: int, mask: str):
