@@ -83,8 +83,8 @@ CASES = {
     "text": Case("text", _texts, _text_classes, ("--tokenizer", "tokenizer.json"), (1,), []),
     "mae-ast patches": Case("mae-ast, patches, random", _sounds, _synthetic, (), (8,), [5, 10, 6], decoder=True),
     "mae-ast chunks": Case("mae-ast, patches, chunks", _sounds, _synthetic, (), (8,), [5, 10, 6]),
-    "bat": Case("bat", _sounds, _synthetic, (), (8,), [5, 10, 6], clip_token=True),
-    "sslam on bat": Case("sslam on bat", _sounds, _synthetic, (), (8,), [5, 10, 6], clip_token=True),
+    "bat": Case("bat", _sounds, _synthetic, (), (8,), [5, 11, 6], clip_token=True),
+    "sslam on bat": Case("sslam on bat", _sounds, _synthetic, (), (8,), [5, 11, 6], clip_token=True),
     "mae-ast frames": Case("mae-ast, frames, spans", _sounds, _synthetic, (), (1,), [34, 79, 44]),
 }
 

@@ -173,7 +173,3 @@ def test_initial_weights_are_drawn_as_published(name, reference):
         return {public: value.view(shapes[public]) for public, value in found.items()}
 
     assert_same_initial_weights(case, construct)
-
-
-def test_some_cases_were_found():
-    assert case_names("bat_*")

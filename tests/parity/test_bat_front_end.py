@@ -79,7 +79,3 @@ def test_a_file_called_on_a_waveform_sees_the_public_mels(name, reference, tmp_p
         found = alone(clip, case["sample_rate_hz"])
         assert_close(found.clip, own.clip[0])
         assert_close(found.patches.flatten(0, 1), own.tokens[0])
-
-
-def test_some_cases_were_found():
-    assert CASES

@@ -81,7 +81,3 @@ def test_a_clip_longer_than_the_table_is_encoded_in_pieces(name, reference):
     with torch.no_grad():
         encoded = encoder(log_mels)
     assert_close(torch.cat([encoded.clip.unsqueeze(1), encoded.tokens], dim=1), layers.tokens[:, -1])
-
-
-def test_some_cases_were_found():
-    assert CASES

@@ -88,7 +88,3 @@ def test_decay_by_parameter_in_probing(name, reference):
     assert found == {public: told["weight_decay"] for public, told in case["per_parameter"].items()}
     assert {group["betas"] for group in optimizer.param_groups} == {tuple(case["betas"])}
     assert {group["lr"] for group in optimizer.param_groups} == {case["lr"]}
-
-
-def test_some_cases_were_found():
-    assert CASES

@@ -77,7 +77,13 @@ def test_the_teachers_state_is_plain_and_resumes() -> None:
     callback = EMATeacher(config)
     callback.updates = 3
     state = callback.state_dict()
-    assert json.loads(json.dumps(state)) == {"updates": 3, "decay": 0.5, "end_decay": 0.9, "anneal_updates": 4}
+    assert json.loads(json.dumps(state)) == {
+        "updates": 3,
+        "decay": 0.5,
+        "end_decay": 0.9,
+        "anneal_updates": 4,
+        "start_at_decay": False,
+    }
     again = EMATeacher(config)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
