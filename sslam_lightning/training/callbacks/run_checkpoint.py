@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -39,7 +40,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     def __init__(
         self,
-        dirpath: str | os.PathLike[str] | None = None,
+        dirpath: str | Path | None = None,
         filename: str | None = None,
         monitor: str | None = None,
         save_last: bool | Literal["link"] | None = True,
