@@ -34,7 +34,8 @@ def to_fairseq(weights: Weights) -> tuple[dict[str, Any], tuple[str, ...]]:
     _refuse_what_it_cannot_be(weights)
     frames = int((weights.features or {}).get("num_frames") or 1024)
     left_out = _left_out(weights)
-    kept = weights._replace(**dict.fromkeys(left_out))
+    nothing: dict[str, Any] = dict.fromkeys(left_out)
+    kept = weights._replace(**nothing)
     if kept.head:
         state: dict[str, Any] = {**_encoder(kept, kept.student, frames, WRAPPER), **to_theirs(kept.head, "head", RULES)}
     else:

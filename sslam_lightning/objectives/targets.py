@@ -51,11 +51,9 @@ class LayerTargets:
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "targets")
         if not self.eps > 0:
             raise ValueError(f"targets: eps must be positive, got {self.eps}")
-
-    def __post_init__(self) -> None:
-        check_whole_numbers(self, "targets")
 
     @property
     def rows_are_independent(self) -> bool:
