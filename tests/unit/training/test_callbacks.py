@@ -327,7 +327,8 @@ def test_what_a_failed_run_has_predicted_is_told_and_is_no_result(tmp_path) -> N
         again.setup(trainer, None, "predict")  # type: ignore[arg-type]
     write(again, trainer, ("b",), torch.zeros(1, 1))
     again.on_predict_end(trainer, None)  # type: ignore[arg-type]
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         for writer in (again, none):  # what comes behind the end, or before the beginning
             writer.on_exception(trainer, None, KeyboardInterrupt())  # type: ignore[arg-type]
     none.on_predict_end(trainer, None)  # type: ignore[arg-type]
