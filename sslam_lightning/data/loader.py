@@ -156,5 +156,5 @@ class ClipLoader(DataLoader[Any]):
 
 def _start_worker(worker: int) -> None:
     """A decoder that crashes shows where in the code; signals to the whole job are the run's."""
-    faulthandler.enable()
+    faulthandler.enable(2)  # the error stream itself: in notebooks sys.stderr is no file
     leave_signals_to_the_run()
