@@ -6,6 +6,7 @@ millisecond, the clip mirrored at both ends, HTK mels from 0 Hz up, decibels of 
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -111,8 +112,8 @@ def decibel_tables(
 
 def _mel_bank(sample_rate_hz: int, num_mels: int, fft_size: int) -> Float[Tensor, "bins mels"]:
     """Triangles of height 1 on the axis of hertz, each from its left neighbor's center to its right neighbor's."""
-    highest_mel = 2595.0 * torch.tensor(1.0 + sample_rate_hz / 2 / 700.0, dtype=torch.float64).log10()
-    mels = torch.arange(num_mels + 2, dtype=torch.float64) * (highest_mel / (num_mels + 1))
+    highest_mel = 2595.0 * math.log10(1.0 + sample_rate_hz / 2 / 700.0)
+    mels = torch.arange(num_mels + 2, dtype=torch.float64, device="cpu") * (highest_mel / (num_mels + 1))
     left, center, right = (700.0 * (10.0 ** (mels / 2595.0) - 1.0)).unfold(0, num_mels, 1)
-    hertz = (sample_rate_hz / fft_size * torch.arange(fft_size // 2, dtype=torch.float64)).unsqueeze(1)
+    hertz = (sample_rate_hz / fft_size * torch.arange(fft_size // 2, dtype=torch.float64, device="cpu")).unsqueeze(1)
     return torch.minimum((hertz - left) / (center - left), (right - hertz) / (right - center)).clamp(min=0.0).float()

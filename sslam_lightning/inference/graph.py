@@ -97,7 +97,7 @@ class DecibelsGraph(nn.Module):
         valid = (middle <= num_samples).flatten()[None].expand(waveforms.shape[0], -1)
         scaled = scaled_decibels(decibels, valid).unflatten(1, (-1, patch))
         if self.features.num_frames is None:
-            return scaled
+            return scaled if self.features.partial_patch == "pad" else scaled[:, : (num_samples // self.hop + 1) // patch]
         length = self.features.num_frames // patch
         return torch.cat([scaled, scaled.new_zeros(scaled.shape[0], length, patch, scaled.shape[3])], dim=1)[:, :length]
 
