@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+_NESTING = ("init_args", "dict_kwargs")  # words of jsonargparse, between a class and its settings
+
 
 class Place(NamedTuple):
     """Where a setting was given: its whole key, and the file, or None for the command line."""
@@ -56,11 +58,10 @@ class CommandLine(NamedTuple):
         return next(iter(of_this_value or [place for place, _ in places]), Place(key))
 
     def places(self, key: str) -> Iterator[Place]:
-        """Wherever a setting was given by this whole key, ``init_args`` left out; first what has the last word."""
+        """Wherever a setting was given by this whole key, `_NESTING` left out; first what has the last word."""
         for option, value in reversed(self.options()):
-            for found in dict(_flat({option: _as_settings(value)}, "")):
-                if _without_init_args(found) == key:
-                    yield Place(key)
+            if any(found == key for found, _ in _flat({option: _as_settings(value)}, "")):
+                yield Place(key)
         for name, content in reversed(list(self.files())):
             if any(found == key for found, _ in _flat(content, "")):
                 yield Place(key, name)
@@ -101,16 +102,13 @@ def _as_settings(value: str) -> Any:
     return settings
 
 
-def _without_init_args(key: str) -> str:
-    return key.replace(".init_args.", ".").removesuffix(".init_args")
-
-
 def _flat(settings: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Every setting by its whole key as on a command line, so without ``init_args``; those of a list share its key."""
+    """Every setting by its whole key as on a command line, so without `_NESTING`; those of a list share its key."""
     if key:
         yield key, settings
     for inner in settings if isinstance(settings, list) else ():
         if isinstance(inner, dict):
             yield from _flat(inner, key)
     for name, value in settings.items() if isinstance(settings, dict) else ():
-        yield from _flat(value, key if name == "init_args" else f"{key}.{name}".lstrip("."))
+        parts = (part for part in str(name).split(".") if part not in _NESTING)
+        yield from _flat(value, ".".join((key, *parts)).strip("."))

@@ -90,15 +90,16 @@ class RunCheckpoint(ModelCheckpoint):
         self._had_score = self.monitor in trainer.callback_metrics
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare the score with the weights that it belongs to, also where saves are due by steps or by time."""
+        """Compare the score with the weights that it belongs to, also where saves are due by steps, time or the epoch's end."""
         if not trainer.sanity_checking:
             self._is_validated |= self.has_score and not self._had_score and self.monitor in trainer.callback_metrics
             self._validated_step = trainer.global_step
-        if not self._is_validated or self.every_n_epochs:
+        if not self._is_validated or (self.every_n_epochs and not self._save_on_train_epoch_end):
             super().on_validation_end(trainer, pl_module)
             return
         self._defer_save_until_validation = False
-        if not self._should_skip_saving_checkpoint(trainer):
+        is_due = (trainer.current_epoch + 1) % (self.every_n_epochs or 1) == 0
+        if is_due and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -109,6 +110,13 @@ class RunCheckpoint(ModelCheckpoint):
         """Keep the newest state, if asked to; it is not the best, whose name it must not take."""
         if self._should_save_on_exception(trainer):
             self._replace_last(trainer)
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """NaN is not a score: of a run without any other, no checkpoint is the best."""
+        is_kept = super().check_monitor_top_k(trainer, current)
+        if not is_kept or current is None or self.save_top_k == -1:
+            return is_kept
+        return trainer.strategy.reduce_boolean_decision(not bool(torch.isnan(current)))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Find the files of a run by their names in its folder, which may have been moved or be spelt differently."""

@@ -15,13 +15,26 @@ MODEL = ["--model", "sslam_lightning.FinetuneModule"]
 
 
 @pytest.mark.parametrize("name", OF_DATA)
-@pytest.mark.parametrize("form", ["--model.{}=1", "--model.{} 1", "--model.init_args.{}=1", "--model.init_args {{{}: 1}}"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "--model.{}=1",
+        "--model.{} 1",
+        "--model.init_args.{}=1",
+        "--model.init_args {{{}: 1}}",
+        "--model.dict_kwargs.{}=1",
+        "--model.dict_kwargs {{{}: 1}}",
+        "--config {{model.init_args.{}: 1}}",
+        "--config {{model: {{dict_kwargs: {{{}: 1}}}}}}",
+    ],
+)
 def test_every_setting_of_the_data_is_refused(name: str, form: str) -> None:
     """U4: also at its default, in whatever form it is typed."""
     words = ["fit", *MODEL, *form.format(name).split(" ", 1)]
-    with pytest.raises(ValueError, match=rf"^model\.{name} comes from the data: leave it out, or set data\.{name}$"):
+    place = rf"^{'--config: ' if '--config' in form else ''}model\.{name}"
+    with pytest.raises(ValueError, match=rf"{place} comes from the data: leave it out, or set data\.{name}$"):
         refuse_linked_settings(CommandLine(words), OF_DATA)
-    with pytest.raises(ValueError, match=rf"^model\.{name} comes from the data: leave it out$"):
+    with pytest.raises(ValueError, match=rf"{place} comes from the data: leave it out$"):
         refuse_linked_settings(CommandLine(words), ())
 
 

@@ -186,3 +186,20 @@ def test_a_run_with_nothing_left_to_train_writes_nothing(tmp_path: Path) -> None
     fit(tmp_path, best_of(tmp_path))
     fit(tmp_path, best_of(tmp_path), max_epochs=2, ckpt_path=tmp_path / "best.ckpt")
     assert steps(tmp_path) == {"best.ckpt": 2 * BATCHES, "last.ckpt": 4 * BATCHES}
+
+
+def test_nan_is_no_score(tmp_path: Path) -> None:
+    """U1: the best is that of the best score; a run that has none keeps its last state alone."""
+    nan = float("nan")
+    fit(tmp_path / "without", best_of(tmp_path / "without"), scores=(nan,) * 4)
+    assert steps(tmp_path / "without") == {"last.ckpt": 4 * BATCHES}
+    fit(tmp_path / "with", best_of(tmp_path / "with"), scores=(nan, 0.1, nan, 0.05))
+    assert steps(tmp_path / "with") == {"best.ckpt": 2 * BATCHES, "last.ckpt": 4 * BATCHES}
+
+
+@pytest.mark.parametrize("every_n_epochs", [1, 2])
+def test_scores_of_the_middle_of_an_epoch_where_saves_are_due_at_its_end(every_n_epochs: int, tmp_path: Path) -> None:
+    """U1: the weights that were validated are the best, not those at the end of the epoch."""
+    keep = best_of(tmp_path, save_on_train_epoch_end=True, every_n_epochs=every_n_epochs)
+    fit(tmp_path, keep, val_check_interval=5)
+    assert steps(tmp_path) == {"best.ckpt": BATCHES + 5, "last.ckpt": 4 * BATCHES}
