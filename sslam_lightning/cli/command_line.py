@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 _NESTING = ("init_args", "dict_kwargs")  # words of jsonargparse, between a class and its settings
+_PARTS = ("model", "data")  # whose settings may stand in a file of their own: --model FILE
 
 
 class Place(NamedTuple):
@@ -32,7 +33,7 @@ class CommandLine(NamedTuple):
 
     def options(self) -> list[tuple[str, str]]:
         """Its options without their dashes, each with the word behind it."""
-        words = [part for word in self.words for part in (word.split("=", 1) if word.startswith("-") else (word,))]
+        words = [part for word in self.words for part in _split(word)]
         pairs = pairwise([*words, ""])
         return [(word.lstrip("-").rstrip("+"), value) for word, value in pairs if word.startswith("-")]
 
@@ -60,11 +61,20 @@ class CommandLine(NamedTuple):
     def places(self, key: str) -> Iterator[Place]:
         """Wherever a setting was given by this whole key, `_NESTING` left out; first what has the last word."""
         for option, value in reversed(self.options()):
-            if any(found == key for found, _ in _flat({option: _as_settings(value)}, "")):
-                yield Place(key)
+            yield from self._places_in({option: _as_settings(value)}, key, None)
         for name, content in reversed(list(self.files())):
-            if any(found == key for found, _ in _flat(content, "")):
-                yield Place(key, name)
+            yield from self._places_in(content, key, name)
+
+    def _places_in(self, settings: Any, key: str, file: str | None) -> Iterator[Place]:
+        """This key in settings of a file, or typed; and in a file of its own that they name for a part of the run."""
+        if any(found == key for found, _ in _flat(settings, "")):
+            yield Place(key, file)
+        for part in _PARTS:
+            named = settings.get(part) if isinstance(settings, dict) else None
+            if isinstance(named, str) and os.path.isfile(
+                self.folder / (path := os.path.join(os.path.dirname(file or ""), named))
+            ):
+                yield from self._places_in({part: self._read(path)[1]}, key, path)
 
     def _places(self, key: str) -> Iterator[tuple[Place, str]]:
         """All settings whose keys end so, with their values as text; first what has the last word."""
@@ -91,6 +101,13 @@ class CommandLine(NamedTuple):
 
 def _is_of_the_trainer(option: str) -> bool:
     return option.startswith("trainer.") and option.count(".") == 1
+
+
+def _split(word: str) -> list[str]:
+    """An option and the value that is glued to it, or a word alone."""
+    if word.startswith("-c") and len(word) > 2:
+        return ["-c", word[2:].removeprefix("=")]
+    return word.split("=", 1) if word.startswith("-") else [word]
 
 
 def _as_settings(value: str) -> Any:

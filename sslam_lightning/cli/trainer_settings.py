@@ -19,6 +19,10 @@ def check_trainer_settings(settings: Mapping[str, Any]) -> None:
         value = settings[name]
         if isinstance(value, (int, float)) and value <= 0:
             raise ValueError(f"trainer.{name} must be positive, got {value}")
+    for name in ("gradient_clip_val", "log_every_n_steps"):
+        value = settings[name]
+        if isinstance(value, (int, float)) and not value >= 0:
+            raise ValueError(f"trainer.{name} must not be negative, got {value}")
     devices = settings["devices"]
     if not isinstance(devices, list) and not re.fullmatch(r"auto|-1|0*[1-9]\d*|\d+(\s*,\s*\d*)+", str(devices)):
         raise ValueError(f"trainer.devices must be auto, a positive number or a list of numbers, got {devices}")

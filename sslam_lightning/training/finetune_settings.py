@@ -36,6 +36,8 @@ def check_settings(module: FinetuneModule) -> None:
 
 
 def _check_loss(module: FinetuneModule) -> None:
+    if not module.multi_label and module.num_classes < 2:
+        raise ValueError(f"clips of exactly one class need at least two classes to tell apart, got {module.num_classes}")
     if not 0 <= module.label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {module.label_smoothing}")
     if module.divide_by not in ("positives", "clips"):

@@ -327,6 +327,8 @@ class AudioModule(pl.LightningModule, ABC):
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip as the trainer is told to, and log the norm before clipping."""
+        if gradient_clip_val is not None and not gradient_clip_val >= 0:  # a negative norm would turn the gradients round
+            raise ValueError(f"gradient_clip_val must not be negative, got {gradient_clip_val}")
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         by_norm = gradient_clip_algorithm in (None, "norm")
         limit = gradient_clip_val if gradient_clip_val and by_norm else math.inf

@@ -188,6 +188,8 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--seed_everything", "x"], "seed_everything must be of type bool or int, got x"),
         (["--seed_everything", "-1"], "seed_everything must lie between 0 and 4294967295, got -1"),
         (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be positive, got 0"),
+        (["--trainer.gradient_clip_val", "-1"], "trainer.gradient_clip_val must not be negative, got -1"),
+        (["--trainer.log_every_n_steps", "-1"], "trainer.log_every_n_steps must not be negative, got -1"),
         (["--trainer.check_val_every_n_epoch", "-2"], "trainer.check_val_every_n_epoch must be positive, got -2"),
         (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be positive, got 0"),
         (["--trainer.max_steps", "null"], "trainer.max_steps must be of type int, got null"),

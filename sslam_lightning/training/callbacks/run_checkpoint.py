@@ -90,7 +90,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._had_score = self.monitor in trainer.callback_metrics
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare the score with the weights that it belongs to, also where saves are due by steps, time or the epoch's end."""
+        """Compare the score with the weights that it belongs to, also where saves are due at other times."""
         if not trainer.sanity_checking:
             self._is_validated |= self.has_score and not self._had_score and self.monitor in trainer.callback_metrics
             self._validated_step = trainer.global_step

@@ -46,6 +46,21 @@ def test_files_are_named(tmp_path: Path) -> None:
         refuse_linked_settings(CommandLine(["fit", "--config", "a.yaml"], tmp_path), ["label_descriptors", "root"])
 
 
+@pytest.mark.parametrize("form", ["--model own.yaml", "--model=own.yaml", "--config all.yaml", "-call.yaml", "-c=all.yaml"])
+def test_files_of_the_model_alone(form: str, tmp_path: Path) -> None:
+    """U4: settings of a part may stand in a file of their own, next to the file that names it."""
+    (tmp_path / "own.yaml").write_text("{class_path: sslam_lightning.FinetuneModule, init_args: {resampler: soxr}}\n")
+    (tmp_path / "all.yaml").write_text("model: own.yaml\n")
+    told = r"^own\.yaml: model\.resampler comes from the data: leave it out, or set data\.resampler$"
+    with pytest.raises(ValueError, match=told):
+        refuse_linked_settings(CommandLine(["fit", *form.split()], tmp_path), OF_DATA)
+    (tmp_path / "in").mkdir()
+    for name in ("own.yaml", "all.yaml"):
+        (tmp_path / name).rename(tmp_path / "in" / name)
+    with pytest.raises(ValueError, match=r"^in/own\.yaml: model\.resampler"):
+        refuse_linked_settings(CommandLine(["fit", "--config", "in/all.yaml"], tmp_path), OF_DATA)
+
+
 @pytest.mark.parametrize("part", ["model", "data"])
 def test_there_is_one_seed(part: str) -> None:
     """U4: a seed of its own would be overwritten too."""

@@ -83,11 +83,12 @@ def test_labels_are_smoothed_in_training_alone() -> None:
         ({"criterion": "cross_entropy"}, r"criterion: cross_entropy takes clips of exactly one class"),
         ({"criterion": "focal"}, r"criterion must be cross_entropy or binary_cross_entropy, got 'focal'"),
         ({"divide_by": "labels"}, r"divide_by must be positives or clips, got 'labels'"),
+        ({"multi_label": False, "num_classes": 1}, r"need at least two classes to tell apart, got 1$"),
         ({"frozen_drop_path": True}, r"frozen_drop_path has no effect on an encoder that learns"),
     ],
 )
 def test_settings_without_an_effect(settings: dict[str, Any], told: str) -> None:
-    """D4: what would do nothing is refused by name."""
+    """D4, U4: what would do nothing is refused by name."""
     with pytest.raises(ValueError, match=told):
         finetune(**settings)
 
