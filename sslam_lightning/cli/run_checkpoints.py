@@ -19,6 +19,7 @@ CKPT_PATH_HELP = (
     f"(another file where it is damaged); or 'best', which is checkpoints/{BEST}, that with the best monitored score on "
     "validation clips."
 )
+_SCORES_OF_CLIPS = {"val/mAP", "val/accuracy"}  # of several classes, or of exactly one; the higher the better
 _DOING = {"fit": "resuming from", "validate": "validating", "test": "testing", "predict": "predicting with"}
 
 
@@ -28,6 +29,16 @@ def as_run_checkpoints(callbacks: Any) -> None:
         module, _, name = getattr(callback, "class_path", "").rpartition(".")
         if module and getattr(import_module(module), name) is ModelCheckpoint:
             callback.class_path = f"sslam_lightning.training.callbacks.{RunCheckpoint.__name__}"
+
+
+def monitor_score_of(model: Any, callbacks: list[Any]) -> None:
+    """Monitor the score that the clips have, in recipes for clips of several classes and for clips of one class alike."""
+    score = f"val/{getattr(model, 'score_name', None)}"
+    for callback in callbacks:
+        monitored = getattr(callback, "monitor", None)
+        if isinstance(callback, ModelCheckpoint) and {monitored, score} == _SCORES_OF_CLIPS:
+            callback.monitor = score
+            _say(f"monitoring {score} in place of {monitored}, which these clips do not have (data.multi_label)")
 
 
 def find_checkpoint(word: str, trainer: Mapping[str, Any], starts: bool) -> str | None:

@@ -22,7 +22,13 @@ from sslam_lightning.cli.command_line import CommandLine
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
 from sslam_lightning.cli.linked_settings import OF_DATA, refuse_linked_settings
-from sslam_lightning.cli.run_checkpoints import CKPT_PATH_HELP, as_run_checkpoints, find_checkpoint, tell_checkpoint
+from sslam_lightning.cli.run_checkpoints import (
+    CKPT_PATH_HELP,
+    as_run_checkpoints,
+    find_checkpoint,
+    monitor_score_of,
+    tell_checkpoint,
+)
 from sslam_lightning.cli.trainer_settings import check_gpus_are_here, check_trainer_settings
 from sslam_lightning.cli.unfit_settings import refuse_unfit_settings
 from sslam_lightning.data.module import AudioDataModule
@@ -207,6 +213,7 @@ class SSLAMCLI(LightningCLI):
                 raise ValueError(f"there is nothing to evaluate: trainer.{limit} is 0, set it to 1.0 for all batches")
         check_gpus_are_here(settings["devices"], settings["accelerator"])
         kwargs["callbacks"] = self._callbacks(settings)
+        monitor_score_of(self.model, kwargs["callbacks"])
         if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in kwargs["callbacks"]):
             kwargs["callbacks"].append(self.model.prediction_writer(root))
         try:

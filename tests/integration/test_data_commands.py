@@ -162,7 +162,9 @@ def test_classes_that_are_called_by_numbers(tmp_path: Path) -> None:
     assert batch.labels.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
-def test_folders_of_classes_train_with_cross_entropy(dogs_and_bees: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_classes_train_with_cross_entropy(
+    dogs_and_bees: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """U4: what ``import folders`` writes needs one setting of the data, and no class of one's own."""
     monkeypatch.chdir(dogs_and_bees.parent)
     main(["data", "import", "folders", dogs_and_bees.name, "--workers=0"])
@@ -171,8 +173,10 @@ def test_folders_of_classes_train_with_cross_entropy(dogs_and_bees: Path, monkey
     data = {"train_manifest": f"{stem}.tsv", "val_manifest": f"{stem}.tsv", "label_descriptors": f"{stem}.classes.csv"}
     data |= {"multi_label": False, "num_workers": 0, "batch_size": 6}
     trainer = {"max_steps": 2, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    keep = {"monitor": "val/mAP", "mode": "max"}  # as in recipes for clips of several classes
+    keeps = [{"class_path": "sslam_lightning.training.callbacks.RunCheckpoint", "init_args": keep}]
     settings = {
-        "trainer": {**trainer, "default_root_dir": "run"},
+        "trainer": {**trainer, "default_root_dir": "run", "callbacks": keeps},
         "model": {"class_path": "sslam_lightning.FinetuneModule", "init_args": model},
         "data": {"class_path": "sslam_lightning.data.AudioSetDataModule", "init_args": data},
     }
@@ -182,6 +186,9 @@ def test_folders_of_classes_train_with_cross_entropy(dogs_and_bees: Path, monkey
     assert cli.trainer.global_step == 2
     assert 0 <= cli.trainer.callback_metrics["val/accuracy"] <= 1
     assert "val/mAP" not in cli.trainer.callback_metrics
+    assert {"best.ckpt", "last.ckpt"} == {path.name for path in Path("run/checkpoints").iterdir()}
+    told = "monitoring val/accuracy in place of val/mAP, which these clips do not have (data.multi_label)"
+    assert told in capsys.readouterr().err
     rows = Path(f"{stem}.tsv").read_text().splitlines()
     Path(f"{stem}.tsv").write_text("\n".join([*rows[:-1], f"{rows[-1]};{rows[1].split(chr(9))[-1]}"]) + "\n")
     with pytest.raises(ValueError, match=rf"{stem}\.tsv, line {len(rows)}: .* has 2 labels"):
