@@ -84,6 +84,11 @@ class PlanCLI(SettingsCLI):
 
     command = "plan"
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose help speaks of plans."""
+        description = "Tell what a run will be from its settings: memory, epochs, time, differences from its paper."
+        return super().init_parser(**{**kwargs, "prog": "sslam plan", "description": description})
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """How fast, and how much."""
         super().add_arguments_to_parser(parser)
