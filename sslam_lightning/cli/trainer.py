@@ -205,7 +205,8 @@ class SSLAMCLI(LightningCLI):
                 "or name another folder with --trainer.default_root_dir"
             )
         if settings["logger"] in (None, True):
-            kwargs["logger"] = CSVRun(root, resume=resumes and self.subcommand == "fit")
+            trains = self.subcommand == "fit"  # other commands have tables of their own: a resume goes on with training's
+            kwargs["logger"] = CSVRun(root, "logs" if trains else f"logs/{self.subcommand}", resume=resumes and trains)
         if limit := _LIMITS.get(self.subcommand or ""):
             if not resumes and not self._get(self.config, "model").init_args.get("init_from"):
                 raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
@@ -247,9 +248,10 @@ class SSLAMCLI(LightningCLI):
             try:
                 check_source(self.model.init_from)
             except FileNotFoundError as error:
-                given = self.subcommand == "fit" or self._get(self.config_init, "ckpt_path", default=None)
-                instead = "" if given else "; give --ckpt_path, a checkpoint of the run"
-                raise FileNotFoundError(f"{error}, which model.init_from names{instead}") from None
+                instead = "set it to another, or to null for random weights"
+                if self.subcommand != "fit" and not self._get(self.config_init, "ckpt_path", default=None):
+                    instead = "give --ckpt_path, a checkpoint of the run"
+                raise FileNotFoundError(f"{error}, which model.init_from names; {instead}") from None
         self.datamodule.read_ahead(self.subcommand)
 
     before_predict = before_fit

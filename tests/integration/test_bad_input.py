@@ -570,7 +570,7 @@ def test_what_cannot_be_evaluated_is_told(complaint, recipe, run_folder, tmp_pat
     )
     absent = tmp_path / "absent.ckpt"
     told = f"no checkpoint at {absent}, which model.init_from names"
-    assert complaint("--model.init_from", absent) == told
+    assert complaint("--model.init_from", absent) == f"{told}; set it to another, or to null for random weights"
     told = f"{told}; give --ckpt_path, a checkpoint of the run"
     assert complaint("--model.init_from", absent, command="validate") == told
     for command in ("validate", "test", "predict"):

@@ -160,6 +160,19 @@ def test_the_table_goes_on_without_repeated_or_missing_steps(tmp_path):
     assert [row["train/loss"] for row in rows[: len(before)]] == [row["train/loss"] for row in before]
 
 
+def test_a_run_that_was_validated_goes_on_with_its_own_table(tmp_path):
+    csv_log = ("--trainer.logger=null", "--trainer.callbacks=null")
+    _fit(tmp_path, *csv_log, "--trainer.max_steps=2")
+    run = tmp_path / "run"
+    main(["validate", "--config", f"{run}/config.yaml", "--ckpt_path=last", "--trainer.limit_val_batches=1"])
+    _fit(tmp_path, *csv_log, "--trainer.max_steps=4", "--ckpt_path=last")
+    (table,) = (run / "logs").glob("version_*/metrics.csv")
+    with table.open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["train/loss"]] == ["0", "1", "2", "3"]
+    (validated,) = (run / "logs/validate").glob("version_*/metrics.csv")
+    assert "val/loss" in validated.read_text()
+
+
 def test_tensorboard(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

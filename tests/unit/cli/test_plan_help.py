@@ -12,4 +12,5 @@ def test_help_of_plan_names_the_command_and_what_it_does(capsys: pytest.CaptureF
     told = capsys.readouterr().out
     assert end.value.code == 0
     assert told.startswith("usage: sslam plan ")
-    assert "what a run will be" in told and "Lightning Trainer command line tool" not in told
+    assert "what a run will be" in told
+    assert "Lightning Trainer command line tool" not in told
