@@ -90,9 +90,8 @@ def _run(step: Step, root: Path, seed: int) -> dict[str, str]:
 def _column(run: Path, name: str) -> list[float]:
     """A logged quantity in the order of the run's logs."""
     values = []
-    for log in sorted(
-        (run / "logs").glob("version_*/metrics.csv"), key=lambda path: int(path.parent.name.removeprefix("version_"))
-    ):
+    logs = (run / "logs").glob("**/version_*/metrics.csv")  # of training, and below it of the test
+    for log in sorted(logs, key=lambda path: int(path.parent.name.removeprefix("version_"))):
         with log.open() as file:
             values += [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
     return [value for value in values if math.isfinite(value)]
