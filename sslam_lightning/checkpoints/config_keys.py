@@ -132,7 +132,7 @@ _DECODER = _table(
     add_positions_all=Only((False,), ("training",)),
 )
 _DECODER_2D = _table(_DECODER, no_effect="projection_layers projection_ratio")  # it always has one linear layer
-_DECODER_1D = _table(_DECODER, honored="projection_layers", projection_ratio=Only((2,)))
+_DECODER_1D = _table(_DECODER, projection_layers=Only((1, 2)), projection_ratio=Only((2,)))
 
 _MODALITY = _table(
     honored="prenet_depth mask_noise_std ema_local_encoder use_alibi_encoder learned_alibi_scale "

@@ -74,3 +74,16 @@ def test_a_configuration_that_contains_itself_ends():
 
 def test_the_lists_of_data2vec2_hold_all_three_modalities():
     assert {path.split(".")[1] for path in DATA2VEC2_KEYS if path.startswith("modalities.")} == {"image", "audio", "text"}
+
+
+@pytest.mark.parametrize("section", ["audio", "text"])
+def test_a_decoder_of_three_linear_layers_is_refused_by_its_name(section):
+    """D2: of a decoder in one dimension; one in two dimensions has one, whatever is said."""
+    for number, refused in ((1, False), (2, False), (3, True)):
+        cfg = {"modalities": {section: {"decoder": {"projection_layers": number}}}}
+        if refused:
+            with pytest.raises(ValueError, match=rf"modalities\.{section}\.decoder\.projection_layers is 3, only 1 or 2 is"):
+                check_keys(cfg, DATA2VEC2_KEYS, "a.pt", "training")
+        else:
+            check_keys(cfg, DATA2VEC2_KEYS, "a.pt", "training")
+    check_keys({"modalities": {"image": {"decoder": {"projection_layers": 3}}}}, DATA2VEC2_KEYS, "a.pt", "training")
