@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from sslam_lightning.layers import keep_visible
 from sslam_lightning.models.encoder import Encoder
-from sslam_lightning.types import Grid
+from sslam_lightning.types import Grid, Seen
 
 TeacherParts = Literal["encoder", "context", "blocks"]
 
@@ -48,22 +49,36 @@ class Teacher(nn.Module):
         """The clips by its own front-end; without one, as the student has ``embedded`` them."""
         return self.encoder.embed(clips) if self.parts == "encoder" else embedded.detach()
 
-    def layers(
+    def enter(
         self,
         student: Encoder,
         embedded: Float[Tensor, "clips patches dim"],
         grid: Grid,
-        index: Int[Tensor, "rows kept"] | None = None,
         padding: Bool[Tensor, "clips patches"] | None = None,
-        keep_layers: int = 0,
-        layer_source: Literal["feed_forward", "block"] = "feed_forward",
+    ) -> Seen:
+        """What the first of the main blocks sees of whole clips; a teacher of blocks alone takes it from the student."""
+        source = student if self.parts == "blocks" else self.encoder
+        return source.enter(*source.choose(embedded, grid, padding=padding))
+
+    def keep(self, entered: Seen, rows: Int[Tensor, "rows"], index: Int[Tensor, "rows kept"]) -> Seen:
+        """The patches at ``index`` of the clips ``rows`` of those that have entered, and their clip tokens.
+
+        What is left out is left out of the main blocks alone: in the prenet the patches have met, as published.
+        """
+        if self.encoder.config.clip_token:
+            index = torch.cat([torch.zeros_like(index[:, :1]), index + 1], dim=1)
+        bias = entered.bias
+        if bias is not None:
+            row = (rows if len(bias) > 1 else torch.zeros_like(rows)).view(-1, 1, 1)
+            bias = bias[row, :, index.unsqueeze(2), index.unsqueeze(1)].permute(0, 3, 1, 2)
+        padding = None if entered.padding is None else entered.padding[rows].gather(1, index)
+        return Seen(keep_visible(entered.tokens[rows], index), padding, bias)
+
+    def layers(
+        self, seen: Seen, keep_layers: int = 0, layer_source: Literal["feed_forward", "block"] = "feed_forward"
     ) -> Sequence[Float[Tensor, "rows tokens dim"]]:
-        """What the last ``keep_layers`` blocks make of the tokens at ``index``, of all where it is None."""
-        if self.parts != "blocks":
-            seen = self.encoder.choose(embedded, grid, index, padding)
-            return self.encoder.encode(*seen, keep_layers, layer_source).layers
-        entered = student.enter(*student.choose(embedded, grid, index, padding))
-        return self.encoder.run(*entered, keep_layers, layer_source).layers
+        """What the last ``keep_layers`` main blocks make of the patches that have entered."""
+        return self.encoder.run(*seen, keep_layers, layer_source).layers
 
     def follow(self, student: Encoder, decay: float) -> None:
         """Move every weight towards the student's: teacher = decay * teacher + (1 - decay) * student."""

@@ -48,7 +48,7 @@ from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.pretrain_settings import check_settings
 from sslam_lightning.training.self_supervised import SelfSupervisedModule
 from sslam_lightning.training.start import take_over
-from sslam_lightning.types import AnyBatch, Batch, Grid, Guesses, Mask, Mixture, Targets
+from sslam_lightning.types import AnyBatch, Batch, Grid, Guesses, Mask, Mixture, Seen, Targets
 
 
 class PretrainModule(SelfSupervisedModule):
@@ -208,7 +208,8 @@ class PretrainModule(SelfSupervisedModule):
         normalisation and in the mean that is the clip's target, as published, though nothing attends to them.
         """
         embedded = self.teacher.embed(mixture.clips, embedded)
-        layers = self._teacher_layers(embedded, grid, padding=mixture.padding)
+        entered = self.teacher.enter(self.student, embedded, grid, mixture.padding)
+        layers = self._teacher_layers(entered)
         self.log_token_deviation(layers[-1], mixture.padding)
         patches = self.targets(layers)
         alone = self.utterance and self.utterance.top_k_layers
@@ -216,8 +217,7 @@ class PretrainModule(SelfSupervisedModule):
         if not self.source_retention or mixture.partner is None:
             return Targets(patches, clip)
         batch, shared = len(mixture.partner), mixture.shared_patches(grid)
-        partners = embedded[:batch][mixture.partner]  # embedded once, in the first pass
-        foreign = self.targets(self._teacher_layers(partners, grid, shared))
+        foreign = self.targets(self._teacher_layers(self.teacher.keep(entered, mixture.partner, shared)))
         # Clean clips are normalised among themselves here, as published, and not together with their mixtures.
         own = patches[:batch] if self.targets.rows_are_independent else self.targets([layer[:batch] for layer in layers])
         return Targets(patches, clip, retain_sources(own, foreign, shared))
@@ -276,11 +276,8 @@ class PretrainModule(SelfSupervisedModule):
         self.log_variances(guesses.patches, wanted)
         return total
 
-    def _teacher_layers(
-        self, embedded: Tensor, grid: Grid, index: Tensor | None = None, padding: Tensor | None = None
-    ) -> Sequence[Tensor]:
-        keep, source = self.targets.top_k_layers, self.targets.source
-        return self.teacher.layers(self.student, embedded, grid, index, padding, keep, source)
+    def _teacher_layers(self, seen: Seen) -> Sequence[Tensor]:
+        return self.teacher.layers(seen, self.targets.top_k_layers, self.targets.source)
 
     @property
     def front_end(self) -> FrontEnd:

@@ -175,7 +175,8 @@ def test_a_teacher_may_share_parts_with_the_student(parts, own) -> None:
     kept = student.encode(*student.choose(embedded, grid), keep_layers=2).layers
     assert torch.equal(teacher.embed(clips, embedded), embedded)
     assert not teacher.embed(clips, embedded).requires_grad
-    for ours, theirs in zip(teacher.layers(student, embedded, grid, keep_layers=2), kept, strict=True):
+    entered = teacher.enter(student, embedded, grid)
+    for ours, theirs in zip(teacher.layers(entered, keep_layers=2), kept, strict=True):
         torch.testing.assert_close(ours, theirs)
     with torch.no_grad():
         for parameter in student.parameters():

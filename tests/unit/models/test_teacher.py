@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sslam_lightning.models import Encoder, EncoderConfig, Teacher
+from sslam_lightning.types import Grid
 
 
 def test_it_starts_as_a_copy_that_nothing_is_shared_with(encoder_config: EncoderConfig) -> None:
@@ -53,3 +56,29 @@ def test_it_learns_nothing_and_stays_in_evaluation(encoder_config: EncoderConfig
     teacher.follow(student, 0.5)
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+@pytest.mark.parametrize("alibi", [None, "learned"])
+@pytest.mark.parametrize("clip_token", [True, False])
+def test_patches_are_left_out_behind_the_prenet(encoder_config: EncoderConfig, clip_token, alibi) -> None:
+    """D5: as the public stage 2 does for a mixture's partner, whose patches have met those that are not shared."""
+    config = replace(encoder_config, prenet_depth=1, clip_token=clip_token, alibi=alibi)
+    student = Encoder(config)
+    for parameter in student.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    teacher, grid = Teacher(student), Grid(3, 2)
+    embedded, rows = torch.randn(4, grid.num_patches, config.dim), torch.tensor([2, 0])
+    index = torch.tensor([[0, 1, 4, 5], [2, 3, 4, 5]])
+
+    kept = teacher.keep(teacher.enter(student, embedded, grid), rows, index)
+    layers = teacher.layers(kept, keep_layers=1)[0]
+
+    encoder, first = teacher.encoder, int(clip_token)
+    for row, clip in enumerate(rows):
+        seen = encoder.enter(*encoder.choose(embedded[clip : clip + 1], grid))
+        places = torch.tensor([*range(first), *(index[row] + first)])
+        bias = None if seen.bias is None else seen.bias[:, :, places][..., places]
+        alone = encoder.run(seen.tokens[:, places], None, bias, keep_layers=1).layers[0]
+        torch.testing.assert_close(layers[row], alone[0])
+    without = encoder.encode(*encoder.choose(embedded[rows], grid, index), keep_layers=1).layers[0]
+    assert (layers - without).abs().max() > 1e-4
