@@ -32,6 +32,12 @@ class PositionTable:
         return self._table[:num_tokens]
 
 
+def check_width_of_field(dim: int) -> None:
+    """Raise ValueError unless tokens of the width can have :func:`sincos_positions`."""
+    if dim % 4:
+        raise ValueError(f"dim must be a multiple of 4 (2-D sine-cosine positions), got {dim}")
+
+
 def sincos_positions(num_time: int, num_mel: int, dim: int) -> Float[Tensor, "patches dim"]:
     """Two-dimensional sine-cosine positions, time-major (MAE, He et al., 2022, appendix A.1).
 
@@ -42,8 +48,7 @@ def sincos_positions(num_time: int, num_mel: int, dim: int) -> Float[Tensor, "pa
     Raises:
         ValueError: if ``dim`` is not a multiple of 4.
     """
-    if dim % 4:
-        raise ValueError(f"2-D sine-cosine positions need a width that is a multiple of 4, got {dim}")
+    check_width_of_field(dim)
     # In float32 and by NumPy, as the released tables were made: bit for bit theirs.
     frequencies = 1.0 / 10000 ** (np.arange(dim // 4, dtype=np.float32) / np.float32(dim / 4))
     time, mel = (np.outer(np.arange(count, dtype=np.float32), frequencies) for count in (num_time, num_mel))

@@ -136,8 +136,6 @@ class EncoderConfig:
             raise ValueError(f"num_mels must be a multiple of patch_size, got {self.num_mels} mels and {self.patch_size}")
         if self.max_time_patches is not None:
             _check_pieces(self)
-        if self.dim % 4:
-            raise ValueError(f"dim must be a multiple of 4 (2-D sine-cosine positions), got {self.dim}")
 
 
 def _check_pieces(config: EncoderConfig) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslam_lightning.layers import sincos_positions
+from sslam_lightning.layers.positions import check_width_of_field
 from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings
 from sslam_lightning.models.inputs import ImageInput
 from sslam_lightning.types import Grid, ImageBatch
@@ -43,6 +44,7 @@ class ImagePatches(FrontEnd):
 
     def __init__(self, config: ImageConfig, dim: int) -> None:
         super().__init__()
+        check_width_of_field(dim)
         self.config = config
         size = config.patch_size
         self.num_values = config.in_channels * size**2

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslam_lightning.layers import PositionTable, mel_major_positions, sincos_positions
+from sslam_lightning.layers.positions import check_width_of_field
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.front_end import FrontEnd
 from sslam_lightning.models.inputs import LogMelInput
@@ -20,6 +21,7 @@ class SpectrogramPatches(FrontEnd):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        check_width_of_field(config.dim)
         self.patch_size = config.patch_size
         self.num_values = config.patch_size**2
         self.num_mel_patches = config.num_mels // config.patch_size

@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 import yaml
 
-from sslam_lightning.models import DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import (
+    DecoderConfig,
+    Encoder,
+    EncoderConfig,
+    ImageConfig,
+    SpectrogramTokensConfig,
+    TextConfig,
+    TransformerDecoder,
+    TransformerDecoderConfig,
+    WaveformConfig,
+)
 from sslam_lightning.models.sizes import SIZES
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -58,7 +68,17 @@ def test_base_is_the_published_one() -> None:
 )
 def test_impossible_encoders(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        EncoderConfig(**wrong)
+        Encoder(EncoderConfig(**wrong))
+
+
+def test_only_positions_in_a_field_ask_for_a_width() -> None:
+    """D1: MAE-AST counts its tokens along a line, data2vec's waveforms and text have positions of their own."""
+    for front_end in (SpectrogramTokensConfig(), WaveformConfig(((8, 10, 5),)), TextConfig(20, 9)):
+        sizes = {"dim": 30, "depth": 1, "num_heads": 3, "front_end": front_end}
+        assert Encoder(EncoderConfig(**sizes)).dim == 30
+    with pytest.raises(ValueError, match=r"dim must be a multiple of 4 .*, got 30"):
+        Encoder(EncoderConfig(**{**sizes, "front_end": ImageConfig()}))
+    assert TransformerDecoder(TransformerDecoderConfig(30, 1, 3), 30).blocks[0].attn.proj.in_features == 30
 
 
 @pytest.mark.parametrize(
