@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslam_lightning.checkpoints.bat_keys import Arguments, check_arguments
+from sslam_lightning.checkpoints.bat_arguments import Arguments, read_arguments
+from sslam_lightning.checkpoints.config_keys import Purpose
 from sslam_lightning.checkpoints.names import Rule, to_ours
 from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.settings import read_features, read_state
@@ -54,13 +55,16 @@ def is_bat_file(content: Any) -> bool:
     )
 
 
-def from_bat_file(content: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
+def from_bat_file(
+    content: Mapping[str, Any], source: str, max_bytes: int | None = None, purpose: Purpose = "training"
+) -> Weights:
     """The model of one of BAT's files.
 
     Args:
         content: the file's.
         source: what to call this checkpoint in messages.
         max_bytes: of weights that the file can hold.
+        purpose: what the file is opened for.
 
     Raises:
         ValueError: if a part of the model is missing, is not what it has to be, or has settings that are not computed here.
@@ -71,7 +75,7 @@ def from_bat_file(content: Mapping[str, Any], source: str, max_bytes: int | None
         state = {key.removeprefix("student."): value for key, value in whole.items() if key.startswith("student.")}
         teacher = {key.removeprefix("teacher."): value for key, value in whole.items() if key.startswith("teacher.")}
         unused += (key for key in whole if not key.startswith(("student.", "teacher.")))
-        return from_bat(state, None, source, teacher)._replace(unused=tuple(unused))
+        return from_bat(state, None, source, teacher, purpose)._replace(unused=tuple(unused))
     known = {"encoder", "decoder", "ema_encoder", "args", "optimized_steps", "state", "history", "test_metrics"}
     unused += (printable(str(key)) for key in content if key not in known)
     if (tuned := _tuned_state(content)) is not None:
@@ -83,11 +87,15 @@ def from_bat_file(content: Mapping[str, Any], source: str, max_bytes: int | None
     for key, value in read.get("state", {}).items():
         state[key if key.startswith("head.") else f"encoder.{key}"] = value
     teacher = {f"encoder.{key}": value for key, value in read.get("ema_encoder", {}).items()}
-    return from_bat(state, opened(content.get("args")), source, teacher)._replace(unused=tuple(unused))
+    return from_bat(state, content.get("args"), source, teacher, purpose)._replace(unused=tuple(unused))
 
 
 def from_bat(
-    state: Mapping[str, Tensor], args: Mapping[str, Any] | None, source: str, teacher: Mapping[str, Tensor] | None = None
+    state: Mapping[str, Tensor],
+    args: Mapping[str, Any] | None,
+    source: str,
+    teacher: Mapping[str, Tensor] | None = None,
+    purpose: Purpose = "training",
 ) -> Weights:
     """Weights and configuration of a BAT model.
 
@@ -96,12 +104,13 @@ def from_bat(
         args: the arguments of the public script; None: the file has none, and the model is one of the public sizes.
         source: what to call this checkpoint in messages.
         teacher: the teacher's, ``encoder.*``.
+        purpose: what the model is for.
 
     Raises:
         ValueError: if a part of the model is missing, or a weight or argument is not computed here.
     """
     parts, teacher_parts = rename(state, source), rename(teacher or {}, f"{source}: its teacher")
-    arguments = check_arguments(args, f"{source}: args", "head" in parts)
+    arguments = read_arguments(args, f"{source}: args", purpose)
     encoder, decoder = parts.get("encoder", {}), parts.get("decoder")
     try:
         config = _encoder_config(encoder, arguments, parts["positions"]["table"])

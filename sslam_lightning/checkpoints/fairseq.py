@@ -9,14 +9,9 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from sslam_lightning.checkpoints.config_keys import (
-    DATA2VEC2_KEYS,
-    EAT_FINETUNING_KEYS,
-    TASK_KEYS,
-    Purpose,
-    check_keys,
-)
+from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.fairseq_config import NOT_OURS, Modality, decoder_config, encoder_config
+from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
 from sslam_lightning.checkpoints.names import Rule, to_ours
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description
 from sslam_lightning.checkpoints.pickle_scan import printable

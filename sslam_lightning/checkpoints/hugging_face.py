@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sslam_lightning.checkpoints.config_keys import EAT_HUGGING_FACE_KEYS, check_keys
+from sslam_lightning.checkpoints.config_keys import check_keys
+from sslam_lightning.checkpoints.key_tables import EAT_HUGGING_FACE_KEYS
 from sslam_lightning.checkpoints.names import Rule, to_ours, to_theirs
 from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description, write_description
 from sslam_lightning.checkpoints.position_table import mel_patches_of, released_table

@@ -11,14 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslam_lightning.checkpoints.config_keys import (
-    MAE_AST_KEYS,
-    MAE_AST_LOSS_KEYS,
-    MAE_AST_TASK_KEYS,
-    Purpose,
-    check_keys,
-)
+from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.fairseq import TRAINING_STATE
+from sslam_lightning.checkpoints.key_tables import MAE_AST_KEYS, MAE_AST_LOSS_KEYS, MAE_AST_TASK_KEYS
 from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.settings import as_kind, read_state
 from sslam_lightning.checkpoints.stand_ins import opened, section

@@ -83,7 +83,7 @@ def _from_file(path: Path, purpose: Purpose) -> Weights | TransformersWeights:
         raise ValueError(f"{path} holds weights without their configuration: name the folder that holds both")
     content, size, source = open_archive(path), path.stat().st_size, str(path)
     if is_bat_file(content):
-        return from_bat_file(content, source, size)
+        return from_bat_file(content, source, size, purpose)
     if isinstance(content, Mapping) and LIGHTNING_MARK in content:
         return (from_transformers_checkpoint if CONFIG_KEY in content else from_lightning)(content, source, size)
     has_model = isinstance(content, Mapping) and isinstance(opened(content.get("model")), Mapping)

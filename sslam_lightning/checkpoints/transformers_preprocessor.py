@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sslam_lightning.checkpoints.config_keys import AST_EXTRACTOR_KEYS, WAVEFORM_EXTRACTOR_KEYS, check_keys
+from sslam_lightning.checkpoints.config_keys import check_keys
 from sslam_lightning.checkpoints.json_file import read_json
+from sslam_lightning.checkpoints.key_tables import AST_EXTRACTOR_KEYS, WAVEFORM_EXTRACTOR_KEYS
 from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.safetensors_file import inside
 from sslam_lightning.checkpoints.settings import as_kind, read_features

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sslam_lightning.checkpoints.config_keys import DATA2VEC2_KEYS, HONORED, NO_EFFECT, Only, Same, check_keys
+from sslam_lightning.checkpoints.config_keys import HONORED, NO_EFFECT, Only, Same, check_keys
+from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS
 
 _TABLE = {
     "depth": HONORED,
