@@ -225,7 +225,3 @@ def test_initial_weights_are_drawn_as_the_public_ones(name, reference):
         return {public: _parameter(module, public, cfg["layer_norm_first"]) for public in used}
 
     assert_same_initial_weights({**case, "per_parameter": {key: case["per_parameter"][key] for key in used}}, construct)
-
-
-def test_some_cases_were_found():
-    assert _CASES
