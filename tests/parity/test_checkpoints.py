@@ -34,11 +34,12 @@ def _tokens(encoder, log_mels: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("part", ["student", "teacher"])
-def test_recorded_tokens_in_every_form(part, reference, tmp_path):
-    arrays = reference.arrays("fairseq_eat_tiny_pretrained_expected")
+@pytest.mark.parametrize("name", case_names("fairseq_*_expected"))
+def test_recorded_tokens_in_every_form(name, part, reference, tmp_path):
+    arrays, original = reference.arrays(name), reference.file(f"checkpoints/{name.removesuffix('_expected')}.pt")
     log_mels = torch.tensor(arrays["spectrogram"]).reshape(-1, *arrays["spectrogram"].shape[-2:])
     expected = torch.tensor(arrays[f"{part}_tokens"])
-    for form, place in _in_every_form(reference.file(PRETRAINED), tmp_path, part).items():
+    for form, place in _in_every_form(original, tmp_path, part).items():
         tokens = _tokens(load_encoder(place, part if form == "original" else "student"), log_mels)
         torch.testing.assert_close(
             tokens, expected.reshape(tokens.shape), rtol=0, atol=1e-4, msg=lambda m, f=form: f"{f}: {m}"
@@ -50,17 +51,17 @@ def test_recorded_logits_in_every_form(name, reference, tmp_path):
     batches = reference.arrays(f"{name}_batches")
     log_mels = torch.tensor(batches["sources"][0].astype("float32")).squeeze(1)
     expected = torch.tensor(batches["final_logits_on_first_batch"])
-    kind = name.removeprefix("eat_tiny_finetune_")
-    original = reference.file(f"checkpoints/fairseq_eat_tiny_finetuned_{kind}.pt")
+    multi_label = "multi_label" in name
+    original = reference.file(f"checkpoints/fairseq_{name.replace('_finetune_', '_finetuned_')}.pt")
     for form, place in _in_every_form(original, tmp_path).items():
         with torch.no_grad():
             logits = load_classifier(place)(log_mels)
         assert (logits - expected).abs().max() < 1e-4, form
         weights = read_weights(place)
-        assert weights.multi_label == (kind == "multi_label")
+        assert weights.multi_label == multi_label
         assert weights.class_names == tuple(f"c{number}" for number in range(10))
         assert weights.features["num_frames"] == 256
-        assert weights.features["mean"] == (-4.268 if kind == "multi_label" else -6.627)  # the latter ran as ESC-50
+        assert weights.features["mean"] == (-4.268 if multi_label else -6.627)  # the latter ran as ESC-50
         assert not weights.unused
 
 

@@ -12,8 +12,7 @@ from sslam_lightning.models import Encoder
 from sslam_lightning.objectives import Dino
 
 _CASES = case_names("eat_*features*")
-_PRETRAINED = "fairseq_eat_tiny_pretrained_expected"
-case_names(_PRETRAINED)
+_CHECKPOINTS = case_names("fairseq_*_expected")  # outputs of the file of that name in checkpoints
 
 
 def _close(ours: torch.Tensor, theirs) -> None:
@@ -39,9 +38,10 @@ def test_features_equal_the_public_ones(name, reference):
     _close(layers[:, 0, 63::64, ::64], arrays["layer_results_sub"][:, 1:])
 
 
-def test_a_public_checkpoint_opens_and_encodes(reference):
-    weights = read_weights(reference.file("checkpoints/fairseq_eat_tiny_pretrained.pt"))
-    arrays = reference.arrays(_PRETRAINED)
+@pytest.mark.parametrize("name", _CHECKPOINTS)
+def test_a_public_checkpoint_opens_and_encodes(name, reference):
+    weights = read_weights(reference.file(f"checkpoints/{name.removesuffix('_expected')}.pt"))
+    arrays = reference.arrays(name)
     assert not weights.unused
     log_mels = torch.tensor(arrays["spectrogram"]).reshape(-1, *arrays["spectrogram"].shape[-2:])
     for part, state in (("student", weights.student), ("teacher", weights.teacher)):

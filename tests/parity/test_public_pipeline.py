@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from test_fbank import RECIPES, expected_spectrograms
+from test_fbank import CASES, RECIPES, expected_spectrograms
 
 from sslam_lightning.benchmarks.public_pipeline import log_mels_of_clip, masks_of_clip, read_clip, resample_clip
 from sslam_lightning.masking import InverseBlockMask
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_its_features_are_those_of_the_fbank_case(reference: Reference, recipe: str) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_its_features_are_those_of_the_fbank_case(reference: Reference, case: str, recipe: str) -> None:
     front_end, mel_step = RECIPES[recipe]
-    expected = expected_spectrograms(reference, recipe)
+    expected = expected_spectrograms(reference, case, recipe)
     assert len(expected) > 0
     for name, spectrogram in expected.items():
         waveform = resample_clip(*read_clip(str(reference.file(f"audio/{name}"))))
