@@ -66,6 +66,7 @@ def encoder_config(cfg: Any, modality: Modality, encoder: State, positions: Stat
             prenet_depth=count_stack(encoder, "prenet"),
             front_end=front_end,
             clip_token="clip_token" in encoder,
+            zero_clip_token=section(cfg, "modalities", modality, "init_extra_token_zero") is True,
             input_norm="input_norm.weight" in encoder or before,
             conv_positions=conv_positions,
             alibi=_alibi(cfg, modality, encoder),

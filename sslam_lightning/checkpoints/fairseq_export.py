@@ -124,7 +124,7 @@ def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
         "type": "IMAGE",
         "prenet_depth": config.prenet_depth,
         "num_extra_tokens": 1,
-        "init_extra_token_zero": False,
+        "init_extra_token_zero": config.zero_clip_token,
         "in_chans": config.in_channels,
         "patch_size": config.patch_size,
         "embed_dim": config.dim,

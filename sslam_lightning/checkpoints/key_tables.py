@@ -35,8 +35,8 @@ _DECODER_1D = _table(_DECODER, projection_layers=Only((1, 2)), projection_ratio=
 
 _MODALITY = _table(
     honored="prenet_depth mask_noise_std ema_local_encoder use_alibi_encoder learned_alibi_scale "
-    "learned_alibi_scale_per_head",
-    no_effect="type prenet_layerdrop prenet_dropout start_drop_path_rate end_drop_path_rate init_extra_token_zero "
+    "learned_alibi_scale_per_head init_extra_token_zero",
+    no_effect="type prenet_layerdrop prenet_dropout start_drop_path_rate end_drop_path_rate "
     "mask_prob inverse_mask mask_prob_adjust mask_length remove_masks mask_channel_length alibi_scale alibi_max_pos "
     "model_depth",
     num_extra_tokens=Only((0, 1)),

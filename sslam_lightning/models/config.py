@@ -83,6 +83,7 @@ class EncoderConfig:
             clips of any length in one pass, every patch at its own place.
         weight_init: of linear layers. ``normal`` (data2vec): N(0, 0.02). ``xavier`` (BAT): Xavier-uniform, with the patch
             embedding as torch draws convolutions and a clip token from N(0, 0.02).
+        zero_clip_token: the clip token begins at 0, where it is otherwise drawn (data2vec 2.0's ``init_extra_token_zero``).
     """
 
     dim: int = 768
@@ -113,6 +114,7 @@ class EncoderConfig:
     prenet_drop_path_end: float = 0.0
     max_time_patches: int | None = None
     weight_init: WeightInit = "normal"
+    zero_clip_token: bool = False
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "encoder")

@@ -39,7 +39,7 @@ class Encoder(ClipEncoder):
             ConvPositions(config.dim, positions.depth, positions.width, positions.groups) if positions else None
         )
         self.alibi = Alibi(config.num_heads, config.alibi == "learned") if config.alibi else None
-        clip_token_std = 1.0 if config.weight_init == "normal" else 0.02
+        clip_token_std = 0.0 if config.zero_clip_token else 1.0 if config.weight_init == "normal" else 0.02
         self.clip_token = nn.Parameter(torch.randn(1, 1, config.dim) * clip_token_std) if config.clip_token else None
         post = config.norm_order == "post"
         normalised = post and config.input_norm

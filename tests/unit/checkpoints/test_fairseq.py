@@ -54,6 +54,16 @@ def test_configurations_are_read_off_the_shapes(config: EncoderConfig) -> None:
     assert weights.decoder_config == decoder
 
 
+@pytest.mark.parametrize("zero", [False, True])
+def test_what_the_clip_token_begins_with(config: EncoderConfig, decoder_config: DecoderConfig, zero: bool) -> None:
+    """D11: zeros by default in the public code, N(0, 1) in EAT's and data2vec 2.0's recipes for images."""
+    _, state = pretrained(config, decoder_config)
+    image = {"num_extra_tokens": 1, "init_extra_token_zero": zero}
+    weights = from_fairseq(state, {"num_heads": config.num_heads, "modalities": {"image": image}}, "a file")
+    assert weights.encoder == replace(config, zero_clip_token=zero)
+    assert bool(Encoder(weights.encoder).clip_token.any()) is not zero
+
+
 def test_what_the_configuration_leaves_out(config: EncoderConfig, decoder_config: DecoderConfig) -> None:
     _, state = pretrained(config, decoder_config)
     weights = from_fairseq(state, {"num_heads": 2}, "a file")

@@ -171,3 +171,4 @@ def test_initial_weights() -> None:
                 assert module.weight.std().item() == pytest.approx(0.02, abs=6 * error)
                 assert not module.bias.any()
     assert encoder.clip_token.std().item() == pytest.approx(1.0, abs=6 / (2 * 64) ** 0.5)
+    assert not Encoder(replace(encoder.config, zero_clip_token=True)).clip_token.any()  # D11
