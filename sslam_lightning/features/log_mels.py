@@ -21,6 +21,7 @@ Extremes = Literal["clip", "padded_row"]
 
 # Far beyond what is trained on: more comes from broken files, and would fill the memory with the first clip.
 _MOST = {"num_frames": 60_000, "patch_frames": 60_000, "num_mels": 1024, "sample_rate_hz": 768_000}
+_OF_THE_OTHER_KIND = {"kaldi": ("extremes",), "decibel": ("mean", "std", "window", "remove_mean")}
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class LogMels:
     normalisation, as in all released weights, so a padded frame is ``-mean / (2 std)`` and not 0.
     MAE-AST differs: :data:`MAE_AST_LOG_MELS`.
     ``decibel``: decibels of another mel spectrogram, scaled to [0, 1] clip by clip before they are padded with zeros or cut
-    (BAT, 2026), see :func:`~sslam_lightning.features.mel_decibels`; ``mean``, ``std``, ``window`` and ``remove_mean`` play
-    no part.
+    (BAT, 2026), see :func:`~sslam_lightning.features.mel_decibels`; ``mean``, ``std``, ``window`` and ``remove_mean`` keep
+    their defaults.
 
     Args:
         num_frames: length of the result in frames of 10 ms, at most ten minutes, or None: that of the longest clip in
@@ -88,6 +89,12 @@ class LogMels:
             if getattr(self, name) not in get_args(known):
                 told = ", ".join(get_args(known))
                 raise ValueError(f"features: {name} must be one of {told}, got {getattr(self, name)!r}")
+        for name in _OF_THE_OTHER_KIND[self.kind]:
+            plain = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) != plain:
+                raise ValueError(
+                    f"features: {name} has no effect on kind {self.kind}: leave it at {plain}, got {getattr(self, name)!r}"
+                )
 
     @property
     def frame_samples(self) -> int:

@@ -73,6 +73,23 @@ def test_open_length_is_the_longest_clip_in_whole_patches(longest: int, frames: 
     assert LogMels(num_frames=None, patch_frames=8)(waveforms, num_samples).shape[1] == eight
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "plain"),
+    [
+        ("decibel", "mean", -6.6, -4.268),
+        ("decibel", "std", 5.4, 4.569),
+        ("decibel", "window", "povey", "hanning"),
+        ("decibel", "remove_mean", False, True),
+        ("kaldi", "extremes", "padded_row", "clip"),
+    ],
+)
+def test_settings_of_the_other_kind_are_refused(kind, name, value, plain) -> None:
+    """D10's kind: a setting that is given is used, or refused by its name."""
+    match = rf"^features: {name} has no effect on kind {kind}: leave it at {plain}, got {value!r}$"
+    with pytest.raises(ValueError, match=match):
+        LogMels(kind=kind, **{name: value})
+
+
 @pytest.mark.parametrize("kind", ["kaldi", "decibel"])
 @pytest.mark.parametrize("num_frames", [None, 64])
 def test_a_clip_does_not_depend_on_its_batch(kind: Kind, num_frames: int | None) -> None:
