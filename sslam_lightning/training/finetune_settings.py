@@ -31,6 +31,8 @@ def check_settings(module: FinetuneModule) -> None:
             raise ValueError(f"{name} changes log-mels, which the {kind} front-end does not read: leave it out")
     if module.mixup and module.features is None and not front_end.num_values:
         raise ValueError(f"mixup blends log-mels or images, the {kind} front-end reads neither: set mixup to null")
+    if module.decoder is not None and module.head.pooling == "clip_token":
+        raise ValueError("pooling: a decoder gives no clip token: set model.pooling to mean or linear_softmax")
     if module.frozen_drop_path and not module.frozen_encoder:
         raise ValueError("frozen_drop_path has no effect on an encoder that learns: leave it out, or set frozen_encoder")
 

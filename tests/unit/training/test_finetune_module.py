@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from tiny_modules import ENCODER, finetune, noise
 
 from sslam_lightning.augment import Mixup, SpecAugment
+from sslam_lightning.models import TransformerDecoderConfig
 from sslam_lightning.training.optimizers import OptimizerConfig
 
 LOGITS = torch.tensor([[0.0, math.log(3), 0.0, 0.0], [0.0, 0.0, -math.log(3), 0.0]])
@@ -85,6 +86,7 @@ def test_labels_are_smoothed_in_training_alone() -> None:
         ({"divide_by": "labels"}, r"divide_by must be positives or clips, got 'labels'"),
         ({"multi_label": False, "num_classes": 1}, r"need at least two classes to tell apart, got 1$"),
         ({"frozen_drop_path": True}, r"frozen_drop_path has no effect on an encoder that learns"),
+        ({"decoder": TransformerDecoderConfig(dim=16, depth=1, num_heads=2)}, r"pooling: a decoder gives no clip token"),
     ],
 )
 def test_settings_without_an_effect(settings: dict[str, Any], told: str) -> None:
