@@ -13,6 +13,7 @@ from sslam_lightning.checkpoints.stand_ins import opened
 from sslam_lightning.features.decibels import fft_samples
 from sslam_lightning.features.fbank import hop_samples
 from sslam_lightning.models.heads import Pooling
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 _SINGLE_LABEL = ("esc50", "scv2")
 
@@ -37,6 +38,9 @@ class Arguments:
     decoder_mlp_ratio: float | None = None
     task: str | None = None
     use_cls_in_head: bool = True
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, "args")
 
     @property
     def multi_label(self) -> bool:
