@@ -161,7 +161,7 @@ def _pack(files: Sequence[Annotated], class_names: Sequence[str]) -> Events:
         raise ValueError(f"{name}: the event {unknown!r} is none of the classes {', '.join(class_names)}")
     events = [event for file in files for event in file.events]
     return Events(
-        torch.tensor([class_of[event.label] for event in events], dtype=torch.int64),
-        torch.tensor([event.onset_seconds for event in events], dtype=torch.float64),
-        torch.tensor([event.offset_seconds for event in events], dtype=torch.float64),
+        torch.tensor([class_of[event.label] for event in events], dtype=torch.int64, device="cpu"),
+        torch.tensor([event.onset_seconds for event in events], dtype=torch.float64, device="cpu"),
+        torch.tensor([event.offset_seconds for event in events], dtype=torch.float64, device="cpu"),
     )

@@ -73,7 +73,7 @@ class ImageDataset(ClipDataset):
         """Area and place of the crop, and above 1/2: mirrored. Without ``augment`` the largest one in the middle."""
         if not self.augment:
             return 1.0, 0.5, 0.5, 0.0
-        key = clip_keys(torch.tensor([index]), self.seed, epoch)
+        key = clip_keys(torch.tensor([index], device="cpu"), self.seed, epoch)
         area, left, top, flip = uniform(key, 4)[0].tolist()
         return self.smallest_crop + (1 - self.smallest_crop) * area, left, top, flip
 
@@ -129,9 +129,11 @@ def collate_images(pictures: Sequence[Picture | BrokenClip]) -> ImageBatch:
     """Images of one size as a batch; broken ones are left out and told."""
     good = [picture for picture in pictures if isinstance(picture, Picture)]
     return ImageBatch(
-        torch.stack([picture.image for picture in good]) if good else torch.zeros(0, 3, 0, 0, dtype=torch.float32),
-        torch.stack([picture.labels for picture in good]) if good else torch.zeros(0, 0, dtype=torch.float32),
-        torch.tensor([picture.clip_index for picture in good], dtype=torch.int64),
+        torch.stack([picture.image for picture in good])
+        if good
+        else torch.zeros(0, 3, 0, 0, dtype=torch.float32, device="cpu"),
+        torch.stack([picture.labels for picture in good]) if good else torch.zeros(0, 0, dtype=torch.float32, device="cpu"),
+        torch.tensor([picture.clip_index for picture in good], dtype=torch.int64, device="cpu"),
         tuple(picture.name for picture in good),
         tuple((broken.name, broken.reason) for broken in pictures if isinstance(broken, BrokenClip)),
     )

@@ -33,7 +33,8 @@ class LabelledTextDataset(ClipDataset):
         if unknown := next((label for label in found.labels if label not in number), None):
             raise ValueError(f"the label {unknown} does not come in the training texts ({', '.join(class_names[:10])})")
         self.tokens = [[*tokens.ids[: max_tokens - 1], end] for tokens in tokenizer.encode_batch(found.texts)]
-        self.labels = torch.eye(len(class_names), dtype=torch.float32)[[number[label] for label in found.labels]]
+        one_hot = torch.eye(len(class_names), dtype=torch.float32, device="cpu")
+        self.labels = one_hot[[number[label] for label in found.labels]]
         self.names = found.names
 
     def __len__(self) -> int:
@@ -46,7 +47,7 @@ class LabelledTextDataset(ClipDataset):
     def __getitem__(self, key: Key) -> Passage:  # type: ignore[override]
         """The text of ``index``, or of ``(epoch, index)``; it is the same in every epoch."""
         index = key if isinstance(key, int) else key[1]
-        return Passage(torch.tensor(self.tokens[index]), self.labels[index], index, self.names[index])
+        return Passage(torch.tensor(self.tokens[index], device="cpu"), self.labels[index], index, self.names[index])
 
 
 class LabelledTextDataModule(AudioDataModule):

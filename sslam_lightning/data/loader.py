@@ -32,7 +32,7 @@ class WatchedDataset(Dataset[Clip | BrokenClip]):
 
     def __init__(self, clips: ClipDataset, num_workers: int) -> None:
         self.clips = clips
-        self.reading = torch.full((num_workers,), _IDLE).share_memory_()
+        self.reading = torch.full((num_workers,), _IDLE, device="cpu").share_memory_()
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -111,16 +111,16 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
     def order(self, epoch: int) -> Int[Tensor, "samples"]:
         """Indices of the clips of an epoch, over all ranks."""
-        clips = torch.arange(self.num_clips)
+        clips = torch.arange(self.num_clips, device="cpu")
         if not self.shuffle:
             return clips
-        epoch_key = fold_in(fold_in(torch.tensor(0), self.seed), epoch)
+        epoch_key = fold_in(fold_in(torch.tensor(0, device="cpu"), self.seed), epoch)
         shuffled = fold_in(fold_in(epoch_key, _ORDER), clips).argsort(stable=True)
         if self.weights is None:
             return shuffled[: self.samples_per_epoch]
         chosen = _without_replacement(self.weights, self.samples_per_epoch or 0, fold_in(epoch_key, _CHOICE))
         # In shuffled order: the draw itself would put the heavy clips first, and so into the same batches.
-        return shuffled[torch.zeros(self.num_clips, dtype=torch.bool).index_fill_(0, chosen, True)[shuffled]]
+        return shuffled[torch.zeros(self.num_clips, dtype=torch.bool, device="cpu").index_fill_(0, chosen, True)[shuffled]]
 
     def _batches(self, start: int, world: int) -> tuple[int, int]:
         """Whole global batches behind ``start`` clips of the order, and clips of a ragged one behind them."""
@@ -143,7 +143,8 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         world, rank = self._place()
         whole, ragged = self._batches(self.start, world)
         in_whole = whole * self.batch_size * world
-        filled = order[(self.start + torch.arange(in_whole + ragged)) % len(order)]  # around, where clips are missing
+        places = self.start + torch.arange(in_whole + ragged, device="cpu")
+        filled = order[places % len(order)]  # around, where clips are missing
         mine = filled[:in_whole].view(whole, world, self.batch_size)[:, rank].flatten()
         return torch.cat([mine, filled[in_whole:][self._part(ragged, world, rank)]])
 
@@ -167,7 +168,7 @@ def _without_replacement(weights: Float[Tensor, "clips"], count: int, key: Int[T
 
     Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006.
     """
-    hashes = fold_in(key, torch.arange(len(weights)))
+    hashes = fold_in(key, torch.arange(len(weights), device="cpu"))
     uniform = (hashes.double() * 2.0**-64 + 0.5).clamp(min=2.0**-64)  # 24 bits would tie among millions
     return (-uniform.log() / weights.double()).topk(count, largest=False, sorted=False).indices
 

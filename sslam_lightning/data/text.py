@@ -37,7 +37,7 @@ class TextDataset(ClipDataset):
 
     def __init__(self, texts: Iterator[str], tokenizer: Any, max_tokens: int) -> None:
         end = tokenizer.token_to_id(END)
-        encoded = [torch.tensor([*tokenizer.encode(text).ids, end], dtype=torch.int32) for text in texts]
+        encoded = [torch.tensor([*tokenizer.encode(text).ids, end], dtype=torch.int32, device="cpu") for text in texts]
         self.tokens = torch.cat(encoded)  # in memory: 4 bytes a token, 13 GB for English Wikipedia and books
         self.max_tokens = max_tokens
 
@@ -54,7 +54,7 @@ class TextDataset(ClipDataset):
         start = max(0, min(index * self.max_tokens, len(self.tokens) - self.max_tokens))
         return Passage(
             self.tokens[start : start + self.max_tokens].long(),
-            torch.zeros(0, dtype=torch.float32),
+            torch.zeros(0, dtype=torch.float32, device="cpu"),
             index,
             self.name(index),
         )
@@ -142,6 +142,6 @@ def collate_texts(passages: Sequence[Passage | BrokenClip]) -> TextBatch:
         torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=padding),
         [len(piece) for piece in tokens],
         torch.stack([passage.labels for passage in good]),
-        torch.tensor([passage.clip_index for passage in good]),
+        torch.tensor([passage.clip_index for passage in good], device="cpu"),
         tuple(passage.name for passage in good),
     )

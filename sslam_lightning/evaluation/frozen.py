@@ -53,7 +53,7 @@ class FrozenClips:
     ) -> None:
         self._store, self._loader, self.num_broken = store, loader, num_broken
         self._index = [index for index, _ in places]  # in the data set
-        self._rows = torch.tensor([row for _, row in places], dtype=torch.long)  # in the store
+        self._rows = torch.tensor([row for _, row in places], dtype=torch.long, device="cpu")  # in the store
         self.pooled, self.labels = store.pooled(self._rows)
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class FeatureStore:
         self._labels: list[Tensor] = []
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # without a name, so nothing is ever left behind
         self._shape: tuple[int, ...] = ()  # of a clip's layers
-        self._place = torch.zeros(0, dtype=torch.long)  # row -> place in the file, or _BROKEN
+        self._place = torch.zeros(0, dtype=torch.long, device="cpu")  # row -> place in the file, or _BROKEN
         self._num_tokens: list[Tensor] = []  # of the clips in the file, padding left out
         self._num_kept = 0
 
@@ -159,7 +159,7 @@ class FeatureStore:
         tokens = torch.from_numpy(np.array(table[places.numpy()])).to(self.device).float()
         self._num_tokens = [torch.cat(self._num_tokens)]
         num_tokens, width = self._num_tokens[0][places], tokens.shape[2] - 1
-        padding = torch.arange(width) >= num_tokens.unsqueeze(1)
+        padding = torch.arange(width, device="cpu") >= num_tokens.unsqueeze(1)
         return Layers(tokens, padding.to(self.device) if bool(padding.any()) else None)
 
     def on_device(self, batch: Batch) -> Batch:
@@ -226,7 +226,7 @@ class FeatureStore:
         self._num_tokens += num_tokens
         self._pooled += pooled
         self._labels += labels
-        self._place = torch.cat([self._place, torch.tensor(places, dtype=torch.long)])
+        self._place = torch.cat([self._place, torch.tensor(places, dtype=torch.long, device="cpu")])
         self._row.update({keys[index]: row for index, row in row_of.items()})
 
     def _write(self, found: Layers, place: int) -> Int[Tensor, "clips"]:
@@ -235,5 +235,5 @@ class FeatureStore:
         self._file.seek(2 * place * math.prod(self._shape))
         self._file.write(tokens.cpu().contiguous().numpy().data)
         self._file.flush()
-        full = torch.full((len(tokens),), tokens.shape[2] - 1)
+        full = torch.full((len(tokens),), tokens.shape[2] - 1, device="cpu")
         return full if found.padding is None else (~found.padding).sum(dim=1).cpu()

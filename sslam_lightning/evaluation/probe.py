@@ -72,7 +72,8 @@ class Probe(Protocol):
             scores = [curve[-1].value for curve in self._learn(task, tried, learn, judges, judged, last_only=True)]
             best = max(range(len(tried)), key=scores.__getitem__)
             chosen, notes = tried[best], {"validation": scores[best]}
-        (curve,) = self._learn(task, [chosen], torch.arange(len(task.train)), task.test, torch.arange(len(task.test)))
+        learned, tested = (torch.arange(len(clips), device="cpu") for clips in (task.train, task.test))
+        (curve,) = self._learn(task, [chosen], learned, task.test, tested)
         notes |= class_notes(task.metric, curve[-1].num_classes)
         return Outcome([one.value for one in curve], chosen, notes)
 
@@ -93,7 +94,7 @@ class Probe(Protocol):
         num_updates = self.epochs * math.ceil(len(learn) / self.batch_size)
         update = 0
         for epoch in range(1, self.epochs + 1):
-            shuffled = learn[torch.randperm(len(learn), generator=order)]
+            shuffled = learn[torch.randperm(len(learn), generator=order, device="cpu")]
             for batch in task.train.batches(self.level or "pooled", shuffled, self.batch_size):
                 for probe, optimizer, choice in zip(probes, optimizers, tried, strict=True):
                     rate = warmup_cosine(update, choice["learning_rate"], 0.0, 0, num_updates)

@@ -96,8 +96,8 @@ class Task:
         if self.validation == "val":
             self._refuse_test_clips()
             held_out = self.store.split(self.data, "val", self.fold)
-            return torch.arange(len(self.train)), held_out, torch.arange(len(held_out))
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))
+            return torch.arange(len(self.train), device="cpu"), held_out, torch.arange(len(held_out), device="cpu")
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed), device="cpu")
         num_held_out = max(1, round(float(self.validation) * len(order)))
         if num_held_out >= len(order):
             raise ValueError(f"{len(order)} training clips are too few to choose settings on {self.validation:g} of them")

@@ -87,7 +87,7 @@ def join_clips(
     recordings = {}
     for file, first, behind in zip(whole.tolist(), *bounds.tolist(), strict=True):
         place, frame, class_index = cells[first:behind].T
-        active = torch.zeros(int(num_frames[file]), num_classes, dtype=torch.bool)
+        active = torch.zeros(int(num_frames[file]), num_classes, dtype=torch.bool, device="cpu")
         active[torch.from_numpy(first_frame[place] + frame), torch.from_numpy(class_index)] = True
         recordings[file] = active
     return recordings

@@ -160,7 +160,7 @@ def _segment_f1(
                 _as_table(side, class_of), ceil(end_seconds / segment_seconds), len(class_of), segment_seconds, "outward"
             )
             roll.append(heard.flatten().long())
-    target, guess = (torch.cat(roll) if roll else torch.zeros(0, dtype=torch.int64) for roll in rolls)
+    target, guess = (torch.cat(roll) if roll else torch.zeros(0, dtype=torch.int64, device="cpu") for roll in rolls)
     if not (target.any() or guess.any()):
         return float("nan")
     return float(binary_f1_score(guess, target))
@@ -169,9 +169,9 @@ def _segment_f1(
 def _as_table(events: Sequence[Event], class_of: Mapping[str, int]) -> Events:
     """One row of events."""
     return Events(
-        torch.tensor([[class_of[event.label] for event in events]], dtype=torch.int64),
-        torch.tensor([[event.onset_seconds for event in events]], dtype=torch.float64),
-        torch.tensor([[event.offset_seconds for event in events]], dtype=torch.float64),
+        torch.tensor([[class_of[event.label] for event in events]], dtype=torch.int64, device="cpu"),
+        torch.tensor([[event.onset_seconds for event in events]], dtype=torch.float64, device="cpu"),
+        torch.tensor([[event.offset_seconds for event in events]], dtype=torch.float64, device="cpu"),
     )
 
 

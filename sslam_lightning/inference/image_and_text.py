@@ -44,7 +44,7 @@ class ImageModel(EncoderModel):
         assert isinstance(takes, ImageInput), "images are what this front-end reads"
         size = takes.size or _IMAGE_SIZE if size is None else size
         check_at_least(1, image_size=size)
-        encoder.front_end.grid(torch.empty(1, takes.channels, size, size))
+        encoder.front_end.grid(torch.empty(1, takes.channels, size, size, device="cpu"))
         self.size = size
 
     def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
@@ -57,7 +57,11 @@ class ImageModel(EncoderModel):
 
     def read(self, content: Float[Tensor, "rows channels high wide"], lengths: Int[Tensor, "rows"]) -> Read:
         """All of one size."""
-        return Read(content, torch.full((len(content),), self.encoder.front_end.grid(content).time), masks_padding=False)
+        return Read(
+            content,
+            torch.full((len(content),), self.encoder.front_end.grid(content).time, device="cpu"),
+            masks_padding=False,
+        )
 
     def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
         """Images are not cut.
@@ -104,7 +108,7 @@ class TextModel(EncoderModel):
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise UnreadableAudio(f"{path}: {error.strerror}") from None
-        tokens = torch.tensor([[*self.tokenizer.encode(text).ids, self.tokenizer.token_to_id(END)]])
+        tokens = torch.tensor([[*self.tokenizer.encode(text).ids, self.tokenizer.token_to_id(END)]], device="cpu")
         return windows.cut(iter([tokens]), self.framing)
 
     def read(self, content: Int[Tensor, "rows tokens"], lengths: Int[Tensor, "rows"]) -> Read:

@@ -229,9 +229,8 @@ class AudioModel(EncoderModel):
         """Log-mels, or the waveforms as their front-end reads them."""
         if isinstance(self.takes, WaveformInput):
             rows = len(content)
-            batch = Batch(
-                content, lengths.tolist(), torch.zeros(rows, 0, dtype=torch.float32), torch.arange(rows), ("",) * rows
-            )
+            labels = torch.zeros(rows, 0, dtype=torch.float32, device="cpu")
+            batch = Batch(content, lengths.tolist(), labels, torch.arange(rows, device="cpu"), ("",) * rows)
             return Read(self.encoder.front_end.read(batch).clips, self.takes.num_tokens(lengths), True)
         features = self.any_length_features if self.padding == "masked" else self.features
         assert features is not None, "only waveforms have none"

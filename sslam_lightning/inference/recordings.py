@@ -124,7 +124,7 @@ class Work:
         found: dict[int, EncodedWindow] = {}
         for places in self._batches(windows):
             contents = [windows[place].content for place in places]
-            lengths = torch.tensor([len(content) for content in contents])
+            lengths = torch.tensor([len(content) for content in contents], device="cpu")
             padded = torch.nn.utils.rnn.pad_sequence(contents, batch_first=True)
             encodings = self.model.encode(padded, lengths, self.levels, self.tags)
             for place, result in zip(places, _rows(encodings), strict=True):

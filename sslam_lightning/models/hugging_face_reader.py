@@ -56,7 +56,7 @@ class HuggingFaceReader(TokenReader):
         if isinstance(takes, WaveformInput):
             if clips.shape[1] < takes.min_samples:
                 raise ValueError(f"one token takes {takes.min_samples} samples, got clips of {clips.shape[1]}")
-            return Grid(int(takes.num_tokens(torch.tensor(clips.shape[1]))), 1)
+            return Grid(int(takes.num_tokens(torch.tensor(clips.shape[1], device="cpu"))), 1)
         if isinstance(takes, TextInput):
             if clips.shape[1] > takes.max_tokens:
                 raise ValueError(f"texts of {clips.shape[1]} tokens are longer than the model's {takes.max_tokens}")

@@ -61,7 +61,7 @@ class SelfSupervisedModule(AudioModule):
         if features and isinstance(front_end, FrontEnd):
             return front_end.grid(torch.empty(1, features.length(num_samples), features.num_mels, device="meta"))
         if not features and isinstance(front_end.takes, WaveformInput):
-            return Grid(int(front_end.takes.num_tokens(torch.tensor(num_samples))), 1)
+            return Grid(int(front_end.takes.num_tokens(torch.tensor(num_samples, device="cpu"))), 1)
         return None
 
     def can_learn_from(self, grid: Grid) -> bool:

@@ -24,13 +24,15 @@ from sslam_lightning.checkpoints.write import write_weights
 from sslam_lightning.data import image_file
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.recordings import class_balanced_weights, make_recordings
+from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.data.sinc_resampler import sinc_resampler
 from sslam_lightning.data.stream import resample_rows
+from sslam_lightning.data.text import Passage, collate_texts
 from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.events.frames import frame_labels
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.spans import Joiner
-from sslam_lightning.layers import Alibi, DropPath, sincos_positions, sinusoidal_positions
+from sslam_lightning.layers import Alibi, DropPath, mel_major_positions, sincos_positions, sinusoidal_positions
 from sslam_lightning.masking import (
     BlockMask,
     ChunkMask,
@@ -97,7 +99,8 @@ def batch(samples: int = 10_600) -> Batch:
 
 
 def features(folder: Path) -> Iterable[Tensor]:
-    for settings in ({}, {"sample_rate_hz": 22050, "num_mels": 64}, {"kind": "decibel"}):
+    decibels = {"kind": "decibel"}, {"kind": "decibel", "extremes": "padded_row"}
+    for settings in ({}, {"sample_rate_hz": 22050, "num_mels": 64}, {"window": "povey"}, *decibels):
         yield LogMels(num_frames=None, **settings)(batch().waveforms, batch().num_samples)
 
 
@@ -121,7 +124,7 @@ def mixtures(folder: Path) -> Iterable[Tensor]:
 
 
 def tables(folder: Path) -> Iterable[Tensor]:
-    yield from (sincos_positions(13, 8, 16), sinusoidal_positions(13, 16))
+    yield from (sincos_positions(13, 8, 16), mel_major_positions(13, 8, 16), sinusoidal_positions(13, 16))
     with as_ever():
         learned = Alibi(6)
     yield from (learned(GRID), Alibi(6, learned=False).slopes)
@@ -149,6 +152,11 @@ def data(folder: Path) -> Iterable[Tensor]:
     events = collate(clips).events
     assert events is not None
     yield frame_labels(events, 10, 3, 0.1)
+    yield EpochSampler(20, 2, seed=1).order(1)
+    yield EpochSampler(20, 2, seed=1, weights=noise(20).abs(), samples_per_epoch=9).order(1)
+    passages = [Passage(recordings.labels(0).int(), recordings.labels(0), number, "") for number in range(2)]
+    texts = collate_texts(passages)
+    yield from (texts.tokens, texts.clip_index)
     fresh = importlib.reload(image_file)  # which has numbers of its own
     yield from (fresh._MEAN, fresh._STD)
 
@@ -186,6 +194,20 @@ def stage_2(folder: Path) -> Iterable[Tensor]:
 def transformer_decoder(folder: Path) -> Iterable[Tensor]:
     decoder = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
     yield from _step(lambda: PretrainModule(transformer_decoder=decoder, features=SHORT, **SETTINGS), batch())
+
+
+def bat(folder: Path) -> Iterable[Tensor]:
+    size = {"num_heads": 2, "gated_attention": True, "weight_init": "xavier"}
+    encoder = EncoderConfig(dim=16, depth=2, max_time_patches=4, **size)
+    decoder = TransformerDecoderConfig(
+        dim=16, depth=1, positions="learned", max_tokens=32, input_norm=False, projection_bias=False, **size
+    )
+    settings = {**SETTINGS, "encoder": encoder, "features": replace(SHORT, kind="decibel")}
+    yield from _step(lambda: PretrainModule(transformer_decoder=decoder, **settings), batch())
+    with as_ever():
+        longer = Encoder(encoder).eval()
+    torch.nn.init.normal_(longer.clip_token, generator=torch.Generator().manual_seed(0))
+    yield longer(noise(2, 112, 128)).clip
 
 
 def waveforms(folder: Path) -> Iterable[Tensor]:
@@ -233,7 +255,7 @@ def opened(folder: Path) -> Iterable[Tensor]:
 
 
 SOUND = [features, masks, mixtures, tables, resampling, data, metrics]
-MODELS = [stage_1, stage_2, transformer_decoder, waveforms, images, text, mae_ast, fine_tuning, opened]
+MODELS = [stage_1, stage_2, transformer_decoder, bat, waveforms, images, text, mae_ast, fine_tuning, opened]
 
 
 @contextmanager
