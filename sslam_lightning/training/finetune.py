@@ -319,8 +319,7 @@ class FinetuneModule(AudioModule):
         """The part of a batch whose loss is logged already in an update that is divided by all its positives."""
         assert self._losses is not None
         assert self._losses.weights is not None
-        parameters = [p for part in self.learning_parts() for p in part.parameters()]
-        return share_of_update(total, self._losses.weights, parameters, self._trainer)
+        return share_of_update(total, self._losses.weights, self.parameters(), self._trainer)
 
     def configure_optimizers(self) -> Any:
         """AdamW with layer decay."""

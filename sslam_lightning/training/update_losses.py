@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
 from lightning.pytorch.strategies import Strategy
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 
 class UpdateLosses:
@@ -36,7 +36,7 @@ class UpdateLosses:
             self._has_clips = True
         before = torch.zeros_like(own) if self.sums is None else self.sums
         self.sums = before + own
-        self.weights = torch.stack([before[-1], self.sums[-1]])
+        self.weights = torch.stack([before[-1], self.sums[-1]])  # a copy: reducing the sums changes them in place
 
     def finish(self, strategy: Strategy | None) -> dict[str, Float[Tensor, ""]]:
         """The means by name, over all ranks where a strategy is given; none without clips. The next update begins."""
@@ -61,13 +61,14 @@ def share_of_update(
     Args:
         total: the batch's summed loss.
         weights: of the update so far on this device, without and with this batch.
-        parameters: those that learn.
+        parameters: of the module; those without a gradient are left out.
         trainer: None for a single batch on a single device.
     """
     batches = 1 if trainer is None else trainer.accumulate_grad_batches
     devices = 1 if trainer is None else trainer.world_size
-    if trainer is not None and devices > 1:
-        weights = trainer.strategy.reduce(weights.clone(), reduce_op="sum")
+    if devices > 1:
+        weights = weights.clone()
+        distributed.all_reduce(weights)  # the strategy's reduction would have the host wait for all ranks
     before, so_far = weights.clamp(min=1.0)
     if batches > 1:
         for gradient in (parameter.grad for parameter in parameters if parameter.grad is not None):
