@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sslam_lightning.benchmarks import public_pipeline
-from sslam_lightning.benchmarks.figures import check_at_least, check_target, write_figures
+from sslam_lightning.benchmarks.figures import check_target, write_figures
 from sslam_lightning.data import RecordingDataset, collate
 from sslam_lightning.data.audio import decode_audio, resample
 from sslam_lightning.data.manifest import read_labelled
@@ -28,6 +28,7 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.random_streams import clip_keys, fold_in
 from sslam_lightning.types import Grid
+from sslam_lightning.whole_numbers import check_at_least
 
 _RATE_HZ = 16000
 _PATCH = 16

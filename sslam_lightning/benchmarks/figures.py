@@ -1,4 +1,4 @@
-"""What the benchmarks share: the least that their settings may be, and the file of their figures."""
+"""The file of a benchmark's figures."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ import json
 from typing import Any
 
 from sslam_lightning.data.durable import new_file, refuse_existing
-
-
-def check_at_least(least: float, **settings: float) -> None:
-    """Raise ValueError naming the first setting that is less."""
-    for name, value in settings.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least:g}, got {value:g}")
 
 
 def check_target(out: str | None) -> None:

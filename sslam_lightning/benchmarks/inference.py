@@ -10,7 +10,7 @@ from typing import Any
 import soundfile
 import torch
 
-from sslam_lightning.benchmarks.figures import check_at_least, check_target, write_figures
+from sslam_lightning.benchmarks.figures import check_target, write_figures
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
 from sslam_lightning.benchmarks.operations import encoder_operations
 from sslam_lightning.inference import AudioModel
@@ -18,6 +18,7 @@ from sslam_lightning.inference.recordings import EncodedWindow, Work
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.models import Encoder
 from sslam_lightning.models.sizes import SIZES
+from sslam_lightning.whole_numbers import check_at_least
 
 _LEAST_SECONDS = 0.2  # one patch and its window
 
@@ -37,7 +38,8 @@ def run_inference_benchmark(
     """Embed files at every batch size and print a table; see ``sslam benchmark inference --help``."""
     if not batch_sizes or min(batch_sizes) < 1:
         raise ValueError(f"batch_sizes must be at least 1, got {list(batch_sizes)}")
-    check_at_least(_LEAST_SECONDS, clip_seconds=clip_seconds)
+    if not clip_seconds >= _LEAST_SECONDS:
+        raise ValueError(f"clip_seconds must be at least {_LEAST_SECONDS:g}, got {clip_seconds:g}")
     check_at_least(1, num_clips=num_clips, repeats=repeats)
     check_at_least(0, workers=workers)
     check_at_least(1000, file_rate_hz=file_rate_hz)

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from sslam_lightning.benchmarks.figures import check_at_least, check_target, write_figures
+from sslam_lightning.benchmarks.figures import check_target, write_figures
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, peak_memory_gib
 from sslam_lightning.benchmarks.operations import step_operations
 from sslam_lightning.benchmarks.stopwatch import WATCHING, Stopwatch
@@ -23,6 +23,7 @@ from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.callbacks import LossGuard, SaveOnSignal, Throughput
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.types import Grid
+from sslam_lightning.whole_numbers import check_at_least
 
 
 def run_benchmark(
