@@ -98,7 +98,7 @@ def torchrun_script(job: Job, path: Path) -> str:
             "",
             f"# When a process dies, all are started anew, up to {job.max_restarts} times, and go on from the newest whole",
             "# checkpoint. SIGTERM to torchrun saves and ends the run; the same script goes on with it.",
-            *(_MEET_ANEW if job.rendezvous else []),
+            *_MEET_ANEW,
             _command(["exec " + " ".join([torchrun, *options]), "-m sslam_lightning fit"], job.fit),
             "",
         ]
