@@ -140,10 +140,13 @@ def check_normalization(features: Mapping[str, Any], source: str) -> None:
 
 
 def refuse_unknown_features(given: Mapping[str, Any]) -> None:
-    """Raise ValueError for the name of no setting of :class:`LogMels`, which would be passed over in silence."""
+    """Raise ValueError for what a model that is loaded would pass over in silence: a name that is no setting of
+    :class:`LogMels`, and extremes of a batch, as its results do not depend on what a clip is batched with."""
     known = [field.name for field in fields(LogMels)]
     if unknown := next((name for name in given if name not in known), None):
         raise ValueError(f"features: there is no setting {unknown}; known are {', '.join(known)}")
+    if given.get("extremes", "clip") != "clip":
+        raise ValueError(f"features: extremes must be clip outside of training: leave it out, got {given['extremes']!r}")
 
 
 def front_end_of(num_frames: Any, encoder: EncoderConfig, where: str, **more: float) -> dict[str, Any]:

@@ -152,6 +152,8 @@ def test_every_way_in(tmp_path: Path) -> None:
     encoder, decoder, _ = parts()
     file = save(trained(), tmp_path)
     assert load(file).features == LogMels(num_frames=80, kind="decibel")
+    with pytest.raises(ValueError, match="extremes must be clip outside of training: leave it out, got 'padded_row'"):
+        load(file, features={"extremes": "padded_row"})
     features = LogMels(num_frames=80, kind="decibel", extremes="padded_row")
     pretraining = PretrainModule(ENCODER, features=features, transformer_decoder=DECODER, targets=LayerTargets(2))
     pretraining.start_from(str(file))

@@ -224,6 +224,12 @@ def test_clip_longer_than_its_batch_is_named() -> None:
         ({"sample_rate_hz": 768_001}, "sample_rate_hz must be at most 768000, got 768001"),
         ({"kind": "mfcc"}, "kind must be one of kaldi, decibel, got 'mfcc'"),
         ({"extremes": "batch"}, "extremes must be one of clip, padded_row, got 'batch'"),
+        ({"extremes": "padded_row"}, "extremes has no effect on kind kaldi: leave it at clip, got padded_row"),
+        ({"kind": "decibel", "window": "povey"}, "window has no effect on kind decibel: leave it at hanning, got povey"),
+        (
+            {"kind": "decibel", "remove_mean": False},
+            "remove_mean has no effect on kind decibel: leave it at True, got False",
+        ),
     ],
 )
 def test_wrong_settings(settings: dict, message: str) -> None:
