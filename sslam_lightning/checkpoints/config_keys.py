@@ -79,9 +79,10 @@ def check_keys(cfg: Any, table: KeyTable, where: str, purpose: Purpose, unused: 
         others = [each for each in _PURPOSES if not any(each in purposes for *_, purposes in refused)]
         hint = f" for {purpose} (it can be opened for {' and '.join(others)})" if others else ""
         told = (
-            f"{path} is {_shown(value)}, only {' or '.join(map(_shown, allowed))} is" for path, value, allowed, _ in refused
+            f"{path} is {_shown(value)}, only {' or '.join(map(_shown, allowed))} is computed here"
+            for path, value, allowed, _ in refused
         )
-        raise ValueError(f"{where}.{'; '.join(told)} computed here{hint}")
+        raise ValueError(f"{where}.{'; '.join(told)}{hint}")
 
 
 def _leaves(cfg: Any, table: KeyTable, where: str, start: str = "") -> Iterator[tuple[str, Any]]:

@@ -32,7 +32,7 @@ def test_a_value_may_be_that_of_another_key(heads):
 
 
 def test_a_value_that_is_not_computed_is_refused_by_the_names_of_all_such_keys():
-    match = r"^a\.pt: cfg\.model\.norm is False, only True is; heads is 3, only 2 or 1 is computed here$"
+    match = r"^a\.pt: cfg\.model\.norm is False, only True is computed here; heads is 3, only 2 or 1 is computed here$"
     with pytest.raises(ValueError, match=match):
         _check({"depth": 2, "norm": False, "heads": 3})
 
