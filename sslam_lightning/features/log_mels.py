@@ -21,7 +21,7 @@ Extremes = Literal["clip", "padded_row"]
 
 # Far beyond what is trained on: more comes from broken files, and would fill the memory with the first clip.
 _MOST = {"num_frames": 60_000, "patch_frames": 60_000, "num_mels": 1024, "sample_rate_hz": 768_000}
-_OF_THE_OTHER_KIND = {"kaldi": ("extremes",), "decibel": ("mean", "std", "window", "remove_mean")}
+_OF_THE_OTHER_KIND = {"kaldi": ("extremes",), "decibel": ("window", "remove_mean")}
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class LogMels:
     normalisation, as in all released weights, so a padded frame is ``-mean / (2 std)`` and not 0.
     MAE-AST differs: :data:`MAE_AST_LOG_MELS`.
     ``decibel``: decibels of another mel spectrogram, scaled to [0, 1] clip by clip before they are padded with zeros or cut
-    (BAT, 2026), see :func:`~sslam_lightning.features.mel_decibels`; ``mean``, ``std``, ``window`` and ``remove_mean`` keep
-    their defaults.
+    (BAT, 2026), see :func:`~sslam_lightning.features.mel_decibels`; ``window`` and ``remove_mean`` keep their
+    defaults, ``mean`` and ``std`` play no part: overlays set those of a data set for recipes of either kind.
 
     Args:
         num_frames: length of the result in frames of 10 ms, at most ten minutes, or None: that of the longest clip in
