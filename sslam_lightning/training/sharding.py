@@ -83,7 +83,8 @@ def shard(parts: Sequence[nn.Module], mesh: DeviceMesh) -> None:
     Between uses a device holds its own rows of every weight alone; a block's are gathered while it runs.
 
     Args:
-        parts: modules that are run by themselves: by a call, or by the encoder's ``embed``, ``choose`` and ``encode``.
+        parts: modules that are run by themselves: by a call, or by the encoder's ``embed``, ``choose``, ``enter`` and
+            ``run``.
         mesh: all devices in a row.
     """
     for part in parts:
@@ -92,7 +93,7 @@ def shard(parts: Sequence[nn.Module], mesh: DeviceMesh) -> None:
         for block in getattr(part, "blocks", ()):
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
-        for entrance in ("embed", "choose", "encode"):
+        for entrance in ("embed", "choose", "enter", "run"):
             if hasattr(part, entrance):
                 register_fsdp_forward_method(part, entrance)
 
