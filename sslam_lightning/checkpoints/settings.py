@@ -121,13 +121,14 @@ def read_features(settings: Any, where: str) -> dict[str, Any] | None:
 
 
 def features_with(own: Mapping[str, Any], given: Mapping[str, Any]) -> LogMels:
-    """A model's log-mels with settings that somebody gives over its own.
+    """A model's log-mels with settings that somebody gives over its own; extremes are those of a clip, whatever it is
+    batched with.
 
     Raises:
         ValueError: if there is no such setting, a value is of another type, or the front-end refuses it.
     """
     refuse_unknown_features(given)
-    return read_dataclass(LogMels, {**own, **given}, "features")
+    return read_dataclass(LogMels, {**own, "extremes": "clip", **given}, "features")
 
 
 def check_normalization(features: Mapping[str, Any], source: str) -> None:

@@ -103,4 +103,5 @@ def load_model(
             options["waveform_rate_hz"] = as_kind(given["sample_rate_hz"], int, "features.sample_rate_hz")
         return AudioModel(encoder, features=None, **options)
     check_normalization(given, str(path))
-    return AudioModel(encoder, features=features_with(log_mels_of(encoder).settings(), given), **options)
+    own = {**log_mels_of(encoder).settings(), **(weights.features or {})}
+    return AudioModel(encoder, features=features_with(own, features or {}), **options)

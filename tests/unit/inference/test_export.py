@@ -13,10 +13,17 @@ from sslam_lightning.inference.graph import DecibelsGraph, LogMelsGraph
 from sslam_lightning.inference.tables import MissingLibrary
 
 
-@pytest.mark.parametrize("kind", ["kaldi", "decibel"])
+@pytest.mark.parametrize(
+    ("kind", "others"),
+    [
+        ("kaldi", {}),
+        ("kaldi", {"window": "povey", "remove_mean": False, "partial_patch": "drop"}),
+        ("decibel", {}),
+        ("decibel", {"partial_patch": "drop"}),
+    ],
+)
 @pytest.mark.parametrize("num_frames", [None, 64, 256])
 @pytest.mark.parametrize("num_samples", [2800, 10639, 16000])
-@pytest.mark.parametrize("others", [{}, {"window": "povey", "remove_mean": False, "partial_patch": "drop"}])
 def test_log_mels_as_a_graph_are_the_log_mels(kind, num_frames, num_samples, others) -> None:
     features = LogMels(num_frames=num_frames, kind=kind, **others)
     waveforms = 0.1 * torch.randn(3, num_samples) + 0.05
