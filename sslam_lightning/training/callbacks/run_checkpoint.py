@@ -120,10 +120,10 @@ class RunCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Find the files of a run by their names in its folder, which may have been moved or be spelt differently."""
-        before = state_dict.get("dirpath") or ""
+        before = os.path.join(state_dict.get("dirpath") or "", "")
 
         def here(path: str) -> str:
-            return os.path.join(self.dirpath or "", path[len(before) :].lstrip(os.sep)) if path.startswith(before) else path
+            return os.path.join(self.dirpath or "", path[len(before) :]) if path.startswith(before) else path
 
         moved = {name: here(path) for name, path in state_dict.items() if path and name.endswith("_path")}
         models = {here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
