@@ -141,6 +141,7 @@ def test_an_ast_embeds_fine_tunes_tags_and_is_judged(pretrained, capsys, monkeyp
     runs = json.loads(Path("judged/results.json").read_text())
     assert {run["protocol"]: run["failed"] for run in runs} == dict.fromkeys(("knn", "linear", "finetune"))
 
+    capsys.readouterr()
     for command, message in (
         (
             ["embed", "files", "--model", checkpoint, "--out", "x.npz", "--window_seconds", "1"],

@@ -22,6 +22,7 @@ def test_dataclasses_become_dictionaries() -> None:
         "source": "feed_forward",
         "normalise_layers": ["batch", "layer"],
         "normalise_average": ["layer"],
+        "eps": 1e-5,
     }
 
 
