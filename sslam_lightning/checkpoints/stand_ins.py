@@ -21,7 +21,7 @@ _HARMLESS = re.compile(
     | builtins\.(bool|bytes|dict|float|int|list|str|tuple)    # named as types of nodes
     | collections\.defaultdict
     | numpy\.(_?core\.multiarray\.scalar|dtype)               # a score that fairseq keeps for its records
-    | pathlib\.(Posix|Windows|PurePosix|PureWindows)?Path
+    | pathlib\.(_local\.)?(Posix|Windows|PurePosix|PureWindows)?Path  # _local: written by Python 3.13
     | (\w+\.)*data\.modality\.Modality
     | (\w+\.)*models\.\w+\.(PredictionMode|D2vModalitiesConfig|Data2VecMultiConfig|MaeImageClassificationConfig)
     | (\w+\.)*(models|modules)\.\w+\.D2v\w+Config

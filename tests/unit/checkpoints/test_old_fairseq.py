@@ -115,6 +115,18 @@ def test_an_enum_in_a_finetuned_file(tmp_path, packages: dict[str, type], mode: 
     assert weights.encoder.num_heads == 2
 
 
+def test_a_path_that_python_3_13_wrote(tmp_path, packages: dict[str, type], monkeypatch) -> None:
+    """It alone has the classes of paths in a module of their own."""
+    owner = ModuleType("pathlib._local")
+    owner.PosixPath = type("PosixPath", (), {"__module__": owner.__name__})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, owner.__name__, owner)
+    content, _ = to_fairseq(pretrained())
+    content["cfg"]["common"] = {"user_dir": owner.PosixPath()}
+    torch.save(content, tmp_path / "old.pt")
+    assert b"pathlib._local" in (tmp_path / "old.pt").read_bytes()
+    assert read_weights(tmp_path / "old.pt").encoder.num_heads == 2
+
+
 def test_the_arguments_of_a_command_line(tmp_path) -> None:
     content, _ = to_fairseq(pretrained())
     model = content.pop("cfg")["model"]
