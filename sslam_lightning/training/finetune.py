@@ -31,7 +31,7 @@ from sslam_lightning.models import (
     classify,
 )
 from sslam_lightning.models.heads import Pooling
-from sslam_lightning.training.finetune_settings import Criterion, check_settings, with_drop_path_in_prenet
+from sslam_lightning.training.finetune_settings import Criterion, check_divisor, check_settings, with_drop_path_in_prenet
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.start import take_over
@@ -73,7 +73,8 @@ class FinetuneModule(AudioModule):
             clip is of exactly one class and the latter elsewhere; EAT trains with the latter on Speech Commands too.
         label_smoothing: share of every label's weight that training gives evenly to all classes.
         divide_by: what the summed binary cross entropy is divided by: the ``positives`` among the labels of the update, of
-            all its batches and devices (public code), or its ``clips``; cross entropy is always divided by the clips.
+            all its batches and devices (public code), or its ``clips``. Not read where cross entropy follows from
+            ``multi_label``, which is divided by the clips.
         frozen_encoder: train the head alone (linear evaluation); the decoder, where there is one, is frozen too.
         frozen_drop_path: leave drop path on in a frozen encoder, as in the public code's linear evaluation.
         optimizer: AdamW, its schedule and layer decay.
@@ -122,7 +123,9 @@ class FinetuneModule(AudioModule):
         self.num_classes, self.multi_label = num_classes, multi_label
         self.criterion: Criterion = criterion or ("binary_cross_entropy" if multi_label else "cross_entropy")
         self.roll_and_gain, self.noise_and_roll, self.spec_augment = roll_and_gain, noise_and_roll, spec_augment
-        self.mixup, self.label_smoothing, self.divide_by = mixup, label_smoothing, divide_by
+        check_divisor(divide_by, criterion)
+        self.mixup, self.label_smoothing = mixup, label_smoothing
+        self.divide_by = divide_by if self.criterion == "binary_cross_entropy" else "clips"
         self.frozen_encoder, self.frozen_drop_path = frozen_encoder, frozen_drop_path
         self.init_from, self.init_part = init_from, init_part
 

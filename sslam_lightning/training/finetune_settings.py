@@ -42,15 +42,26 @@ def _check_loss(module: FinetuneModule) -> None:
         raise ValueError(f"clips of exactly one class need at least two classes to tell apart, got {module.num_classes}")
     if not 0 <= module.label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {module.label_smoothing}")
-    if module.divide_by not in ("positives", "clips"):
-        raise ValueError(f"divide_by must be positives or clips, got {module.divide_by!r}")
     if module.criterion not in ("cross_entropy", "binary_cross_entropy"):
         raise ValueError(f"criterion must be cross_entropy or binary_cross_entropy, got {module.criterion!r}")
     if module.criterion == "cross_entropy" and module.multi_label:
         raise ValueError("criterion: cross_entropy takes clips of exactly one class, these may be of several: leave it out")
-    if module.criterion == "cross_entropy" and module.divide_by == "positives":
+
+
+def check_divisor(divide_by: str, criterion: Criterion | None) -> None:
+    """Refuse a divisor that does not exist, or not of the criterion that is asked for.
+
+    A criterion that follows from the data takes the divisor that it has, so that one setting of the data is enough.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if divide_by not in ("positives", "clips"):
+        raise ValueError(f"divide_by must be positives or clips, got {divide_by!r}")
+    if criterion == "cross_entropy" and divide_by == "positives":
         raise ValueError(
-            "divide_by: positives has no effect on cross entropy, which is divided by clips: set model.divide_by to clips"
+            "divide_by: positives has no effect on criterion: cross_entropy, which is divided by clips: set model.divide_by "
+            "to clips"
         )
 
 

@@ -56,6 +56,15 @@ def test_cross_entropy_is_pytorchs(smoothing: float) -> None:
     torch.testing.assert_close(module.loss(logits, torch.nn.functional.one_hot(classes, 4).float()), expected)
 
 
+def test_cross_entropy_that_follows_from_the_data_is_divided_by_clips() -> None:
+    """The divisor of a recipe for several classes is that of its binary cross entropy."""
+    labels = torch.eye(4)[[1, 0]]
+    as_published, corrected = (finetune(multi_label=False, divide_by=name) for name in ("positives", "clips"))
+    torch.testing.assert_close(as_published.loss(LOGITS, labels), corrected.loss(LOGITS, labels))
+    assert as_published.divide_by == "clips"
+    assert finetune(multi_label=False, criterion="binary_cross_entropy", divide_by="positives").divide_by == "positives"
+
+
 def test_binary_cross_entropy_of_one_class_by_hand() -> None:
     """D4: summed over the classes, divided by the clips."""
     module = finetune(multi_label=False, criterion="binary_cross_entropy")
@@ -78,8 +87,8 @@ def test_labels_are_smoothed_in_training_alone() -> None:
     ("settings", "told"),
     [
         (
-            {"multi_label": False, "divide_by": "positives"},
-            r"divide_by: positives has no effect on cross entropy.* to clips$",
+            {"multi_label": False, "criterion": "cross_entropy", "divide_by": "positives"},
+            r"divide_by: positives has no effect on criterion: cross_entropy.* to clips$",
         ),
         ({"criterion": "cross_entropy"}, r"criterion: cross_entropy takes clips of exactly one class"),
         ({"criterion": "focal"}, r"criterion must be cross_entropy or binary_cross_entropy, got 'focal'"),
