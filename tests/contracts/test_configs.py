@@ -30,6 +30,7 @@ from sslam_lightning.training.callbacks import OnlineKNN, Pictures, RunCheckpoin
 CONFIGS = config_folder()
 FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if "downstream" not in path.parts)  # see test_suites.py
 RECIPES = [path for path in FILES if "seed_everything" in yaml.safe_load(path.read_text())]
+CLIPWISE = [f"finetune/{path.name}" for path in RECIPES if path.parent.name == "finetune" and "dcase" not in path.name]
 OVERLAYS = [path for path in FILES if path not in RECIPES]
 SHARDED = "sslam_lightning.training.sharding.ShardedStrategy"
 HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
@@ -120,6 +121,10 @@ def _instantiate(files: Iterable[str], *options: Any) -> SSLAMCLI:
         return SSLAMCLI(args=[*arguments, *HERE, *map(str, options)], run=False)
 
 
+def _settings_in(name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONFIGS / name).read_text())
+
+
 @cache
 def _settings(recipe: str) -> dict[str, Any]:
     return _instantiate([recipe]).config.as_dict()
@@ -152,6 +157,24 @@ def test_recipes(path, somewhere):
     assert 0 < updates < cli.trainer.max_steps / 2
     assert path.read_text().startswith("# ")
     step_on_gpu(cli.model, cli.datamodule.sample_rate_hz)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("recipe", CLIPWISE)
+def test_clips_of_one_class_and_of_several_by_one_setting_of_the_data(recipe, multi_label, somewhere):
+    """U4: in every recipe for clips, as published and corrected, the loss and its divisor follow from the data."""
+    given = _settings_in(recipe)["model"]["init_args"]
+    overlay = "corrected" if "mixup" in given else "corrected_without_mixup"
+    for files in ([recipe], [recipe, f"finetune/{overlay}.yaml"]):
+        options = ("--data.label_descriptors=label_descriptors.csv", f"--data.multi_label={str(multi_label).lower()}")
+        cli = _instantiate([*files, "data/audioset.yaml"], *options)
+        _assert_whole(cli)
+        binary = multi_label or "criterion" in given
+        assert cli.model.criterion == ("binary_cross_entropy" if binary else "cross_entropy")
+        assert cli.model.divide_by == ("positives" if binary and "divide_by" in given and files == [recipe] else "clips")
+        (monitored,) = {kept.monitor for kept in cli.trainer.callbacks if isinstance(kept, RunCheckpoint)}
+        assert monitored == f"val/{cli.model.score_name}"
+        step_on_gpu(cli.model, cli.datamodule.sample_rate_hz)
 
 
 def test_published_sizes(somewhere):
