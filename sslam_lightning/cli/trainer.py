@@ -21,7 +21,7 @@ from sslam_lightning.checkpoints import check_resumable, check_source
 from sslam_lightning.cli.command_line import CommandLine
 from sslam_lightning.cli.errors import explain
 from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
-from sslam_lightning.cli.linked_settings import OF_DATA, refuse_linked_settings
+from sslam_lightning.cli.linked_settings import OF_DATA, refuse_linked_settings, settle_idle_settings
 from sslam_lightning.cli.run_checkpoints import (
     CKPT_PATH_HELP,
     as_run_checkpoints,
@@ -181,6 +181,7 @@ class SSLAMCLI(LightningCLI):
         """No null where a value is needed; loggers write into the run's folder; W&B goes on with a run that is resumed."""
         refuse_unfit_settings({part: self._get(self.config, part).as_dict() for part in ("trainer", "model", "data")})
         refuse_linked_settings(Parser.given, self._get(self.config, "data").init_args.as_dict())
+        settle_idle_settings(Parser.given, self._get(self.config, "model").init_args)
         trainer = self._get(self.config, "trainer")
         check_trainer_settings(trainer)
         as_run_checkpoints(trainer.callbacks)
