@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-_NESTING = ("init_args", "dict_kwargs")  # words of jsonargparse, between a class and its settings
+NESTING = ("init_args", "dict_kwargs")  # words of jsonargparse, between a class and its settings
 _PARTS = ("model", "data")  # whose settings may stand in a file of their own: --model FILE
 
 
@@ -59,7 +59,7 @@ class CommandLine(NamedTuple):
         return next(iter(of_this_value or [place for place, _ in places]), Place(key))
 
     def places(self, key: str) -> Iterator[Place]:
-        """Wherever a setting was given by this whole key, `_NESTING` left out; first what has the last word."""
+        """Wherever a setting was given by this whole key, `NESTING` left out; first what has the last word."""
         for option, value in reversed(self.options()):
             yield from self._places_in({option: _as_settings(value)}, key, None)
         for name, content in reversed(list(self.files())):
@@ -86,6 +86,17 @@ class CommandLine(NamedTuple):
             for found, given in _flat(content, ""):
                 if f".{found}".endswith(f".{key}"):
                     yield Place(found, name), str(given)
+
+    def classes(self, key: str) -> set[str]:
+        """Names of the class that is given at this whole key, or of those of a list, without their modules."""
+        found = [
+            (place, value)
+            for word in (f"{key}.class_path", key)
+            for place, value in self._places(word)
+            if place.key == word and not value.lstrip().startswith(("{", "["))
+        ]
+        found.sort(key=lambda placed: placed[0].file is not None)  # the command line has the last word
+        return {value.rpartition(".")[2] for place, value in found if place == found[0][0]}
 
     def overlay_without_recipe(self) -> str | None:
         """The first configuration that has settings for a model whose class nothing before it names."""
@@ -120,12 +131,12 @@ def _as_settings(value: str) -> Any:
 
 
 def _flat(settings: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Every setting by its whole key as on a command line, so without `_NESTING`; those of a list share its key."""
+    """Every setting by its whole key as on a command line, so without `NESTING`; those of a list share its key."""
     if key:
         yield key, settings
     for inner in settings if isinstance(settings, list) else ():
         if isinstance(inner, dict):
             yield from _flat(inner, key)
     for name, value in settings.items() if isinstance(settings, dict) else ():
-        parts = (part for part in str(name).split(".") if part not in _NESTING)
+        parts = (part for part in str(name).split(".") if part not in NESTING)
         yield from _flat(value, ".".join((key, *parts)).strip("."))

@@ -14,10 +14,10 @@ import yaml
 from sslam_lightning.cli.arguments import arguments_of, is_known
 from sslam_lightning.cli.command_line import CommandLine
 from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.cli.nearest_setting import families, nearest_setting
 from sslam_lightning.parser_complaints import key_of, one_line, unfit_value
 
 _UNKNOWN = r"(?:Group '([\w.]+)' does not accept )?[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)"
-_TOP_LEVEL = ("config", "ckpt_path", "data", "model", "print_config", "seed_everything", "trainer")
 
 
 def explain(message: str, given: CommandLine) -> str:
@@ -46,7 +46,7 @@ def explain(message: str, given: CommandLine) -> str:
     if unknown:
         place = given.place(".".join(part for part in unknown.groups() if part))
         where = f"{place.file}: " if place.file else ""
-        return f"{where}there is no setting {place.key}{_nearest_setting(place.key)}"
+        return f"{where}there is no setting {place.key}{_nearest_setting(place.key, given)}"
     return _unfit(message, line, given) or line
 
 
@@ -84,14 +84,12 @@ def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f": did you mean {prefix}{found[0]}?" if found else ""
 
 
-def _nearest_setting(key: str) -> str:
-    """The key with its first unknown part mended, as the end of a message."""
-    known, parts = {*_TOP_LEVEL, "class_path", "init_args", *_settings()}, key.split(".")
-    unknown = next((place for place, part in enumerate(parts) if part not in known), None)
-    if unknown is None:
+def _nearest_setting(key: str, given: CommandLine) -> str:
+    """What a key may have meant, as the end of a message."""
+    if {*key.split(".")} <= {"class_path", "init_args", "trainer", "model", "data", *_settings()}:
         return " in this place"  # it is another class's
-    found = get_close_matches(parts[unknown], sorted(known if unknown or len(parts) == 1 else _TOP_LEVEL), n=1)
-    return f": did you mean {'.'.join([*parts[:unknown], *found, *parts[unknown + 1 :]])}?" if found else ""
+    found = nearest_setting(key, given)
+    return f": did you mean {found}?" if found else ""
 
 
 def _unreadable_config(given: CommandLine, line: str) -> str | None:
@@ -119,16 +117,8 @@ def _nearest_file(path: Path, folder: Path) -> str:
     return ""
 
 
-def _families() -> list[Any]:
-    from sslam_lightning import data, masking, mixing, objectives, training
-    from sslam_lightning.training import callbacks, loggers
-
-    ours = (training, data, masking, mixing, objectives, callbacks)
-    return [loggers.WandbRun, *(getattr(family, name) for family in ours for name in family.__all__)]
-
-
 def _classes() -> Iterable[str]:
-    return (kind.__name__ for kind in (*_families(), *_lightnings()))
+    return (kind.__name__ for kind in (*families(), *_lightnings()))
 
 
 def _lightnings() -> list[Any]:
@@ -147,7 +137,7 @@ def _settings() -> Iterable[str]:
     for kind in _lightnings():
         yield from inspect.signature(kind).parameters
     seen: set[type] = set()
-    waiting: list[Any] = [Trainer, AudioDataModule, *_families()]
+    waiting: list[Any] = [Trainer, AudioDataModule, *families()]
     while waiting:
         kind = waiting.pop()
         if is_known(kind) and kind not in seen:

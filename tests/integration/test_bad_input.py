@@ -143,7 +143,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--data.num_trains", "3"], "there is no setting data.num_trains: did you mean data.num_train?"),
         (["--data.batchsize", "3"], "there is no setting data.batchsize: did you mean data.batch_size?"),
         (["--model.optimiser.lr", "1"], "there is no setting model.optimiser.lr: did you mean model.optimizer.lr?"),
-        (["--modle.seed", "1"], "there is no setting modle.seed: did you mean model.seed?"),
+        (["--modle.seed", "1"], "there is no setting modle.seed: did you mean seed_everything?"),
         (["--configs", "x.yaml"], "there is no setting configs: did you mean config?"),
         (["--model.encoder.dimm", "16"], "there is no setting model.encoder.dimm: did you mean model.encoder.dim?"),
         (["--model.utterance.wieght", "2"], "no setting model.utterance.wieght: did you mean model.utterance.weight?"),
