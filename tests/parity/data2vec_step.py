@@ -67,7 +67,7 @@ def recorded_step(case: dict, arrays: dict[str, np.ndarray], weights: Weights) -
         features=None,
         masking=RecordedMasks([mask]),
         masks_per_clip=case["clone_batch"],
-        targets=layer_targets(cfg),
+        targets=layer_targets(cfg, weights.encoder.depth),
         regression=Regression(cfg["d2v_loss"], **shape),
         utterance=Utterance(cfg["cls_loss"], **shape, reduction="sum") if cfg["cls_loss"] else None,
         teacher_parts="blocks" if cfg["ema_encoder_only"] else "encoder" if section["ema_local_encoder"] else "context",

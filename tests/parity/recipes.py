@@ -96,13 +96,13 @@ def log_mel_batch(log_mels: Tensor) -> Batch:
     return Batch(log_mels, lengths, torch.zeros(rows, 0), torch.arange(rows), ("recorded",) * rows)
 
 
-def layer_targets(cfg: dict) -> LayerTargets:
-    """The public code's switches, in the order in which it applies them."""
+def layer_targets(cfg: dict, depth: int) -> LayerTargets:
+    """The public code's switches, in the order in which it applies them; of more layers than there are it takes all."""
     per_layer = {"batch": "batch_norm_target_layer", "instance": "instance_norm_target_layer"}
     per_layer["layer"] = "layer_norm_target_layer"
     average = {"layer": "layer_norm_targets", "instance": "instance_norm_targets"}
     return LayerTargets(
-        cfg["average_top_k_layers"],
+        min(cfg["average_top_k_layers"], depth),
         "block" if cfg["end_of_block_targets"] else "feed_forward",
         tuple(kind for kind, switch in per_layer.items() if cfg[switch]),
         tuple(kind for kind, switch in average.items() if cfg[switch]),
@@ -117,7 +117,7 @@ def pretrain_module(cfg: dict, state: dict, teacher: dict | None, source: str, *
     mixed = "mixing" in settings
     settings = {
         "masks_per_clip": cfg["clone_batch"],
-        "targets": layer_targets(cfg),
+        "targets": layer_targets(cfg, weights.encoder.depth),
         "regression": Regression(cfg["d2v_loss"], **shape),
         "utterance": Utterance(cfg["cls_loss"], **shape, reduction="sum", top_k_layers=1 if mixed else None),
         "reconstruction": Reconstruction(cfg["recon_loss"], **shape) if cfg["recon_loss"] else None,

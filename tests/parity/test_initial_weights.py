@@ -35,7 +35,7 @@ def test_initial_weights_are_drawn_as_published(name, reference):
             weights.encoder,
             decoder,
             features=None if weights.encoder.front_end else LogMels(),
-            targets=layer_targets(cfg),
+            targets=layer_targets(cfg, weights.encoder.depth),
             reconstruction=Reconstruction() if cfg["recon_loss"] else None,
             teacher_parts="blocks" if cfg["ema_encoder_only"] else "encoder",
         )

@@ -42,6 +42,16 @@ def test_what_only_pretraining_computes_is_refused_for_pretraining_alone(tmp_pat
         read_weights(path)
 
 
+def test_more_layers_in_the_targets_than_there_are_stand_in_nobodys_way(tmp_path) -> None:
+    """The public code takes all layers then: the weights are the same, and targets are the recipe's."""
+    path = public_file(tmp_path, lambda cfg: cfg["model"].update(average_top_k_layers=99))
+    load_encoder(str(path))
+    assert read_weights(path).encoder.depth == ENCODER.depth
+    pretraining = PretrainModule(ENCODER, DECODER, None, targets=LayerTargets(ENCODER.depth))
+    for module in (FinetuneModule(ENCODER, None, 3), pretraining):
+        module.start_from(str(path))
+
+
 def test_what_gradients_meet_is_refused_for_any_training(tmp_path) -> None:
     path = str(public_file(tmp_path, of_image(local_grad_mult=0.5)))
     load_encoder(path)
