@@ -9,10 +9,9 @@ import io
 import json
 import os
 import pickle
-import resource
 import struct
-import sys
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -25,6 +24,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_weights import finetuned, pretrained
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sslam_lightning.checkpoints import convert
 from sslam_lightning.checkpoints.fairseq_export import to_fairseq
@@ -152,15 +153,54 @@ DISGUISES = [
 ]
 
 
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made, and the most that Python and NumPy hold at once, whoever else is busy.
+
+    Memory that a tensor shares with another counts once; that of a file which is mapped counts, too.
+    """
+
+    def __enter__(self) -> Allocations:
+        super().__enter__()
+        self.seen: dict[int, torch.UntypedStorage] = {}  # kept, so that no other gets the same place
+        torch.zeros(1)  # what PyTorch imports for its first call under such a mode is not counted
+        tracemalloc.start()
+        return self
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu":
+                storage = tensor.untyped_storage()
+                self.seen.setdefault(storage.data_ptr(), storage)
+        return result
+
+    def __exit__(self, *_: Any) -> None:
+        super().__exit__(*_)
+        self.most_in_python = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    @property
+    def in_tensors(self) -> int:
+        return sum(storage.nbytes() for storage in self.seen.values())
+
+
+def test_allocations_are_counted() -> None:
+    with Allocations() as made:
+        bytearray(3 * MEBIBYTE)
+        torch.zeros(MEBIBYTE).view(-1)
+        torch.zeros(1).expand(MEBIBYTE).clone()
+    assert 3 * MEBIBYTE <= made.most_in_python < 4 * MEBIBYTE
+    assert 8 * MEBIBYTE <= made.in_tensors < 9 * MEBIBYTE
+
+
 def refuse(source: Path) -> str:
     """What ``convert`` says; it wrote nothing, and took no more memory than a small file explains."""
     target = source.parent / "target"
     before = sorted(source.parent.iterdir())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises((ValueError, OSError)) as caught:
+    with Allocations() as made, pytest.raises((ValueError, OSError)) as caught:
         convert(source, target)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * (1 if sys.platform == "darwin" else 1024)
-    assert grown < 64 * MEBIBYTE
+    assert made.most_in_python < 64 * MEBIBYTE
+    assert made.in_tensors < 64 * MEBIBYTE + source.stat().st_size
     assert sorted(source.parent.iterdir()) == before
     message = str(caught.value)
     assert message.isprintable(), "one line"
