@@ -40,6 +40,7 @@ class HuggingFaceClipEncoder(ClipEncoder, HuggingFaceModel):
         settings = self.model.config
         leaves_out = settings.model_type in _LEAVE_PADDING_OUT and settings.feat_extract_norm == "layer"
         self._by_length = isinstance(self.takes, WaveformInput) and not leaves_out
+        self._norm_over_time = getattr(settings, "feat_extract_norm", None) == "group"
         if config.cls_pooling and not (self.front_end.by_mel and self._num_special):
             raise ValueError(f"a {type(self.model).__name__} has no special tokens to pool: set cls_pooling to false")
 
@@ -85,16 +86,27 @@ class HuggingFaceClipEncoder(ClipEncoder, HuggingFaceModel):
             return self._run(clips, padding, layers)
         grid = self.front_end.grid(clips)
         counts = torch.full((len(clips),), grid.time) if padding is None else (~padding).sum(dim=1).cpu()
+        lengths = self._lengths(clips, counts)
         found: list[Tensor] = []
-        for count in counts.unique().tolist():
-            rows = (counts == count).nonzero().squeeze(1).to(clips.device)
-            # What is no whole token would count in norms over the time, and in a batch nobody knows how long it was.
-            states = self._run(clips[rows, : self.front_end.num_samples(count)], None, layers)
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero().squeeze(1).to(clips.device)
+            states = self._run(clips[rows, :length], None, layers)
             found = found or [state.new_zeros(len(clips), grid.time, self.dim) for state in states]
             found = [
                 whole.index_put((rows,), _lengthened(state, grid.time)) for whole, state in zip(found, states, strict=True)
             ]
         return tuple(found)
+
+    def _lengths(self, clips: Tensor, counts: Tensor) -> Tensor:
+        """Samples of clips of so many tokens: what makes them, and of what is behind, which counts in a norm over the time,
+        all up to the last sample that is not 0. (What fills up a batch is 0, and a clip at mean 0 seldom ends in it.)
+        """
+        least = self.front_end.num_samples(counts)
+        if not self._norm_over_time:
+            return least
+        most = self.front_end.num_samples(counts + 1).clamp(max=clips.shape[1] + 1) - 1
+        ends = ((clips != 0) * torch.arange(1, clips.shape[1] + 1, device=clips.device)).amax(dim=1).cpu()
+        return ends.clamp(min=least, max=most)
 
     def _run(self, clips: Tensor, padding: Tensor | None, layers: bool) -> tuple[Tensor, ...]:
         grid = self.front_end.grid(clips)

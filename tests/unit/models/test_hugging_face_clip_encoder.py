@@ -108,6 +108,29 @@ def test_a_waveform_is_the_same_alone_and_beside_a_longer_one(kind: str, setting
     assert len(calls) == (2 if apart else 1)  # once for every length, where padding leaks through the model
 
 
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "unispeech-sat"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_norm_over_the_time_sees_all_samples(kind: str, normalize: bool) -> None:
+    """As transformers' own, of lengths that are no multiple of the hop; alone and beside a longer one."""
+    model = encoder(kind, feat_extract_norm="group")
+    model.front_end._normalize = normalize
+    waveforms, lengths = torch.randn(3, 139) + 0.5, torch.tensor([139, 78, 77])
+    rest = torch.zeros(3, 0), torch.arange(3), ("", "", "")
+    for row, length in enumerate(lengths.tolist()):
+        waveforms[row, length:] = 0
+    together = model(*model.front_end.read(Batch(waveforms, lengths, *rest)))
+    for row, length in enumerate(lengths.tolist()):
+        own = waveforms[row : row + 1, :length]
+        given = (own - own.mean()) / (own.var(correction=0) + 1e-7).sqrt() if normalize else own
+        theirs = model.model(given).last_hidden_state[0]
+        alone = model(*model.front_end.read(Batch(own, [length], *(part[:1] for part in rest)))).tokens[0]
+        bound = 1e-4 * theirs.abs().max().item()
+        torch.testing.assert_close(alone, theirs, rtol=0, atol=bound)
+        torch.testing.assert_close(together.tokens[row, : len(theirs)], theirs, rtol=0, atol=bound)
+        cut = model.model(given[:, : model.front_end.num_samples(len(theirs))]).last_hidden_state[0]
+        assert (cut - theirs).abs().max() > bound  # whole tokens alone would not do
+
+
 def test_what_the_front_end_reads() -> None:
     labels = torch.zeros(2, 0), torch.arange(2), ("", "")
     text = encoder("roberta").front_end.read(TextBatch(torch.ones(2, 5).long(), torch.tensor([5, 2]), *labels))
