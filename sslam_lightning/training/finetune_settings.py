@@ -60,8 +60,8 @@ def check_divisor(divide_by: str, criterion: Criterion | None) -> None:
         raise ValueError(f"divide_by must be positives or clips, got {divide_by!r}")
     if criterion == "cross_entropy" and divide_by == "positives":
         raise ValueError(
-            "divide_by: positives has no effect on criterion: cross_entropy, which is divided by clips: set model.divide_by "
-            "to clips"
+            "divide_by: positives has no effect on criterion: cross_entropy, which is divided by clips: set "
+            "model.divide_by to clips"
         )
 
 

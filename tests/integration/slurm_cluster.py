@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +74,7 @@ def cluster(nodes: Sequence[str]) -> Iterator[Cluster]:
     daemons: list[subprocess.Popen[bytes]] = []
     try:
         environment = _programs(folder)
-        ports = _free_ports(1 + len(nodes))
+        ports = free_ports(1 + len(nodes))
         _configure(folder, nodes, ports, environment["SLURM_PLUGINS"])
         found = Cluster(folder, environment)
         for command in _commands(folder, nodes, environment):
@@ -155,14 +156,16 @@ def _apt(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess
         raise Unavailable(f"apt-get {words[0]} has not ended within a minute") from None
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+def free_ports(count: int) -> list[int]:
+    """Ports below those that the system hands out by itself: no other program is given one of them in between."""
+    ports: list[int] = []
+    for port in random.sample(range(10_000, 30_000), 20_000):
+        with socket.socket() as probe, suppress(OSError):  # somebody listens there
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise AssertionError(f"this machine has no {count} free ports")
 
 
 def _configure(folder: Path, nodes: Sequence[str], ports: Sequence[int], plugins: str) -> None:

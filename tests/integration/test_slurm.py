@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from slurm_cluster import Cluster, Unavailable, cluster, wait_until
+from slurm_cluster import Cluster, Unavailable, cluster, free_ports, wait_until
 
 import sslam_lightning
 from sslam_lightning.__main__ import main
@@ -50,9 +49,7 @@ def submit(slurm, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(name, value)
 
     def run(folder: Path, *options: str, holds: tuple[int, ...] = ()) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            monkeypatch.setenv("MASTER_PORT", str(probe.getsockname()[1]))
+        monkeypatch.setenv("MASTER_PORT", str(free_ports(1)[0]))
         overlay = tmp_path / f"{folder.name}.yaml"
         overlay.write_text(yaml.safe_dump(_overlay(folder, holds)))
         configs = [word for name in RECIPES for word in ("--config", str(config_folder() / f"{name}.yaml"))]
