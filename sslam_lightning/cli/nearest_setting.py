@@ -96,6 +96,7 @@ def _types(hint: Any) -> Iterator[type]:
 
 
 def _below(kind: type) -> Iterator[type]:
-    for own in () if kind is type else kind.__subclasses__():
+    below: list[type] = [] if kind is type else kind.__subclasses__()
+    for own in below:
         yield own
         yield from _below(own)
