@@ -38,7 +38,7 @@ def published_recipe(config: Mapping[str, Any]) -> tuple[str, ...]:
     else:
         weighted = data["init_args"].get("weighted_sampling")
         recipe = ("finetune/audioset_2m",) if weighted else ("finetune/audioset_20k",)
-    return (*recipe, "finetune/linear_published") if settings["frozen_encoder"] else recipe
+    return (*recipe, "overlays/as_published/linear") if settings["frozen_encoder"] else recipe
 
 
 def differences(published: Mapping[str, Any], config: Mapping[str, Any]) -> list[Difference]:

@@ -18,7 +18,7 @@ Write a script that trains on a cluster, and submit it with --submit.
 
 The options below say what the job gets; every other one is a setting of `sslam fit` and handed on to it:
 
-  sslam slurm --config configs/pretrain/sslam_base_corrected.yaml --config configs/trainer/multinode.yaml \\
+  sslam slurm --config configs/pretrain/sslam_base.yaml --config configs/overlays/trainer/multinode.yaml \\
       --data.train_manifest=my/train.tsv --trainer.default_root_dir=runs/sslam \\
       --nodes 2 --gpus-per-node 4 --time 1-00:00:00 --partition gpu --submit
 
@@ -196,7 +196,7 @@ def _job(options: argparse.Namespace, settings_of_fit: list[str]) -> Job:
             raise ValueError(f"data.{name} must be at least {least}, got {data[name]}")
     accelerator, processes = "gpu" if options.gpus_per_node else "cpu", options.gpus_per_node or options.tasks_per_node or 1
     if trainer["accelerator"] not in ("auto", accelerator, "cuda" if accelerator == "gpu" else accelerator):
-        overlay = "trainer/multinode.yaml" if accelerator == "gpu" else "trainer/cpu.yaml"
+        overlay = "overlays/trainer/multinode.yaml" if accelerator == "gpu" else "overlays/trainer/cpu.yaml"
         raise ValueError(
             f"the configuration says trainer.accelerator {trainer['accelerator']}, but --gpus-per-node is "
             f"{options.gpus_per_node}: layer configs/{overlay} behind it"

@@ -37,6 +37,7 @@ def check_gpus_are_here(devices: Any, accelerator: Any) -> None:
     several = str(devices).isdigit() and int(devices) > 1  # text on the command line
     if several and accelerator == "auto" and not torch.accelerator.is_available():
         raise ValueError(
-            f"this is a recipe for {devices} GPUs, and there is none here: layer configs/trainer/cpu.yaml over it, and a "
-            "small model (configs/model/tiny.yaml, tiny_pretrain.yaml); or ask for processes with --trainer.accelerator=cpu"
+            f"this is a recipe for {devices} GPUs, and there is none here: layer "
+            "configs/overlays/trainer/cpu.yaml over it, and a small model (tiny.yaml and tiny_pretrain.yaml of "
+            "configs/overlays/sizes); or ask for processes with --trainer.accelerator=cpu"
         )

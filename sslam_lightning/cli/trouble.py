@@ -75,7 +75,9 @@ def out_of_memory(trainer: pl.Trainer, module: PretrainModule | FinetuneModule, 
                 f"the same update in about {less / _GIB:.1f} GiB"
             )
     half = "" if "16" in str(trainer.precision) else "--trainer.precision=bf16-mixed, "
-    return f"{told}, and no smaller batch fits: try {half}fewer masks, a smaller model, or configs/trainer/fsdp.yaml"
+    return (
+        f"{told}, and no smaller batch fits: try {half}fewer masks, a smaller model, or configs/overlays/trainer/fsdp.yaml"
+    )
 
 
 def _estimate(trainer: pl.Trainer, module: PretrainModule | FinetuneModule, batch_size: int) -> float:

@@ -20,7 +20,7 @@ from sslam_lightning.parser_complaints import one_line, unfit_value
 # What every suite can be judged by, unless it says `without`.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "linear": {"class_path": "sslam_lightning.evaluation.LinearProbe"},
-    # configs/finetune/spass.yaml with linear_published.yaml behind it: as the public code's tables were made.
+    # configs/finetune/spass.yaml with overlays/as_published: as the public code's tables were made.
     "linear_published": {
         "class_path": "sslam_lightning.evaluation.FineTuning",
         "init_args": {

@@ -44,36 +44,40 @@ def _name(path: Path) -> str:
 def _recipes_under(overlay: Path) -> list[str]:
     """What an overlay is written for, told by its name; otherwise a recipe of each kind."""
     name = _name(overlay)
-    if name == "data/audioset_strong.yaml":
+    if name == "overlays/data/audioset_strong.yaml":
         return ["finetune/dcase2016_task2.yaml"]
+    if overlay.parent.name == "as_published":
+        tuned = [f"finetune/{name}.yaml" for name in ("audioset_20k", "speech_commands_v2", "spass")]
+        stages = {"stage1": ["pretrain/eat_base.yaml", "pretrain/eat_large.yaml"], "stage2": ["pretrain/sslam_base.yaml"]}
+        return stages.get(overlay.stem, tuned + ["finetune/esc50.yaml"] * (overlay.stem != "mixup"))
     if overlay.parent.name == "tiny":
         pattern = f"*{overlay.stem}_base.yaml" if overlay.stem != "mae_ast" else "mae_ast_*.yaml"
         return [f"pretrain/{path.name}" for path in sorted((CONFIGS / "pretrain").glob(pattern))]
     if "stage2" in name:
-        return ["pretrain/sslam_base_corrected.yaml"]
-    if name == "trainer/fsdp.yaml":
-        return ["pretrain/eat_large_corrected.yaml"]
-    if "stage1" in name or "pretrain" in name or name == "trainer/multinode.yaml":
-        return ["pretrain/eat_base_corrected.yaml"]
-    if name == "data/esc50.yaml":
-        return ["pretrain/eat_base_corrected.yaml", "finetune/esc50.yaml"]
+        return ["pretrain/sslam_base.yaml"]
+    if name == "overlays/trainer/fsdp.yaml":
+        return ["pretrain/eat_large.yaml"]
+    if "stage1" in name or "pretrain" in name or name == "overlays/trainer/multinode.yaml":
+        return ["pretrain/eat_base.yaml"]
+    if name == "overlays/data/esc50.yaml":
+        return ["pretrain/eat_base.yaml", "finetune/esc50.yaml"]
     if any(word in name for word in ("finetune", "linear", "probe")):
         return ["finetune/audioset_20k.yaml"]
-    return ["pretrain/eat_base_corrected.yaml", "finetune/audioset_20k.yaml"]
+    return ["pretrain/eat_base.yaml", "finetune/audioset_20k.yaml"]
 
 
 def _files_between(overlay: Path, recipe: str) -> Iterable[str]:
     """The overlay, and those that it is written to stand behind."""
-    if overlay.parent.name == "model" and "pretrain" in recipe:
+    if overlay.parent.name == "sizes" and "pretrain" in recipe:
         stem = overlay.stem.removesuffix("_pretrain")
-        return [f"model/{stem}.yaml", f"model/{stem}_pretrain.yaml"]
+        return [f"overlays/sizes/{stem}.yaml", f"overlays/sizes/{stem}_pretrain.yaml"]
     if overlay.stem in ("mae_ast", "bat", "data2vec1_ast"):
-        return ["data/synthetic.yaml", _name(overlay)]
+        return ["overlays/data/synthetic.yaml", _name(overlay)]
     if overlay.parent.name in ("demo", "esc10"):
         small = "tiny" if overlay.parent.name == "demo" else "small"
-        between = [f"model/{small}.yaml"] + ([f"model/{small}_pretrain.yaml"] if "pretrain" in recipe else [])
-        between += ["data/synthetic.yaml"]
-        return [*between, *(["finetune/linear.yaml"] if "linear" in overlay.stem else []), _name(overlay)]
+        sizes = [small, f"{small}_pretrain"] if "pretrain" in recipe else [small]
+        between = [*(f"overlays/sizes/{size}.yaml" for size in sizes), "overlays/data/synthetic.yaml"]
+        return [*between, *(["overlays/linear.yaml"] if "linear" in overlay.stem else []), _name(overlay)]
     return [_name(overlay)]
 
 
@@ -143,7 +147,7 @@ def _assert_whole(cli: SSLAMCLI) -> None:
 
 
 def test_there_are_configs():
-    assert {path.parent.name for path in FILES} >= {"pretrain", "finetune", "model", "data", "trainer", "demo"}
+    assert {path.parent.name for path in FILES} >= {"pretrain", "finetune", "as_published", "sizes", "data", "trainer"}
     assert len([path for path in RECIPES if path.parent.name == "pretrain"]) >= 6
     assert len([path for path in RECIPES if path.parent.name == "finetune"]) >= 3
 
@@ -178,7 +182,7 @@ def test_clips_of_one_class_and_of_several_by_one_setting_of_the_data(recipe, mu
 
 
 def test_published_sizes(somewhere):
-    """Width, depth, masks, updates, warm-up and rate of the published runs; and what the corrected ones correct."""
+    """Width, depth, masks, updates, warm-up and rate of the published runs; overlays bring their accidents back."""
     expected = {
         "pretrain/eat_base.yaml": (768, 12, 16, 400_000, 53_333, 5e-4),
         "pretrain/eat_large.yaml": (1024, 24, 16, 400_000, 53_333, 4e-4),
@@ -189,12 +193,13 @@ def test_published_sizes(somewhere):
         model, optimizer = cli.model, cli.model.optimizer_config
         assert (model.student.config.dim, model.student.config.depth, model.masks_per_clip) == (dim, depth, masks)
         assert (cli.trainer.max_steps, optimizer.warmup_updates, optimizer.lr) == (updates, warmup, rate)
-        assert optimizer.decay_all
-        assert model.utterance.reduction == "sum"
-        corrected = _instantiate([name.replace(".yaml", "_corrected.yaml")])
-        assert not corrected.model.optimizer_config.decay_all
-        assert corrected.model.utterance.reduction == "mean"
-        assert (corrected.model.mixing is None) == (model.mixing is None)
+        assert not optimizer.decay_all
+        assert (model.utterance.reduction, model.utterance.weight) == ("mean", 192.0)
+        published = _instantiate([name, f"overlays/as_published/stage{2 if model.mixing else 1}.yaml"]).model
+        assert published.optimizer_config.decay_all
+        assert (published.utterance.reduction, published.utterance.weight) == ("sum", 1.0)
+        assert published.utterance.top_k_layers == model.utterance.top_k_layers
+        assert (published.mixing is None) == (model.mixing is None)
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=_name)
@@ -220,7 +225,7 @@ def test_overlays(path, somewhere):
 )
 def test_strategies(overlay, kind):
     """Those that a machine without GPUs cannot start, which is why the tests above leave them out."""
-    settings = yaml.safe_load((CONFIGS / "trainer" / f"{overlay}.yaml").read_text())["trainer"]["strategy"]
+    settings = yaml.safe_load((CONFIGS / "overlays" / "trainer" / f"{overlay}.yaml").read_text())["trainer"]["strategy"]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--strategy", type=Strategy)
     strategy = parser.instantiate_classes(parser.parse_object({"strategy": settings})).strategy
@@ -230,7 +235,7 @@ def test_strategies(overlay, kind):
 
 @pytest.mark.parametrize("overlay", ["gpu_pretrain", "multinode", "fsdp"])
 def test_checkpoints_are_kept_as_the_overlay_says(overlay):
-    callbacks = yaml.safe_load((CONFIGS / "trainer" / f"{overlay}.yaml").read_text())["trainer"]["callbacks"]
+    callbacks = yaml.safe_load((CONFIGS / "overlays" / "trainer" / f"{overlay}.yaml").read_text())["trainer"]["callbacks"]
     callbacks = [callback for callback in callbacks if callback["class_path"].endswith("RunCheckpoint")]
     newest, every = (RunCheckpoint(**callback["init_args"]) for callback in callbacks)
     assert newest.save_last

@@ -25,7 +25,13 @@ _FILES = dict(
     )
 )
 _NAMES = ("gaps", "shrink", "pieces", "birds")
-_TINY = ("pretrain/eat_base_corrected", "model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu")
+_TINY = (
+    "pretrain/eat_base",
+    "overlays/sizes/tiny",
+    "overlays/sizes/tiny_pretrain",
+    "overlays/data/synthetic",
+    "overlays/trainer/cpu",
+)
 
 
 def _train_once(*arguments: str) -> tuple[Any, dict[str, float]]:

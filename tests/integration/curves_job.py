@@ -20,11 +20,11 @@ from sslam_lightning.cli.trainer import SSLAMCLI
 
 BATCH, WORLDS, EPOCHS = 2, (1, 2, 4), 2  # clips a process
 CLIPS, VAL_CLIPS = 27, 11  # an epoch is three updates of 8 clips, and one that is filled up
-PRETRAINED = ["model/tiny", "model/tiny_pretrain"]
+PRETRAINED = ["overlays/sizes/tiny", "overlays/sizes/tiny_pretrain"]
 RECIPES = {
-    "stage 1": ["pretrain/eat_base_corrected", *PRETRAINED],
-    "stage 2": ["pretrain/sslam_base_corrected", *PRETRAINED],
-    "fine-tuning": ["finetune/audioset_20k", "finetune/corrected", "model/tiny"],
+    "stage 1": ["pretrain/eat_base", *PRETRAINED],
+    "stage 2": ["pretrain/sslam_base", *PRETRAINED],
+    "fine-tuning": ["finetune/audioset_20k", "overlays/sizes/tiny"],
 }
 HERE = [
     *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.precision=32-true", "--model.init_from=null"),
@@ -47,7 +47,7 @@ class Rows(DummyLogger):
 
 def build(name: str) -> tuple[pl.LightningModule, pl.LightningDataModule]:
     """Model and data as the command line builds them."""
-    files = [*RECIPES[name], "data/synthetic"]
+    files = [*RECIPES[name], "overlays/data/synthetic"]
     layers = [f"--config={config_folder() / file}.yaml" for file in files]
     top = [] if name == "fine-tuning" else ["--model.targets.top_k_layers=2"]
     cli = SSLAMCLI([*layers, *HERE, *top], run=False)

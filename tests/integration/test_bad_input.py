@@ -338,7 +338,9 @@ def test_the_recipe_that_was_meant(complaint, tmp_path, monkeypatch):
         f"there is no configuration file '{tmp_path}/mein.yaml': did you mean {tmp_path}/mine.yaml?"
     )
     monkeypatch.chdir(_PACKAGE)
-    assert complaint(config=Path("configs/tiny/text.yaml")).startswith("configs/tiny/text.yaml is to be laid over a recipe")
+    assert complaint(config=Path("configs/overlays/tiny/text.yaml")).startswith(
+        "configs/overlays/tiny/text.yaml is to be laid over a recipe"
+    )
     told = complaint(config=Path("configs/pretrain/eat_bas.yaml"))
     assert "did you mean configs/pretrain/eat_base.yaml?" in told
     monkeypatch.chdir(tmp_path)  # beside no recipes of the project
@@ -557,7 +559,7 @@ def test_a_recipe_for_gpus_is_not_started_on_a_cpu(complaint, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
     told = complaint("--trainer.accelerator", "auto", "--trainer.devices", 4)
     assert told.startswith(
-        "this is a recipe for 4 GPUs, and there is none here: layer configs/trainer/cpu.yaml over it, and"
+        "this is a recipe for 4 GPUs, and there is none here: layer configs/overlays/trainer/cpu.yaml over it, and"
     )
 
 

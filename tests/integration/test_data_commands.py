@@ -71,7 +71,13 @@ def test_from_a_folder_to_a_training_run(
     assert "shards.stats.yaml exists already" in failing(["data", "stats", "shards"], capsys)
 
     configs = config_folder()
-    recipe = ["pretrain/eat_base_corrected", "model/tiny", "model/tiny_pretrain", "data/audioset", "trainer/cpu"]
+    recipe = [
+        "pretrain/eat_base",
+        "overlays/sizes/tiny",
+        "overlays/sizes/tiny_pretrain",
+        "overlays/data/audioset",
+        "overlays/trainer/cpu",
+    ]
     arguments = [part for name in recipe for part in ("--config", str(configs / f"{name}.yaml"))]
     arguments += ["--config=shards.stats.yaml", "--data.train_manifest=shards", "--data.weighted_sampling=true"]
     arguments += ["--data.label_descriptors=shards.stats.classes.csv", "--data.samples_per_epoch=4", "--data.num_workers=0"]

@@ -30,7 +30,7 @@ TINY = {
 
 
 def sslam(command: str, data: Path, run: Path, *options: str) -> None:
-    recipe, cpu = config_folder() / "finetune/dcase2016_task2.yaml", config_folder() / "trainer/cpu.yaml"
+    recipe, cpu = config_folder() / "finetune/dcase2016_task2.yaml", config_folder() / "overlays/trainer/cpu.yaml"
     settings = {**TINY, "data.root": data, "trainer.default_root_dir": run}
     given = [f"--{name}={value}" for name, value in settings.items()]
     main([command, "--config", str(recipe), "--config", str(cpu), *given, *options])

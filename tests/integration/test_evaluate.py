@@ -323,11 +323,11 @@ def test_a_list_of_recipes_is_pre_trained_and_compared(suite, sounds, tmp_path, 
         "model.features.num_frames": 64,
     }
     tiny |= {"model.decoder.dim": 32, "model.decoder.depth": 1, "model.decoder.groups": 4, "model.targets.top_k_layers": 2}
-    configs = ["data/esc50", "trainer/cpu"]
+    configs = ["overlays/data/esc50", "overlays/trainer/cpu"]
     models = {
-        "untrained": {"random": "model/tiny"},
-        "stage 1": {"configs": ["pretrain/eat_base_corrected", *configs], "set": tiny, "judged": False},
-        "SSLAM": {"configs": ["pretrain/sslam_base_corrected", *configs], "set": tiny, "after": "stage 1"},
+        "untrained": {"random": "overlays/sizes/tiny"},
+        "stage 1": {"configs": ["pretrain/eat_base", *configs], "set": tiny, "judged": False},
+        "SSLAM": {"configs": ["pretrain/sslam_base", *configs], "set": tiny, "after": "stage 1"},
     }
     keys["model.masks_per_clip"] = keys.pop("masks_per_clip")
     path = tmp_path / "family.yaml"

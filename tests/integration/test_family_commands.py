@@ -114,7 +114,7 @@ def _finetune(case: Case, folder: Path, checkpoint: Path, name: str, *options: s
     data["init_args"] |= {"batch_size": 4, "num_workers": 0}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump({"model": plain(model), "data": data}))
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.max_steps=2"]
-    configs = ["--config", str(config_folder() / "trainer/cpu.yaml"), "--config", str(folder / f"{name}.yaml")]
+    configs = ["--config", str(config_folder() / "overlays/trainer/cpu.yaml"), "--config", str(folder / f"{name}.yaml")]
     main(["fit", *configs, *quiet, f"--trainer.default_root_dir={folder / name}", *options])
     return folder / name / "checkpoints/last.ckpt"
 

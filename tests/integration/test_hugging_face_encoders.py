@@ -110,7 +110,7 @@ def _recipe(folder: Path, kind: str, **model) -> Path:
 
 
 def _fit(recipe: Path, updates: int, *options: str) -> None:
-    arguments = ["--config", str(config_folder() / "trainer/cpu.yaml"), "--config", str(recipe)]
+    arguments = ["--config", str(config_folder() / "overlays/trainer/cpu.yaml"), "--config", str(recipe)]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     main(["fit", *arguments, *quiet, f"--trainer.max_steps={updates}", "--trainer.log_every_n_steps=1", *options])
 

@@ -39,7 +39,7 @@ def make_esc50(folder: Path) -> Path:
 
 def test_a_fold_that_was_trained_on(tmp_path, monkeypatch):
     settings = {**TINY, "data.root": make_esc50(tmp_path / "esc50"), "trainer.default_root_dir": tmp_path / "run"}
-    configs = [config_folder() / name for name in ("finetune/esc50.yaml", "trainer/cpu.yaml")]
+    configs = [config_folder() / name for name in ("finetune/esc50.yaml", "overlays/trainer/cpu.yaml")]
     given = [argument for path in configs for argument in ("--config", str(path))]
     given += [f"--{name}={value}" for name, value in settings.items()]
     main(["fit", *given, "--model.init_from=null", "--data.fold=1"])

@@ -70,7 +70,7 @@ def sslam(tmp_path: Path, peaked: None, capsys: pytest.CaptureFixture[str]) -> C
             data = tmp_path / "scenes"
             settings = {**settings, "data.root": data if data.exists() else make_scenes(data)}
         given = {**RUN, **settings, "trainer.default_root_dir": tmp_path / run}
-        files = [config_folder() / name for name in (f"finetune/{recipe}.yaml", "trainer/cpu.yaml")]
+        files = [config_folder() / name for name in (f"finetune/{recipe}.yaml", "overlays/trainer/cpu.yaml")]
         main([word, *(f"--config={file}" for file in files), *(f"--{k}={v}" for k, v in given.items()), *options])
         return capsys.readouterr().err
 

@@ -98,7 +98,7 @@ class FakeTrainer:
     [
         (80, r"12 clips take about 15\.\d GiB by estimate; --data\.batch_size=6 --trainer\.accumulate_grad_batches=8 m"),
         (7, r"--data\.batch_size=4 --trainer\.accumulate_grad_batches=12 makes the same update in about 6\.\d GiB"),
-        (2, r"and no smaller batch fits: try fewer masks, a smaller model, or configs/trainer/fsdp\.yaml"),
+        (2, r"and no smaller batch fits: try fewer masks, a smaller model, or configs/overlays/trainer/fsdp\.yaml"),
     ],
 )
 def test_the_largest_batch_that_fits(gib, told, monkeypatch):

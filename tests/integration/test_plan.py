@@ -14,7 +14,14 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.models import EncoderConfig
 from sslam_lightning.training import DetectionModule
 
-TINY = ("pretrain/eat_base_corrected", "model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu", "demo/stage1")
+TINY = (
+    "pretrain/eat_base",
+    "overlays/sizes/tiny",
+    "overlays/sizes/tiny_pretrain",
+    "overlays/data/synthetic",
+    "overlays/trainer/cpu",
+    "runs/demo/stage1",
+)
 
 
 @pytest.fixture
@@ -50,15 +57,13 @@ def test_the_published_run(plan):
 
 
 def test_every_difference_from_the_published_recipe(plan):
-    lines = plan("pretrain/sslam_base_corrected", "trainer/gpu_pretrain", data__batch_size=6, model__ema__decay=0.999)
+    lines = plan("pretrain/sslam_base", "overlays/trainer/gpu_pretrain", data__batch_size=6, model__ema__decay=0.999)
     assert _value(lines, "global batch") == "24 clips = 1 device x 6 clips x 4 accumulated"
     assert _value(lines, "epochs") == "unknown: the data are not here; say how many clips with --clips"
     assert _value(lines, "time").startswith("unknown: say how fast")
     absent_data, absent_start = (line for line in lines if line.startswith("note "))
     assert "manifest data/audioset/train.tsv does not exist" in absent_data
-    assert absent_start.endswith(
-        "(model.init_from) are not here: no checkpoint at runs/eat_base_corrected/checkpoints/last.ckpt"
-    )
+    assert absent_start.endswith("(model.init_from) are not here: no checkpoint at runs/eat_base/checkpoints/last.ckpt")
     start = lines.index("differences from configs/pretrain/sslam_base.yaml")
     assert [line.split() for line in lines[start + 1 :]] == [
         ["setting", "published", "here"],
@@ -113,18 +118,18 @@ def test_clips_of_any_length_are_counted_as_the_log_mels_count_them(plan):
 def test_weights_are_shared_out_or_copied(plan):
     """The large model: four moments and copies of 308.5 million parameters, and a teacher of 302.6 million."""
     options = {"trainer__devices": 8, "trainer__strategy": "ddp"}
-    alone = _value(plan("pretrain/eat_large_corrected", trainer__devices=1), "memory of a device")
-    ddp = _value(plan("pretrain/eat_large_corrected", **options), "memory of a device")
-    fsdp = _value(plan("pretrain/eat_large_corrected", "trainer/fsdp", trainer__devices=8), "memory of a device")
+    alone = _value(plan("pretrain/eat_large", trainer__devices=1), "memory of a device")
+    ddp = _value(plan("pretrain/eat_large", **options), "memory of a device")
+    fsdp = _value(plan("pretrain/eat_large", "overlays/trainer/fsdp", trainer__devices=8), "memory of a device")
     assert "1.1 weights, 1.1 gradients, 2.3 optimizer, 1.1 teacher" in alone
     assert "1.1 weights, 2.3 gradients, 2.3 optimizer, 1.1 teacher" in ddp
     assert "0.1 weights, 0.1 gradients, 0.3 optimizer, 0.1 teacher" in fsdp
 
 
 def test_fine_tuning_is_compared_with_its_own_recipe(plan):
-    lines = plan("finetune/esc50", "finetune/linear_published")
-    assert lines[-1] == "the same as published (configs/finetune/esc50.yaml + configs/finetune/linear_published.yaml)"
-    lines = plan("finetune/audioset_2m", "trainer/gpu")
+    lines = plan("finetune/esc50", "overlays/as_published/linear")
+    assert lines[-1] == "the same as published (configs/finetune/esc50.yaml + configs/overlays/as_published/linear.yaml)"
+    lines = plan("finetune/audioset_2m", "overlays/trainer/gpu")
     assert _value(lines, "epochs") == "144 of 200,000 clips (2,084 updates each)"  # the recipe's own samples_per_epoch
     assert lines[-3] == "differences from configs/finetune/audioset_2m.yaml"
     assert lines[-1].split() == ["trainer.precision", "16-mixed", "bf16-mixed"]
@@ -152,7 +157,14 @@ def test_detection_is_counted_by_frames(plan):
 )
 def test_what_makes_no_plan_is_told(plan, capsys, option, value, told):
     with pytest.raises(SystemExit):
-        plan("pretrain/eat_base", "data/synthetic", "model/tiny", "model/tiny_pretrain", "trainer/cpu", **{option: value})
+        plan(
+            "pretrain/eat_base",
+            "overlays/data/synthetic",
+            "overlays/sizes/tiny",
+            "overlays/sizes/tiny_pretrain",
+            "overlays/trainer/cpu",
+            **{option: value},
+        )
     assert f"sslam: error: {told}" in capsys.readouterr().err
 
 

@@ -20,7 +20,13 @@ from sslam_lightning.training.wandb_files import STEP, read_history, run_files
 
 _HERE = Path(__file__).parent
 _PACKAGE = Path(sslam_lightning.__file__).parents[1]
-RECIPES = ("pretrain/sslam_base_corrected", "model/tiny", "model/tiny_pretrain", "data/synthetic", "trainer/cpu")
+RECIPES = (
+    "pretrain/sslam_base",
+    "overlays/sizes/tiny",
+    "overlays/sizes/tiny_pretrain",
+    "overlays/data/synthetic",
+    "overlays/trainer/cpu",
+)
 UPDATES, PREEMPTED_IN, OUT_OF_TIME_IN = 12, 3, 7  # 5 updates an epoch
 SIGNAL_SECONDS = 25
 FAILED = ("FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "REQUEUE_HOLD")

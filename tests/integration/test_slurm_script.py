@@ -16,7 +16,7 @@ from sslam_lightning.cli.slurm import _seconds
 
 TINY = [
     word
-    for name in ("pretrain/sslam_base_corrected", "model/tiny", "model/tiny_pretrain", "data/synthetic")
+    for name in ("pretrain/sslam_base", "overlays/sizes/tiny", "overlays/sizes/tiny_pretrain", "overlays/data/synthetic")
     for word in ("--config", str(config_folder() / f"{name}.yaml"))
 ]
 CPU = ["--config", str(config_folder() / "trainer" / "cpu.yaml")]
@@ -62,16 +62,16 @@ def test_a_job_on_gpus(capsys):
     more = ["--sbatch=--constraint=a100", "--setup", "module load cuda", "--setup=ulimit -n 4096"]
     main(["slurm", *TINY, "--nodes", "2", *limits, *more, "--gpus-per-node=4", "--data.batch_size=12"])
     assert capsys.readouterr().out.splitlines() == [
-        "wrote runs/sslam_base_corrected/job.sbatch",
+        "wrote runs/sslam_base/job.sbatch",
         "global batch: 96 clips = 4 devices x 2 nodes x 12 clips",
         "the configuration by itself makes 48 clips = 4 devices x 12 clips: data.batch_size and accumulate_grad_batches "
         "bring it back",
     ]
-    script = Path("runs/sslam_base_corrected/job.sbatch").read_text()
+    script = Path("runs/sslam_base/job.sbatch").read_text()
     assert directives(script) == {
-        "job-name": "sslam_base_corrected",
+        "job-name": "sslam_base",
         "chdir": os.getcwd(),
-        "output": "runs/sslam_base_corrected/slurm-%j.log",
+        "output": "runs/sslam_base/slurm-%j.log",
         "open-mode": "append",
         "nodes": "2",
         "ntasks-per-node": "4",
@@ -145,9 +145,9 @@ def test_submit(programs, capsys):
     program(programs / "sbatch", 'echo "$@" > sbatch_told; echo "123;cluster"')
     main(["slurm", *TINY, "--nodes=1", "--gpus-per-node=1", "--submit", "--script=job.sh"])
     assert Path("sbatch_told").read_text() == "--parsable job.sh\n"
-    log = "runs/sslam_base_corrected/slurm-123.log"
+    log = "runs/sslam_base/slurm-123.log"
     assert f"submitted job 123: see squeue --job 123, tail -F {log}, scancel 123" in capsys.readouterr().out
-    assert Path("runs/sslam_base_corrected").is_dir()  # or Slurm could not open the log
+    assert Path("runs/sslam_base").is_dir()  # or Slurm could not open the log
     program(programs / "sbatch", 'echo "sbatch: error: invalid partition specified: gpuu" >&2; exit 1')
     told = refused(capsys, *TINY, "--nodes=1", "--gpus-per-node=1", "--submit", "--script=job.sh")
     assert told == "Slurm refuses job.sh: sbatch: error: invalid partition specified: gpuu"
@@ -164,10 +164,10 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
         path.mkdir() if not path.suffix else path.write_bytes(b"OggS\xf4\xbf")
         assert f"{path} is there already" in refused(capsys, *job[:-1], f"--script={path}")
     assert Path("sound.ogg").read_bytes() == b"OggS\xf4\xbf"
-    Path("runs/sslam_base_corrected/config.yaml").parent.mkdir(parents=True, exist_ok=True)
-    Path("runs/sslam_base_corrected/config.yaml").touch()
+    Path("runs/sslam_base/config.yaml").parent.mkdir(parents=True, exist_ok=True)
+    Path("runs/sslam_base/config.yaml").touch()
     main(["slurm", *job])
-    assert "runs/sslam_base_corrected holds a run already: the job goes on with it" in capsys.readouterr().out
+    assert "runs/sslam_base holds a run already: the job goes on with it" in capsys.readouterr().out
     monkeypatch.setenv("PATH", "/nowhere")
     assert refused(capsys, *job, "--submit") == "sbatch is not here: submit job.sh where Slurm is"
 
@@ -211,7 +211,7 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
         ),
         (
             ["--nodes=1", "--gpus-per-node=0", *GPU],
-            "trainer.accelerator gpu, but --gpus-per-node is 0: layer configs/trainer/cpu.yaml",
+            "trainer.accelerator gpu, but --gpus-per-node is 0: layer configs/overlays/trainer/cpu.yaml",
         ),
         (["--nodes=2", "--gpus-per-node=1", "--torchrun"], "set --rendezvous to the address of one of the nodes"),
         (
@@ -246,5 +246,12 @@ def test_help_teaches(capsys):
         main(["slurm", "--help"])
     assert end.value.code == 0
     told = capsys.readouterr().out
-    for word in ("--nodes N", "--gpus-per-node M", "--submit", "--torchrun", "configs/trainer/multinode.yaml", "scancel"):
+    for word in (
+        "--nodes N",
+        "--gpus-per-node M",
+        "--submit",
+        "--torchrun",
+        "configs/overlays/trainer/multinode.yaml",
+        "scancel",
+    ):
         assert word in told

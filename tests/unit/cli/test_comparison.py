@@ -10,15 +10,15 @@ from sslam_lightning.cli.compare import arguments, pretrain, read_comparison, so
 from sslam_lightning.cli.configs import config_folder
 
 SHIPPED = sorted((config_folder() / "downstream" / "compare").glob("*.yaml"))
-EAT = {"configs": ["pretrain/eat_base_corrected", "model/tiny"], "set": {"model.utterance.weight": 64}}
+EAT = {"configs": ["pretrain/eat_base", "overlays/sizes/tiny"], "set": {"model.utterance.weight": 64}}
 CONTENT = {
     "suites": ["synthetic"],
     "protocols": ["knn"],
     "set": {"trainer.max_steps": 4, "data.fold": None},
     "models": {
-        "untrained": {"random": "model/tiny,tiny/bat"},
+        "untrained": {"random": "overlays/sizes/tiny,overlays/tiny/bat"},
         "EAT": {**EAT, "judged": False},
-        "SSL/AM": {"configs": ["pretrain/sslam_base_corrected"], "after": "EAT", "set": {"trainer.max_steps": 2}},
+        "SSL/AM": {"configs": ["pretrain/sslam_base"], "after": "EAT", "set": {"trainer.max_steps": 2}},
     },
 }
 
@@ -48,7 +48,7 @@ def test_what_a_pre_training_is_called_with(write):
     comparison = read_comparison(write())
     args = arguments(comparison, "SSL/AM", 3, Path("out"), {"root": "sounds", "fold": 2})
     assert args[:2] == ["fit", "--config"]
-    assert args[2].endswith("configs/pretrain/sslam_base_corrected.yaml")
+    assert args[2].endswith("configs/pretrain/sslam_base.yaml")
     assert args[3:] == [
         "--trainer.max_steps=2",  # the model's own
         "--data.fold=2",  # the command line's
@@ -61,8 +61,8 @@ def test_what_a_pre_training_is_called_with(write):
     assert "--model.init_from=null" in arguments(comparison, "EAT", 3, Path("out"), {})
     assert source(comparison, "SSL/AM", Path("out")) == "out/pretrained/SSL-AM_seed{seed}/checkpoints/last.ckpt"
     tiny, bat = source(comparison, "untrained", Path("out")).split(",")
-    assert tiny.endswith("configs/model/tiny.yaml")
-    assert bat.endswith("configs/tiny/bat.yaml")
+    assert tiny.endswith("configs/overlays/sizes/tiny.yaml")
+    assert bat.endswith("configs/overlays/tiny/bat.yaml")
 
 
 def test_what_others_start_from_comes_first_and_nothing_is_done_twice(write, tmp_path, monkeypatch):
@@ -96,11 +96,11 @@ def test_a_pre_training_of_other_settings_is_not_taken(write, tmp_path, monkeypa
     same = {**data, "num_workers": 4}  # makes no other weights
     monkeypatch.chdir(tmp_path)  # nor does the place that the command is called from
     assert list(pretrain(read_comparison(write()), "SSL/AM", [0], Path(), same)) == []
-    other_config = {"EAT": {**EAT, "configs": ["pretrain/eat_base"]}}
+    other_config = {"EAT": {**EAT, "configs": ["pretrain/eat_large"]}}
     for changes, other, told in (
         ({"set": more}, data, r"EAT_seed0 was pre-trained with other settings: trainer\.max_steps was 4, is 8\. Name"),
         ({}, {"root": "noise"}, r"data\.root was sounds, is noise"),
-        ({"models": {**CONTENT["models"], **other_config}}, data, r"configs was .*corrected.*, is \['pretrain/eat_base'\]"),
+        ({"models": {**CONTENT["models"], **other_config}}, data, r"configs was .*eat_base.*, is \['pretrain/eat_large'\]"),
     ):
         with pytest.raises(ValueError, match=told):
             list(pretrain(read_comparison(write(**changes)), "SSL/AM", [0], tmp_path, other))

@@ -89,7 +89,7 @@ def test_settings_of_the_other_kind_are_refused(kind, name, value, plain) -> Non
 
 
 def test_statistics_of_a_data_set_go_with_either_kind() -> None:
-    """configs/esc10/stage1.yaml sets them, behind BAT's recipe too (compare/esc10_family.yaml)."""
+    """configs/runs/esc10/stage1.yaml sets them, behind BAT's recipe too (compare/esc10_family.yaml)."""
     waveforms, num_samples = padded_clips([16000], width=16000)
     plain, other = LogMels(kind="decibel"), LogMels(kind="decibel", mean=-6.627, std=5.359)
     assert torch.equal(other(waveforms, num_samples), plain(waveforms, num_samples))

@@ -29,8 +29,8 @@ def settings(*path: str) -> dict[str, Any]:
 @pytest.mark.parametrize("size", ["tiny", "small"])
 def test_named_sizes_are_those_of_the_overlays(size: str) -> None:
     encoder, decoder = SIZES[size]
-    assert EncoderConfig(**settings("model", f"{size}.yaml")["encoder"]) == encoder
-    pretraining = settings("model", f"{size}_pretrain.yaml")
+    assert EncoderConfig(**settings("overlays", "sizes", f"{size}.yaml")["encoder"]) == encoder
+    pretraining = settings("overlays", "sizes", f"{size}_pretrain.yaml")
     assert DecoderConfig(**pretraining["decoder"]) == decoder
     assert pretraining["targets"]["top_k_layers"] == encoder.depth
 
@@ -39,11 +39,8 @@ def test_named_sizes_are_those_of_the_overlays(size: str) -> None:
     ("recipe", "size"),
     [
         ("eat_base", "base"),
-        ("eat_base_corrected", "base"),
         ("sslam_base", "base"),
-        ("sslam_base_corrected", "base"),
         ("eat_large", "large"),
-        ("eat_large_corrected", "large"),
     ],
 )
 def test_named_sizes_are_those_of_the_recipes(recipe: str, size: str) -> None:
