@@ -100,7 +100,7 @@ def test_a_data_set_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]
             for number in range(count):
                 wave = np.sin(2 * np.pi * (pitch_hz + 20 * number) * np.arange(19200) / 16000)
                 soundfile.write(place / f"{number}.wav", 0.3 * wave + 0.02 * noise.normal(size=19200), 16000)
-    tiny = config_folder() / "model" / "tiny.yaml"
+    tiny = config_folder() / "overlays" / "sizes" / "tiny.yaml"
     main(["evaluate", "--suite", "birds.yaml", f"--model={tiny}", "--protocols=knn", "--features.num_frames=112"])
     assert "birds, knn, fold all, seed 0: accuracy last 100.0" in capsys.readouterr().out
     module, _ = _train_once("--data=birds.BirdsDataModule", "--data.root=data/birds", "--data.batch_size=4")
