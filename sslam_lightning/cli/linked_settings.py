@@ -50,7 +50,7 @@ def settle_idle_settings(given: CommandLine, model: Any) -> None:
     if getattr(model, "frozen_encoder", False) and getattr(optimizer, "layer_decay", 1) != 1:
         for place in given.places("model.optimizer.layer_decay"):
             raise ValueError(
-                f"{place} has no effect on a frozen encoder: set it to 1, as configs/finetune/linear.yaml does, or set "
+                f"{place} has no effect on a frozen encoder: set it to 1, as configs/overlays/linear.yaml does, or set "
                 "model.frozen_encoder to false"
             )
         optimizer.layer_decay = 1.0  # type: ignore[union-attr]  # the default is for an encoder that learns

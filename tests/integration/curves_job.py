@@ -1,4 +1,4 @@
-"""Trains the corrected recipes on 1, 2 and 4 processes, with 4, 2 and 1 batches an update. Started by test_curves.py."""
+"""Trains recipes on 1, 2 and 4 processes, with 4, 2 and 1 batches an update. Started by test_curves.py."""
 
 from __future__ import annotations
 

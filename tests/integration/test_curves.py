@@ -1,4 +1,4 @@
-"""The corrected recipes learn the same on 1, 2 and 4 processes with 4, 2 and 1 batches an update, noise included."""
+"""Recipes learn the same on 1, 2 and 4 processes with 4, 2 and 1 batches an update, noise included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes with half of the clips each do what one process does with all of them (corrected settings)."""
+"""Two processes with half of the clips each do what one process does with all of them."""
 
 from __future__ import annotations
 

@@ -59,9 +59,9 @@ def test_cross_entropy_is_pytorchs(smoothing: float) -> None:
 def test_cross_entropy_that_follows_from_the_data_is_divided_by_clips() -> None:
     """The divisor of a recipe for several classes is that of its binary cross entropy."""
     labels = torch.eye(4)[[1, 0]]
-    as_published, corrected = (finetune(multi_label=False, divide_by=name) for name in ("positives", "clips"))
-    torch.testing.assert_close(as_published.loss(LOGITS, labels), corrected.loss(LOGITS, labels))
-    assert as_published.divide_by == "clips"
+    by_positives, by_clips = (finetune(multi_label=False, divide_by=name) for name in ("positives", "clips"))
+    torch.testing.assert_close(by_positives.loss(LOGITS, labels), by_clips.loss(LOGITS, labels))
+    assert by_positives.divide_by == "clips"
     assert finetune(multi_label=False, criterion="binary_cross_entropy", divide_by="positives").divide_by == "positives"
 
 

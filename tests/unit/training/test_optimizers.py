@@ -45,11 +45,11 @@ def by_part(found: dict[str, tuple[float, float]]) -> dict[str, set[float]]:
     return rates
 
 
-@pytest.mark.parametrize(("corrected", "embedding"), [(True, 0.015625), (False, 1.0)])
-def test_layer_decay_by_hand(encoder_config: EncoderConfig, corrected: bool, embedding: float) -> None:
+@pytest.mark.parametrize(("scaled", "embedding"), [(True, 0.015625), (False, 1.0)])
+def test_layer_decay_by_hand(encoder_config: EncoderConfig, scaled: bool, embedding: float) -> None:
     """D6: the prenet's blocks are layers below the main blocks."""
     modules = model(replace(encoder_config, depth=3, prenet_depth=2))
-    config = OptimizerConfig(lr=1.0, layer_decay=0.5, layer_decay_embedding=corrected)
+    config = OptimizerConfig(lr=1.0, layer_decay=0.5, layer_decay_embedding=scaled)
     assert by_part(settings_of(modules, config)) == {
         "linear": {1.0},  # the head
         "norm": {1.0},
