@@ -24,21 +24,21 @@ class Difference(NamedTuple):
 
 
 def published_recipe(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The shipped faithful recipe of the same method and size, and overlays that belong to it, by name."""
+    """The shipped recipe of the same method and size, and the overlays that make it the published one, by name."""
     model, data = config["model"], config["data"]
     settings = model["init_args"]
     if model["class_path"].endswith("PretrainModule"):
         if settings["mixing"]:
-            return ("pretrain/sslam_base",)
-        return ("pretrain/eat_large",) if settings["encoder"]["dim"] > 768 else ("pretrain/eat_base",)
+            return ("pretrain/sslam_base", "overlays/as_published/stage2")
+        size = "large" if settings["encoder"]["dim"] > 768 else "base"
+        return (f"pretrain/eat_{size}", "overlays/as_published/stage1")
     if model["class_path"].endswith("DetectionModule"):
         return ("finetune/dcase2016_task2",)
+    overlays = ("finetune", "mixup", "linear") if settings["frozen_encoder"] else ("finetune", "mixup")
+    recipe = "audioset_2m" if data["init_args"].get("weighted_sampling") else "audioset_20k"
     if data["class_path"].endswith("ESC50DataModule"):
-        recipe: tuple[str, ...] = ("finetune/esc50",)
-    else:
-        weighted = data["init_args"].get("weighted_sampling")
-        recipe = ("finetune/audioset_2m",) if weighted else ("finetune/audioset_20k",)
-    return (*recipe, "overlays/as_published/linear") if settings["frozen_encoder"] else recipe
+        recipe, overlays = "esc50", tuple(name for name in overlays if name != "mixup")
+    return (f"finetune/{recipe}", *(f"overlays/as_published/{name}" for name in overlays))
 
 
 def differences(published: Mapping[str, Any], config: Mapping[str, Any]) -> list[Difference]:

@@ -44,7 +44,7 @@ def _value(lines: list[str], name: str) -> str:
 
 
 def test_the_published_run(plan):
-    lines = plan("pretrain/eat_base", clips=1_912_134, clips_per_second=500)
+    lines = plan("pretrain/eat_base", "overlays/as_published/stage1", clips=1_912_134, clips_per_second=500)
     assert _value(lines, "parameters").startswith("87.8 M learn (encoder 85.3 M, decoder 2.6 M); teacher 85.3 M")
     assert _value(lines, "step of a device") == "12 clips of 10.24 s x 16 masks = 192 rows"
     assert _value(lines, "tokens").startswith("19,776 through the student (102 of 512 patches a row), 78,720 hidden")
@@ -53,7 +53,8 @@ def test_the_published_run(plan):
     assert _value(lines, "updates") == "400,000"
     assert _value(lines, "epochs") == "10.04 of 1,912,134 clips (39,837 updates each)"  # of 48 clips, the last filled up
     assert _value(lines, "time") == "10.7 hours"  # 400 000 x 48 / 500 seconds
-    assert lines[-1] == "the same as published (configs/pretrain/eat_base.yaml)"
+    published = "configs/pretrain/eat_base.yaml + configs/overlays/as_published/stage1.yaml"
+    assert lines[-1] == f"the same as published ({published})"
 
 
 def test_every_difference_from_the_published_recipe(plan):
@@ -64,7 +65,7 @@ def test_every_difference_from_the_published_recipe(plan):
     absent_data, absent_start = (line for line in lines if line.startswith("note "))
     assert "manifest data/audioset/train.tsv does not exist" in absent_data
     assert absent_start.endswith("(model.init_from) are not here: no checkpoint at runs/eat_base/checkpoints/last.ckpt")
-    start = lines.index("differences from configs/pretrain/sslam_base.yaml")
+    start = lines.index("differences from configs/pretrain/sslam_base.yaml + configs/overlays/as_published/stage2.yaml")
     assert [line.split() for line in lines[start + 1 :]] == [
         ["setting", "published", "here"],
         ["global", "batch", "48", "24"],
@@ -87,7 +88,7 @@ def test_data_that_are_here_are_counted(plan):
     lines = plan(*TINY, data__num_train=640, clips_per_second=32)
     assert _value(lines, "epochs") == "15 of 640 clips (20 updates each)"  # 300 updates of 32 clips
     assert _value(lines, "time") == "5.0 minutes"
-    assert "differences from configs/pretrain/eat_base.yaml" in lines
+    assert "differences from configs/pretrain/eat_base.yaml + configs/overlays/as_published/stage1.yaml" in lines
     lines = plan(*TINY, trainer__accumulate_grad_batches=3, trainer__max_epochs=2, trainer__max_steps=-1)
     assert _value(lines, "updates") == "42"  # 2000 // 32 = 62 batches, 21 updates an epoch
     assert _value(lines, "global batch") == "96 clips = 1 device x 32 clips x 3 accumulated"
@@ -127,11 +128,13 @@ def test_weights_are_shared_out_or_copied(plan):
 
 
 def test_fine_tuning_is_compared_with_its_own_recipe(plan):
-    lines = plan("finetune/esc50", "overlays/as_published/linear")
-    assert lines[-1] == "the same as published (configs/finetune/esc50.yaml + configs/overlays/as_published/linear.yaml)"
-    lines = plan("finetune/audioset_2m", "overlays/trainer/gpu")
+    files = ("finetune/esc50", "overlays/as_published/finetune", "overlays/as_published/linear")
+    lines = plan(*files)
+    assert lines[-1] == f"the same as published ({' + '.join(f'configs/{file}.yaml' for file in files)})"
+    files = ("finetune/audioset_2m", "overlays/as_published/finetune", "overlays/as_published/mixup")
+    lines = plan(*files, "overlays/trainer/gpu")
     assert _value(lines, "epochs") == "144 of 200,000 clips (2,084 updates each)"  # the recipe's own samples_per_epoch
-    assert lines[-3] == "differences from configs/finetune/audioset_2m.yaml"
+    assert lines[-3] == f"differences from {' + '.join(f'configs/{file}.yaml' for file in files)}"
     assert lines[-1].split() == ["trainer.precision", "16-mixed", "bf16-mixed"]
 
 
