@@ -22,7 +22,7 @@ from sslam_lightning.models import (
     TextConfig,
     WaveformConfig,
 )
-from sslam_lightning.models.waveform import Layer
+from sslam_lightning.models.front_ends.waveform import Layer
 
 Modality = Literal["image", "audio", "text"]
 

@@ -22,8 +22,8 @@ from sslam_lightning.checkpoints.transformers_settings import check_same_model, 
 from sslam_lightning.checkpoints.transformers_weights import TransformersWeights, from_transformers_checkpoint
 from sslam_lightning.checkpoints.weights import Part, State
 from sslam_lightning.checkpoints.write import written_whole
-from sslam_lightning.models.hugging_face_model import freeze_idle
-from sslam_lightning.models.hugging_face_settings import make_config, make_model, plain_settings, read_settings
+from sslam_lightning.models.transformers.model import freeze_idle
+from sslam_lightning.models.transformers.settings import make_config, make_model, plain_settings, read_settings
 
 
 def read_own_checkpoint(path: Path) -> TransformersWeights:

@@ -13,7 +13,7 @@ from sslam_lightning.checkpoints.pickle_scan import printable
 from sslam_lightning.checkpoints.safetensors_file import inside
 from sslam_lightning.checkpoints.settings import as_kind, read_features
 from sslam_lightning.features import LogMels
-from sslam_lightning.models.hugging_face_settings import transformers_library
+from sslam_lightning.models.transformers.settings import transformers_library
 
 NAME = "preprocessor_config.json"
 _AST, _WAVEFORMS = "ASTFeatureExtractor", "Wav2Vec2FeatureExtractor"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sslam_lightning.models.hugging_face_settings import make_config, plain_settings
+from sslam_lightning.models.transformers.settings import make_config, plain_settings
 
 # What a model computes in evaluation does not depend on these: how it is trained, and who wrote it.
 _TRAINING = ("dropout", "drop_path", "drop_prob", "layerdrop", "apply_spec_augment", "mask_time_", "mask_feature_")

@@ -17,7 +17,7 @@ from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.embed import digest_of_weights
 from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, SpectrogramTokens
-from sslam_lightning.models.inputs import check_sound
+from sslam_lightning.models.front_ends.inputs import check_sound
 
 NONE = "none"
 _STATISTICS = ("mean", "std")

@@ -139,7 +139,7 @@ class EncoderGraph(nn.Module):
         front_end = self.encoder.front_end
         assert isinstance(front_end, SpectrogramPatches), "the model has refused others"
         log_mels = self.log_mels(waveforms)
-        size, mel, time = front_end.patch_size, front_end.num_mel_patches, log_mels.shape[1]
+        size, mel, time = front_end.token_frames, front_end.num_mels // front_end.token_mels, log_mels.shape[1]
         patches = log_mels.unflatten(3, (mel, size)).transpose(2, 3).flatten(3)
         tokens = F.linear(patches, front_end.proj.weight.flatten(1), front_end.proj.bias)
         tokens = tokens + self._positions(time, mel)

@@ -16,7 +16,7 @@ from sslam_lightning.data.tokenizer import END, read_tokenizer
 from sslam_lightning.inference.encoding import EncoderModel, Level, Read
 from sslam_lightning.inference.spans import Framing, Piece, Windows
 from sslam_lightning.models import ClipEncoder, ImageInput, TextInput
-from sslam_lightning.models.front_end import padding_behind
+from sslam_lightning.models.front_ends.base import padding_behind
 from sslam_lightning.whole_numbers import check_at_least
 
 _IMAGE_SIZE = 224

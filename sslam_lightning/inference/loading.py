@@ -15,7 +15,7 @@ from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.model import AudioModel, Padding, log_mels_of
 from sslam_lightning.models import ImageInput, TextInput, WaveformInput
-from sslam_lightning.models.inputs import check_sound
+from sslam_lightning.models.front_ends.inputs import check_sound
 
 
 def load(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.config import EncoderConfig
 from sslam_lightning.models.encoder import Encoder
-from sslam_lightning.models.hugging_face_clip_encoder import HuggingFaceClipEncoder
-from sslam_lightning.models.hugging_face_model import HuggingFaceConfig
+from sslam_lightning.models.transformers.clip_encoder import HuggingFaceClipEncoder
+from sslam_lightning.models.transformers.model import HuggingFaceConfig
 
 
 def build_encoder(config: EncoderConfig | HuggingFaceConfig) -> ClipEncoder:

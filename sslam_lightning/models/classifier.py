@@ -6,9 +6,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from sslam_lightning.models.clip_encoder import ClipEncoder
+from sslam_lightning.models.decoders.transformer import TransformerDecoder
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.heads import ClassificationHead
-from sslam_lightning.models.transformer_decoder import TransformerDecoder
 from sslam_lightning.types import Encoded
 
 

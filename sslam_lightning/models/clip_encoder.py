@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.models.front_end import TokenReader
+from sslam_lightning.models.front_ends.base import TokenReader
 from sslam_lightning.types import Encoded
 
 

@@ -1,12 +1,13 @@
-"""The sizes and switches of encoder and decoder, as plain data that checkpoints and YAML files can hold."""
+"""The sizes and switches of the encoder, as plain data that checkpoints and YAML files can hold."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sslam_lightning.layers.block import NormOrder
-from sslam_lightning.models.front_end import FrontEndConfig
+from sslam_lightning.models.front_ends.base import FrontEndConfig
 from sslam_lightning.whole_numbers import check_whole_numbers
 
 
@@ -26,24 +27,14 @@ class ConvPositionsConfig:
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "encoder.conv_positions")
-        if self.depth < 1 or self.width < 1 or self.groups < 1:
-            raise ValueError(f"depth, width and groups must be positive, got {self.depth}, {self.width} and {self.groups}")
+        check_ranges(self, "encoder.conv_positions", positive=("depth", "width", "groups"))
 
 
 WeightInit = Literal["normal", "xavier"]
 
-_SHARES = (  # of an encoder's values that training leaves out
-    "drop_path_start",
-    "drop_path_end",
-    "prenet_drop_path_start",
-    "prenet_drop_path_end",
-    "attention_dropout",
-    "dropout",
-    "activation_dropout",
-    "post_mlp_dropout",
-    "input_dropout",
-    "layer_drop",
-)
+_DROP_PATHS = ("drop_path_start", "drop_path_end", "prenet_drop_path_start", "prenet_drop_path_end")
+_DROPOUTS = ("attention_dropout", "dropout", "activation_dropout", "post_mlp_dropout", "input_dropout", "layer_drop")
+_SHARES = (*_DROP_PATHS, *_DROPOUTS)
 
 
 @dataclass
@@ -118,75 +109,39 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "encoder")
-        if self.depth < 1:
-            raise ValueError(f"an encoder needs at least one block, got depth {self.depth}")
+        check_ranges(self, "encoder", positive=("dim", "depth", "num_heads", "patch_size", "num_mels"), shares=_SHARES)
         if self.prenet_depth < 0:
             raise ValueError(f"encoder: prenet_depth must not be negative, got {self.prenet_depth}")
         if self.norm_eps <= 0:
             raise ValueError(f"encoder: norm_eps must be positive, got {self.norm_eps}")
-        for name in ("dim", "num_heads", "patch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in _SHARES:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"encoder: {name} must lie in [0, 1), got {getattr(self, name)}")
         if self.in_channels != 1:
             raise ValueError(f"a spectrogram has one channel, got in_channels {self.in_channels}")
         if self.mlp_ratio * self.dim < 1:
             raise ValueError(f"encoder: mlp_ratio must be at least 1 / dim, got {self.mlp_ratio} and dim {self.dim}")
-        if self.num_mels < 1 or self.num_mels % self.patch_size:
+        if self.num_mels % self.patch_size:
             raise ValueError(f"num_mels must be a multiple of patch_size, got {self.num_mels} mels and {self.patch_size}")
         if self.max_time_patches is not None:
-            _check_pieces(self)
+            self._check_pieces(self.max_time_patches)
 
-
-def _check_pieces(config: EncoderConfig) -> None:
-    if config.max_time_patches is not None and config.max_time_patches < 1:
-        raise ValueError(f"encoder: max_time_patches must be at least 1, or null, got {config.max_time_patches}")
-    for name in ("front_end", "conv_positions", "alibi"):
-        if getattr(config, name) is not None:
+    def _check_pieces(self, columns: int) -> None:
+        if columns < 1:
+            raise ValueError(f"encoder: max_time_patches must be at least 1, or null, got {columns}")
+        for name in ("front_end", "conv_positions", "alibi"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"encoder: max_time_patches is for log-mel patches in one table of positions: set {name} to null"
+                )
+        if not self.clip_token:
             raise ValueError(
-                f"encoder: max_time_patches is for log-mel patches in one table of positions: set {name} to null"
+                "encoder: max_time_patches needs a clip token, which is the mean over the pieces: set clip_token true"
             )
-    if not config.clip_token:
-        raise ValueError(
-            "encoder: max_time_patches needs a clip token, which is the mean over the pieces: set clip_token true"
-        )
 
 
-@dataclass
-class DecoderConfig:
-    """The convolutional decoder of data2vec 2.0 (arXiv 2212.07525, section 3.2), EAT and SSLAM.
-
-    Args:
-        dim: channels of the convolutions.
-        depth: number of convolutions.
-        kernel_size: side of their square kernels.
-        groups: channel groups of the convolutions.
-        noise_std: standard deviation of the noise that stands in for hidden patches.
-        dimensions: 2 for fields of patches, 1 for tokens in one line.
-        residual: add a layer's input to its output where the widths agree.
-        projection_depth: linear layers that lead back to the encoder's width, with a GELU between two.
-        input_dropout: on the visible patches.
-    """
-
-    dim: int = 768
-    depth: int = 6
-    kernel_size: int = 3
-    groups: int = 16
-    noise_std: float = 0.01
-    dimensions: Literal[1, 2] = 2
-    residual: bool = True
-    projection_depth: Literal[1, 2] = 1
-    input_dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_whole_numbers(self, "decoder")
-        if self.depth < 1 or self.kernel_size < 1:
-            raise ValueError(f"a decoder needs depth and kernel_size of at least 1, got {self.depth}, {self.kernel_size}")
-        if min(self.dim, self.groups) < 1 or self.dim % self.groups:
-            raise ValueError(f"the decoder's dim must be a multiple of its groups, got {self.dim} and {self.groups}")
-        if self.noise_std < 0:
-            raise ValueError(f"decoder: noise_std must not be negative, got {self.noise_std}")
-        if not 0 <= self.input_dropout < 1:
-            raise ValueError(f"decoder: input_dropout must lie in [0, 1), got {self.input_dropout}")
+def check_ranges(settings: Any, where: str, positive: Sequence[str] = (), shares: Sequence[str] = ()) -> None:
+    """Raise ValueError, with name and value, unless ``positive`` settings are at least 1 and ``shares`` in [0, 1)."""
+    for name in positive:
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{where}: {name} must be at least 1, got {getattr(settings, name)}")
+    for name in shares:
+        if not 0 <= getattr(settings, name) < 1:
+            raise ValueError(f"{where}: {name} must lie in [0, 1), got {getattr(settings, name)}")

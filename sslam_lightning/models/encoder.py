@@ -13,18 +13,17 @@ from torch import Tensor, nn
 from sslam_lightning.layers import Alibi, Block, ConvPositions, keep_visible, put_back
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.config import EncoderConfig
-from sslam_lightning.models.front_end import FrontEnd
+from sslam_lightning.models.front_ends.base import FrontEnd
+from sslam_lightning.models.front_ends.spectrogram import SpectrogramPatches
 from sslam_lightning.models.initial_weights import init_bert, init_xavier
-from sslam_lightning.models.pieces import cut_into_pieces, join_pieces
-from sslam_lightning.models.spectrogram import SpectrogramPatches
 from sslam_lightning.types import Encoded, Grid, Seen
 
 
 class Encoder(ClipEncoder):
     """Patch embedding, clip token, norm and transformer blocks (EAT, arXiv 2401.03497, section 3.1).
 
-    It works in steps, so that embedded patches can be shared by many masked copies of a clip: :meth:`embed` gives all
-    patches of a clip, :meth:`choose` takes some of them out, :meth:`encode` runs the blocks on those.
+    It works in steps, so that many masked copies of a clip share its embedded patches: :meth:`embed` gives all patches of
+    a clip, :meth:`choose` takes some of them out, :meth:`encode` runs the blocks on those.
     """
 
     front_end: FrontEnd
@@ -146,16 +145,13 @@ class Encoder(ClipEncoder):
         x = self.output_norm(x)
         return Encoded(x[:, 0] if first else mean_of_tokens(x, padding), x[:, first:], tuple(layers))
 
-    def block_outputs(
+    def _block_outputs(
         self,
         tokens: Float[Tensor, "rows tokens dim"],
         padding: Bool[Tensor, "rows tokens"] | None = None,
         bias: Float[Tensor, "biases heads tokens tokens"] | None = None,
     ) -> Iterator[Float[Tensor, "rows clip_and_tokens dim"]]:
-        """The output of one block after the other, clip token first; the last comes out of the output norm.
-
-        For inference: what is not asked for is not computed, and no block is ever dropped.
-        """
+        """The output of one block after the other, the last behind the output norm; no block is ever dropped."""
         x, padding, bias = self.enter(tokens, padding, bias)
         for block in self.blocks[:-1]:
             x = block(x, padding, bias).tokens
@@ -168,31 +164,33 @@ class Encoder(ClipEncoder):
         padding: Bool[Tensor, "batch patches"] | None = None,
         hide_padding: bool = True,
     ) -> Iterator[Float[Tensor, "batch clip_and_tokens dim"]]:
-        """The blocks' outputs on whole clips, see :meth:`block_outputs`."""
         grid = self.front_end.grid(clips)
-        pieces = self._pieces(self.choose(self.embed(clips), grid, None, padding, hide_padding), grid)
-        layers = zip(*(self.block_outputs(*piece) for piece in pieces), strict=True)
-        return (join_pieces(layer, pieces) for layer in layers)
+        pieces = self._cut(self.choose(self.embed(clips), grid, None, padding, hide_padding), grid)
+        layers = zip(*(self._block_outputs(*piece) for piece in pieces), strict=True)
+        return (_join(layer, pieces) for layer in layers)
 
     def all_blocks(self) -> Sequence[nn.Module]:
-        """The main ones."""
         return list(self.blocks)
 
     def forward(
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None
     ) -> Encoded:
-        """Encode whole clips."""
         grid = self.front_end.grid(clips)
-        pieces = self._pieces(self.choose(self.embed(clips), grid, padding=padding), grid)
+        pieces = self._cut(self.choose(self.embed(clips), grid, padding=padding), grid)
         if len(pieces) == 1:
             return self.encode(*pieces[0])
         encoded = [self.encode(*piece) for piece in pieces]
-        joined = join_pieces([torch.cat([each.clip.unsqueeze(1), each.tokens], dim=1) for each in encoded], pieces)
+        joined = _join([torch.cat([each.clip.unsqueeze(1), each.tokens], dim=1) for each in encoded], pieces)
         return Encoded(joined[:, 0], joined[:, 1:], ())
 
-    def _pieces(self, seen: Seen, grid: Grid) -> list[Seen]:
-        columns = self.config.max_time_patches
-        return cut_into_pieces(seen, None if columns is None else columns * grid.mel)
+    def _cut(self, seen: Seen, grid: Grid) -> list[Seen]:
+        """Pieces of ``max_time_patches`` columns that are encoded by themselves (BAT's public code); else one piece."""
+        most = self.config.max_time_patches
+        if most is None or grid.time <= most:
+            return [seen]
+        tokens = seen.tokens.split(most * grid.mel, dim=1)
+        padding = [None] * len(tokens) if seen.padding is None else seen.padding.split(most * grid.mel, dim=1)
+        return [Seen(*piece) for piece in zip(tokens, padding, strict=True)]
 
     def _relative(self, tokens: Tensor, grid: Grid, index: Tensor | None, padding: Tensor | None) -> Tensor:
         """Positions by convolution; tokens that were not chosen are zeros to it."""
@@ -235,3 +233,15 @@ def build_block(config: EncoderConfig, drop_path: float) -> Block:
     )
     (init_xavier if config.weight_init == "xavier" else init_bert)(block)
     return block
+
+
+def _join(
+    outputs: Sequence[Float[Tensor, "rows _ dim"]], pieces: Sequence[Seen]
+) -> Float[Tensor, "rows clip_and_all_tokens dim"]:
+    """The mean of the clip tokens of all pieces that are not padding throughout, then the tokens of all pieces."""
+    if len(outputs) == 1:
+        return outputs[0]
+    clip, tokens = torch.stack([x[:, :1] for x in outputs]), [x[:, 1:] for x in outputs]
+    held = [torch.ones_like(clip[0, :, 0, 0]) if p.padding is None else 1.0 - p.padding.all(dim=1).float() for p in pieces]
+    share = torch.stack(held)[..., None, None]
+    return torch.cat([((clip * share).sum(dim=0) / share.sum(dim=0)).to(clip.dtype), *tokens], dim=1)

@@ -1,4 +1,4 @@
-"""From an encoded clip to class logits."""
+"""From an encoded clip to class logits, of the clip or of every frame."""
 
 from __future__ import annotations
 
@@ -11,14 +11,43 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sslam_lightning.models.encoder import mean_of_tokens
-from sslam_lightning.types import Encoded
+from sslam_lightning.types import Encoded, Grid
 
 Pooling = Literal["clip_token", "mean", "linear_softmax"]
 
 _LOG_GUARD = math.log(math.expm1(1e-6))
 
 
-class ClassificationHead(nn.Module):
+class _Head(nn.Module):
+    """Layer norm and a linear layer: alike in all heads, so that one may start from another's weights."""
+
+    def __init__(self, dim: int, num_classes: int, norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"a {type(self).__name__} needs at least one class, got {num_classes}")
+        if norm_eps <= 0:
+            raise ValueError(f"a {type(self).__name__}'s norm_eps must be positive, got {norm_eps}")
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.linear = nn.Linear(dim, num_classes)
+        nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+
+class FrameHead(_Head):
+    """Logits of every frame, from the mean over its mel bands: one prediction per column of patches.
+
+    Args:
+        dim: width of the encoder.
+        num_classes: number of logits of a frame.
+    """
+
+    def forward(self, encoded: Encoded, grid: Grid) -> Float[Tensor, "rows frames classes"]:
+        """Class logits of every frame; ``grid`` is the field of patches that the tokens are."""
+        columns = encoded.tokens.unflatten(1, (grid.time, grid.mel))
+        return self.linear(self.norm(columns.mean(dim=2)))
+
+
+class ClassificationHead(_Head):
     """Pool the tokens of a clip, then layer norm and a linear layer.
 
     Args:
@@ -29,16 +58,8 @@ class ClassificationHead(nn.Module):
     """
 
     def __init__(self, dim: int, num_classes: int, pooling: Pooling = "clip_token", norm_eps: float = 1e-6) -> None:
-        super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"a classification head needs at least one class, got {num_classes}")
-        if norm_eps <= 0:
-            raise ValueError(f"a classification head's norm_eps must be positive, got {norm_eps}")
+        super().__init__(dim, num_classes, norm_eps)
         self.pooling = pooling
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
-        self.linear = nn.Linear(dim, num_classes)
-        nn.init.trunc_normal_(self.linear.weight, std=0.02)
-        nn.init.zeros_(self.linear.bias)
 
     def forward(
         self, encoded: Encoded, padding: Bool[Tensor, "rows tokens"] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -17,8 +17,30 @@ from sslam_lightning.types import Grid, Seen
 TeacherParts = Literal["encoder", "context", "blocks"]
 
 
-class Teacher(nn.Module):
-    """A copy of an encoder that follows it slowly, learns nothing by itself, and always is in evaluation mode.
+class MovingAverage(nn.Module):
+    """A frozen encoder that follows the student's, always in evaluation mode."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder: Any = encoder.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> MovingAverage:
+        return super().train(False)
+
+    @torch.no_grad()
+    def follow(self, student: nn.Module, decay: float) -> None:
+        """Move every weight towards the student's: teacher = decay * teacher + (1 - decay) * student; copy buffers."""
+        learned, own = dict(student.named_parameters()), dict(self.encoder.named_parameters())
+        towards = [learned[name].to(weight.dtype) for name, weight in own.items()]
+        torch._foreach_lerp_(list[Tensor](own.values()), towards, 1.0 - decay)
+        buffers = dict(student.named_buffers())
+        for name, buffer in self.encoder.named_buffers():  # of batch norms, averages already
+            buffer.copy_(buffers[name])
+
+
+class Teacher(MovingAverage):
+    """The moving average of an encoder of ours.
 
     Args:
         student: the encoder to copy.
@@ -27,21 +49,17 @@ class Teacher(nn.Module):
             (data2vec 2.0 on text).
     """
 
+    encoder: Encoder
+
     def __init__(self, student: Encoder, parts: TeacherParts = "encoder") -> None:
-        super().__init__()
+        super().__init__(copy.deepcopy(student))
         self.parts = parts
-        self.encoder = copy.deepcopy(student).requires_grad_(False)
         if parts != "encoder":
             del self.encoder.front_end
         if parts == "blocks":
             for part in ("conv_positions", "alibi", "clip_token", "input_norm", "input_dropout", "prenet", "output_norm"):
                 delattr(self.encoder, part)
             self.encoder.output_norm = nn.Identity()
-        self.eval()
-
-    def train(self, mode: bool = True) -> Teacher:
-        """Stay in evaluation mode, whatever the model around does."""
-        return super().train(False)
 
     def embed(
         self, clips: Shaped[Tensor, "clips *shape"], embedded: Float[Tensor, "clips patches dim"]
@@ -79,19 +97,3 @@ class Teacher(nn.Module):
     ) -> Sequence[Float[Tensor, "rows tokens dim"]]:
         """What the last ``keep_layers`` main blocks make of the patches that have entered."""
         return self.encoder.run(*seen, keep_layers, layer_source).layers
-
-    def follow(self, student: Encoder, decay: float) -> None:
-        """Move every weight towards the student's: teacher = decay * teacher + (1 - decay) * student."""
-        follow(self.encoder, student, decay)
-
-
-@torch.no_grad()
-def follow(average: nn.Module, leader: nn.Module, decay: float) -> None:
-    """Move the weights of ``average``, all of which ``leader`` has too, towards the leader's; buffers are copied."""
-    learned = dict(leader.named_parameters())
-    own = dict(average.named_parameters())
-    towards = [learned[name].to(weight.dtype) for name, weight in own.items()]
-    torch._foreach_lerp_(list[Tensor](own.values()), towards, 1.0 - decay)
-    buffers = dict(leader.named_buffers())
-    for name, buffer in average.named_buffers():  # of batch norms, averages already
-        buffer.copy_(buffers[name])

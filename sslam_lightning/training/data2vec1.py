@@ -23,6 +23,7 @@ from sslam_lightning.masking import MaskSampler, UniformMask
 from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, HuggingFaceTeacher
 from sslam_lightning.models.encoder import mean_of_tokens
+from sslam_lightning.models.transformers.reader import HuggingFaceReader
 from sslam_lightning.objectives import LayerTargets, Regression
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
@@ -100,10 +101,9 @@ class Data2Vec1Module(SelfSupervisedModule):
         clips, padding = self.read(batch)
         layers = self.teacher(clips, padding, self.targets.top_k_layers).layers
         targets, num_tokens = self.targets(layers), layers[-1].shape[1]
-        behind = self.student.token_padding(padding, num_tokens)
-        self.log_token_deviation(layers[-1], behind)
+        self.log_token_deviation(layers[-1], padding)
         grid = self.student.grid(clips, num_tokens)
-        mask = self.masking(fold_in(self.clip_keys(batch), MASKS), grid, behind)
+        mask = self.masking(fold_in(self.clip_keys(batch), MASKS), grid, padding)
         seen = self.student(clips, padding, mask.hidden)
         guesses = self.regression_head(keep_visible(seen.tokens, mask.hidden_index))
         wanted = keep_visible(targets, mask.hidden_index)
@@ -113,16 +113,16 @@ class Data2Vec1Module(SelfSupervisedModule):
         return total
 
     @property
-    def front_end(self) -> HuggingFaceEncoder:
-        """The model reads batches itself."""
-        return self.student
+    def front_end(self) -> HuggingFaceReader:
+        """That of the student."""
+        return self.student.front_end
 
     def embed(self, batch: AnyBatch, pooling: ClipPooling) -> Float[Tensor, "batch dim"]:
         """The mean of the last hidden state over the tokens that are no padding."""
         assert pooling == "mean", "models of transformers have no clip token here"
         clips, padding = self.read(batch)
         tokens = self.student(clips, padding).tokens
-        return mean_of_tokens(tokens, self.student.token_padding(padding, tokens.shape[1]))
+        return mean_of_tokens(tokens, padding)
 
     def start_from(self, path: str) -> None:
         """Take over a model of transformers, or student and teacher of a checkpoint.

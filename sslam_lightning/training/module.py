@@ -24,7 +24,7 @@ from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
-from sslam_lightning.models import BatchReader, Readings, TextInput
+from sslam_lightning.models import Readings, TextInput, TokenReader
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
@@ -88,7 +88,7 @@ class AudioModule(pl.LightningModule, ABC):
 
     @property
     @abstractmethod
-    def front_end(self) -> BatchReader:
+    def front_end(self) -> TokenReader:
         """That of the encoder that learns."""
 
     @property

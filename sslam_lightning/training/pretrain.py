@@ -18,17 +18,15 @@ from sslam_lightning.masking import InverseBlockMask, MaskSampler
 from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import (
-    ConvDecoder,
     DecoderConfig,
     Encoder,
     EncoderConfig,
     FrontEnd,
     Teacher,
     TokenEmbeddings,
-    TransformerDecoder,
     TransformerDecoderConfig,
 )
-from sslam_lightning.models.front_end import padding_behind
+from sslam_lightning.models.front_ends.base import padding_behind
 from sslam_lightning.models.initial_weights import init_bert
 from sslam_lightning.models.teacher import TeacherParts
 from sslam_lightning.objectives import (
@@ -124,11 +122,7 @@ class PretrainModule(SelfSupervisedModule):
 
         self.student = Encoder(encoder)
         check_settings(self)
-        self.decoder = (
-            TransformerDecoder(transformer_decoder, encoder.dim, encoder.dim)
-            if transformer_decoder
-            else ConvDecoder(decoder, encoder.dim)
-        )
+        self.decoder = (transformer_decoder or decoder).build(encoder.dim)
         if isinstance(self.front_end, TokenEmbeddings):
             init_bert(self.decoder)  # as published for text; other decoders keep torch's initial weights
         self.reconstruction_head = nn.Linear(encoder.dim, self.front_end.num_values) if reconstruction else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sslam_lightning.models.inputs import ImageInput, TextInput
+from sslam_lightning.models.front_ends.inputs import ImageInput, TextInput
 
 if TYPE_CHECKING:
     from sslam_lightning.training.pretrain import PretrainModule

@@ -17,7 +17,7 @@ from sslam_lightning.masking import MaskSampler
 from sslam_lightning.masking.sampler import mask_from_hidden
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, Readings
-from sslam_lightning.models.front_end import padding_behind
+from sslam_lightning.models.front_ends.base import padding_behind
 from sslam_lightning.objectives import LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Batch, Grid, ImageBatch, Mask, TextBatch
@@ -140,7 +140,7 @@ class FromReadings(PretrainModule):
 
     def read(self, batch) -> Readings:
         if isinstance(batch, Batch):
-            num_tokens = self.student.front_end.num_tokens
+            num_tokens = self.student.front_end.takes.num_tokens
             width = num_tokens(torch.tensor(batch.waveforms.shape[1])).item()
             return Readings(batch.waveforms, padding_behind(num_tokens(batch.num_samples), width, batch.waveforms.device))
         return super().read(batch)

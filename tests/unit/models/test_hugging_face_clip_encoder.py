@@ -180,7 +180,7 @@ def test_log_mels_that_fit() -> None:
     assert one_length.check(fits) is fits
     assert LogMels(**one_length.settings()).num_frames == 1024
     for takes, features, message in (
-        (one_length, LogMels(num_frames=512), r"expects 128 mels of 1024 frames, the features have 128 of 512"),
+        (one_length, LogMels(num_frames=512), r"expects 128 mels of 1024 frames, the features have 128 mels of 512 frames"),
         (any_length, LogMels(num_mels=64), r"expects 128 mels in patches of 16 frames, the features have 64 mels"),
         (any_length, None, r"the features have no mels"),
     ):

@@ -73,13 +73,13 @@ def test_hidden_frames_of_a_waveform_are_one_vector_to_the_student() -> None:
 
 def test_padded_samples_are_read_as_padded_tokens() -> None:
     model = encoder("wav2vec2")
-    assert model.min_samples == 20
+    assert model.front_end.min_samples == 20
     rest = torch.zeros(2, 0), torch.arange(2), ("one", "two")
-    clips, padding = model.read(Batch(3 + torch.randn(2, 130), [130, 70], *rest))
+    clips, padding = model.front_end.read(Batch(3 + torch.randn(2, 130), [130, 70], *rest))
     torch.testing.assert_close(clips[1, :70].mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
     assert not clips[1, 70:].any()
-    assert (~model.token_padding(padding, 12)).sum(dim=1).tolist() == [12, 6]
-    assert model.token_padding(None, 12) is None
+    assert (~padding).sum(dim=1).tolist() == [12, 6]
+    assert model.front_end.read(Batch(torch.randn(2, 130), [130, 130], *rest)).padding is None
 
 
 def test_what_takes_no_part_does_not_learn() -> None:

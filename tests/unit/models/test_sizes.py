@@ -57,7 +57,7 @@ def test_base_is_the_published_one() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"depth": 0}, r"an encoder needs at least one block, got depth 0"),
+        ({"depth": 0}, r"encoder: depth must be at least 1, got 0"),
         ({"in_channels": 3}, r"a spectrogram has one channel, got in_channels 3"),
         ({"num_mels": 100}, r"num_mels must be a multiple of patch_size, got 100 mels and 16"),
         ({"dim": 18}, r"dim must be a multiple of 4 .*, got 18"),
@@ -81,12 +81,12 @@ def test_only_positions_in_a_field_ask_for_a_width() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"depth": 0}, r"a decoder needs depth and kernel_size of at least 1, got 0, 3"),
-        ({"kernel_size": 0}, r"a decoder needs depth and kernel_size of at least 1, got 6, 0"),
+        ({"depth": 0}, r"decoder: depth must be at least 1, got 0"),
+        ({"kernel_size": 0}, r"decoder: kernel_size must be at least 1, got 0"),
         ({"dim": 100}, r"the decoder's dim must be a multiple of its groups, got 100 and 16"),
-        ({"groups": 0}, r"the decoder's dim must be a multiple of its groups, got 768 and 0"),
-        ({"groups": -16}, r"the decoder's dim must be a multiple of its groups, got 768 and -16"),
-        ({"dim": 0}, r"the decoder's dim must be a multiple of its groups, got 0 and 16"),
+        ({"groups": 0}, r"decoder: groups must be at least 1, got 0"),
+        ({"groups": -16}, r"decoder: groups must be at least 1, got -16"),
+        ({"dim": 0}, r"decoder: dim must be at least 1, got 0"),
     ],
 )
 def test_impossible_decoders(wrong: dict[str, int], message: str) -> None:

@@ -40,7 +40,7 @@ def test_learned_positions_end() -> None:
     assert decoder.positions.grad.any()
     with pytest.raises(ValueError, match=r"decoder.max_tokens is 6, the clips have 8 tokens"):
         decoder(torch.randn(2, 5, 8), mask_from_hidden(torch.arange(8).expand(2, -1) < 3, 3), Grid(8, 1))
-    with pytest.raises(ValueError, match=r"at least one block, got depth 0"):
+    with pytest.raises(ValueError, match=r"decoder: depth must be at least 1, got 0"):
         config(depth=0)
 
 

@@ -66,10 +66,10 @@ def test_the_prediction_is_made_from_the_clip_s_own_tokens() -> None:
     ("settings", "message"),
     [
         ({"features": LogMels()}, r"this model of transformers reads no log-mels: set model\.features to null"),
-        ({"encoder": AST}, r"expects 128 mels in patches of 16 frames, the features have no mels"),
+        ({"encoder": AST}, r"expects 128 mels of 32 frames, the features have no mels"),
         (
             {"encoder": AST, "features": LogMels(num_frames=64)},
-            r"expects 128 mels of 32 frames, the features have 128 of 64",
+            r"expects 128 mels of 32 frames, the features have 128 mels of 64 frames",
         ),
         (
             {"encoder": TEXT, "mixup": Mixup()},

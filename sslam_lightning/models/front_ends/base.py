@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.models.inputs import Input
+from sslam_lightning.models.front_ends.inputs import Input
 from sslam_lightning.types import Grid
 
 
@@ -24,10 +24,11 @@ class Readings(NamedTuple):
     padding: Bool[Tensor, "clips tokens"] | None = None
 
 
-class BatchReader(ABC):
-    """What takes its clips out of a batch by itself."""
+class TokenReader(ABC):
+    """What knows how an encoder's clips come out of a batch and become tokens."""
 
     min_samples: int = 1  # in the shortest clip that makes one token
+    num_values = 0  # in the part of a clip that becomes one token; 0: tokens are no patches
 
     @property
     def takes(self) -> Input | None:
@@ -36,13 +37,7 @@ class BatchReader(ABC):
 
     @abstractmethod
     def read(self, batch: Any) -> Readings:
-        """The clips of a batch, and what of them is padding."""
-
-
-class TokenReader(BatchReader):
-    """What knows how an encoder's clips become tokens."""
-
-    num_values = 0  # in the part of a clip that becomes one token; 0: tokens are no patches
+        """The clips of a batch, and which of their tokens are padding."""
 
     @abstractmethod
     def grid(self, clips: Shaped[Tensor, "batch *shape"]) -> Grid:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings, padding_behind
-from sslam_lightning.models.inputs import WaveformInput
+from sslam_lightning.models.front_ends.base import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.models.front_ends.inputs import WaveformInput
 from sslam_lightning.types import Batch, Grid
 from sslam_lightning.whole_numbers import check_whole_numbers
 
@@ -35,7 +35,6 @@ class WaveformConfig(FrontEndConfig):
             raise ValueError("a waveform needs layers of channels, kernel and stride above 0")
 
     def build(self, dim: int) -> WaveformFrames:
-        """The front-end for an encoder of this width."""
         return WaveformFrames(self, dim)
 
 
@@ -59,28 +58,15 @@ class WaveformFrames(FrontEnd):
 
     @property
     def takes(self) -> WaveformInput:
-        """Waveforms."""
         return WaveformInput(tuple((kernel, stride) for _, kernel, stride in self.config.layers))
 
-    def num_tokens(self, num_samples: Int[Tensor, "*clips"]) -> Int[Tensor, "*clips"]:
-        """How many tokens clips of so many samples become."""
-        return self.takes.num_tokens(num_samples)
-
     def grid(self, clips: Float[Tensor, "batch samples"]) -> Grid:
-        """Tokens in one line.
-
-        Raises:
-            ValueError: if the clips are too short for one token.
-        """
-        if clips.shape[1] < self.min_samples:
-            raise ValueError(f"one token takes {self.min_samples} samples, got clips of {clips.shape[1]}")
-        return Grid(int(self.num_tokens(torch.tensor(clips.shape[1], device="cpu"))), 1)
+        return self.takes.grid(clips)
 
     def read(self, batch: Batch) -> Readings:
         """The waveforms, normalised clip by clip, and which tokens lie behind a clip's end."""
         waveforms, num_samples = batch.waveforms, batch.num_samples
-        num_tokens = self.num_tokens(torch.tensor(waveforms.shape[1], device="cpu"))
-        behind = padding_behind(self.num_tokens(num_samples), int(num_tokens), waveforms.device)
+        behind = padding_behind(self.takes.num_tokens(num_samples), self.grid(waveforms).time, waveforms.device)
         return Readings(normalise_clips(waveforms, num_samples) if self.config.normalise else waveforms, behind)
 
     def forward(self, clips: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch tokens dim"]:

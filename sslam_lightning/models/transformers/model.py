@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,16 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor, nn
 
-from sslam_lightning.models.hugging_face_settings import (
+from sslam_lightning.models.front_ends.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
+from sslam_lightning.models.transformers.reader import HuggingFaceReader
+from sslam_lightning.models.transformers.settings import (
     make_config,
     make_model,
     plain_settings,
     read_settings,
     transformers_library,
 )
-from sslam_lightning.models.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
 
 # Where the usual models turn input into tokens, before positions are added: text, images and spectrograms, waveforms.
 _TOKEN_MODULES = ("embeddings.word_embeddings", "embeddings.patch_embeddings", "feature_projection")
@@ -77,10 +81,9 @@ class HuggingFaceConfig:
 
 
 class HuggingFaceModel(nn.Module):
-    """The model, in ``model``, and its facts.
+    """The model, in ``model``, and what is known of it.
 
-    Two switches of training that some models have are off, ``apply_spec_augment`` and ``layerdrop``, as the saved
-    configuration tells.
+    ``apply_spec_augment`` and ``layerdrop``, which some models have, are off, also in the saved configuration.
     """
 
     def __init__(self, config: HuggingFaceConfig) -> None:
@@ -94,6 +97,8 @@ class HuggingFaceModel(nn.Module):
         self.dim = int(resolved.hidden_size)
         self.depth = int(resolved.num_hidden_layers)
         self.token_module = self._find_token_module(config.token_module)
+        self.front_end = HuggingFaceReader(self.takes, self.convolution, config.normalize_waveforms)
+        self.masks_padding = "attention_mask" in inspect.signature(self.model.forward).parameters
 
     @property
     def convolution(self) -> nn.Conv2d | None:
@@ -103,10 +108,14 @@ class HuggingFaceModel(nn.Module):
 
     @property
     def takes(self) -> Input | None:
-        """What the model reads, told by ``main_input_name`` and its settings."""
+        """What the model reads, by its ``main_input_name`` and its settings: text, images, log-mels or waveforms."""
         settings, cut = self.model.config, self.convolution
         if self.model.main_input_name == "input_ids":
-            return self._takes_text()
+            positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
+            first = getattr(positions, "padding_idx", None)  # RoBERTa counts from behind its padding token
+            longest = int(getattr(settings, "max_position_embeddings", 512)) - (0 if first is None else first + 1)
+            padding = getattr(settings, "pad_token_id", None) or 0
+            return TextInput(int(settings.vocab_size), longest, padding, "encoder.settings.vocab_size")
         if self.model.main_input_name == "pixel_values":
             size = getattr(settings, "image_size", None)
             size = size[0] if isinstance(size, (list, tuple)) and len({*size}) == 1 else size
@@ -133,13 +142,25 @@ class HuggingFaceModel(nn.Module):
         """The model's configuration as plain data, wherever it came from."""
         return json.loads(self.model.config.to_json_string(use_diff=False))
 
-    def _takes_text(self) -> TextInput:
-        settings = self.model.config
-        positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
-        first = getattr(positions, "padding_idx", None)  # RoBERTa counts from behind its padding token
-        longest = int(getattr(settings, "max_position_embeddings", 512)) - (0 if first is None else first + 1)
-        padding = getattr(settings, "pad_token_id", None) or 0
-        return TextInput(int(settings.vocab_size), longest, padding, "encoder.settings.vocab_size")
+    @property
+    def num_special(self) -> int:
+        """Tokens that the model puts in front of a spectrogram's own."""
+        names = ("cls_token", "distillation_token")
+        return sum(getattr(getattr(self.model, "embeddings", None), name, None) is not None for name in names)
+
+    def inputs(
+        self, clips: Shaped[Tensor, "rows *shape"], padding: Bool[Tensor, "rows tokens"] | None
+    ) -> dict[str, Any]:
+        """Arguments of the model: the clips, and an attention mask (of samples, else of its tokens) if it takes one."""
+        inputs = {self.model.main_input_name: clips}
+        if padding is None or not self.masks_padding:
+            return inputs
+        if isinstance(self.front_end.takes, WaveformInput):
+            ends = self.front_end.num_samples((~padding).sum(dim=1, keepdim=True))
+            return {**inputs, "attention_mask": (torch.arange(clips.shape[1], device=clips.device) < ends).long()}
+        if self.front_end.by_mel:
+            padding = padding.unflatten(1, self.front_end.grid(clips)).transpose(1, 2).flatten(1)
+        return {**inputs, "attention_mask": nn.functional.pad((~padding).long(), (self.num_special, 0), value=1)}
 
     def _find_token_module(self, name: str | None) -> str:
         known = dict(self.model.named_modules())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.models.front_ends.base import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.models.front_ends.inputs import TextInput
 from sslam_lightning.models.initial_weights import init_bert
-from sslam_lightning.models.inputs import TextInput
 from sslam_lightning.types import Grid, TextBatch
 from sslam_lightning.whole_numbers import check_whole_numbers
 
@@ -39,7 +39,6 @@ class TextConfig(FrontEndConfig):
             )
 
     def build(self, dim: int) -> TokenEmbeddings:
-        """The front-end for an encoder of this width."""
         return TokenEmbeddings(self, dim)
 
 
@@ -58,7 +57,6 @@ class TokenEmbeddings(FrontEnd):
 
     @property
     def takes(self) -> TextInput:
-        """Numbers of tokens."""
         return TextInput(self.config.vocabulary, self.config.max_tokens, self.config.padding_token)
 
     def grid(self, clips: Int[Tensor, "batch tokens"]) -> Grid:
@@ -76,7 +74,6 @@ class TokenEmbeddings(FrontEnd):
         return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
 
     def forward(self, clips: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens dim"]:
-        """Embedded tokens with positions."""
         written = (clips != self.config.padding_token).long()
         places = written.cumsum(dim=1) * written + self.config.padding_token
         return self.dropout(self.norm(self.tokens(clips) + self.places(places)))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from sslam_lightning.layers import sincos_positions
 from sslam_lightning.layers.positions import check_width_of_field
-from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig, Readings
-from sslam_lightning.models.inputs import ImageInput
+from sslam_lightning.models.front_ends.base import FrontEnd, FrontEndConfig, Readings
+from sslam_lightning.models.front_ends.inputs import ImageInput
 from sslam_lightning.types import Grid, ImageBatch
 from sslam_lightning.whole_numbers import check_whole_numbers
 
@@ -35,7 +35,6 @@ class ImageConfig(FrontEndConfig):
             raise ValueError(f"patch_size and in_channels must be at least 1, got {self.patch_size} and {self.in_channels}")
 
     def build(self, dim: int) -> ImagePatches:
-        """The front-end for an encoder of this width."""
         return ImagePatches(self, dim)
 
 
@@ -56,7 +55,6 @@ class ImagePatches(FrontEnd):
 
     @property
     def takes(self) -> ImageInput:
-        """Images of any whole number of patches."""
         return ImageInput(self.config.in_channels)
 
     def grid(self, clips: Float[Tensor, "batch channels rows columns"]) -> Grid:
@@ -75,7 +73,6 @@ class ImagePatches(FrontEnd):
         return Grid(rows // size, columns // size)
 
     def read(self, batch: ImageBatch) -> Readings:
-        """The images; all of a batch are of one size."""
         return Readings(batch.images)
 
     def patchify(self, clips: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch patches values"]:

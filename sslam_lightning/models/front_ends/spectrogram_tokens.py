@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslam_lightning.layers import PositionTable, sinusoidal_positions
-from sslam_lightning.models.front_end import FrontEnd, FrontEndConfig
-from sslam_lightning.models.inputs import LogMelInput
-from sslam_lightning.types import Grid
+from sslam_lightning.models.front_ends.base import FrontEndConfig
+from sslam_lightning.models.front_ends.spectrogram import SpectrogramFrontEnd
 from sslam_lightning.whole_numbers import check_whole_numbers
 
 
@@ -42,11 +41,10 @@ class SpectrogramTokensConfig(FrontEndConfig):
             )
 
     def build(self, dim: int) -> SpectrogramTokens:
-        """The front-end for an encoder of this width."""
         return SpectrogramTokens(self, dim)
 
 
-class SpectrogramTokens(FrontEnd):
+class SpectrogramTokens(SpectrogramFrontEnd):
     """Embeds each token with one linear map and adds sinusoidal positions along the line of all tokens, time-major.
 
     The input is brought to mean 0 and standard deviation 0.5 over all values of the batch; evaluation uses running
@@ -54,39 +52,16 @@ class SpectrogramTokens(FrontEnd):
     """
 
     def __init__(self, config: SpectrogramTokensConfig, dim: int) -> None:
-        super().__init__()
-        self.config = config
-        self.num_values = config.token_frames * config.token_mels
+        super().__init__(config.num_mels, config.token_frames, config.token_mels)
         self.norm = nn.BatchNorm2d(1, affine=False)
         self.proj = nn.Linear(self.num_values, dim)
         self.dropout = nn.Dropout(config.dropout)
         self._positions = PositionTable(partial(sinusoidal_positions, dim=dim))
 
-    @property
-    def takes(self) -> LogMelInput:
-        """Log-mels of any whole number of tokens."""
-        return LogMelInput(self.config.num_mels, self.config.token_frames, self.config.token_frames)
-
-    def grid(self, clips: Float[Tensor, "batch frames mels"]) -> Grid:
-        """How many tokens a clip has in time and mel.
-
-        Raises:
-            ValueError: if the clip is not a whole number of tokens.
-        """
-        (num_frames, num_mels), config = clips.shape[1:], self.config
-        if num_frames % config.token_frames or num_frames == 0 or num_mels != config.num_mels:
-            raise ValueError(
-                f"the encoder expects frames in multiples of {config.token_frames} and {config.num_mels} mels, "
-                f"got {num_frames} frames and {num_mels} mels"
-            )
-        return Grid(num_frames // config.token_frames, num_mels // config.token_mels)
-
     def patchify(self, clips: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch tokens values"]:
         """The normalised values of every token, frame-major."""
-        (time, mel), config = self.grid(clips), self.config
-        normalised = self.norm(clips.float().unsqueeze(1)) * 0.5
-        patches = normalised.reshape(-1, time, config.token_frames, mel, config.token_mels).transpose(2, 3)
-        return patches.reshape(clips.shape[0], time * mel, self.num_values)
+        self.grid(clips)  # before the norm counts what is refused
+        return super().patchify(self.norm(clips.float().unsqueeze(1)).squeeze(1) * 0.5)
 
     def embed_patches(self, patches: Float[Tensor, "batch tokens values"]) -> Float[Tensor, "batch tokens dim"]:
         """Tokens of what :meth:`patchify` returns, positions added."""
@@ -94,5 +69,4 @@ class SpectrogramTokens(FrontEnd):
         return tokens + self._positions(tokens)
 
     def forward(self, clips: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch tokens dim"]:
-        """Embedded tokens, positions added."""
         return self.embed_patches(self.patchify(clips))

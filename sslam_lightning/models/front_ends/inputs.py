@@ -1,4 +1,4 @@
-"""What an encoder takes, told to whoever brings it sound, images or text."""
+"""What an encoder takes, for those who bring it sound, images or text."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from functools import reduce
 from math import prod
 from typing import NamedTuple
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.features import LogMels
 from sslam_lightning.features.log_mels import PartialPatch
+from sslam_lightning.types import Grid
 
 
 class LogMelInput(NamedTuple):
-    """Log-mels, of which a token sees ``patch_frames``, ``hop_frames`` behind the one before it."""
+    """Log-mels; a token sees ``patch_frames`` of them, the next one those ``hop_frames`` later."""
 
     num_mels: int
     patch_frames: int
@@ -28,22 +30,19 @@ class LogMelInput(NamedTuple):
         return {"num_mels": self.num_mels, "num_frames": self.num_frames, "patch_frames": 1}
 
     def check(self, features: LogMels | None) -> LogMels:
-        """The features, if they are such log-mels.
+        """Return the features if they are such log-mels.
 
         Raises:
             ValueError: if there are none, or others.
         """
-        wanted = f"{self.num_mels} mels in patches of {self.patch_frames} frames"
+        one_length = self.num_frames is not None  # then how they are cut is no concern of the features
+        length = "num_frames" if one_length else "patch_frames"
+        told = "{} mels of {} frames" if one_length else "{} mels in patches of {} frames"
+        wanted = (self.num_mels, getattr(self, length))
         if features is None:
-            raise ValueError(f"the encoder expects {wanted}, the features have no mels")
-        theirs = f"{features.num_mels} mels in patches of {features.patch_frames}"
-        fits = features.num_mels == self.num_mels and features.patch_frames == self.patch_frames
-        if self.num_frames is not None:  # how they are cut is no concern of theirs
-            wanted = f"{self.num_mels} mels of {self.num_frames} frames"
-            theirs = f"{features.num_mels} of {features.num_frames}"
-            fits = (features.num_mels, features.num_frames) == (self.num_mels, self.num_frames)
-        if not fits:
-            raise ValueError(f"the encoder expects {wanted}, the features have {theirs}")
+            raise ValueError(f"the encoder expects {told.format(*wanted)}, the features have no mels")
+        if (theirs := (features.num_mels, getattr(features, length))) != wanted:
+            raise ValueError(f"the encoder expects {told.format(*wanted)}, the features have {told.format(*theirs)}")
         return features
 
     def num_tokens(self, num_frames: Int[Tensor, "*clips"], partial_patch: PartialPatch = "pad") -> Int[Tensor, "*clips"]:
@@ -73,6 +72,16 @@ class WaveformInput(NamedTuple):
         for kernel, stride in self.layers:
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
+
+    def grid(self, clips: Float[Tensor, "batch samples"]) -> Grid:
+        """The clips' tokens, in one line.
+
+        Raises:
+            ValueError: if the clips are too short for one token.
+        """
+        if clips.shape[1] < self.min_samples:
+            raise ValueError(f"one token takes {self.min_samples} samples, got clips of {clips.shape[1]}")
+        return Grid(int(self.num_tokens(torch.tensor(clips.shape[1], device="cpu"))), 1)
 
 
 class ImageInput(NamedTuple):

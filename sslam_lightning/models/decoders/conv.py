@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from sslam_lightning.layers import keep_visible, put_back
-from sslam_lightning.models.config import DecoderConfig
+from sslam_lightning.models.config import check_ranges
 from sslam_lightning.types import Grid, Mask
+from sslam_lightning.whole_numbers import check_whole_numbers
+
+
+@dataclass
+class DecoderConfig:
+    """Settings of :class:`ConvDecoder`.
+
+    Args:
+        dim: channels of the convolutions.
+        depth: number of convolutions.
+        kernel_size: side of their square kernels.
+        groups: channel groups of the convolutions.
+        noise_std: standard deviation of the noise that stands in for hidden patches.
+        dimensions: 2 for fields of patches, 1 for tokens in one line.
+        residual: add a layer's input to its output where the widths agree.
+        projection_depth: linear layers that lead back to the encoder's width, with a GELU between two.
+        input_dropout: on the visible patches.
+    """
+
+    dim: int = 768
+    depth: int = 6
+    kernel_size: int = 3
+    groups: int = 16
+    noise_std: float = 0.01
+    dimensions: Literal[1, 2] = 2
+    residual: bool = True
+    projection_depth: Literal[1, 2] = 1
+    input_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, "decoder")
+        check_ranges(self, "decoder", positive=("dim", "depth", "kernel_size", "groups"), shares=("input_dropout",))
+        if self.dim % self.groups:
+            raise ValueError(f"the decoder's dim must be a multiple of its groups, got {self.dim} and {self.groups}")
+        if self.noise_std < 0:
+            raise ValueError(f"decoder: noise_std must not be negative, got {self.noise_std}")
+
+    def build(self, dim: int) -> ConvDecoder:
+        """The decoder for an encoder of this width, whose guesses have that width too."""
+        return ConvDecoder(self, dim)
 
 
 class ConvDecoder(nn.Module):
-    """Guesses the hidden patches from the visible ones (data2vec 2.0, arXiv 2212.07525, section 3.2).
+    """Guesses the hidden patches from the visible ones, as in EAT and SSLAM (data2vec 2.0, arXiv 2212.07525, section 3.2).
 
     Each layer is a grouped convolution, a layer norm without weights and a GELU, with a residual where the widths
     agree; one or two linear layers lead back to the encoder's width.

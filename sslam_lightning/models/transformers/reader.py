@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.models.front_end import Readings, TokenReader, padding_behind
-from sslam_lightning.models.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
-from sslam_lightning.models.waveform import normalise_clips
+from sslam_lightning.models.front_ends.base import Readings, TokenReader, padding_behind
+from sslam_lightning.models.front_ends.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
+from sslam_lightning.models.front_ends.waveform import normalise_clips
 from sslam_lightning.types import AnyBatch, Grid, ImageBatch, TextBatch
 
 Count = TypeVar("Count", int, Tensor)
-EPS = 1e-7  # of transformers' Wav2Vec2FeatureExtractor, added to the variance
+_EPS = 1e-7  # of transformers' Wav2Vec2FeatureExtractor, added to the variance
 
 
 class HuggingFaceReader(TokenReader):
@@ -27,18 +26,15 @@ class HuggingFaceReader(TokenReader):
     """
 
     def __init__(self, takes: Input | None, convolution: nn.Conv2d | None, normalize: bool = True) -> None:
-        self._takes = takes
-        self._normalize = normalize
+        self._takes, self._normalize = takes, normalize
         self.by_mel = isinstance(takes, LogMelInput)  # transformers numbers such tokens mel by mel
-        self._patch = _pair(convolution.kernel_size) if convolution is not None else None
-        self._stride = _pair(convolution.stride) if convolution is not None else None
+        self._cut = None if convolution is None else tuple(zip(convolution.kernel_size, convolution.stride, strict=True))
         self.min_samples = takes.min_samples if isinstance(takes, WaveformInput) else 1
-        if isinstance(takes, ImageInput) and self._patch:
-            self.num_values = takes.channels * self._patch[0] * self._patch[1]
+        if isinstance(takes, ImageInput) and self._cut:
+            self.num_values = takes.channels * self._cut[0][0] * self._cut[1][0]
 
     @property
     def takes(self) -> Input | None:
-        """What the model reads."""
         return self._takes
 
     def num_samples(self, num_tokens: Count) -> Count:
@@ -54,9 +50,7 @@ class HuggingFaceReader(TokenReader):
         """
         takes = self._takes
         if isinstance(takes, WaveformInput):
-            if clips.shape[1] < takes.min_samples:
-                raise ValueError(f"one token takes {takes.min_samples} samples, got clips of {clips.shape[1]}")
-            return Grid(int(takes.num_tokens(torch.tensor(clips.shape[1], device="cpu"))), 1)
+            return takes.grid(clips)
         if isinstance(takes, TextInput):
             if clips.shape[1] > takes.max_tokens:
                 raise ValueError(f"texts of {clips.shape[1]} tokens are longer than the model's {takes.max_tokens}")
@@ -68,13 +62,14 @@ class HuggingFaceReader(TokenReader):
                 raise ValueError(
                     f"the encoder expects {length} frames and {takes.num_mels} mels, got {frames} frames and {mels} mels"
                 )
-            return Grid(*(self._count(mels, 0), self._count(frames, 1))[::-1])
-        if isinstance(takes, ImageInput) and self._patch:
+            mel, time = self._patches(mels, frames)
+            return Grid(time, mel)
+        if isinstance(takes, ImageInput) and self._cut:
             channels, rows, columns = clips.shape[1:]
             if channels != takes.channels or {rows, columns} - {takes.size or rows, takes.size or columns}:
                 wanted = f"{takes.channels} channels" + (f" and {takes.size} x {takes.size} pixels" if takes.size else "")
                 raise ValueError(f"the encoder expects images of {wanted}, got {channels} channels, {rows} x {columns}")
-            return Grid(self._count(rows, 0), self._count(columns, 1))
+            return Grid(*self._patches(rows, columns))
         raise ValueError("nothing is known of how this model of transformers makes tokens: use it with transformers itself")
 
     def read(self, batch: AnyBatch) -> Readings:
@@ -88,18 +83,12 @@ class HuggingFaceReader(TokenReader):
         if isinstance(batch, ImageBatch):
             return Readings(batch.images)
         if not isinstance(self._takes, WaveformInput):
-            log_mels = isinstance(self._takes, LogMelInput)
-            given = "log-mels, but model.features is null" if log_mels else "no sound, which the data give"
+            given = "log-mels, but model.features is null" if self.by_mel else "no sound, which the data give"
             raise ValueError(f"this model of transformers reads {given}")
         waveforms, lengths = batch.waveforms, self._takes.num_tokens(batch.num_samples)
         behind = padding_behind(lengths, self.grid(waveforms).time, waveforms.device)
-        return Readings(normalise_clips(waveforms, batch.num_samples, EPS) if self._normalize else waveforms, behind)
+        return Readings(normalise_clips(waveforms, batch.num_samples, _EPS) if self._normalize else waveforms, behind)
 
-    def _count(self, extent: int, axis: int) -> int:
-        assert self._patch is not None, "patches are cut by a convolution"
-        assert self._stride is not None, "patches are cut by a convolution"
-        return (extent - self._patch[axis]) // self._stride[axis] + 1
-
-
-def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
-    return sizes[0], sizes[1]
+    def _patches(self, *extents: int) -> tuple[int, ...]:
+        assert self._cut is not None, "patches are cut by a convolution"
+        return tuple((n - kernel) // stride + 1 for n, (kernel, stride) in zip(extents, self._cut, strict=True))

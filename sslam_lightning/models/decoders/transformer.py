@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from sslam_lightning.layers import PositionTable, keep_visible, mel_major_positions, put_back, sinusoidal_positions
 from sslam_lightning.layers.block import NormOrder
-from sslam_lightning.models.config import EncoderConfig, WeightInit
+from sslam_lightning.models.config import EncoderConfig, WeightInit, check_ranges
 from sslam_lightning.models.encoder import build_block
 from sslam_lightning.models.initial_weights import init_xavier
 from sslam_lightning.types import Grid, Mask
 from sslam_lightning.whole_numbers import check_whole_numbers
+
+_OF_BLOCKS = ("dim", "num_heads", "mlp_ratio", "norm_order", "norm_eps")
+_OF_BLOCKS += ("dropout", "attention_dropout", "gated_attention", "weight_init")
 
 
 @dataclass
@@ -60,18 +63,16 @@ class TransformerDecoderConfig:
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "decoder")
-        if self.depth < 1:
-            raise ValueError(f"a decoder needs at least one block, got depth {self.depth}")
-        if self.dim < 1 or self.num_heads < 1 or self.max_tokens < 1:
-            raise ValueError(
-                f"dim, num_heads and max_tokens must be positive, got {self.dim}, {self.num_heads} and {self.max_tokens}"
-            )
-        if self.mel_patches < 1:
-            raise ValueError(f"decoder: mel_patches must be at least 1, got {self.mel_patches}")
+        sizes = ("dim", "depth", "num_heads", "max_tokens", "mel_patches")
+        check_ranges(self, "decoder", positive=sizes, shares=("dropout", "attention_dropout"))
         if self.norm_eps <= 0:
             raise ValueError(f"decoder: norm_eps must be positive, got {self.norm_eps}")
         if self.mlp_ratio * self.dim < 1:
             raise ValueError(f"decoder: mlp_ratio must be at least 1 / dim, got {self.mlp_ratio} and dim {self.dim}")
+
+    def build(self, dim: int) -> TransformerDecoder:
+        """The decoder for an encoder of this width, whose guesses have that width too."""
+        return TransformerDecoder(self, dim, dim)
 
 
 class TransformerDecoder(nn.Module):
@@ -101,17 +102,7 @@ class TransformerDecoder(nn.Module):
         post, norm = config.norm_order == "post", nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.input_norm = norm if post and config.input_norm else nn.Identity()
         self.input_dropout = nn.Dropout(config.dropout)
-        block = EncoderConfig(
-            dim=config.dim,
-            num_heads=config.num_heads,
-            mlp_ratio=config.mlp_ratio,
-            norm_order=config.norm_order,
-            norm_eps=config.norm_eps,
-            dropout=config.dropout,
-            attention_dropout=config.attention_dropout,
-            gated_attention=config.gated_attention,
-            weight_init=config.weight_init,
-        )
+        block = EncoderConfig(**{name: getattr(config, name) for name in _OF_BLOCKS})
         self.blocks = nn.ModuleList(build_block(block, 0.0) for _ in range(config.depth))
         self.output_norm = nn.Identity() if post else norm
         self.output_proj = nn.Identity() if output_dim is None else nn.Linear(config.dim, output_dim, bias=bias)
