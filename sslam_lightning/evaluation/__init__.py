@@ -2,9 +2,8 @@
 
 from sslam_lightning.evaluation.attentive import AttentiveProbe
 from sslam_lightning.evaluation.convex_gated import ConvexGatedProbe
-from sslam_lightning.evaluation.detection import Detection
 from sslam_lightning.evaluation.evaluate import Evaluation
-from sslam_lightning.evaluation.finetune import FineTuning
+from sslam_lightning.evaluation.finetune import Detection, FineTuning
 from sslam_lightning.evaluation.knn import KNN
 from sslam_lightning.evaluation.layer_mix import LayerMixProbe
 from sslam_lightning.evaluation.linear import LinearProbe

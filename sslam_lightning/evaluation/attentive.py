@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sslam_lightning.evaluation.frozen import FrozenBatch
-from sslam_lightning.evaluation.probe import Probe, ProbeModule
+from sslam_lightning.evaluation.probe import Probe
 from sslam_lightning.evaluation.protocol import Task
 
 
+@dataclass
 class AttentiveProbe(Probe):
     """Cross-attention with one learned query per head, then a linear layer.
 
@@ -21,34 +23,26 @@ class AttentiveProbe(Probe):
     2404.08471), without their feed-forward layer.
 
     Args:
-        learning_rates: peak rates to choose from.
-        epochs: over the training clips.
-        batch_size: clips of an update.
-        weight_decay: decoupled, of matrices.
         num_heads: queries, each with its own keys and values; the encoder's width is a multiple of it.
+        learning_rates, epochs, batch_size, weight_decay: see `Probe`.
     """
 
     level = "layers"
+    learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2)
+    epochs: int = 30
+    batch_size: int = 32
+    num_heads: int = 1
 
-    def __init__(
-        self,
-        learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2),
-        epochs: int = 30,
-        batch_size: int = 32,
-        weight_decay: float = 0.0,
-        num_heads: int = 1,
-    ) -> None:
-        super().__init__(learning_rates, epochs, batch_size, weight_decay)
-        if num_heads < 1:
-            raise ValueError(f"attentive: num_heads must be at least 1, got {num_heads}")
-        self.num_heads = num_heads
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_heads < 1:
+            raise ValueError(f"attentive: num_heads must be at least 1, got {self.num_heads}")
 
     def build(self, task: Task, **choice: Any) -> nn.Module:
-        """For the encoder's width."""
         return AttentivePooling(task.model.encoder.dim, task.num_classes, self.num_heads)
 
 
-class AttentivePooling(ProbeModule):
+class AttentivePooling(nn.Module):
     """Layer norm, keys and values of every token, one query a head, and a linear layer on what they gather.
 
     Raises:

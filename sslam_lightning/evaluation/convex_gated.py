@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -11,49 +12,47 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sslam_lightning.evaluation.frozen import FrozenBatch
-from sslam_lightning.evaluation.probe import Probe, ProbeModule
+from sslam_lightning.evaluation.probe import Probe
 from sslam_lightning.evaluation.protocol import Task
+from sslam_lightning.models import ClipEncoder
 from sslam_lightning.models.encoder import mean_of_tokens
 
 Summary = Literal["clip_token", "mean"]
 
 
+def summary_of(encoder: ClipEncoder) -> Summary:
+    """What stands for a clip: the clip token or, for encoders without one, the patches' mean."""
+    return "mean" if encoder.clip_token is None else "clip_token"
+
+
+@dataclass
 class ConvexGatedProbe(Probe):
     """Weights of the layers, prototypes and a linear layer learn; see `ConvexGate`.
 
     Between smallest and largest similarity stands that of the clip token or, for models without one, the patches' mean.
 
     Args:
-        learning_rates: peak rates to choose from.
-        epochs: over the training clips.
-        batch_size: clips of an update.
-        weight_decay: decoupled, of the linear layer's matrix.
         num_prototypes: 10 000 as published; memory and time of an update are proportional to it.
+        learning_rates, epochs, batch_size, weight_decay: see `Probe`.
     """
 
     level = "layers"
+    learning_rates: Sequence[float] = (3e-3, 1e-2, 3e-2)
+    epochs: int = 30
+    batch_size: int = 32
+    num_prototypes: int = 10_000
 
-    def __init__(
-        self,
-        learning_rates: Sequence[float] = (3e-3, 1e-2, 3e-2),
-        epochs: int = 30,
-        batch_size: int = 32,
-        weight_decay: float = 0.0,
-        num_prototypes: int = 10_000,
-    ) -> None:
-        super().__init__(learning_rates, epochs, batch_size, weight_decay)
-        if num_prototypes < 1:
-            raise ValueError(f"convex_gated: num_prototypes must be at least 1, got {num_prototypes}")
-        self.num_prototypes = num_prototypes
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_prototypes < 1:
+            raise ValueError(f"convex_gated: num_prototypes must be at least 1, got {self.num_prototypes}")
 
     def build(self, task: Task, **choice: Any) -> nn.Module:
-        """For the encoder's width and depth."""
         encoder = task.model.encoder
-        summary: Summary = "mean" if encoder.clip_token is None else "clip_token"
-        return ConvexGate(encoder.dim, encoder.depth, self.num_prototypes, task.num_classes, summary)
+        return ConvexGate(encoder.dim, encoder.depth, self.num_prototypes, task.num_classes, summary_of(encoder))
 
 
-class ConvexGate(ProbeModule):
+class ConvexGate(nn.Module):
     """Softmax-weighted sum of all layers' L2-normalised tokens; similarity of each to K prototypes of length 1; of every
     prototype the smallest and the largest over the patches and a summary between them; a linear layer on those 3 K numbers.
 
@@ -77,7 +76,6 @@ class ConvexGate(ProbeModule):
         self.linear = nn.Linear(3 * num_prototypes, num_classes)
 
     def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
-        """Class logits."""
         return self.linear(self.gathered(batch.features, batch.padding))
 
     def frame_logits(

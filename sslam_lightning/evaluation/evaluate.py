@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from sslam_lightning.benchmarks.machine import machine_name
 from sslam_lightning.checkpoints import check_source
 from sslam_lightning.checkpoints.settings import as_plain
 from sslam_lightning.checkpoints.weights import Part
+from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.evaluation.frozen import FeatureStore
-from sslam_lightning.evaluation.model import Candidate, OpenedModel
+from sslam_lightning.evaluation.model import Candidate
 from sslam_lightning.evaluation.protocol import Protocol, Task
-from sslam_lightning.evaluation.provenance import commit, machine
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
-from sslam_lightning.evaluation.suite import Suite, build_data, build_protocol, check_suite
+from sslam_lightning.evaluation.settings import build
+from sslam_lightning.evaluation.suite import Suite, check_suite
+from sslam_lightning.training.loggers import git_commit
 
 NOT_ABOUT_SCORES = ("num_workers", "worker_timeout_seconds", "download")  # settings of data modules
-
-
-class _Opened(NamedTuple):
-    model: OpenedModel
-    store: FeatureStore
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,10 @@ class Evaluation:
             raise ValueError(f"seeds must be different numbers, at least one, got {list(self.seeds)}")
         if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**32]:
             raise ValueError(f"seeds must lie between 0 and {2**32 - 1}, got {wrong[0]}")
-        for seed in self.seeds:
-            for fold in self.suite.folds:
-                candidate = self._candidate(fold, seed)
-                if not candidate.is_random:
-                    check_source(candidate.source)
+        for seed, fold in product(self.seeds, self.suite.folds):
+            candidate = self._candidate(fold, seed)
+            if not candidate.is_random:
+                check_source(candidate.source)
         check_suite(self.suite, self.protocols, self.data)
 
     def __len__(self) -> int:
@@ -95,30 +92,27 @@ class Evaluation:
             ValueError, OSError: what stops all runs: the data, the first model, or results of other settings.
         """
         names = self.protocols or self.suite.protocol_names
-        protocols = {name: build_protocol(name, self.suite.protocol_settings(name)) for name in names}
-        opened: _Opened | None = None
+        protocols = {name: self.suite.build_protocol(name) for name in names}
+        store: FeatureStore | None = None
         for seed, fold in product(self.seeds, self.suite.folds):
             candidate = self._candidate(fold, seed)
             try:
-                if opened is None or opened.model.candidate != candidate:
-                    opened = self._open(candidate, protocols.values(), progress)
+                if store is None or store.model.candidate != candidate:
+                    store = self._open(candidate, protocols.values(), progress)
             except (ValueError, OSError) as error:
-                if opened is None:  # the first one: the others will fare no better
+                if store is None:  # the first one: the others will fare no better
                     raise
                 for name in names:
                     yield self._failed(Key(self.name, self.suite.name, name, fold, seed), error), False
                 continue
-            task = self._task(opened, fold, seed)
+            task = self._task(store, fold, seed)
             for name, protocol in protocols.items():
                 yield self._one(name, protocol, task, starting)
 
     @float32_by_default()
-    def _open(self, candidate: Candidate, protocols: Iterable[Protocol], progress: Callable[[int], Any]) -> _Opened:
-        model = candidate.open()
+    def _open(self, candidate: Candidate, protocols: Iterable[Protocol], progress: Callable[[int], Any]) -> FeatureStore:
         max_bytes = self.cache_bytes if any(protocol.level == "layers" for protocol in protocols) else 0
-        return _Opened(
-            model, FeatureStore(model, self.device, self.runs.folder, max_bytes, self.suite.share_clips, progress)
-        )
+        return FeatureStore(candidate.open(), self.device, self.runs.folder, max_bytes, self.suite.share_clips, progress)
 
     @float32_by_default()
     def _one(self, name: str, protocol: Protocol, task: Task, starting: Callable[[Key], Any]) -> tuple[Run, bool]:
@@ -139,54 +133,42 @@ class Evaluation:
             return self._failed(key, error, settings), False
         finally:
             self.broken.update(task.store.broken)
-        run = Run(
-            *key,
-            metric=self.suite.metric,
-            settings=settings,
-            scores=outcome.scores,
-            chosen=outcome.chosen,
-            notes={**counts, **outcome.notes, "classes": task.num_classes},
-            seconds=time.perf_counter() - start,
-            machine=machine(self.device),
-            commit=commit(),
-            command=self.command,
-        )
-        self.runs.add(run)
-        return run, False
+        notes = {**counts, **outcome.notes, "classes": task.num_classes}
+        found = {"scores": outcome.scores, "chosen": outcome.chosen, "notes": notes}
+        return self._over(key, settings, seconds=time.perf_counter() - start, **found), False
 
     def _failed(self, key: Key, error: Exception, settings: Mapping[str, Any] | None = None) -> Run:
         kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
         reason = kind + " ".join(str(error).split())[:300]
-        run = Run(
-            *key,
-            metric=self.suite.metric,
-            settings=settings or {},
-            failed=reason or type(error).__name__,
-            machine=machine(self.device),
-            commit=commit(),
-            command=self.command,
-        )
+        return self._over(key, settings or {}, failed=reason or type(error).__name__)
+
+    def _over(self, key: Key, settings: Mapping[str, Any], **found: Any) -> Run:
+        """Keep a run, with where it comes from."""
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else machine_name()
+        made = {"machine": f"{device}, torch {torch.__version__}", "commit": git_commit(), "command": self.command}
+        run = Run(*key, metric=self.suite.metric, settings=settings, **made, **found)
         self.runs.add(run)
         return run
 
     def _candidate(self, fold: str, seed: int) -> Candidate:
         source = self.source.replace("{fold}", fold).replace("{seed}", str(seed))
-        candidate = Candidate(source, self.part, 0, self.features, self.suite.features)
-        return Candidate(source, self.part, seed, self.features, self.suite.features) if candidate.is_random else candidate
+        candidate = Candidate(source, self.part, seed, self.features, self.suite.features)
+        return candidate if candidate.is_random else replace(candidate, seed=0)
 
-    def _task(self, opened: _Opened, fold: str, seed: int) -> Task:
-        model, store = opened
+    def _task(self, store: FeatureStore, fold: str, seed: int) -> Task:
+        model, metric = store.model, self.suite.metric
 
         def make_data(**settings: Any) -> Any:
             under = {"resampler": model.resampler, "sample_rate_hz": model.sample_rate_hz}
-            data = build_data(self.suite.data_settings(fold, {**self.data, **settings}, under))
+            described = self.suite.data_settings(fold, {**self.data, **settings}, under)
+            data = build(AudioDataModule, "data", described)
             data.min_samples = model.min_samples
             return data
 
-        task = Task(model, make_data, self.suite.metric, self.suite.validation, fold, seed, self.device, store)
-        if (self.suite.metric == "accuracy") == task.data.multi_label and self.suite.metric in ("accuracy", "mAP"):
+        task = Task(model, make_data, metric, self.suite.validation, fold, seed, self.device, store)
+        if (metric == "accuracy") == task.data.multi_label and metric in ("accuracy", "mAP"):
             several = "several classes" if task.data.multi_label else "one class"
-            raise ValueError(f"{self.suite.name}: the metric is {self.suite.metric}, but its clips are of {several}")
+            raise ValueError(f"{self.suite.name}: the metric is {metric}, but its clips are of {several}")
         return task
 
     def _settings(self, name: str, task: Task) -> dict[str, Any]:

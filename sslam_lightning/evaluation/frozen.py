@@ -82,6 +82,12 @@ class FrozenClips:
             yield FrozenBatch(self._store.rounded(found.tokens).float(), batch.labels, found.padding)
 
 
+def check_poolings(poolings: Sequence[str], protocol: str) -> None:
+    """Raise ValueError unless these are some of `POOLINGS`."""
+    if not poolings or not set(poolings) <= set(POOLINGS):
+        raise ValueError(f"{protocol}: poolings are clip_token and mean, got {list(poolings)}")
+
+
 def poolings_of(model: OpenedModel, wanted: Sequence[str]) -> Sequence[str]:
     """Those that there are: without a clip token, the mean of the tokens stands for the clip."""
     return wanted if model.encoder.clip_token is not None else ("mean",)

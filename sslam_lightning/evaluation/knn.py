@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.evaluation.frozen import POOLINGS, poolings_of
+from sslam_lightning.evaluation.frozen import POOLINGS, check_poolings, poolings_of
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
 from sslam_lightning.evaluation.scoring import Score, check_metric, class_notes, score
 
 _CHUNK = 1024  # clips whose similarities are in memory together
 
 
+@dataclass
 class KNN(Protocol):
     """Training clips vote on test clips, each with the weight exp(cosine similarity / temperature).
 
@@ -29,20 +31,16 @@ class KNN(Protocol):
     """
 
     level = "pooled"
+    neighbours: Sequence[int] = (1, 5, 10, 20, 50)
+    poolings: Sequence[str] = POOLINGS
+    temperature: float = 0.07
 
-    def __init__(
-        self,
-        neighbours: Sequence[int] = (1, 5, 10, 20, 50),
-        poolings: Sequence[str] = POOLINGS,
-        temperature: float = 0.07,
-    ) -> None:
-        if not neighbours or min(neighbours) < 1:
-            raise ValueError(f"knn: neighbours must be whole numbers from 1, got {list(neighbours)}")
-        if not poolings or not set(poolings) <= set(POOLINGS):
-            raise ValueError(f"knn: poolings are clip_token and mean, got {list(poolings)}")
-        if not temperature > 0:
-            raise ValueError(f"knn: temperature must be positive, got {temperature}")
-        self.neighbours, self.poolings, self.temperature = tuple(neighbours), tuple(poolings), temperature
+    def __post_init__(self) -> None:
+        if not self.neighbours or min(self.neighbours) < 1:
+            raise ValueError(f"knn: neighbours must be whole numbers from 1, got {list(self.neighbours)}")
+        check_poolings(self.poolings, "knn")
+        if not self.temperature > 0:
+            raise ValueError(f"knn: temperature must be positive, got {self.temperature}")
 
     def run(self, task: Task) -> Outcome:
         """Choose on validation clips, then let all training clips vote on the test clips."""

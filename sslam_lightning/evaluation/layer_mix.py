@@ -3,49 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.evaluation.convex_gated import Summary
+from sslam_lightning.evaluation.convex_gated import Summary, summary_of
 from sslam_lightning.evaluation.frozen import FrozenBatch
-from sslam_lightning.evaluation.probe import Probe, ProbeModule
+from sslam_lightning.evaluation.probe import Probe
 from sslam_lightning.evaluation.protocol import Task
 from sslam_lightning.models.encoder import mean_of_tokens
 
 
+@dataclass
 class LayerMixProbe(Probe):
     """Weights of the layers, a layer norm and a linear layer learn; see `LayerMix`.
 
     Args:
-        learning_rates: peak rates to choose from.
-        epochs: over the training clips.
-        batch_size: clips of an update.
-        weight_decay: decoupled, of the linear layer's matrix.
+        learning_rates, epochs, batch_size, weight_decay: see `Probe`.
     """
 
     level = "layers"
-
-    def __init__(
-        self,
-        learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3),
-        epochs: int = 30,
-        batch_size: int = 32,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rates, epochs, batch_size, weight_decay)
+    learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3)
+    epochs: int = 30
+    batch_size: int = 32
 
     def build(self, task: Task, **choice: Any) -> nn.Module:
-        """For the encoder's width and depth."""
         encoder = task.model.encoder
-        return LayerMix(
-            encoder.dim, encoder.depth, task.num_classes, "mean" if encoder.clip_token is None else "clip_token"
-        )
+        return LayerMix(encoder.dim, encoder.depth, task.num_classes, summary_of(encoder))
 
 
-class LayerMix(ProbeModule):
+class LayerMix(nn.Module):
     """Softmax-weighted sum of all layers' clip tokens or means of patches, a layer norm, and a linear layer.
 
     Args:
@@ -64,7 +54,6 @@ class LayerMix(ProbeModule):
         self.linear = nn.Linear(dim, num_classes)
 
     def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
-        """Class logits."""
         mixed = torch.einsum("l,cltd->ctd", self.layer_logits.softmax(dim=0), batch.features)
         clip = mixed[:, 0] if self.summary == "clip_token" else mean_of_tokens(mixed[:, 1:], batch.padding)
         return self.linear(self.norm(clip))

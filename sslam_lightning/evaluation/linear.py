@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.evaluation.frozen import POOLINGS, FrozenBatch, poolings_of
-from sslam_lightning.evaluation.probe import Probe, ProbeModule
+from sslam_lightning.evaluation.frozen import POOLINGS, FrozenBatch, check_poolings, poolings_of
+from sslam_lightning.evaluation.probe import Probe
 from sslam_lightning.evaluation.protocol import Task
 
 
+@dataclass
 class LinearProbe(Probe):
     """A linear layer on standardised features of whole clips.
 
@@ -20,39 +22,27 @@ class LinearProbe(Probe):
     for MAE's linear probing (He et al., 2022, arXiv 2111.06377, appendix A.1), here with the statistics of all clips.
 
     Args:
-        learning_rates: peak rates to choose from.
-        epochs: over the training clips.
-        batch_size: clips of an update.
-        weight_decay: decoupled, of matrices.
         poolings: ``clip_token`` or ``mean`` of the tokens; chosen on validation clips.
+        learning_rates, epochs, batch_size, weight_decay: see `Probe`.
     """
 
     level = "pooled"
+    epochs: int = 100
+    poolings: Sequence[str] = POOLINGS
 
-    def __init__(
-        self,
-        learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-        epochs: int = 100,
-        batch_size: int = 64,
-        weight_decay: float = 0.0,
-        poolings: Sequence[str] = POOLINGS,
-    ) -> None:
-        super().__init__(learning_rates, epochs, batch_size, weight_decay)
-        if not poolings or not set(poolings) <= set(POOLINGS):
-            raise ValueError(f"linear: poolings are clip_token and mean, got {list(poolings)}")
-        self.poolings = tuple(poolings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_poolings(self.poolings, "linear")
 
     def choices(self, task: Task) -> dict[str, Sequence[Any]]:
-        """Which of the two features."""
         return {"pooling": poolings_of(task.model, self.poolings)}
 
     def build(self, task: Task, **choice: Any) -> nn.Module:
-        """Standardise, then map."""
         place = POOLINGS.index(choice["pooling"])
         return StandardisedLinear(task.train.pooled[:, place], task.num_classes, place)
 
 
-class StandardisedLinear(ProbeModule):
+class StandardisedLinear(nn.Module):
     """A linear layer on one of the pooled features, standardised by what it was built with."""
 
     def __init__(self, features: Float[Tensor, "clips dim"], num_classes: int, place: int = 0) -> None:

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.settings import as_plain, check_normalization, read_dataclass, refuse_unknown_features
 from sslam_lightning.checkpoints.weights import Part
-from sslam_lightning.evaluation.layering import laid_over
+from sslam_lightning.evaluation.settings import laid_over, read_yaml
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.embed import digest_of_weights
 from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, SpectrogramTokens
 from sslam_lightning.models.front_ends.inputs import check_sound
 
 NONE = "none"
-_STATISTICS = ("mean", "std")
 
 
 @dataclass(frozen=True)
@@ -60,31 +58,34 @@ class Candidate:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 encoder: ClipEncoder = Encoder(config)
-            told, resampler = settings.get("features"), "torchaudio"
+            own, resampler = settings.get("features"), "torchaudio"
         else:
             weights = read_model(self.source)
             encoder = open_encoder(weights, self.part)
-            told, resampler = weights.features, weights.resampler
+            own, resampler = weights.features, weights.resampler
         check_sound(encoder.front_end.takes, self.source)
-        log_mels, num_frames = self._features(encoder, told or {})
-        return OpenedModel(self, encoder.eval(), log_mels, num_frames, resampler, digest_of_weights(encoder))
+        refuse_unknown_features({**self.clip_features, **self.features})
+        features, num_frames = self._features(encoder, own or {})
+        return OpenedModel(self, encoder.eval(), features, num_frames, resampler, digest_of_weights(encoder))
 
-    def _features(self, encoder: ClipEncoder, told: Mapping[str, Any]) -> tuple[LogMels | None, int | None]:
-        """The log-mels (None where the front-end reads waveforms) and the common length of all clips in frames of 10 ms."""
-        ours, clips, takes = dict(self.features), dict(self.clip_features), encoder.front_end.takes
-        refuse_unknown_features({**clips, **ours})
+    def _features(self, encoder: ClipEncoder, own: Mapping[str, Any]) -> tuple[LogMels | None, int | None]:
+        """The log-mels (None where the front-end reads waveforms) and the common length of all clips in frames of 10 ms.
+
+        The user's settings win over the suite's, these over the model's ``own``, and these over what its encoder needs.
+        """
+        user, suite, takes = self.features, dict(self.clip_features), encoder.front_end.takes
         if not isinstance(takes, LogMelInput):
-            if unused := [name for name in ours if name != "num_frames"]:
+            if unused := [name for name in user if name != "num_frames"]:
                 raise ValueError(f"features: a model of waveforms is told num_frames alone, leave {unused[0]} out")
-            return None, {**clips, **ours}.get("num_frames")
-        # MAE-AST's front-end goes by averages of its own.
-        if isinstance(encoder.front_end, SpectrogramTokens) or {**told, **ours}.get("kind", "kaldi") != "kaldi":
-            clips = {name: value for name, value in clips.items() if name not in _STATISTICS}
-        one_length = takes.settings() if takes.num_frames is not None else {}
-        if other := [name for name, setting in one_length.items() if ours.get(name, setting) != setting]:
-            kept = one_length[other[0]]
-            raise ValueError(f"features: this model takes {other[0]} {kept} alone, leave it out, got {ours[other[0]]}")
-        settings = {**takes.settings(), **told, **clips, **ours, **one_length, "extremes": "clip"}
+            return None, {**suite, **user}.get("num_frames")
+        # MAE-AST's front-end normalises by averages of its own.
+        if isinstance(encoder.front_end, SpectrogramTokens) or {**own, **user}.get("kind", "kaldi") != "kaldi":
+            suite = {name: value for name, value in suite.items() if name not in ("mean", "std")}
+        fixed = takes.settings() if takes.num_frames is not None else {}
+        if other := [name for name in fixed if user.get(name, fixed[name]) != fixed[name]]:
+            kept = f"{other[0]} {fixed[other[0]]}"
+            raise ValueError(f"features: this model takes {kept} alone, leave it out, got {user[other[0]]}")
+        settings = {**takes.settings(), **own, **suite, **user, **fixed, "extremes": "clip"}
         if not self.is_random:
             check_normalization(settings, self.source)
         log_mels = read_dataclass(LogMels, settings, "features")
@@ -117,9 +118,7 @@ class OpenedModel:
         return self.features.min_samples if self.features else self.encoder.front_end.min_samples
 
     def settings_for_training(self, drop_path_end: float) -> dict[str, Any]:
-        """What `FinetuneModule` is told of the encoder: this drop path, where it is one of ours, and else the dropouts that
-        it was pre-trained with.
-        """
+        """What `FinetuneModule` is told of the encoder: this drop path if it is ours, else the dropouts of pre-training."""
         config = self.encoder.config
         if isinstance(config, EncoderConfig):
             return {"encoder": as_plain(replace(config, drop_path_start=0.0, drop_path_end=drop_path_end))}
@@ -132,14 +131,10 @@ def _layered(files: str) -> dict[str, Any]:
     for name in files.split(","):
         if not Path(name).is_file():
             raise FileNotFoundError(f"no recipe at {name}")
-        try:
-            content = yaml.safe_load(Path(name).read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"{name} is no YAML file: {str(error).splitlines()[0]}") from None
+        content = read_yaml(Path(name))
         model = content.get("model") if isinstance(content, Mapping) else None
         if not isinstance(model, Mapping):
             raise ValueError(f"{name} has no `model`, so it is no recipe of an encoder")
         found = model.get("init_args") or {}
-        ours = {name: found[name] for name in ("encoder", "features") if found.get(name) is not None}
-        settings = laid_over(settings, ours)
+        settings = laid_over(settings, {key: found[key] for key in ("encoder", "features") if found.get(key) is not None})
     return settings

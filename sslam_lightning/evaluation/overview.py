@@ -5,71 +5,91 @@ from __future__ import annotations
 import io
 import json
 import textwrap
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from sslam_lightning.evaluation.rows import Row, rows_of
 from sslam_lightning.evaluation.runs import Run
-from sslam_lightning.evaluation.spread import Spread, means_of, spread
 from sslam_lightning.whole_file import replacing
 
 _LABEL_WIDTH = 40  # letters
 
 
-class Cell(NamedTuple):
-    """The last scores of a model by a protocol. ``found`` is None where every run failed.
+@dataclass(frozen=True)
+class SideBySide:
+    """The models of a suite, and the protocols, in the order of the runs.
 
-    ``remark`` says why the cell compares with no other: runs that others have are missing, or were made otherwise.
+    ``cells`` are by model and protocol, without those that have no run. ``remarks`` say of some why they compare with no
+    other: runs that others have are missing, or were made otherwise.
     """
-
-    found: Spread | None
-    of_each_seed: list[float]  # means over folds
-    num_failed: int
-    remark: str = ""
-
-
-class SideBySide(NamedTuple):
-    """The models of a suite, and the protocols, in the order of the runs."""
 
     suite: str
     metric: str
     models: list[str]
     protocols: list[str]
-    cells: dict[tuple[str, str], Cell]  # (model, protocol); without those that have no run
+    cells: dict[tuple[str, str], Row]
+    remarks: dict[tuple[str, str], str]
 
 
 def side_by_side(runs: Sequence[Run]) -> list[SideBySide]:
     """One for each suite on which several models were judged."""
-    suites: dict[str, dict[str, dict[str, list[Run]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for run in runs:
-        suites[run.suite][run.protocol][run.model].append(run)
     found = []
-    for suite, protocols in suites.items():
-        models = list(dict.fromkeys(run.model for run in runs if run.suite == suite))
+    for suite in dict.fromkeys(run.suite for run in runs):
+        rows = rows_of(run for run in runs if run.suite == suite)
+        models = list(dict.fromkeys(row.model for row in rows))
+        protocols = list(dict.fromkeys(row.protocol for row in rows))
         if len(models) > 1:
-            metric = next(run.metric for run in runs if run.suite == suite)
-            cells = {
-                (model, protocol): cell
-                for protocol, by_model in protocols.items()
-                for model, cell in _column(by_model).items()
-            }
-            found.append(SideBySide(suite, metric, models, list(protocols), cells))
+            remarks = {}
+            for protocol in protocols:
+                remarks |= _remarks([row for row in rows if row.protocol == protocol])
+            cells = {(row.model, row.protocol): row for row in rows}
+            found.append(SideBySide(suite, rows[0].metric, models, protocols, cells, remarks))
     return found
+
+
+def _remarks(column: Sequence[Row]) -> dict[tuple[str, str], str]:
+    """Of a protocol's rows, which compare where their runs are of the same folds and seeds, made alike."""
+    everywhere = {(run.fold, run.seed) for row in column for run in row.runs}
+    ways = Counter(way for row in column for way in {_way(run) for run in row.scored})
+    remarks = {}
+    for row in column:
+        # What fewer models share than another way on the same fold is the exception.
+        if any(ways[_way(run)] < max(ways[way] for way in ways if way[0] == run.fold) for run in row.scored):
+            remarks[row.model, row.protocol] = "other settings"
+        elif row.num_runs < len(everywhere):
+            remarks[row.model, row.protocol] = f"{row.num_runs} of {len(everywhere)} runs"
+    return remarks
+
+
+def _way(run: Run) -> tuple[str, str]:
+    """The fold, and all of the settings that is not about the model."""
+    told = [run.settings.get(name) for name in ("data", "clips", "validation", "protocol")]
+    return run.fold, json.dumps(told, sort_keys=True)
 
 
 def markdown_rows(suite: SideBySide) -> list[list[str]]:
     """The head and the rows of the table, in %; the best of several that compare is bold."""
-    best = {}
+    rows = [[model] for model in suite.models]
     for protocol in suite.protocols:
-        column = [suite.cells.get((model, protocol)) for model in suite.models]
-        means = [cell.found.mean for cell in column if cell and cell.found and not cell.remark]
-        best[protocol] = max(means) if len(means) > 1 else None
-    rows = [["model", *suite.protocols]]
-    for model in suite.models:
-        row = [(suite.cells.get((model, protocol)), best[protocol]) for protocol in suite.protocols]
-        rows.append([model, *(_told(cell, mean) if cell else "" for cell, mean in row)])
-    return rows
+        places = [(model, protocol) for model in suite.models]
+        cells = {place: suite.cells[place] for place in places if place in suite.cells}
+        means = [row.last.mean for place, row in cells.items() if row.last and place not in suite.remarks]
+        best = max(means) if len(means) > 1 else None
+        for place, cell in zip(places, rows, strict=True):
+            cell.append(_told(cells[place], suite.remarks.get(place), best) if place in cells else "")
+    return [["model", *suite.protocols], *rows]
+
+
+def _told(row: Row, remark: str | None, best: float | None) -> str:
+    if (last := row.last) is None:
+        return "failed"
+    told = f"{100 * last.mean:.1f}"
+    told = f"**{told}**" if not remark and last.mean == best else told
+    told += "" if last.of_seeds is None else f" ± {100 * last.of_seeds:.1f}"
+    remarks = [*([remark] if remark else []), *([f"{row.num_failed} failed"] if row.num_failed else [])]
+    return told + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def draw(suites: Sequence[SideBySide], target: Path) -> None:
@@ -97,8 +117,8 @@ def draw(suites: Sequence[SideBySide], target: Path) -> None:
         for place, (axis, protocol) in enumerate(zip(line, suite.protocols, strict=False)):
             for row, model in enumerate(suite.models):
                 cell = suite.cells.get((model, protocol))
-                if cell and cell.found:
-                    axis.plot(100 * cell.found.mean, row, "o", color="tab:blue", markersize=6)
+                if cell and cell.last:
+                    axis.plot(100 * cell.last.mean, row, "o", color="tab:blue", markersize=6)
                     seeds = [100 * mean for mean in cell.of_each_seed]
                     axis.plot(seeds, [row] * len(seeds), "o", fillstyle="none", color="black", markersize=4)
             title = axis.set_title(textwrap.fill(f"{suite.suite}, {protocol}", 30), fontsize="medium")
@@ -113,40 +133,3 @@ def draw(suites: Sequence[SideBySide], target: Path) -> None:
     pyplot.close(figure)
     with replacing(target, several_writers=True) as file:
         file.write(picture.getvalue())
-
-
-def _column(by_model: Mapping[str, Sequence[Run]]) -> dict[str, Cell]:
-    """The cells of a protocol. They compare where their runs are of the same folds and seeds, made alike."""
-    whole = {model: [run for run in runs if not run.failed] for model, runs in by_model.items()}
-    everywhere = {(run.fold, run.seed) for runs in by_model.values() for run in runs}
-    ways = Counter(way for runs in whole.values() for way in {_way(run) for run in runs})
-    cells = {}
-    for model, runs in by_model.items():
-        good, num_failed = whole[model], len(runs) - len(whole[model])
-        remark = "" if len(good) == len(everywhere) else f"{len(good)} of {len(everywhere)} runs"
-        # What fewer models share than another way on the same fold is the exception.
-        if any(ways[_way(run)] < max(ways[way] for way in ways if way[0] == run.fold) for run in good):
-            remark = "other settings"
-        seeds = means_of(good, _last, lambda run: str(run.seed))
-        cells[model] = Cell(spread(good, _last) if good else None, seeds, num_failed, remark)
-    return cells
-
-
-def _way(run: Run) -> tuple[str, str]:
-    """The fold, and all of the settings that is not about the model."""
-    told = [run.settings.get(name) for name in ("data", "clips", "validation", "protocol")]
-    return run.fold, json.dumps(told, sort_keys=True)
-
-
-def _last(run: Run) -> float:
-    return run.last
-
-
-def _told(cell: Cell, best: float | None) -> str:
-    if cell.found is None:
-        return "failed"
-    told = f"{100 * cell.found.mean:.1f}"
-    told = f"**{told}**" if not cell.remark and cell.found.mean == best else told
-    told += "" if cell.found.of_seeds is None else f" ± {100 * cell.found.of_seeds:.1f}"
-    remarks = [cell.remark] * bool(cell.remark) + [f"{cell.num_failed} failed"] * bool(cell.num_failed)
-    return told + (f" ({', '.join(remarks)})" if remarks else "")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
-from sslam_lightning.evaluation.frozen import FrozenBatch, FrozenClips
+from sslam_lightning.evaluation.frozen import FrozenClips
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
 from sslam_lightning.evaluation.scoring import Score, check_metric, class_notes, loss, probabilities, score
 from sslam_lightning.schedules import warmup_cosine
 
 
+@dataclass
 class Probe(Protocol):
     """AdamW with a cosine on the features of training clips, without augmentation.
 
@@ -31,39 +33,35 @@ class Probe(Protocol):
         weight_decay: decoupled, of matrices.
     """
 
-    def __init__(
-        self,
-        learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
-        epochs: int = 50,
-        batch_size: int = 64,
-        weight_decay: float = 0.0,
-    ) -> None:
-        if not learning_rates or min(learning_rates) <= 0:
-            raise ValueError(f"{self.name}: learning_rates must be positive, got {list(learning_rates)}")
-        if epochs < 1 or batch_size < 1 or weight_decay < 0:
-            raise ValueError(
-                f"{self.name}: epochs and batch_size must be at least 1 and weight_decay not negative, "
-                f"got {epochs}, {batch_size} and {weight_decay}"
-            )
-        self.learning_rates, self.epochs = tuple(learning_rates), epochs
-        self.batch_size, self.weight_decay = batch_size, weight_decay
+    learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+    epochs: int = 50
+    batch_size: int = 64
+    weight_decay: float = 0.0
 
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return type(self).__name__
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not self.learning_rates or min(self.learning_rates) <= 0:
+            raise ValueError(f"{name}: learning_rates must be positive, got {list(self.learning_rates)}")
+        if self.epochs < 1 or self.batch_size < 1 or self.weight_decay < 0:
+            raise ValueError(
+                f"{name}: epochs and batch_size must be at least 1 and weight_decay not negative, "
+                f"got {self.epochs}, {self.batch_size} and {self.weight_decay}"
+            )
 
     @abstractmethod
     def build(self, task: Task, **choice: Any) -> nn.Module:
-        """What learns: it makes logits of a `FrozenBatch`. ``choice`` is one of the settings of `choices`."""
+        """What learns: a module from a `FrozenBatch` to class logits of every clip.
+
+        Biases, norms and parameters that its ``no_weight_decay`` names do not decay. ``choice`` is one of `choices`.
+        """
 
     def choices(self, task: Task) -> dict[str, Sequence[Any]]:
-        """Settings to choose on validation clips, beside the learning rate: name -> what to try."""
+        """Settings to choose on validation clips, next to the learning rate: name -> what to try."""
         return {}
 
     def run(self, task: Task) -> Outcome:
         """Choose, then learn and be scored."""
-        check_metric(task.metric, self.name)
+        check_metric(task.metric, type(self).__name__)
         settings = {"learning_rate": self.learning_rates, **self.choices(task)}
         tried = [dict(zip(settings, values, strict=True)) for values in product(*settings.values())]
         chosen, notes = tried[0], dict[str, Any]()
@@ -117,10 +115,7 @@ class Probe(Protocol):
 
     def _optimizer(self, probe: nn.Module, rate: float) -> torch.optim.Optimizer:
         exempt = getattr(probe, "no_weight_decay", ())
-        groups: list[dict[str, Any]] = [
-            {"params": [], "weight_decay": self.weight_decay},
-            {"params": [], "weight_decay": 0.0},
-        ]
+        groups: list[dict[str, Any]] = [{"params": [], "weight_decay": decay} for decay in (self.weight_decay, 0.0)]
         for name, parameter in probe.named_parameters():
             groups[parameter.ndim <= 1 or name in exempt]["params"].append(parameter)
         return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
@@ -136,13 +131,3 @@ class Probe(Protocol):
             for probe, predicted in zip(probes, found, strict=True):
                 predicted.append(probabilities(task.metric, probe(batch)))
         return [score(task.metric, torch.cat(predicted), torch.cat(labels)) for predicted in found]
-
-
-class ProbeModule(nn.Module, ABC):
-    """Makes logits of frozen features. Biases, norms and the parameters named in ``no_weight_decay`` do not decay."""
-
-    no_weight_decay: ClassVar[tuple[str, ...]] = ()
-
-    @abstractmethod
-    def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
-        """Class logits of every clip."""

@@ -11,19 +11,18 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.evaluation.clip_counts import ClipCounts
 from sslam_lightning.evaluation.frozen import FeatureStore, FrozenClips, Level
 from sslam_lightning.evaluation.identity import digest_of_clips, known_clips
 from sslam_lightning.evaluation.model import OpenedModel
+from sslam_lightning.evaluation.runs import ClipCounts
 
 
 class Outcome(NamedTuple):
     """What a protocol has found.
 
-    ``scores`` are those of the test clips in the order of time: best and last are taken of them. ``chosen`` are the
-    settings that were chosen on validation clips, ``notes`` what else is worth knowing; both are plain values. Where the
-    metric is mAP, ``notes["scored_classes"]`` is how many classes had a positive test clip and so entered it. The
-    `ClipCounts` of frozen features are noted for every protocol; one without them (``level`` None) notes its own.
+    ``scores`` are those of the test clips, the last one last. ``chosen`` are the settings that were chosen on validation
+    clips, ``notes`` what else is worth knowing; both are plain values. Where the metric is mAP, ``notes["scored_classes"]``
+    is how many classes had a positive test clip. A protocol without frozen features (``level`` None) notes its `ClipCounts`.
     """
 
     scores: list[float]
@@ -57,12 +56,10 @@ class Task:
 
     @cached_property
     def data(self) -> AudioDataModule:
-        """The fold."""
         return self.make_data()
 
     @property
     def num_classes(self) -> int:
-        """Of the data."""
         return self.data.num_classes
 
     @cached_property
@@ -72,7 +69,6 @@ class Task:
 
     @cached_property
     def test(self) -> FrozenClips:
-        """The test clips likewise."""
         return self.store.split(self.data, "test", self.fold)
 
     @cached_property

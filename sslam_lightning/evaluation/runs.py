@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sslam_lightning.evaluation.clip_counts import worst_of
 from sslam_lightning.whole_file import replacing
 
 
@@ -24,6 +23,24 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.model}, {self.suite}, {self.protocol}, fold {self.fold}, seed {self.seed}"
+
+
+class ClipCounts(NamedTuple):
+    """The test clips of a run; how many of them, and of the training clips, could not be read or were too short.
+
+    A run keeps them in its notes, under these names.
+    """
+
+    test_clips: int
+    broken_test_clips: int
+    broken_train_clips: int
+
+    @property
+    def told(self) -> str:
+        """What was left out; nothing where all could be read."""
+        test = [f"{self.broken_test_clips} of {self.test_clips} test clips"] * bool(self.broken_test_clips)
+        train = [f"{self.broken_train_clips} training clips"] * bool(self.broken_train_clips)
+        return "without " + " and ".join(test + train) if test or train else ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,6 @@ class Run:
 
     @property
     def key(self) -> Key:
-        """What it is called."""
         return Key(self.model, self.suite, self.protocol, self.fold, self.seed)
 
     @property
@@ -62,7 +78,6 @@ class Run:
 
     @property
     def last(self) -> float:
-        """The evaluation at the end."""
         return self.scores[-1]
 
     @property
@@ -70,9 +85,16 @@ class Run:
         """In a few words."""
         if self.failed:
             return f"failed: {self.failed}"
-        counts = worst_of([self.notes])
+        counts = worst_counts([self])
         without = f", {counts.told}" if counts and counts.told else ""
         return f"{self.metric} last {100 * self.last:.1f}, best {100 * self.best:.1f}{without}, in {self.seconds:.0f} s"
+
+
+def worst_counts(runs: Iterable[Run]) -> ClipCounts | None:
+    """The counts of the run that leaves out the most; None where no run tells, as those of older versions."""
+    names = ClipCounts._fields
+    told = [ClipCounts(*(run.notes[name] for name in names)) for run in runs if run.notes.keys() >= set(names)]
+    return max(told, key=lambda counts: counts[1:], default=None)
 
 
 class RunStore:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.metrics import accuracy, mean_average_precision
-
-Metric = Literal["accuracy", "mAP"]
 
 
 class Score(NamedTuple):

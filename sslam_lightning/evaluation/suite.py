@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
-
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.evaluation.layering import laid_over
 from sslam_lightning.evaluation.protocol import Protocol
-from sslam_lightning.parser_complaints import one_line, unfit_value
+from sslam_lightning.evaluation.settings import build, laid_over, read_yaml
 
 # What every suite can be judged by, unless it says `without`.
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -96,6 +91,10 @@ class Suite:
         init_args = laid_over(ours.get("init_args", {}), theirs.get("init_args", {}))
         return {"class_path": theirs.get("class_path", ours.get("class_path")), "init_args": init_args}
 
+    def build_protocol(self, name: str) -> Protocol:
+        """The protocol of this name; errors as `protocol_settings`, or naming the setting that it does not take."""
+        return build(Protocol, f"protocols.{name}", self.protocol_settings(name))
+
     @property
     def protocol_names(self) -> list[str]:
         """The shipped ones, then the suite's own."""
@@ -113,10 +112,7 @@ def read_suite(name: str, folder: Path) -> Suite:
     if not path.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         raise FileNotFoundError(f"there is no suite {name}: name a .yaml file, or one of {known} (in {_PLACE})")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML file: {str(error).splitlines()[0]}") from None
+    content = read_yaml(path)
     try:
         return _checked(content)
     except ValueError as error:
@@ -124,7 +120,7 @@ def read_suite(name: str, folder: Path) -> Suite:
 
 
 def check_suite(suite: Suite, protocols: Sequence[str], data: Mapping[str, Any]) -> None:
-    """Read all settings, of the data as `build_data` does, but without making any: no file is looked for.
+    """Read all settings, of the data without making any: no file is looked for.
 
     Args:
         suite: whose.
@@ -135,67 +131,18 @@ def check_suite(suite: Suite, protocols: Sequence[str], data: Mapping[str, Any])
         ValueError: naming a protocol that there is not, or a setting that one or the data module does not take.
     """
     for fold in suite.folds:
-        check_data(suite.data_settings(fold, data, {}))
+        build(AudioDataModule, "data", suite.data_settings(fold, data, {}), check_only=True)
     for name in protocols or suite.protocol_names:
-        build_protocol(name, suite.protocol_settings(name))
-
-
-def check_data(settings: Mapping[str, Any]) -> None:
-    """Read the settings of a data module as `build_data` does, without making one: no file is looked for.
-
-    Raises:
-        ValueError: naming a setting that it does not take, or of the wrong kind.
-    """
-    _parsed(AudioDataModule, "data", settings)
-
-
-def build_data(settings: Mapping[str, Any]) -> AudioDataModule:
-    """The data module of these settings.
-
-    Raises:
-        ValueError, OSError: what the parser or the data module complain about.
-    """
-    return _build(AudioDataModule, "data", settings)
-
-
-def build_protocol(name: str, settings: Mapping[str, Any]) -> Protocol:
-    """The protocol of these settings, likewise."""
-    return _build(Protocol, f"protocols.{name}", settings)
-
-
-def _build(kind: type, where: str, settings: Mapping[str, Any]) -> Any:
-    parser, parsed = _parsed(kind, where, settings)
-    try:
-        return parser.instantiate(parsed).it
-    except ArgumentError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _parsed(kind: type, where: str, settings: Mapping[str, Any]) -> tuple[ArgumentParser, Any]:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--it", type=kind)
-    try:
-        return parser, parser.parse_object({"it": dict(settings)})
-    except ArgumentError as error:
-        raise ValueError(f"{where}: {_plain(str(error))}") from None
-
-
-def _plain(complaint: str) -> str:
-    """A parser's complaint without the name that the settings have in here."""
-    line = one_line(complaint).removeprefix('Parser key "it": ')
-    if found := re.search(r"class_path '(\S+)': Option '(\S+)' is not accepted", line):
-        return f"{found[1].rpartition('.')[2]} has no setting {found[2]}"
-    return unfit_value(complaint) or line
+        suite.build_protocol(name)
 
 
 def _checked(content: Any) -> Suite:
     if not isinstance(content, Mapping):
         raise ValueError("a suite is a table with name, metric and data")
     known = [one.name for one in fields(Suite)]
-    for key in content:
-        if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            raise ValueError(f"there is no setting {key}" + (f": did you mean {near[0]}?" if near else ""))
+    if unknown := [str(key) for key in content if key not in known]:
+        near = get_close_matches(unknown[0], known, n=1)
+        raise ValueError(f"there is no setting {unknown[0]}" + (f": did you mean {near[0]}?" if near else ""))
     for key in ("name", "metric", "data"):
         if not content.get(key):
             raise ValueError(f"{key} is missing")

@@ -168,6 +168,7 @@ def git_commit() -> str | None:
     """The commit of this package's checkout, with a plus where files differ from it; None if it is no checkout."""
     here = Path(__file__).parent
     try:
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # fails where another checkout lies around it
         commit = _git(here, "rev-parse", "HEAD")
         changed = _git(here, "status", "--porcelain", "--untracked-files=no", ".")
     except (OSError, subprocess.CalledProcessError):

@@ -10,8 +10,7 @@ from jsonargparse import ArgumentParser
 
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.evaluation import FineTuning, read_suite
-from sslam_lightning.evaluation.layering import laid_over
-from sslam_lightning.evaluation.suite import build_protocol
+from sslam_lightning.evaluation.settings import laid_over
 from sslam_lightning.training import FinetuneModule
 
 FOLDER = config_folder()
@@ -38,7 +37,7 @@ def recipe(*names: str) -> dict[str, Any]:
 
 def check(suite: str, protocol: str, wanted: dict[str, Any]) -> None:
     read = read_suite(suite, FOLDER / "downstream")
-    found = build_protocol(protocol, read.protocol_settings(protocol))
+    found = read.build_protocol(protocol)
     assert isinstance(found, FineTuning)
     model = wanted["model"]["init_args"]
     assert found.updates == wanted["trainer"]["max_steps"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.data import AudioDataModule
 from sslam_lightning.evaluation import FineTuning, Protocol, read_suite
-from sslam_lightning.evaluation.suite import build_data, build_protocol, check_data
+from sslam_lightning.evaluation.settings import build
 from sslam_lightning.features import LogMels
 
 FOLDER = config_folder() / "downstream"
@@ -29,13 +30,13 @@ def test_suites(name):
     assert (FOLDER / f"{name}.yaml").read_text().startswith("# ")
     assert suite.protocol_names
     for protocol in suite.protocol_names:
-        assert isinstance(build_protocol(protocol, suite.protocol_settings(protocol)), Protocol)
+        assert isinstance(suite.build_protocol(protocol), Protocol)
     assert LogMels(**{"num_frames": 1024, **suite.features}).num_frames
     assert suite.folds
     for fold in suite.folds:
-        check_data(suite.data_settings(fold, {}, {}))
+        build(AudioDataModule, "data", suite.data_settings(fold, {}, {}), check_only=True)
         with pytest.raises(ValueError, match=r"data: (.|\n)*rot"):  # no file is there, but a slip of the pen is seen
-            check_data(suite.data_settings(fold, {"rot": "data"}, {}))
+            build(AudioDataModule, "data", suite.data_settings(fold, {"rot": "data"}, {}), check_only=True)
 
 
 @pytest.mark.parametrize("name", SUITES + SHORT)
@@ -43,11 +44,11 @@ def test_no_suite_falls_back_on_the_length_of_a_first_try(name):
     suite = read_suite(name, FOLDER)
     for protocol in suite.protocol_names:
         settings = suite.protocol_settings(protocol)
-        if isinstance(build_protocol(protocol, settings), FineTuning):
+        if isinstance(suite.build_protocol(protocol), FineTuning):
             assert {"updates", "batch_size"} <= settings["init_args"].keys(), protocol
 
 
 def test_the_one_that_needs_no_data_gives_clips(tmp_path: Path):
-    data = build_data(read_suite("synthetic", FOLDER).data_settings("all", {"num_train": 4}, {}))
+    data = build(AudioDataModule, "data", read_suite("synthetic", FOLDER).data_settings("all", {"num_train": 4}, {}))
     assert len(data.dataset("train")) == 4
     assert data.multi_label

@@ -148,9 +148,7 @@ class HuggingFaceModel(nn.Module):
         names = ("cls_token", "distillation_token")
         return sum(getattr(getattr(self.model, "embeddings", None), name, None) is not None for name in names)
 
-    def inputs(
-        self, clips: Shaped[Tensor, "rows *shape"], padding: Bool[Tensor, "rows tokens"] | None
-    ) -> dict[str, Any]:
+    def inputs(self, clips: Shaped[Tensor, "rows *shape"], padding: Bool[Tensor, "rows tokens"] | None) -> dict[str, Any]:
         """Arguments of the model: the clips, and an attention mask (of samples, else of its tokens) if it takes one."""
         inputs = {self.model.main_input_name: clips}
         if padding is None or not self.masks_padding:

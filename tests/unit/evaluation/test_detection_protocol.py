@@ -14,7 +14,7 @@ from sslam_lightning.training import DetectionModule
 def test_settings_are_the_detectors() -> None:
     protocol = Detection(model={"decoding": {"median_seconds": 0.5}, "collars": {"onset_seconds": 0.1}})
     assert protocol.module_class is DetectionModule
-    assert [protocol.score_name(metric) for metric in protocol.metrics] == ["event_F1", "onset_F1", "segment_F1"]
+    assert protocol.metrics == ("event F1", "onset F1", "segment F1")
     with pytest.raises(ValueError, match=r"finetune: .*mixup"):
         Detection(model={"mixup": {"alpha": 0.8}})
 

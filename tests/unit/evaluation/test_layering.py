@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sslam_lightning.evaluation.layering import laid_over
+from sslam_lightning.evaluation.settings import laid_over
 
 
 def test_tables_are_merged_and_anything_else_is_replaced():

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sslam_lightning.data import SyntheticDataModule
+from sslam_lightning.data import AudioDataModule, SyntheticDataModule
 from sslam_lightning.evaluation import ConvexGatedProbe, FineTuning, read_suite
-from sslam_lightning.evaluation.suite import PROTOCOLS, build_data, build_protocol, check_data
+from sslam_lightning.evaluation.settings import build
+from sslam_lightning.evaluation.suite import PROTOCOLS
 
 SUITE = {
     "name": "sounds",
@@ -38,11 +40,11 @@ def test_a_fold_lies_over_the_data_and_the_command_line_over_both(tmp_path):
     suite = read_suite(str(write(tmp_path, folds={1: {"num_val": 5}, 2: None})), tmp_path)
     under = {"num_train": 7, "resampler": "soxr"}
     assert list(suite.folds) == ["1", "2"]
-    data = build_data(suite.data_settings("1", {"batch_size": 3}, under))
+    data = build(AudioDataModule, "data", suite.data_settings("1", {"batch_size": 3}, under))
     assert isinstance(data, SyntheticDataModule)
     assert (data.num_train, data.num_val, data.batch_size, data.resampler) == (8, 5, 3, "soxr")
-    assert build_data(suite.data_settings("1", {"num_val": 6}, under)).num_val == 6
-    assert build_data(suite.data_settings("2", {}, {})).num_val == 4
+    assert build(AudioDataModule, "data", suite.data_settings("1", {"num_val": 6}, under)).num_val == 6
+    assert build(AudioDataModule, "data", suite.data_settings("2", {}, {})).num_val == 4
 
 
 def test_protocols_of_a_suite_lie_over_the_shipped_ones(tmp_path):
@@ -53,7 +55,7 @@ def test_protocols_of_a_suite_lie_over_the_shipped_ones(tmp_path):
     }
     suite = read_suite(str(write(tmp_path, protocols=protocols, without=["knn"])), tmp_path)
     assert suite.protocol_names == [*(name for name in PROTOCOLS if name != "knn"), "deep"]
-    built = {name: build_protocol(name, suite.protocol_settings(name)) for name in suite.protocol_names}
+    built = {name: suite.build_protocol(name) for name in suite.protocol_names}
     assert isinstance(built["convex_gated"], ConvexGatedProbe)
     assert built["convex_gated"].num_prototypes == 64
     assert isinstance(built["deep"], FineTuning)
@@ -100,21 +102,22 @@ def test_no_suite_and_no_yaml(tmp_path):
 
 def test_settings_that_no_class_takes_are_named(tmp_path):
     suite = read_suite(str(write(tmp_path, protocols={"knn": {"init_args": {"neighbors": [1]}}})), tmp_path)
-    with pytest.raises(ValueError, match=r"^protocols\.knn: .* has no setting neighbors$"):
-        build_protocol("knn", suite.protocol_settings("knn"))
-    for read in (build_data, check_data):
-        with pytest.raises(ValueError, match=r"^data: .* has no setting num_clips$"):
-            read(suite.data_settings("all", {"num_clips": 3}, {}))
+    with pytest.raises(ValueError, match=r"^protocols\.knn: .* Option 'neighbors' is not accepted$"):
+        suite.build_protocol("knn")
+    for check_only in (False, True):
+        with pytest.raises(ValueError, match=r"^data: .* Option 'num_clips' is not accepted$"):
+            build(AudioDataModule, "data", suite.data_settings("all", {"num_clips": 3}, {}), check_only)
 
 
 def test_settings_are_checked_without_the_files():
     settings = {"class_path": "sslam_lightning.data.ESC50DataModule", "init_args": {"root": "nowhere", "fold": 1}}
-    check_data(settings)
+    build(AudioDataModule, "data", settings, check_only=True)
     for wrong, message in (
-        ({"batch_size": "many"}, "batch_size must be of type int, got many"),
-        ({"resampler": "mine"}, "resampler must be one of torchaudio, soxr, got mine"),
-        ({"fold": "first"}, "fold must be of type int, got first"),
-        ({"folds": 1}, "ESC50DataModule has no setting folds"),
+        ({"batch_size": "many"}, "\"batch_size\": Expected a <class 'int'>. Got value: many"),
+        ({"resampler": "mine"}, "\"resampler\": Expected a typing.Literal['torchaudio', 'soxr']. Got value: mine"),
+        ({"fold": "first"}, "Given value: first"),
+        ({"folds": 1}, "Option 'folds' is not accepted"),
     ):
-        with pytest.raises(ValueError, match=rf"^data: {message}$"):
-            check_data({**settings, "init_args": {**settings["init_args"], **wrong}})
+        described = {**settings, "init_args": {**settings["init_args"], **wrong}}
+        with pytest.raises(ValueError, match=rf"^data: .*ESC50DataModule.*{re.escape(message)}$"):
+            build(AudioDataModule, "data", described, check_only=True)

@@ -41,7 +41,7 @@ def test_default_waveform_tokens_come_every_20_ms() -> None:
     front_end = WaveformConfig().build(8)
     assert front_end.grid(torch.zeros(1, 16000)) == Grid(49, 1)
     assert front_end.min_samples == 400  # 25 ms
-    assert front_end.num_tokens(torch.tensor([399, 400, 719, 720])).tolist() == [0, 1, 1, 2]
+    assert front_end.takes.num_tokens(torch.tensor([399, 400, 719, 720])).tolist() == [0, 1, 1, 2]
     with pytest.raises(ValueError, match=r"one token takes 400 samples, got clips of 399"):
         front_end.grid(torch.zeros(1, 399))
 
@@ -54,7 +54,7 @@ def test_waveforms_are_normalised_over_their_own_samples() -> None:
         own = waveforms[row, :length]
         torch.testing.assert_close(clips[row, :length], F.layer_norm(own, own.shape), rtol=1e-4, atol=1e-5)
     assert not clips[1, 300:].any()
-    assert (~padding).sum(dim=1).tolist() == front_end.num_tokens(torch.tensor([500, 300])).tolist()
+    assert (~padding).sum(dim=1).tolist() == front_end.takes.num_tokens(torch.tensor([500, 300])).tolist()
     assert front_end.read(Batch(waveforms, [500, 500], *rest(2))).padding is None
 
 
