@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sslam_lightning.data.dataset import ClipDataset
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.evaluation.encode import Layers, all_layers, read
 from sslam_lightning.evaluation.identity import clip_key
@@ -42,44 +40,42 @@ class FrozenBatch(NamedTuple):
 
 
 class FrozenClips:
-    """The clips of one split, in their order, without those that could not be read: ``num_broken``."""
+    """The clips of one split, in their order, without those that could not be read: ``num_broken``.
+
+    Args:
+        store: holds their features.
+        loader: makes batches of so many of the clips at these places in the data set.
+        places: place in the data set -> row in the store.
+        num_broken: how many clips the split has besides.
+    """
 
     def __init__(
-        self,
-        store: FeatureStore,
-        loader: Callable[[Sequence[int], int], Any],
-        places: Sequence[tuple[int, int]],
-        num_broken: int,
+        self, store: FeatureStore, loader: Callable[[list[int], int], Any], places: dict[int, int], num_broken: int
     ) -> None:
         self._store, self._loader, self.num_broken = store, loader, num_broken
-        self._index = [index for index, _ in places]  # in the data set
-        self._rows = torch.tensor([row for _, row in places], dtype=torch.long, device="cpu")  # in the store
-        self.pooled, self.labels = store.pooled(self._rows)
+        self._index = list(places)
+        self._rows = torch.tensor(list(places.values()), dtype=torch.long, device="cpu")
+        self.pooled, self.labels = store.pooled[self._rows], store.labels[self._rows]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def batches(self, level: Level, chosen: Int[Tensor, "chosen"], batch_size: int) -> Iterator[FrozenBatch]:
         """The features of the chosen clips, on the store's device, in this order."""
-        device = self._store.device
-        if level == "layers" and not self._store.holds(self._rows):
-            yield from self._anew(chosen, batch_size)
+        store = self._store
+        if level == "layers" and not store.holds(self._rows):  # more than it may hold: through the encoder again
+            for batch in self._loader([self._index[place] for place in chosen.tolist()], batch_size):
+                found = store.encode(batch)
+                labels = batch.labels.to(store.device)
+                yield FrozenBatch(store.rounded(found.tokens).float(), labels, found.padding)
             return
         for part in chosen.split(batch_size):
-            labels = self.labels[part].to(device)
+            labels = self.labels[part].to(store.device)
             if level == "pooled":
-                yield FrozenBatch(self.pooled[part].to(device), labels)
+                yield FrozenBatch(self.pooled[part].to(store.device), labels)
             else:
-                found = self._store.layers(self._rows[part])
+                found = store.layers(self._rows[part])
                 yield FrozenBatch(found.tokens, labels, found.padding)
-
-    def _anew(self, chosen: Int[Tensor, "chosen"], batch_size: int) -> Iterator[FrozenBatch]:
-        """Through the encoder again, where all layers of all clips are more than the store may hold."""
-        order = [self._index[place] for place in chosen.tolist()]
-        for batch in self._loader(order, batch_size):
-            batch = self._store.on_device(batch)
-            found = self._store.encode(batch)
-            yield FrozenBatch(self._store.rounded(found.tokens).float(), batch.labels, found.padding)
 
 
 def check_poolings(poolings: Sequence[str], protocol: str) -> None:
@@ -96,6 +92,8 @@ def poolings_of(model: OpenedModel, wanted: Sequence[str]) -> Sequence[str]:
 class FeatureStore:
     """Encodes every clip once and keeps what comes out: pooled in memory; all layers, in half precision, in a file that is
     gone with the process. What would make the file larger than ``max_bytes`` is encoded anew whenever it is asked for.
+
+    ``pooled`` are clip token and mean of the tokens of the last layer, (rows, 2, dim), on the CPU as are the ``labels``.
 
     Args:
         model: the encoder.
@@ -119,13 +117,12 @@ class FeatureStore:
         self.share_clips, self.progress = share_clips, progress
         model.encoder.to(device)
         self.broken: dict[str, str] = {}  # name -> reason; a protocol that reads clips by itself adds its own
+        self.pooled = self.labels = torch.zeros(0, dtype=torch.float32, device="cpu")
         self._row: dict[Hashable, int] = {}
-        self._pooled: list[Tensor] = []
-        self._labels: list[Tensor] = []
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # without a name, so nothing is ever left behind
         self._shape: tuple[int, ...] = ()  # of a clip's layers
         self._place = torch.zeros(0, dtype=torch.long, device="cpu")  # row -> place in the file, or _BROKEN
-        self._num_tokens: list[Tensor] = []  # of the clips in the file, padding left out
+        self._num_tokens = torch.zeros(0, dtype=torch.long, device="cpu")  # of the clips in the file, padding left out
         self._num_kept = 0
 
     def split(self, data: AudioDataModule, split: Split, fold: str) -> FrozenClips:
@@ -140,19 +137,18 @@ class FeatureStore:
         keys: list[Hashable] = [
             clip_key(dataset, index) if self.share_clips else (fold, split, index) for index in range(len(dataset))
         ]
-        loader = partial(self._loader, data, dataset)
-        new = [index for index, key in enumerate(keys) if key not in self._row]
-        if new:
-            self._take_in(data, loader(new, data.batch_size), keys, new)
-        places = [(index, self._row[key]) for index, key in enumerate(keys) if self._row[key] != _BROKEN]
+
+        def loader(order: list[int], batch_size: int) -> DataLoader[Any]:
+            workers, collate = data.num_workers, data.collate_function()
+            return DataLoader(dataset, batch_size, sampler=order, num_workers=workers, collate_fn=collate)
+
+        if new := [index for index, key in enumerate(keys) if key not in self._row]:
+            rows = self._take_in(data, loader(new, data.batch_size), len(new))
+            self._row.update({keys[index]: rows.get(index, _BROKEN) for index in new})
+        places = {index: self._row[key] for index, key in enumerate(keys) if self._row[key] != _BROKEN}
         if not places:
             raise ValueError(f"none of the {len(dataset)} {split} clips of {type(data).__name__} can be read")
         return FrozenClips(self, loader, places, len(keys) - len(places))
-
-    def pooled(self, rows: Int[Tensor, "chosen"]) -> tuple[Float[Tensor, "chosen 2 dim"], Float[Tensor, "chosen classes"]]:
-        """Clip token and mean of the tokens of the last layer, and labels, on the CPU."""
-        self._pooled, self._labels = [torch.cat(self._pooled)], [torch.cat(self._labels)]
-        return self._pooled[0][rows], self._labels[0][rows]
 
     def holds(self, rows: Int[Tensor, "chosen"]) -> bool:
         """Whether all layers of all these clips are in the file."""
@@ -163,17 +159,12 @@ class FeatureStore:
         table = np.memmap(self._file, np.float16, "r", shape=(self._num_kept, *self._shape))
         places = self._place[rows]
         tokens = torch.from_numpy(np.array(table[places.numpy()])).to(self.device).float()
-        self._num_tokens = [torch.cat(self._num_tokens)]
-        num_tokens, width = self._num_tokens[0][places], tokens.shape[2] - 1
-        padding = torch.arange(width, device="cpu") >= num_tokens.unsqueeze(1)
+        padding = torch.arange(tokens.shape[2] - 1, device="cpu") >= self._num_tokens[places].unsqueeze(1)
         return Layers(tokens, padding.to(self.device) if bool(padding.any()) else None)
-
-    def on_device(self, batch: Batch) -> Batch:
-        """The sound and the labels of a batch where the encoder is."""
-        return batch._replace(waveforms=batch.waveforms.to(self.device), labels=batch.labels.to(self.device))
 
     def encode(self, batch: Batch) -> Layers:
         """A batch through the encoder."""
+        batch = batch._replace(waveforms=batch.waveforms.to(self.device))
         return all_layers(self.model.encoder, read(self.model, batch))
 
     def rounded(self, tokens: Float[Tensor, "clips layers clip_and_tokens dim"]) -> Tensor:
@@ -183,30 +174,20 @@ class FeatureStore:
             ValueError: if they are too large for half precision.
         """
         tokens = tokens.half()
-        self.check_finite(tokens, " within half precision (65504), which features of all layers are kept in")
+        self._check_finite(tokens, " within half precision (65504), which features of all layers are kept in")
         return tokens
 
-    def check_finite(self, tokens: Tensor, where: str = "") -> None:
-        """Refuse outputs that no probe can learn from."""
+    def _check_finite(self, tokens: Tensor, where: str = "") -> None:
         if not bool(torch.isfinite(tokens).all()):
             raise ValueError(f"{self.model.candidate.source}: the encoder's outputs are not finite numbers{where}")
 
-    def _loader(
-        self, data: AudioDataModule, dataset: ClipDataset, order: Sequence[int], batch_size: int
-    ) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=order,
-            num_workers=data.num_workers,
-            collate_fn=data.collate_function(),
-        )
+    def _take_in(self, data: AudioDataModule, loader: Any, num_new: int) -> dict[int, int]:
+        """Encode clips; returns place in the data set -> row of those that can be read.
 
-    def _take_in(self, data: AudioDataModule, loader: Any, keys: Sequence[Hashable], new: Sequence[int]) -> None:
-        pooled, labels, num_tokens = list[Tensor](), list[Tensor](), list[Tensor]()
-        places: list[int] = []
-        row_of = dict.fromkeys(new, _BROKEN)
-        num_kept, keep = self._num_kept, False  # counted when all is written: a full disk leaves the store as it was
+        All is counted when all is written: a full disk leaves the store as it was.
+        """
+        pooled, labels, num_tokens = [self.pooled], [self.labels], [self._num_tokens]
+        rows, num_kept, keep = dict[int, int](), self._num_kept, False
         for batch in loader:
             self.broken.update(batch.broken)
             data.broken.record(batch)
@@ -214,26 +195,24 @@ class FeatureStore:
             self.progress(len(batch.names) + len(batch.broken))
             if not batch.names:
                 continue
-            found = self.encode(self.on_device(batch))
-            self.check_finite(found.tokens)
+            found = self.encode(batch)
+            self._check_finite(found.tokens)
             last = found.tokens[:, -1]
             pooled.append(torch.stack([last[:, 0], mean_of_tokens(last[:, 1:], found.padding)], dim=1).cpu())
             labels.append(batch.labels)
-            if not places:
+            if not rows:
                 self._shape = tuple(found.tokens.shape[1:])
-                keep = 2 * (num_kept + len(new)) * math.prod(self._shape) <= self.max_bytes
+                keep = 2 * (self._num_kept + num_new) * math.prod(self._shape) <= self.max_bytes
             if keep:
                 num_tokens.append(self._write(found, num_kept))
+                num_kept += len(last)
             for index in batch.clip_index.tolist():
-                row_of[index] = len(self._place) + len(places)
-                places.append(num_kept if keep else _BROKEN)
-                num_kept += keep
+                rows[index] = len(self._place) + len(rows)
+        places = torch.arange(self._num_kept, self._num_kept + len(rows), device="cpu")
+        self._place = torch.cat([self._place, places if keep else torch.full_like(places, _BROKEN)])
         self._num_kept = num_kept
-        self._num_tokens += num_tokens
-        self._pooled += pooled
-        self._labels += labels
-        self._place = torch.cat([self._place, torch.tensor(places, dtype=torch.long, device="cpu")])
-        self._row.update({keys[index]: row for index, row in row_of.items()})
+        self.pooled, self.labels, self._num_tokens = map(torch.cat, (pooled, labels, num_tokens))
+        return rows
 
     def _write(self, found: Layers, place: int) -> Int[Tensor, "clips"]:
         """Write clips behind ``place`` others; returns how many tokens of each are no padding."""

@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
 
     ``scores`` are those of the test clips, the last one last. ``chosen`` are the settings that were chosen on validation
     clips, ``notes`` what else is worth knowing; both are plain values. Where the metric is mAP, ``notes["scored_classes"]``
-    is how many classes had a positive test clip. A protocol without frozen features (``level`` None) notes its `ClipCounts`.
+    is how many classes had a positive test clip. A protocol of ``level`` None notes its own `ClipCounts`.
     """
 
     scores: list[float]

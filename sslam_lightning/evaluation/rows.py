@@ -96,11 +96,10 @@ class Row:
     @property
     def classes(self) -> tuple[int, int] | tuple[None, None]:
         """Classes that mAP is over, and all: of the run that leaves out the most, if every run tells."""
-        told = [
-            run.notes for run in self.scored if self.metric == "mAP" and {"scored_classes", "classes"} <= run.notes.keys()
-        ]
-        pairs = [(notes["scored_classes"], notes["classes"]) for notes in told]
-        return min(pairs, key=lambda pair: pair[0] - pair[1]) if 0 < len(pairs) == len(self.scored) else (None, None)
+        pairs = [(run.notes.get("scored_classes"), run.notes.get("classes")) for run in self.scored]
+        if self.metric != "mAP" or not pairs or any(None in pair for pair in pairs):
+            return None, None
+        return min(pairs, key=lambda pair: pair[0] - pair[1])
 
     @property
     def clips(self) -> ClipCounts | None:

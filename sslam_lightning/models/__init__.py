@@ -1,7 +1,5 @@
 """Encoders, decoders, heads and the teacher: plain PyTorch, usable without Lightning."""
 
-from sslam_lightning.models.build import build_encoder
-from sslam_lightning.models.classifier import Classifier, classify
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.config import ConvPositionsConfig, EncoderConfig
 from sslam_lightning.models.decoders.conv import ConvDecoder, DecoderConfig
@@ -14,7 +12,7 @@ from sslam_lightning.models.front_ends.spectrogram import SpectrogramPatches
 from sslam_lightning.models.front_ends.spectrogram_tokens import SpectrogramTokens, SpectrogramTokensConfig
 from sslam_lightning.models.front_ends.text import TextConfig, TokenEmbeddings
 from sslam_lightning.models.front_ends.waveform import WaveformConfig, WaveformFrames
-from sslam_lightning.models.heads import ClassificationHead, FrameHead
+from sslam_lightning.models.heads import ClassificationHead, Classifier, FrameHead, classify
 from sslam_lightning.models.teacher import Teacher
 from sslam_lightning.models.transformers.clip_encoder import HuggingFaceClipEncoder
 from sslam_lightning.models.transformers.model import HuggingFaceConfig
@@ -58,3 +56,13 @@ __all__ = [
     "build_encoder",
     "classify",
 ]
+
+
+def build_encoder(config: EncoderConfig | HuggingFaceConfig) -> ClipEncoder:
+    """This project's encoder, or a model of Hugging Face transformers, with fresh weights.
+
+    Raises:
+        ImportError: transformers is missing, where it is asked for.
+        ValueError: if there is no such model.
+    """
+    return Encoder(config) if isinstance(config, EncoderConfig) else HuggingFaceClipEncoder(config)

@@ -177,9 +177,9 @@ class Encoder(ClipEncoder):
     ) -> Encoded:
         grid = self.front_end.grid(clips)
         pieces = self._cut(self.choose(self.embed(clips), grid, padding=padding), grid)
-        if len(pieces) == 1:
-            return self.encode(*pieces[0])
         encoded = [self.encode(*piece) for piece in pieces]
+        if len(encoded) == 1:
+            return encoded[0]
         joined = _join([torch.cat([each.clip.unsqueeze(1), each.tokens], dim=1) for each in encoded], pieces)
         return Encoded(joined[:, 0], joined[:, 1:], ())
 
@@ -218,19 +218,9 @@ def rising(start: float, end: float, count: int) -> list[float]:
 
 def build_block(config: EncoderConfig, drop_path: float) -> Block:
     """A block of this encoder with its initial weights."""
-    block = Block(
-        config.dim,
-        config.num_heads,
-        config.mlp_ratio,
-        config.norm_order,
-        config.norm_eps,
-        drop_path,
-        config.attention_dropout,
-        config.dropout,
-        config.activation_dropout,
-        config.post_mlp_dropout,
-        config.gated_attention,
-    )
+    sizes = config.dim, config.num_heads, config.mlp_ratio, config.norm_order, config.norm_eps
+    dropouts = config.attention_dropout, config.dropout, config.activation_dropout, config.post_mlp_dropout
+    block = Block(*sizes, drop_path, *dropouts, config.gated_attention)
     (init_xavier if config.weight_init == "xavier" else init_bert)(block)
     return block
 

@@ -14,10 +14,10 @@ from sslam_lightning.data import BrokenClip
 from sslam_lightning.data.synthetic import SyntheticDataset
 from sslam_lightning.evaluation import KNN, AttentiveProbe, ConvexGatedProbe, FineTuning, LinearProbe
 from sslam_lightning.evaluation.attentive import AttentivePooling
-from sslam_lightning.evaluation.convex_gated import ConvexGate
 from sslam_lightning.evaluation.finetune import _Scores
 from sslam_lightning.evaluation.frozen import FrozenBatch, FrozenClips
 from sslam_lightning.evaluation.knn import knn_probabilities
+from sslam_lightning.evaluation.layer_probes import ConvexGate
 from sslam_lightning.evaluation.linear import StandardisedLinear
 from sslam_lightning.evaluation.runs import ClipCounts
 from sslam_lightning.evaluation.scoring import loss, probabilities, score

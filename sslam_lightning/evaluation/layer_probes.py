@@ -1,4 +1,4 @@
-"""Convex gated probing (BAT, arXiv 2602.16305): all layers, weighted, and how near patches come to learned prototypes."""
+"""Probes on all layers (BAT, arXiv 2602.16305): convex gated probing, and a linear probe on a mixture of layers."""
 
 from __future__ import annotations
 
@@ -111,3 +111,45 @@ class ConvexGate(nn.Module):
 def side_by_side(*values: Float[Tensor, "*rows prototypes"]) -> Float[Tensor, "*rows numbers"]:
     """All values of the first prototype, then those of the second, in the order of the public linear layer."""
     return torch.stack(values, dim=-1).flatten(-2)
+
+
+@dataclass
+class LayerMixProbe(Probe):
+    """Weights of the layers, a layer norm and a linear layer learn (``linear_cgp`` of BAT's code); see `LayerMix`.
+
+    Args:
+        learning_rates, epochs, batch_size, weight_decay: see `Probe`.
+    """
+
+    level = "layers"
+    learning_rates: Sequence[float] = (3e-4, 1e-3, 3e-3)
+    epochs: int = 30
+    batch_size: int = 32
+
+    def build(self, task: Task, **choice: Any) -> nn.Module:
+        encoder = task.model.encoder
+        return LayerMix(encoder.dim, encoder.depth, task.num_classes, summary_of(encoder))
+
+
+class LayerMix(nn.Module):
+    """Softmax-weighted sum of all layers' clip tokens or means of patches, a layer norm, and a linear layer.
+
+    Args:
+        dim: width of the tokens.
+        depth: number of layers.
+        num_classes: number of logits.
+        summary: what of every layer is mixed.
+        norm: whether there is a layer norm, as in the published configurations.
+    """
+
+    def __init__(self, dim: int, depth: int, num_classes: int, summary: Summary = "clip_token", norm: bool = True) -> None:
+        super().__init__()
+        self.summary = summary
+        self.layer_logits = nn.Parameter(torch.zeros(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6) if norm else nn.Identity()
+        self.linear = nn.Linear(dim, num_classes)
+
+    def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
+        mixed = torch.einsum("l,cltd->ctd", self.layer_logits.softmax(dim=0), batch.features)
+        clip = mixed[:, 0] if self.summary == "clip_token" else mean_of_tokens(mixed[:, 1:], batch.padding)
+        return self.linear(self.norm(clip))
