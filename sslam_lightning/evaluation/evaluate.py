@@ -76,7 +76,7 @@ class Evaluation:
         check_suite(self.suite, self.protocols, self.data)
 
     def __len__(self) -> int:
-        """How many runs there are."""
+        """Number of runs."""
         return len(self.protocols or self.suite.protocol_names) * len(self.seeds) * len(self.suite.folds)
 
     def run(

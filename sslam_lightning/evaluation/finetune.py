@@ -80,11 +80,7 @@ class FineTuning(Protocol):
         return Outcome(scores.values, {}, {**counts._asdict(), **class_notes(task.metric, scores.num_scored_classes)})
 
     def check(self, task: Task) -> None:
-        """Refuse, before any clip is read, a metric that the module does not log or an encoder that it does not take.
-
-        Raises:
-            ValueError: naming what came and what is expected.
-        """
+        """Raise ValueError, before any clip is read, for a metric or an encoder that the module does not know."""
         check_metric(task.metric, "finetune")
 
     def _trainer_settings(self, task: Task) -> dict[str, Any]:

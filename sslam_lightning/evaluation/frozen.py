@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.evaluation.encode import Layers, all_layers, read
 from sslam_lightning.evaluation.identity import clip_key
-from sslam_lightning.evaluation.model import OpenedModel
+from sslam_lightning.evaluation.model import Layers, OpenedModel, all_layers
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch
 
@@ -163,16 +162,11 @@ class FeatureStore:
         return Layers(tokens, padding.to(self.device) if bool(padding.any()) else None)
 
     def encode(self, batch: Batch) -> Layers:
-        """A batch through the encoder."""
         batch = batch._replace(waveforms=batch.waveforms.to(self.device))
-        return all_layers(self.model.encoder, read(self.model, batch))
+        return all_layers(self.model.encoder, self.model.read(batch))
 
     def rounded(self, tokens: Float[Tensor, "clips layers clip_and_tokens dim"]) -> Tensor:
-        """As the file holds them.
-
-        Raises:
-            ValueError: if they are too large for half precision.
-        """
+        """As the file holds them; ValueError if they are too large for half precision."""
         tokens = tokens.half()
         self._check_finite(tokens, " within half precision (65504), which features of all layers are kept in")
         return tokens

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.settings import as_plain, check_normalization, read_dataclass, refuse_unknown_features
@@ -15,10 +18,13 @@ from sslam_lightning.checkpoints.weights import Part
 from sslam_lightning.evaluation.settings import laid_over, read_yaml
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.embed import digest_of_weights
-from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, SpectrogramTokens
+from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, Readings, SpectrogramTokens
+from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.front_ends.inputs import check_sound
+from sslam_lightning.types import Batch
 
 NONE = "none"
+_SAMPLES_A_FRAME = 160
 
 
 @dataclass(frozen=True)
@@ -117,12 +123,41 @@ class OpenedModel:
         """Of the shortest clip that makes one token."""
         return self.features.min_samples if self.features else self.encoder.front_end.min_samples
 
+    def read(self, batch: Batch) -> Readings:
+        """What the front-end takes, at the common length of all clips; ValueError if nothing says which."""
+        if self.num_frames is None:
+            raise ValueError("clips need a common length: set features.num_frames in the suite, or --features.num_frames")
+        if self.features is not None:
+            return Readings(self.features(batch.waveforms, batch.num_samples))
+        most = self.num_frames * _SAMPLES_A_FRAME
+        waveforms = F.pad(batch.waveforms, (0, max(0, most - batch.waveforms.shape[1])))[:, :most]
+        lengths = [min(length, most) for length in batch.lengths]
+        return self.encoder.front_end.read(batch._replace(waveforms=waveforms, lengths=lengths))
+
     def settings_for_training(self, drop_path_end: float) -> dict[str, Any]:
         """What `FinetuneModule` is told of the encoder: this drop path if it is ours, else the dropouts of pre-training."""
         config = self.encoder.config
         if isinstance(config, EncoderConfig):
             return {"encoder": as_plain(replace(config, drop_path_start=0.0, drop_path_end=drop_path_end))}
         return {"hugging_face": as_plain(config)}
+
+
+class Layers(NamedTuple):
+    """The outputs of all blocks, the first token of each being the clip's; the last layer is the encoder's output."""
+
+    tokens: Float[Tensor, "clips layers clip_and_tokens dim"]
+    padding: Bool[Tensor, "clips tokens"] | None = None  # True behind a clip's end
+
+
+@torch.no_grad()
+def all_layers(encoder: ClipEncoder, readings: Readings) -> Layers:
+    """Run every block and keep what it makes. Without a clip token, the mean of a layer's tokens is its clip."""
+    layers = list(encoder.layer_outputs(*readings, hide_padding=False))
+    tokens = torch.stack(layers, dim=1)
+    if encoder.clip_token is None:
+        means = [mean_of_tokens(layer, readings.padding) for layer in layers]
+        tokens = torch.cat([torch.stack(means, dim=1).unsqueeze(2), tokens], dim=2)
+    return Layers(tokens, readings.padding)
 
 
 def _layered(files: str) -> dict[str, Any]:

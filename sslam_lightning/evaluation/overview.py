@@ -41,7 +41,7 @@ def side_by_side(runs: Sequence[Run]) -> list[SideBySide]:
         models = list(dict.fromkeys(row.model for row in rows))
         protocols = list(dict.fromkeys(row.protocol for row in rows))
         if len(models) > 1:
-            remarks = {}
+            remarks: dict[tuple[str, str], str] = {}
             for protocol in protocols:
                 remarks |= _remarks([row for row in rows if row.protocol == protocol])
             cells = {(row.model, row.protocol): row for row in rows}

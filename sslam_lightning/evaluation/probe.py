@@ -1,4 +1,4 @@
-"""Probes that learn by gradients on a frozen encoder's features."""
+"""Probes that learn by gradients on a frozen encoder's features, and the simplest, a linear layer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from itertools import product
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslam_lightning.evaluation.frozen import FrozenClips
+from sslam_lightning.evaluation.frozen import POOLINGS, FrozenBatch, FrozenClips, check_poolings, poolings_of
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
 from sslam_lightning.evaluation.scoring import Score, check_metric, class_notes, loss, probabilities, score
 from sslam_lightning.schedules import warmup_cosine
@@ -131,3 +131,49 @@ class Probe(Protocol):
             for probe, predicted in zip(probes, found, strict=True):
                 predicted.append(probabilities(task.metric, probe(batch)))
         return [score(task.metric, torch.cat(predicted), torch.cat(labels)) for predicted in found]
+
+
+@dataclass
+class LinearProbe(Probe):
+    """A linear layer on standardised features of whole clips.
+
+    Every channel is brought to mean 0 and variance 1 over the training clips first: what a batch norm without weights does
+    for MAE's linear probing (He et al., 2022, arXiv 2111.06377, appendix A.1), here with the statistics of all clips.
+
+    Args:
+        poolings: ``clip_token`` or ``mean`` of the tokens; chosen on validation clips.
+        learning_rates, epochs, batch_size, weight_decay: see `Probe`.
+    """
+
+    level = "pooled"
+    epochs: int = 100
+    poolings: Sequence[str] = POOLINGS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_poolings(self.poolings, "linear")
+
+    def choices(self, task: Task) -> dict[str, Sequence[Any]]:
+        return {"pooling": poolings_of(task.model, self.poolings)}
+
+    def build(self, task: Task, **choice: Any) -> nn.Module:
+        place = POOLINGS.index(choice["pooling"])
+        return StandardisedLinear(task.train.pooled[:, place], task.num_classes, place)
+
+
+class StandardisedLinear(nn.Module):
+    """A linear layer on one of the pooled features, standardised by what it was built with."""
+
+    def __init__(self, features: Float[Tensor, "clips dim"], num_classes: int, place: int = 0) -> None:
+        super().__init__()
+        self.place = place
+        self.mean: Tensor
+        self.scale: Tensor
+        self.register_buffer("mean", features.mean(dim=0))
+        self.register_buffer("scale", 1.0 / (features.std(dim=0, correction=0) + 1e-6))
+        self.linear = nn.Linear(features.shape[1], num_classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
+        return self.linear((batch.features[:, self.place] - self.mean) * self.scale)

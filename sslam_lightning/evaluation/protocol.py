@@ -120,8 +120,4 @@ class Protocol(ABC):
 
     @abstractmethod
     def run(self, task: Task) -> Outcome:
-        """Learn and be scored.
-
-        Raises:
-            ValueError: if it cannot do that with this data or this metric.
-        """
+        """Learn and be scored; ValueError if it cannot do that with this data or this metric."""

@@ -25,7 +25,6 @@ class Spread(NamedTuple):
 
 
 def spread(runs: Sequence[Run], value: Callable[[Run], float]) -> Spread:
-    """Mean and deviations of a value of the runs."""
     values = [value(run) for run in runs]
     by_fold, by_seed = (means_of(runs, value, kind) for kind in (lambda run: run.fold, lambda run: str(run.seed)))
     return Spread(statistics.fmean(values), *map(_deviation, (values, by_fold, by_seed)))
@@ -64,7 +63,6 @@ class Row:
 
     @property
     def num_runs(self) -> int:
-        """That have a score."""
         return len(self.scored)
 
     @property
@@ -96,10 +94,11 @@ class Row:
     @property
     def classes(self) -> tuple[int, int] | tuple[None, None]:
         """Classes that mAP is over, and all: of the run that leaves out the most, if every run tells."""
-        pairs = [(run.notes.get("scored_classes"), run.notes.get("classes")) for run in self.scored]
-        if self.metric != "mAP" or not pairs or any(None in pair for pair in pairs):
+        told = [run.notes for run in self.scored if {"scored_classes", "classes"} <= run.notes.keys()]
+        if self.metric != "mAP" or not told or len(told) < len(self.scored):
             return None, None
-        return min(pairs, key=lambda pair: pair[0] - pair[1])
+        worst = min(told, key=lambda notes: notes["scored_classes"] - notes["classes"])
+        return worst["scored_classes"], worst["classes"]
 
     @property
     def clips(self) -> ClipCounts | None:

@@ -82,7 +82,6 @@ class Run:
 
     @property
     def told(self) -> str:
-        """In a few words."""
         if self.failed:
             return f"failed: {self.failed}"
         counts = worst_counts([self])
@@ -148,7 +147,6 @@ class RunStore:
             file.write(json.dumps(asdict(run), indent=1).encode())
 
     def all(self) -> list[Run]:
-        """Every run of the folder, in the order of their names."""
         return [_read(path) for path in sorted(self._runs.rglob("*.json"))]
 
     def _path(self, key: Key) -> Path:

@@ -31,11 +31,7 @@ def probabilities(metric: str, logits: Float[Tensor, "clips classes"]) -> Float[
 
 
 def score(metric: str, predicted: Float[Tensor, "clips classes"], labels: Float[Tensor, "clips classes"]) -> Score:
-    """How good probabilities are.
-
-    Raises:
-        ValueError: if nothing can be scored.
-    """
+    """How good probabilities are; ValueError if nothing can be scored."""
     if metric == "accuracy":
         return Score(float(accuracy(predicted, labels)), labels.shape[1])
     found = mean_average_precision(predicted, labels)
@@ -50,10 +46,6 @@ def class_notes(metric: str, num_scored_classes: int) -> dict[str, int]:
 
 
 def check_metric(metric: str, protocol: str) -> None:
-    """Refuse a metric that is not about whole clips.
-
-    Raises:
-        ValueError: naming the protocol.
-    """
+    """Raise ValueError, naming the protocol, for a metric that is not about whole clips."""
     if metric not in ("accuracy", "mAP"):
         raise ValueError(f"{protocol} scores clips by accuracy or mAP, not by {metric}: name it in the suite's `without`")

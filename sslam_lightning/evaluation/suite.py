@@ -78,11 +78,7 @@ class Suite:
         return {"class_path": self.data["class_path"], "init_args": init_args}
 
     def protocol_settings(self, name: str) -> dict[str, Any]:
-        """``class_path`` and ``init_args`` of a protocol.
-
-        Raises:
-            ValueError: if this suite has none of this name.
-        """
+        """``class_path`` and ``init_args`` of a protocol; ValueError if this suite has none of this name."""
         if name not in self.protocol_names:
             why = " on purpose (`without`)" if name in self.without else ""
             raise ValueError(f"the suite {self.name} has no protocol {name}{why}, only {', '.join(self.protocol_names)}")
@@ -120,16 +116,7 @@ def read_suite(name: str, folder: Path) -> Suite:
 
 
 def check_suite(suite: Suite, protocols: Sequence[str], data: Mapping[str, Any]) -> None:
-    """Read all settings, of the data without making any: no file is looked for.
-
-    Args:
-        suite: whose.
-        protocols: by name; all of the suite if empty.
-        data: settings over the suite's own.
-
-    Raises:
-        ValueError: naming a protocol that there is not, or a setting that one or the data module does not take.
-    """
+    """Read the settings of all folds and of protocols (none: all) without looking for a file; ValueError as `build`."""
     for fold in suite.folds:
         build(AudioDataModule, "data", suite.data_settings(fold, data, {}), check_only=True)
     for name in protocols or suite.protocol_names:

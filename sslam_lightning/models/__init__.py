@@ -59,10 +59,5 @@ __all__ = [
 
 
 def build_encoder(config: EncoderConfig | HuggingFaceConfig) -> ClipEncoder:
-    """This project's encoder, or a model of Hugging Face transformers, with fresh weights.
-
-    Raises:
-        ImportError: transformers is missing, where it is asked for.
-        ValueError: if there is no such model.
-    """
+    """This project's encoder, or a model of Hugging Face transformers, with fresh weights; ValueError if there is none."""
     return Encoder(config) if isinstance(config, EncoderConfig) else HuggingFaceClipEncoder(config)

@@ -112,7 +112,6 @@ class Classifier(nn.Module):
     def forward(
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch classes"]:
-        """Class logits of whole clips; tokens where ``padding`` is True do not count."""
         return classify(self.encoder(clips, padding), self.head, self.decoder, padding)
 
 

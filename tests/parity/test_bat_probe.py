@@ -9,9 +9,9 @@ from recipes import recipe_input, recipe_tensor
 from reference_data import case_names
 
 from sslam_lightning.checkpoints import from_bat, open_encoder
-from sslam_lightning.evaluation.encode import all_layers
 from sslam_lightning.evaluation.frozen import FrozenBatch
-from sslam_lightning.evaluation.layer_probes import ConvexGate, LayerMix
+from sslam_lightning.evaluation.model import all_layers
+from sslam_lightning.evaluation.token_probes import ConvexGate, LayerMix
 from sslam_lightning.models import Readings
 
 CASES = case_names("bat_convex_gated_probe*")

@@ -10,7 +10,7 @@ from torch import nn
 
 from sslam_lightning.checkpoints.bat import rename
 from sslam_lightning.evaluation import ConvexGatedProbe
-from sslam_lightning.evaluation.layer_probes import ConvexGate
+from sslam_lightning.evaluation.token_probes import ConvexGate
 from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig
 from sslam_lightning.training.callbacks import EMAConfig, EMATeacher
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer

@@ -41,11 +41,7 @@ class TokenReader(ABC):
 
     @abstractmethod
     def grid(self, clips: Shaped[Tensor, "batch *shape"]) -> Grid:
-        """The field of tokens that clips of this shape become.
-
-        Raises:
-            ValueError: if it takes clips of another shape.
-        """
+        """The field of tokens that clips of this shape become; ValueError if it takes clips of another shape."""
 
 
 class FrontEnd(nn.Module, TokenReader):
@@ -56,19 +52,11 @@ class FrontEnd(nn.Module, TokenReader):
         """All tokens, embedded."""
 
     def read(self, batch: Any) -> Readings:
-        """What :meth:`forward` takes, out of a batch whose clips need no features.
-
-        Raises:
-            ValueError: if the front-end cannot do without features.
-        """
+        """What :meth:`forward` takes, out of a batch; ValueError if the front-end cannot do without features."""
         raise ValueError(f"the {type(self).__name__} front-end reads features, but model.features is null")
 
     def patchify(self, clips: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, "batch tokens values"]:
-        """The values behind every token, for reconstruction.
-
-        Raises:
-            ValueError: if the tokens overlap or are no numbers, so that there is nothing to reconstruct.
-        """
+        """The values behind every token, for reconstruction; ValueError if tokens overlap or are no numbers."""
         raise ValueError(f"the {type(self).__name__} front-end has no patches that could be reconstructed")
 
 

@@ -58,11 +58,7 @@ class ImagePatches(FrontEnd):
         return ImageInput(self.config.in_channels)
 
     def grid(self, clips: Float[Tensor, "batch channels rows columns"]) -> Grid:
-        """Rows and columns of patches.
-
-        Raises:
-            ValueError: if an image is not a whole number of patches.
-        """
+        """Rows and columns of patches; ValueError if an image is not a whole number of patches."""
         channels, rows, columns = clips.shape[1:]
         size = self.config.patch_size
         if channels != self.config.in_channels or rows % size or columns % size or not rows or not columns:
@@ -83,7 +79,6 @@ class ImagePatches(FrontEnd):
         return patches.reshape(clips.shape[0], rows * columns, self.num_values)
 
     def forward(self, clips: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch patches dim"]:
-        """Embedded patches, positions added."""
         tokens = F.linear(self.patchify(clips), self.proj.weight.flatten(1), self.proj.bias)
         grid = self.grid(clips)
         if grid != self._positions_of or self._positions.device != tokens.device:

@@ -30,11 +30,7 @@ class LogMelInput(NamedTuple):
         return {"num_mels": self.num_mels, "num_frames": self.num_frames, "patch_frames": 1}
 
     def check(self, features: LogMels | None) -> LogMels:
-        """Return the features if they are such log-mels.
-
-        Raises:
-            ValueError: if there are none, or others.
-        """
+        """Return the features if they are such log-mels; ValueError if there are none, or others."""
         one_length = self.num_frames is not None  # then how they are cut is no concern of the features
         length = "num_frames" if one_length else "patch_frames"
         told = "{} mels of {} frames" if one_length else "{} mels in patches of {} frames"
@@ -74,11 +70,7 @@ class WaveformInput(NamedTuple):
         return num_samples
 
     def grid(self, clips: Float[Tensor, "batch samples"]) -> Grid:
-        """The clips' tokens, in one line.
-
-        Raises:
-            ValueError: if the clips are too short for one token.
-        """
+        """The clips' tokens, in one line; ValueError if the clips are too short for one token."""
         if clips.shape[1] < self.min_samples:
             raise ValueError(f"one token takes {self.min_samples} samples, got clips of {clips.shape[1]}")
         return Grid(int(self.num_tokens(torch.tensor(clips.shape[1], device="cpu"))), 1)
@@ -104,10 +96,6 @@ Input = LogMelInput | WaveformInput | ImageInput | TextInput
 
 
 def check_sound(takes: Input | None, source: str) -> None:
-    """Refuse a model that takes no sound.
-
-    Raises:
-        ValueError: naming it and what it reads.
-    """
+    """Raise ValueError, naming the model and what it reads, if that is no sound."""
     if isinstance(takes, (ImageInput, TextInput)):
         raise ValueError(f"{source} reads {'images' if isinstance(takes, ImageInput) else 'text'}, not sound")

@@ -29,11 +29,7 @@ class SpectrogramFrontEnd(FrontEnd):
         return LogMelInput(self.num_mels, self.token_frames, self.token_frames)
 
     def grid(self, clips: Float[Tensor, "batch frames mels"]) -> Grid:
-        """How many tokens a clip has in time and mel.
-
-        Raises:
-            ValueError: if the clip is not a whole number of tokens.
-        """
+        """How many tokens a clip has in time and mel; ValueError if that is no whole number."""
         num_frames, num_mels = clips.shape[-2:]
         if num_frames % self.token_frames or num_frames == 0 or num_mels != self.num_mels:
             raise ValueError(

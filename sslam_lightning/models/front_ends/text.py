@@ -60,17 +60,12 @@ class TokenEmbeddings(FrontEnd):
         return TextInput(self.config.vocabulary, self.config.max_tokens, self.config.padding_token)
 
     def grid(self, clips: Int[Tensor, "batch tokens"]) -> Grid:
-        """Tokens in one line.
-
-        Raises:
-            ValueError: if a text is longer than the table of places.
-        """
+        """Tokens in one line; ValueError if a text is longer than the table of places."""
         if clips.shape[1] > self.config.max_tokens:
             raise ValueError(f"texts of {clips.shape[1]} tokens are longer than max_tokens = {self.config.max_tokens}")
         return Grid(clips.shape[1], 1)
 
     def read(self, batch: TextBatch) -> Readings:
-        """The tokens, and which of them are padding."""
         return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
 
     def forward(self, clips: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens dim"]:

@@ -64,7 +64,6 @@ class WaveformFrames(FrontEnd):
         return self.takes.grid(clips)
 
     def read(self, batch: Batch) -> Readings:
-        """The waveforms, normalised clip by clip, and which tokens lie behind a clip's end."""
         waveforms, num_samples = batch.waveforms, batch.num_samples
         behind = padding_behind(self.takes.num_tokens(num_samples), self.grid(waveforms).time, waveforms.device)
         return Readings(normalise_clips(waveforms, num_samples) if self.config.normalise else waveforms, behind)

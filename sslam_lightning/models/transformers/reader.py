@@ -43,11 +43,7 @@ class HuggingFaceReader(TokenReader):
         return (num_tokens - 1) * self._takes.hop_samples + self._takes.min_samples
 
     def grid(self, clips: Shaped[Tensor, "batch *shape"]) -> Grid:
-        """The field of tokens, without special ones.
-
-        Raises:
-            ValueError: if the model does not take clips of this shape.
-        """
+        """The field of tokens, without special ones; ValueError if the model does not take clips of this shape."""
         takes = self._takes
         if isinstance(takes, WaveformInput):
             return takes.grid(clips)
@@ -73,11 +69,7 @@ class HuggingFaceReader(TokenReader):
         raise ValueError("nothing is known of how this model of transformers makes tokens: use it with transformers itself")
 
     def read(self, batch: AnyBatch) -> Readings:
-        """Texts, images or waveforms, and which tokens lie behind a clip's end.
-
-        Raises:
-            ValueError: if the model does not read what the data give.
-        """
+        """Texts, images or waveforms, and which tokens lie behind a clip's end; ValueError if it reads no such data."""
         if isinstance(batch, TextBatch):
             return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
         if isinstance(batch, ImageBatch):

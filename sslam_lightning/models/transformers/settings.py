@@ -32,11 +32,7 @@ def transformers_library() -> Any:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """The settings of a ``config.json``, read as data.
-
-    Raises:
-        OSError, ValueError: if it cannot be read, names no model type, or asks for code from elsewhere.
-    """
+    """The settings of a ``config.json``; ValueError if it names no model type, or asks for code from elsewhere."""
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
         raise ValueError("its config.json names no model_type")
@@ -70,16 +66,11 @@ def _plain(value: Any) -> Any:
 
 
 def make_config(settings: Mapping[str, Any], **others: Any) -> Any:
-    """The configuration that plain settings with a ``model_type`` describe; ``others`` replace some of them.
-
-    Raises:
-        ValueError, TypeError, KeyError: as transformers refuses them.
-    """
+    """The configuration that plain settings with a ``model_type`` describe; ``others`` replace some of them."""
     kind = type(transformers_library().AutoConfig.for_model(settings["model_type"]))
     own = {name: value for name, value in settings.items() if name != "model_type"}
     return kind.from_dict(own, **plain_settings(others))
 
 
 def make_model(config: Any) -> Any:
-    """A model with fresh weights, of transformers' own class."""
     return transformers_library().AutoModel.from_config(config, trust_remote_code=False)

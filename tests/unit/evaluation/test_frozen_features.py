@@ -11,9 +11,9 @@ from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.event_dataset import Annotated, EventDataset
 from sslam_lightning.data.mixtures import MixtureDataset
 from sslam_lightning.data.recordings import make_recordings
-from sslam_lightning.evaluation.encode import all_layers, read
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.identity import clip_key, digest_of_clips, known_clips
+from sslam_lightning.evaluation.model import all_layers
 from sslam_lightning.models import Readings
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch, Event
@@ -28,7 +28,7 @@ def test_the_last_layer_is_the_encoders_output(front_end, opened):
     model = opened(front_end)
     waveforms = torch.randn(3, 10400) * 0.1
     lengths = torch.tensor([10400, 10400, 6000])
-    readings = read(model, Batch(waveforms, lengths, torch.zeros(3, 1), torch.arange(3), ("a", "b", "c")))
+    readings = model.read(Batch(waveforms, lengths, torch.zeros(3, 1), torch.arange(3), ("a", "b", "c")))
     found = all_layers(model.encoder, readings)
     with torch.no_grad():
         wanted = model.encoder(*readings)
@@ -56,13 +56,13 @@ def test_a_mean_leaves_padding_out():
 def test_waveforms_are_padded_and_cut_to_the_common_length(opened):
     model = opened("waveform", num_frames=50)  # 8000 samples
     labels, index = torch.zeros(2, 1), torch.arange(2)
-    long, short = (read(model, Batch(torch.ones(2, n), [n, 3000], labels, index, ("a", "b"))) for n in (10400, 4000))
+    long, short = (model.read(Batch(torch.ones(2, n), [n, 3000], labels, index, ("a", "b"))) for n in (10400, 4000))
     assert long.clips.shape == short.clips.shape == (2, 8000)
     assert long.padding is not None
     assert short.padding is not None
     assert torch.equal(long.padding[1], short.padding[1])
     with pytest.raises(ValueError, match=r"clips need a common length: set features\.num_frames in the suite"):
-        read(opened("waveform", num_frames=None), Batch(torch.ones(2, 4000), [4000, 3000], labels, index, ()))
+        opened("waveform", num_frames=None).read(Batch(torch.ones(2, 4000), [4000, 3000], labels, index, ()))
 
 
 @pytest.mark.parametrize("front_end", ["patches", "waveform"])

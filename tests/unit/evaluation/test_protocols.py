@@ -13,14 +13,13 @@ from lightning.pytorch import Trainer
 from sslam_lightning.data import BrokenClip
 from sslam_lightning.data.synthetic import SyntheticDataset
 from sslam_lightning.evaluation import KNN, AttentiveProbe, ConvexGatedProbe, FineTuning, LinearProbe
-from sslam_lightning.evaluation.attentive import AttentivePooling
 from sslam_lightning.evaluation.finetune import _Scores
 from sslam_lightning.evaluation.frozen import FrozenBatch, FrozenClips
 from sslam_lightning.evaluation.knn import knn_probabilities
-from sslam_lightning.evaluation.layer_probes import ConvexGate
-from sslam_lightning.evaluation.linear import StandardisedLinear
+from sslam_lightning.evaluation.probe import StandardisedLinear
 from sslam_lightning.evaluation.runs import ClipCounts
 from sslam_lightning.evaluation.scoring import loss, probabilities, score
+from sslam_lightning.evaluation.token_probes import AttentivePooling, ConvexGate
 
 # kNN ------------------------------------------------------------------------------------------------------------------
 
