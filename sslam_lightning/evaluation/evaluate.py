@@ -145,8 +145,15 @@ class Evaluation:
     def _over(self, key: Key, settings: Mapping[str, Any], **found: Any) -> Run:
         """Keep a run, with where it comes from."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else machine_name()
-        made = {"machine": f"{device}, torch {torch.__version__}", "commit": git_commit(), "command": self.command}
-        run = Run(*key, metric=self.suite.metric, settings=settings, **made, **found)
+        run = Run(
+            **key._asdict(),
+            metric=self.suite.metric,
+            settings=settings,
+            machine=f"{device}, torch {torch.__version__}",
+            commit=git_commit(),
+            command=self.command,
+            **found,
+        )
         self.runs.add(run)
         return run
 

@@ -18,8 +18,10 @@ from sslam_lightning.models.initial_weights import init_xavier
 from sslam_lightning.types import Grid, Mask
 from sslam_lightning.whole_numbers import check_whole_numbers
 
-_OF_BLOCKS = ("dim", "num_heads", "mlp_ratio", "norm_order", "norm_eps")
-_OF_BLOCKS += ("dropout", "attention_dropout", "gated_attention", "weight_init")
+_OF_BLOCKS = (
+    *("dim", "num_heads", "mlp_ratio", "norm_order", "norm_eps"),
+    *("dropout", "attention_dropout", "gated_attention", "weight_init"),
+)
 
 
 @dataclass
