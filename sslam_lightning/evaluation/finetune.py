@@ -15,6 +15,7 @@ from sslam_lightning.evaluation.scoring import check_metric, class_notes
 from sslam_lightning.evaluation.settings import build
 from sslam_lightning.models import EncoderConfig
 from sslam_lightning.training import DetectionModule, FinetuneModule
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 _OF_CHECKPOINT = ("encoder", "hugging_face", "features", "init_from", "init_part", "seed")  # and of the run
 _OF_LOG_MELS = ("spec_augment", "noise_and_roll", "mixup")  # augmentations that a front-end without log-mels does without
@@ -49,6 +50,7 @@ class FineTuning(Protocol):
     of_data: ClassVar[tuple[str, ...]] = ("num_classes", "multi_label", "class_names", "resampler")  # it tells the module
 
     def __post_init__(self) -> None:
+        check_whole_numbers(self, "finetune")
         if self.updates < 1 or self.batch_size < 1 or not 1 <= self.evaluations <= self.updates:
             raise ValueError(
                 "finetune: updates and batch_size must be at least 1 and evaluations between 1 and updates, "

@@ -44,16 +44,20 @@ class FrozenClips:
     Args:
         store: holds their features.
         loader: makes batches of so many of the clips at these places in the data set.
-        places: place in the data set -> row in the store.
+        places: of every clip, in the data set and its row in the store.
         num_broken: how many clips the split has besides.
     """
 
     def __init__(
-        self, store: FeatureStore, loader: Callable[[list[int], int], Any], places: dict[int, int], num_broken: int
+        self,
+        store: FeatureStore,
+        loader: Callable[[list[int], int], Any],
+        places: Sequence[tuple[int, int]],
+        num_broken: int,
     ) -> None:
         self._store, self._loader, self.num_broken = store, loader, num_broken
-        self._index = list(places)
-        self._rows = torch.tensor(list(places.values()), dtype=torch.long, device="cpu")
+        self._index = [index for index, _ in places]
+        self._rows = torch.tensor([row for _, row in places], dtype=torch.long, device="cpu")
         self.pooled, self.labels = store.pooled[self._rows], store.labels[self._rows]
 
     def __len__(self) -> int:
@@ -144,7 +148,7 @@ class FeatureStore:
         if new := [index for index, key in enumerate(keys) if key not in self._row]:
             rows = self._take_in(data, loader(new, data.batch_size), len(new))
             self._row.update({keys[index]: rows.get(index, _BROKEN) for index in new})
-        places = {index: self._row[key] for index, key in enumerate(keys) if self._row[key] != _BROKEN}
+        places = [(index, self._row[key]) for index, key in enumerate(keys) if self._row[key] != _BROKEN]
         if not places:
             raise ValueError(f"none of the {len(dataset)} {split} clips of {type(data).__name__} can be read")
         return FrozenClips(self, loader, places, len(keys) - len(places))

@@ -17,6 +17,7 @@ from sslam_lightning.evaluation.frozen import POOLINGS, FrozenBatch, FrozenClips
 from sslam_lightning.evaluation.protocol import Outcome, Protocol, Task
 from sslam_lightning.evaluation.scoring import Score, check_metric, class_notes, loss, probabilities, score
 from sslam_lightning.schedules import warmup_cosine
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Probe(Protocol):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        check_whole_numbers(self, name)
         if not self.learning_rates or min(self.learning_rates) <= 0:
             raise ValueError(f"{name}: learning_rates must be positive, got {list(self.learning_rates)}")
         if self.epochs < 1 or self.batch_size < 1 or self.weight_decay < 0:
