@@ -14,7 +14,7 @@ from sslam_lightning.benchmarks.figures import check_target, write_figures
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
 from sslam_lightning.benchmarks.operations import encoder_operations
 from sslam_lightning.inference import AudioModel
-from sslam_lightning.inference.recordings import EncodedWindow, Work
+from sslam_lightning.inference.pipeline import EncodedWindow, EncodingPipeline
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.models import Encoder
 from sslam_lightning.models.sizes import SIZES
@@ -59,7 +59,7 @@ def run_inference_benchmark(
             operations = encoder_operations(config, patches) + 2 * patches * config.patch_size**2 * config.dim
             shapes = encoder_shapes(config, batch_size * (patches + 1))
             rate = matrix_rate("bf16-mixed" if bf16 else "32-true", shapes)
-            work = Work(model, levels=("clip",), batch_size=batch_size, workers=workers)
+            work = EncodingPipeline(model, levels=("clip",), batch_size=batch_size, workers=workers)
             _embed(work, sources[:batch_size])  # first calls are slower
             # The best and not the mean, as with the rate: other work on the machine slows down and never speeds up.
             seconds = min(_embed(work, sources) for _ in range(repeats))
@@ -99,7 +99,7 @@ def _write_clips(folder: Path, num_clips: int, seconds: float, rate_hz: int, fil
     return sources
 
 
-def _embed(work: Work, sources: Sequence[Source]) -> float:
+def _embed(work: EncodingPipeline, sources: Sequence[Source]) -> float:
     """Seconds from the first file's name to the last embedding."""
     start = now()
     found = sum(isinstance(item, EncodedWindow) for item in work.run(sources))
@@ -108,7 +108,11 @@ def _embed(work: Work, sources: Sequence[Source]) -> float:
 
 
 def _num_frames(model: AudioModel, sources: Sequence[Source]) -> int:
-    (window,) = (item for item in Work(model, levels=("clip",), workers=0).run(sources) if isinstance(item, EncodedWindow))
+    (window,) = (
+        item
+        for item in EncodingPipeline(model, levels=("clip",), workers=0).run(sources)
+        if isinstance(item, EncodedWindow)
+    )
     return window.num_frames
 
 

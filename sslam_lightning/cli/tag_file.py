@@ -17,9 +17,9 @@ from sslam_lightning.cli.tag_formats import CSV, json_line
 from sslam_lightning.data.durable import append_whole, held_file
 from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
 from sslam_lightning.inference.encoding import EncoderModel
-from sslam_lightning.inference.parts import check_same_run
+from sslam_lightning.inference.row_store import check_same_run
 from sslam_lightning.inference.sources import Source
-from sslam_lightning.inference.spans import Windows
+from sslam_lightning.inference.windowing import Windows
 from sslam_lightning.whole_file import replacing
 
 _ENDINGS = (".csv", ".jsonl")

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sslam_lightning.inference.encoding import EncoderModel, Level
-from sslam_lightning.inference.model import weighted_mean
-from sslam_lightning.inference.parts import Parts
-from sslam_lightning.inference.recordings import Broken, End, Work
+from sslam_lightning.inference.pipeline import Broken, EncodedWindow, EncodingPipeline
+from sslam_lightning.inference.row_store import RowStore
 from sslam_lightning.inference.sources import STANDARD_INPUT, Source
-from sslam_lightning.inference.spans import Joiner, Windows
 from sslam_lightning.inference.tables import Embeddings, check_format, write_table
+from sslam_lightning.inference.windowing import OverlapAdd, Windows
 
 
 class Embedded(NamedTuple):
@@ -45,7 +44,7 @@ def embed_recordings(
     """Write the embeddings of recordings to one file; go on where an interrupted run has stopped.
 
     Memory depends neither on the number of recordings (but for their names) nor on their length: rows go to disk as soon as
-    their last window is through, see :mod:`sslam_lightning.inference.parts`.
+    their last window is through, see :mod:`sslam_lightning.inference.row_store`.
 
     Args:
         model: what embeds, on its device; its ``layer``, ``pool`` and, for sound, ``padding`` count.
@@ -53,19 +52,40 @@ def embed_recordings(
         target: a file that ends in .npz, .parquet or .h5, and does not exist, see :mod:`sslam_lightning.inference.tables`.
         level: one row per recording (as the model's ``pool`` says), per frame, or per frame with its patches.
         windows: how long recordings are cut; None: as the model says.
-        batch_size, workers: see :class:`~sslam_lightning.inference.recordings.Work`.
+        batch_size, workers: see :class:`~sslam_lightning.inference.pipeline.EncodingPipeline`.
         model_name: what the file calls the model.
         progress: told the number of recordings whenever some are done.
 
     Raises:
         FileExistsError: the target exists.
         OSError: another process is making it.
-        ValueError: another run's parts are in the way, no recording can be read, or the model has no such level.
+        ValueError: an unfinished run had other settings, no recording can be read, or the model has no such level.
     """
     check_format(target)
     model.check_level(level)
     windows = windows or model.windows()
-    settings = {
+    settings = _settings(model, model_name, sources, level, windows)
+    levels: tuple[Level, ...] = ("frame",) if level == "clip" and model.pool == "mean" else (level,)
+    pipeline = EncodingPipeline(model, windows, levels, batch_size=batch_size, workers=workers)
+    with closing(RowStore(target, settings)) as store:
+        resumed = store.num_finished
+        progress(resumed)
+        _collect(pipeline, sources, level, store, progress)
+        broken = [(source.name, done.reason) for source, done in zip(sources, store.finished(), strict=True) if done.reason]
+        if len(broken) == len(sources):
+            store.remove()
+            raise ValueError(f"none of {len(sources)} recordings can be read, for example {broken[0][0]}: {broken[0][1]}")
+        embeddings = _embeddings(model, sources, level, store, settings)
+        write_table(embeddings, target)
+        store.remove()
+    return Embedded(len(embeddings.files), embeddings.rows.shape, broken, resumed)
+
+
+def _settings(
+    model: EncoderModel, model_name: str, sources: Sequence[Source], level: Level, windows: Windows
+) -> dict[str, Any]:
+    """Everything that the embeddings of a run depend on."""
+    return {
         "model": model_name,
         "weights": digest_of_weights(model),
         "level": level,
@@ -77,110 +97,72 @@ def embed_recordings(
         **model.settings(),
         "recordings": digest_of_files(sources),
     }
-    levels: tuple[Level, ...] = ("frame",) if level == "clip" and model.pool == "mean" else (level,)
-    work = Work(model, windows, levels=levels, batch_size=batch_size, workers=workers)
-    with closing(Parts(target, settings)) as parts:
-        progress(parts.num_finished)
-        resumed = parts.num_finished
-        try:
-            _collect(work, sources, level, parts, progress)
-        finally:
-            parts.flush()
-        broken = [(sources[source].name, reason) for source, reason in parts.broken()]
-        if len(broken) == len(sources):
-            reason = "; ".join(f"{name}: {why}" for name, why in broken[:1])
-            parts.remove()
-            raise ValueError(f"none of {len(sources)} recordings can be read, for example {reason}")
-        times = model.framing.times_seconds if model.tells_time and model.framing else None
-        embeddings = Embeddings(parts, [source.name for source in sources], level, times, settings)
-        write_table(embeddings, target)
-        parts.remove()
-    shape = (int(embeddings.num_rows.sum()), *embeddings.row_shape)
-    return Embedded(len(embeddings.names), shape, broken, resumed)
 
 
-def _collect(work: Work, sources: Sequence[Source], level: Level, parts: Parts, progress: Callable[[int], Any]) -> None:
-    """Join every recording's windows and hand their rows on."""
-    rows = _new_rows(level, work)
-    for item in work.run(sources, parts.num_finished):
+def _collect(
+    pipeline: EncodingPipeline, sources: Sequence[Source], level: Level, store: RowStore, progress: Callable[[int], Any]
+) -> None:
+    """Join the windows of each recording and store its rows."""
+    rows = _RecordingRows(level, pipeline.model)
+    for item in pipeline.run(sources, store.num_finished):
+        if isinstance(item, EncodedWindow):
+            store.append(rows.push(item).numpy())
+            continue
         if isinstance(item, Broken):
-            parts.add_broken(item.source, item.reason)
-        elif isinstance(item, End):
-            first, last = rows.finish()
-            parts.add(item.source, first, last.numpy(), item.seconds)
+            store.drop(item.reason)
         else:
-            first, done = rows.push(item)
-            if len(done):
-                parts.add(item.source, first, done.numpy())
-        if isinstance(item, (Broken, End)):
-            rows = _new_rows(level, work)
-            progress(1)
+            store.append(rows.finish().numpy())
+            store.finish(item.seconds)
+        rows = _RecordingRows(level, pipeline.model)
+        progress(1)
 
 
-def _new_rows(level: Level, work: Work) -> _FrameRows | _ClipRow | _MeanRow:
-    if level != "clip":
-        return _FrameRows(level, work.model.token_frames)
-    return _ClipRow() if work.model.pool == "cls" else _MeanRow(work.model.token_frames)
+class _RecordingRows:
+    """The rows of one recording: its frames or patches as windows come in, or their mean at the end."""
+
+    def __init__(self, level: Level, model: EncoderModel) -> None:
+        self._level, self._pool = level, model.pool if level == "clip" else None
+        self._token_frames, self._overlap_add = model.token_frames, OverlapAdd()
+        self._total, self._weight = torch.zeros((), dtype=torch.float64), 0
+
+    def push(self, window: EncodedWindow) -> Tensor:
+        if self._pool == "cls":
+            assert window.clip is not None
+            return self._average(window.clip[None], window.num_frames)
+        rows = window.patches if self._level == "patch" else window.frames
+        assert rows is not None
+        return self._joined(self._overlap_add.push(window.start_frame // self._token_frames, rows))
+
+    def finish(self) -> Tensor:
+        if self._pool == "cls":
+            return (self._total / self._weight).float()[None]
+        rest = self._joined(self._overlap_add.finish())
+        return rest if self._pool is None else (self._total / self._weight).float()[None]
+
+    def _joined(self, rows: Tensor) -> Tensor:
+        return rows if self._pool is None else self._average(rows)
+
+    def _average(self, rows: Tensor, weight: int = 1) -> Tensor:
+        """Take rows into the mean, and return none of them."""
+        self._total = self._total + weight * rows.sum(dim=0, dtype=torch.float64)
+        self._weight += weight * len(rows)
+        return rows[:0]
 
 
-class _FrameRows:
-    """One recording's frames, or patches by frame."""
-
-    def __init__(self, level: Level, token_frames: int) -> None:
-        self._level, self._token_frames = level, token_frames
-        self._joiner, self._num_rows = Joiner(), 0
-
-    def push(self, window: Any) -> tuple[int, Tensor]:
-        found = window.frames if self._level == "frame" else window.patches
-        return self._numbered(self._joiner.push(window.start_frame // self._token_frames, found))
-
-    def finish(self) -> tuple[int, Tensor]:
-        return self._numbered(self._joiner.finish())
-
-    def _numbered(self, rows: Tensor) -> tuple[int, Tensor]:
-        first = self._num_rows
-        self._num_rows += len(rows)
-        return first, rows
-
-
-class _MeanRow:
-    """The mean of one recording's patches. All frames have the same number of them, so it is that of the frames."""
-
-    def __init__(self, token_frames: int) -> None:
-        self._frames = _FrameRows("frame", token_frames)
-        self._total: Tensor | None = None
-        self._num_frames = 0
-
-    def push(self, window: Any) -> tuple[int, Tensor]:
-        _, done = self._frames.push(window)
-        self._add(done)
-        return 0, done[:0]
-
-    def finish(self) -> tuple[int, Tensor]:
-        self._add(self._frames.finish()[1])
-        assert self._total is not None, "a recording has at least one frame"
-        return 0, (self._total / self._num_frames).float()[None]
-
-    def _add(self, frames: Tensor) -> None:
-        total = frames.sum(dim=0, dtype=torch.float64)
-        self._total = total if self._total is None else self._total + total
-        self._num_frames += len(frames)
-
-
-class _ClipRow:
-    """One recording's CLS token: the mean over its windows by their length."""
-
-    def __init__(self) -> None:
-        self._clips: list[Tensor] = []
-        self._weights: list[float] = []
-
-    def push(self, window: Any) -> tuple[int, Tensor]:
-        self._clips.append(window.clip)
-        self._weights.append(float(window.num_frames))
-        return 0, window.clip[:0]
-
-    def finish(self) -> tuple[int, Tensor]:
-        return 0, weighted_mean(self._clips, self._weights)[None]
+def _embeddings(
+    model: EncoderModel, sources: Sequence[Source], level: Level, store: RowStore, settings: dict[str, Any]
+) -> Embeddings:
+    names, seconds, num_rows = [], [], []
+    for source, done in zip(sources, store.finished(), strict=True):
+        if not done.reason:
+            names.append(source.name)
+            seconds.append(done.seconds)
+            num_rows.append(done.num_rows)
+    first_and_step = None
+    if model.tells_time and model.framing:
+        first, second = model.framing.times_seconds(0, 2).tolist()
+        first_and_step = first, second - first
+    return Embeddings(level, names, np.array(seconds), np.array(num_rows), store.rows(), first_and_step, settings)
 
 
 def digest_of_weights(model: nn.Module) -> str:

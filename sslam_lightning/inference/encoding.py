@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.inference.spans import Framing, Piece, Windows
+from sslam_lightning.inference.windowing import Framing, Window, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, TransformerDecoder, classify
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Encoded
@@ -87,7 +87,7 @@ class EncoderModel(nn.Module, ABC):
         self.eval()
 
     @abstractmethod
-    def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
+    def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
         """The content of a file, in pieces of one row each.
 
         Raises:

@@ -14,7 +14,7 @@ from sslam_lightning.data.audio import UnreadableAudio
 from sslam_lightning.data.image_file import cropped, open_image
 from sslam_lightning.data.tokenizer import END, read_tokenizer
 from sslam_lightning.inference.encoding import EncoderModel, Level, Read
-from sslam_lightning.inference.spans import Framing, Piece, Windows
+from sslam_lightning.inference.windowing import Framing, Window, Windows
 from sslam_lightning.models import ClipEncoder, ImageInput, TextInput
 from sslam_lightning.models.front_ends.base import padding_behind
 from sslam_lightning.whole_numbers import check_at_least
@@ -47,13 +47,13 @@ class ImageModel(EncoderModel):
         encoder.front_end.grid(torch.empty(1, takes.channels, size, size, device="cpu"))
         self.size = size
 
-    def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
+    def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
         """The image."""
         try:
             image = open_image(path)
         except OSError as error:
             raise UnreadableAudio(f"{path}: {error}") from None
-        yield Piece(0, cropped(image, self.size)[None], 0)
+        yield Window(0, cropped(image, self.size)[None], 0)
 
     def read(self, content: Float[Tensor, "rows channels high wide"], lengths: Int[Tensor, "rows"]) -> Read:
         """All of one size."""
@@ -102,7 +102,7 @@ class TextModel(EncoderModel):
         if given > self.takes.vocabulary:
             raise ValueError(f"{tokenizer} has {given} tokens, the encoder knows {self.takes.vocabulary}")
 
-    def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
+    def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
         """The text with an end token behind it."""
         try:
             text = path.read_text(encoding="utf-8", errors="replace")

@@ -14,7 +14,7 @@ from torch import Tensor
 from sslam_lightning.data.stream import resample_rows, stream_audio
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool, Read
-from sslam_lightning.inference.spans import Framing, Joiner, Piece, Windows
+from sslam_lightning.inference.windowing import Framing, OverlapAdd, Window, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, LogMelInput, TransformerDecoder, WaveformInput
 from sslam_lightning.types import Batch, ResamplerName
 from sslam_lightning.whole_numbers import whole_rate
@@ -203,7 +203,7 @@ class AudioModel(EncoderModel):
         return result
 
     def _through_windows(self, rows: Float[Tensor, "rows samples"]) -> Analysis:
-        joiner, tags, clips, weights, parts = Joiner(), [], [], [], []
+        joiner, tags, clips, weights, parts = OverlapAdd(), [], [], [], []
         for piece in self.windows().cut(iter([rows]), self.framing):
             num_samples = torch.full((len(rows),), piece.content.shape[1], device="cpu")
             found = self.encode(piece.content, num_samples, levels=("clip", "patch"))
@@ -220,7 +220,7 @@ class AudioModel(EncoderModel):
         clip = weighted_mean(clips, weights) if self.pool == "cls" else patches.mean(dim=(1, 2))
         return Analysis(mean_tags, clip, patches.mean(dim=2), patches, times)
 
-    def pieces(self, path: Path, windows: Windows) -> Iterator[Piece]:
+    def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
         """A recording, decoded and resampled by blocks, in windows."""
         blocks = stream_audio(path, self.sample_rate_hz, self.resampler)
         return windows.cut((block[None] for block in blocks), self.framing)

@@ -12,7 +12,9 @@ What a file holds, under the same names everywhere (Parquet has a row per embedd
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,9 +23,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from sslam_lightning.data.durable import refuse_existing
-from sslam_lightning.inference.parts import Parts
 from sslam_lightning.inference.sources import legible
 from sslam_lightning.whole_file import replacing
+
+_BLOCK_BYTES = 16 << 20
 
 
 class MissingLibrary(RuntimeError):
@@ -32,60 +35,41 @@ class MissingLibrary(RuntimeError):
     for_users = True  # the message says it all
 
 
-class Block(NamedTuple):
-    """Some rows: which recording (counted among those that could be read), which of its rows, and the embeddings."""
+class Embeddings(NamedTuple):
+    """All rows of a finished run, in order."""
 
-    file_index: np.ndarray
-    row: np.ndarray
-    embedding: np.ndarray
+    level: str  # clip, frame or patch
+    files: list[str]  # of the recordings that could be read
+    seconds: np.ndarray  # of each recording
+    num_rows: np.ndarray  # of each recording
+    rows: np.ndarray  # of all recordings, in memory or mapped from disk
+    first_and_step: tuple[float, float] | None  # seconds to the middle of a recording's first frame, and to the next
+    settings: Mapping[str, Any]  # what the file says about its making
 
+    def per_file(self) -> dict[str, np.ndarray]:
+        """The columns with one value per recording, but for its name."""
+        columns = {} if self.first_and_step is None else {"seconds": self.seconds}
+        return columns if self.level == "clip" else {**columns, "num_frames": self.num_rows}
 
-class Embeddings:
-    """All rows of a finished run, in order.
+    def blocks(self) -> Iterator[dict[str, np.ndarray]]:
+        """The columns with one value per row, a few rows at a time."""
+        stops = np.cumsum(self.num_rows)
+        size = max(1, _BLOCK_BYTES // self.rows[0].nbytes)
+        for start in range(0, len(self.rows), size):
+            embedding = self.rows[start : start + size]
+            row = np.arange(start, start + len(embedding))
+            file_index = np.searchsorted(stops, row, side="right")
+            block = {"embedding": embedding, "file_index": file_index}
+            if self.level != "clip" and self.first_and_step is not None:
+                first, step = self.first_and_step
+                block["time_seconds"] = first + (row - (stops - self.num_rows)[file_index]) * step
+            yield block
 
-    Args:
-        parts: where they are.
-        names: of all recordings that were asked for.
-        level: clip, frame or patch.
-        times_seconds: the middles of a recording's frames, from one to another; None where there is no time.
-        settings: what the file says about its making.
-    """
-
-    def __init__(
-        self,
-        parts: Parts,
-        names: list[str],
-        level: str,
-        times_seconds: Callable[[int, int], Any] | None,
-        settings: Mapping[str, Any],
-    ) -> None:
-        self.level, self.settings = level, settings
-        self._parts, self._times = parts, times_seconds
-        self.has_time = times_seconds is not None
-        rows, seconds = np.zeros(len(names), np.int64), np.full(len(names), -1.0)
-        for kept, embedding in parts.blocks():
-            self.row_shape = embedding.shape[1:]
-            for stretch in kept:
-                rows[stretch.source] += stretch.num_rows
-                seconds[stretch.source] = max(seconds[stretch.source], stretch.seconds)
-        (sources,) = np.nonzero(seconds >= 0)
-        self.names = [names[source] for source in sources]
-        self.seconds, self.num_rows = seconds[sources], rows[sources]
-        self._place = np.cumsum(seconds >= 0) - 1
-
-    def blocks(self) -> Iterator[Block]:
-        """Everything, a part at a time."""
-        for kept, embedding in self._parts.blocks():
-            counts = [stretch.num_rows for stretch in kept]
-            files = np.repeat([self._place[stretch.source] for stretch in kept], counts)
-            row = np.concatenate([np.arange(s.first_row, s.first_row + s.num_rows) for s in kept])
-            yield Block(files, row, embedding)
-
-    def time_of(self, row: np.ndarray) -> np.ndarray:
-        """Middle of a recording's frame by its number."""
-        assert self._times is not None, "there is no time"
-        start, step = (float(self._times(0, 2)[0]), float(self._times(0, 2)[1] - self._times(0, 2)[0]))
-        return start + row * step
+    def per_row(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape and type of the columns with one value per row."""
+        block = next(self.blocks())
+        names = ["embedding"] if self.level == "clip" else list(block)
+        return {name: ((len(self.rows), *block[name].shape[1:]), block[name].dtype) for name in names}
 
 
 def write_table(embeddings: Embeddings, target: Path) -> None:
@@ -119,89 +103,62 @@ def check_format(target: Path) -> None:
 
 
 def _write_npz(embeddings: Embeddings, file: IO[bytes]) -> None:
-    """An .npz is a zip of .npy files: a header that tells shape and type, then the values, which need not be in memory."""
-    total = int(embeddings.num_rows.sum())
+    """An .npz is a zip of .npy files: a header with shape and type, then the values, which need not be in memory."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-
-        def write(name: str, shape: tuple[int, ...], dtype: Any, values: Iterator[np.ndarray]) -> None:
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_2_0(member, header)
-                for part in values:
-                    member.write(np.ascontiguousarray(part, dtype).data.cast("B"))
-
-        write("embedding", (total, *embeddings.row_shape), "<f4", (b.embedding for b in embeddings.blocks()))
-        if embeddings.level != "clip":
-            if embeddings.has_time:
-                write("time_seconds", (total,), "<f8", (embeddings.time_of(block.row) for block in embeddings.blocks()))
-            write("file_index", (total,), "<i8", (block.file_index for block in embeddings.blocks()))
-            np.save(archive.open("num_frames.npy", "w"), embeddings.num_rows)
-        columns = [("file", np.array(embeddings.names))]
-        columns += [("seconds", embeddings.seconds)] if embeddings.has_time else []
-        for name, values in columns:
+        columns = {"file": np.array(embeddings.files), "settings": np.array(json.dumps(embeddings.settings))}
+        for name, values in {**columns, **embeddings.per_file()}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.save(member, values)
-        with archive.open("settings.npy", "w") as member:
-            np.save(member, np.array(json.dumps(embeddings.settings)))
+        for name, (shape, dtype) in embeddings.per_row().items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_2_0(member, header)
+                for block in embeddings.blocks():
+                    member.write(block[name].data.cast("B"))
 
 
 def _write_h5(embeddings: Embeddings, file: IO[bytes]) -> None:
     import h5py
 
-    total = int(embeddings.num_rows.sum())
     with h5py.File(file, "w") as archive:
         archive.attrs["settings"] = json.dumps(embeddings.settings)
-        archive.create_dataset("file", data=[legible(name) for name in embeddings.names], dtype=h5py.string_dtype())
-        if embeddings.has_time:
-            archive["seconds"] = embeddings.seconds
-        rows = archive.create_dataset("embedding", (total, *embeddings.row_shape), "f4")
-        if embeddings.level != "clip":
-            archive["num_frames"] = embeddings.num_rows
-            if embeddings.has_time:
-                times = archive.create_dataset("time_seconds", (total,), "f8")
-            files = archive.create_dataset("file_index", (total,), "i8")
-        start = 0
-        for block in embeddings.blocks():
-            stop = start + len(block.row)
-            rows[start:stop] = block.embedding
-            if embeddings.level != "clip":
-                if embeddings.has_time:
-                    times[start:stop] = embeddings.time_of(block.row)
-                files[start:stop] = block.file_index
-            start = stop
+        archive.create_dataset("file", data=[legible(name) for name in embeddings.files], dtype=h5py.string_dtype())
+        for name, values in embeddings.per_file().items():
+            archive[name] = values
+        for name, (shape, dtype) in embeddings.per_row().items():
+            values, start = archive.create_dataset(name, shape, dtype), 0
+            for block in embeddings.blocks():
+                values[start : start + len(block[name])] = block[name]
+                start += len(block[name])
 
 
 def _write_parquet(embeddings: Embeddings, file: IO[bytes]) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    *axes, dim = embeddings.row_shape
-    names = {"patch": ["mel"], "frame": [], "clip": []}[embeddings.level]
-    names = [*names, "layer"][: len(axes)] if len(axes) > len(names) else names
-    extents = dict(zip(names, axes, strict=True))
-    columns = [("file", pa.dictionary(pa.int32(), pa.string()))]
-    columns += [("seconds", pa.float64())] if embeddings.has_time else []
-    columns += [("time_seconds", pa.float64())] if embeddings.has_time and embeddings.level != "clip" else []
-    columns += [(name, pa.int32()) for name in extents]
-    schema = pa.schema([*columns, ("embedding", pa.list_(pa.float32(), dim))])
-    schema = schema.with_metadata({"sslam_settings": json.dumps(embeddings.settings)})
-    with pq.ParquetWriter(file, schema) as writer:
-        for block in embeddings.blocks():
-            values = block.embedding.reshape(len(block.row), -1, dim)
-            repeats = values.shape[1]
-            index = np.repeat(block.file_index, repeats)
-            used, place = np.unique(index, return_inverse=True)  # of all names those of this block: it is written with them
-            names = pa.array([legible(embeddings.names[file]) for file in used], pa.string())
-            told = {"file": pa.DictionaryArray.from_arrays(place.astype(np.int32), names)}
-            if embeddings.has_time:
-                told["seconds"] = embeddings.seconds[index]
-            if embeddings.has_time and embeddings.level != "clip":
-                told["time_seconds"] = np.repeat(embeddings.time_of(block.row), repeats)
-            grid = np.indices(tuple(extents.values())).reshape(len(extents), -1) if extents else ()
-            for name, numbers in zip(extents, grid, strict=True):
-                told[name] = np.tile(numbers + (name == "layer"), len(block.row)).astype(np.int32)
-            told["embedding"] = pa.FixedSizeListArray.from_arrays(values.reshape(-1), dim)
-            writer.write_table(pa.table(told, schema))
+    blocks = (_parquet_table(embeddings, block) for block in embeddings.blocks())
+    first = next(blocks)
+    with pq.ParquetWriter(file, first.schema) as writer:
+        for table in itertools.chain([first], blocks):
+            writer.write_table(table)
+
+
+def _parquet_table(embeddings: Embeddings, block: dict[str, np.ndarray]) -> Any:
+    import pyarrow as pa
+
+    *extents, dim = embeddings.rows.shape[1:]
+    axes = (["mel"] if embeddings.level == "patch" else []) + ["layer"]
+    places = np.indices(extents).reshape(len(extents), -1) if extents else ()
+    num_rows, per_row = len(block["embedding"]), math.prod(extents)
+    index = np.repeat(block["file_index"], per_row)
+    columns = {"file": pa.array([legible(embeddings.files[number]) for number in index]).dictionary_encode()}
+    if embeddings.first_and_step is not None:
+        columns["seconds"] = embeddings.seconds[index]
+    if "time_seconds" in block:
+        columns["time_seconds"] = np.repeat(block["time_seconds"], per_row)
+    for name, numbers in zip(axes, places, strict=False):
+        columns[name] = np.tile(numbers + (name == "layer"), num_rows).astype(np.int32)
+    columns["embedding"] = pa.FixedSizeListArray.from_arrays(block["embedding"].reshape(-1), dim)
+    return pa.table(columns).replace_schema_metadata({"sslam_settings": json.dumps(embeddings.settings)})
 
 
 _FORMATS: dict[str, tuple[Callable[[Embeddings, IO[bytes]], None], str]] = {

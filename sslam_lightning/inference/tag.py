@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from sslam_lightning.inference.encoding import EncoderModel
-from sslam_lightning.inference.recordings import Broken, End, Work
+from sslam_lightning.inference.pipeline import Broken, EncodingPipeline, End
 from sslam_lightning.inference.sources import Source
-from sslam_lightning.inference.spans import Windows
+from sslam_lightning.inference.windowing import Windows
 
 
 class Tagged(NamedTuple):
@@ -48,7 +48,7 @@ def tag_recordings(
         model: a model with a head.
         sources: the recordings.
         windows: how long recordings are cut; None: as the model says.
-        batch_size, workers: see :class:`~sslam_lightning.inference.recordings.Work`.
+        batch_size, workers: see :class:`~sslam_lightning.inference.pipeline.EncodingPipeline`.
         first: the recording to begin with.
 
     Raises:
@@ -64,7 +64,7 @@ def tag_recordings(
     starts: list[float] = []
     weights: list[int] = []
     rows: list[np.ndarray] = []
-    for item in Work(model, windows, tags=True, batch_size=batch_size, workers=workers).run(sources, first):
+    for item in EncodingPipeline(model, windows, tags=True, batch_size=batch_size, workers=workers).run(sources, first):
         if isinstance(item, (End, Broken)):
             source = sources[item.source]
             if isinstance(item, Broken):

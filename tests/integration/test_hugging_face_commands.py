@@ -202,7 +202,7 @@ def test_a_beit_of_others_embeds_by_rows_and_columns(tmp_path, monkeypatch):
     striped_images(Path("files"), 2)
     patches = _embed("files", "beit", "--level", "patch")["embedding"]
     assert patches.shape == (8, 4, 32)
-    content = sslam_lightning.inference.load_model("beit").pieces(Path("files/1.png"), None)
+    content = sslam_lightning.inference.load_model("beit").read_windows(Path("files/1.png"), None)
     with torch.no_grad():
         expected = model.beit(next(content).content).last_hidden_state[0, 1:].reshape(4, 4, 32)
     np.testing.assert_allclose(patches[4:], expected, rtol=1e-4, atol=1e-5)

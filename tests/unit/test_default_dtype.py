@@ -31,7 +31,7 @@ from sslam_lightning.data.text import Passage, collate_texts
 from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.events.frames import frame_labels
 from sslam_lightning.features import LogMels
-from sslam_lightning.inference.spans import Joiner
+from sslam_lightning.inference.windowing import OverlapAdd
 from sslam_lightning.layers import Alibi, DropPath, mel_major_positions, sincos_positions, sinusoidal_positions
 from sslam_lightning.masking import (
     BlockMask,
@@ -131,7 +131,7 @@ def tables(folder: Path) -> Iterable[Tensor]:
     torch.manual_seed(0)
     yield DropPath(0.3)(noise(64, 2))
     rows = [noise(1, 20, 3), noise(1, 20, 3) + 1]
-    joiner = Joiner()
+    joiner = OverlapAdd()
     yield torch.cat([joiner.push(0, rows[0][0]), joiner.push(13, rows[1][0]), joiner.finish()])
 
 

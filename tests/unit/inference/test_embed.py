@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sslam_lightning.data.audio import read_audio, resample
-from sslam_lightning.inference import embed, parts, tables
+from sslam_lightning.inference import embed, tables
 from sslam_lightning.inference.embed import digest_of_files, embed_recordings
 from sslam_lightning.inference.sources import Source
 
@@ -94,7 +94,6 @@ def test_all_formats_hold_the_same(make_model, sources, tmp_path, level, layer) 
 
 def test_an_interrupted_run_goes_on(make_model, sources, tmp_path, monkeypatch) -> None:
     """Cut off in the middle of a recording, with rows of it on disk, it ends as if nothing had been."""
-    monkeypatch.setattr(parts, "_PART_STRETCHES", 1)  # every stretch at once
     model = make_model()
     windows = model.windows(0.64, 0.16)
     embed_recordings(model, sources, tmp_path / "whole.npz", "frame", windows, batch_size=1)
@@ -102,7 +101,7 @@ def test_an_interrupted_run_goes_on(make_model, sources, tmp_path, monkeypatch) 
 
     def cut_off(*args):
         calls.append(args)
-        if len(calls) > 5:
+        if len(calls) > 8:
             raise KeyboardInterrupt
         return real(*args)
 
@@ -110,7 +109,8 @@ def test_an_interrupted_run_goes_on(make_model, sources, tmp_path, monkeypatch) 
     with pytest.raises(KeyboardInterrupt):
         embed_recordings(model, sources, tmp_path / "x.npz", "frame", windows, batch_size=1)
     assert not (tmp_path / "x.npz").exists()
-    assert len(list((tmp_path / "x.npz.parts").glob("*.npz"))) >= 4
+    of_finished = [json.loads(line)[0] for line in (tmp_path / "x.npz.parts/progress.jsonl").read_text().splitlines()[1:]]
+    assert (tmp_path / "x.npz.parts/rows.f4").stat().st_size > sum(of_finished) * 16 * 4
     calls.clear()
     model.encode = real
     told = []
@@ -197,8 +197,8 @@ def test_nothing_is_overwritten_and_nothing_written_in_vain(make_model, sources,
 def test_memory_does_not_grow_with_the_number_of_recordings_or_their_length(
     make_model, write_noise, tmp_path, monkeypatch
 ) -> None:
-    """Python's and NumPy's memory, at its highest, with parts of 100 kB: rows of 1 MB go through it."""
-    monkeypatch.setattr(parts, "_PART_BYTES", 100_000)
+    """Python's and NumPy's memory, at its highest, written in blocks of 100 kB: rows of 1 MB go through it."""
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", 100_000)
     model = make_model()
     windows = model.windows(2.56, 0.0)
     short, long = write_noise("short.wav", 0.2), write_noise("long.wav", 300.0, 8000)

@@ -7,7 +7,7 @@ import torch
 
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference import AudioModel
-from sslam_lightning.inference.spans import Framing, Windows
+from sslam_lightning.inference.windowing import Framing, Windows
 from sslam_lightning.models import ClassificationHead, HuggingFaceClipEncoder, HuggingFaceConfig
 
 pytest.importorskip("transformers")

@@ -58,7 +58,7 @@ class Framing(NamedTuple):
         return (steps + self.token_samples / 2) / self.rate_hz
 
 
-class Piece(NamedTuple):
+class Window(NamedTuple):
     """One window of a recording, or a part of another file."""
 
     start_frame: int  # a multiple of the patch
@@ -94,7 +94,7 @@ class Windows(NamedTuple):
             )
         return cls(window * patch_frames, overlap * patch_frames)
 
-    def cut(self, blocks: Iterator[Shaped[Tensor, "rows samples"]], framing: Framing) -> Iterator[Piece]:
+    def cut(self, blocks: Iterator[Shaped[Tensor, "rows samples"]], framing: Framing) -> Iterator[Window]:
         """Windows of a recording that comes in blocks; never holds much more than two of them.
 
         A recording shorter than one patch gets silence behind its end, up to one patch.
@@ -109,20 +109,20 @@ class Windows(NamedTuple):
             held = block if held is None else torch.cat([held, block], dim=1)
             while held.shape[1] >= (start - held_from) * hop + longest + hop:  # there is more behind this window
                 begin = (start - held_from) * hop
-                yield Piece(start, held[:, begin : begin + size], start * hop + size)
+                yield Window(start, held[:, begin : begin + size], start * hop + size)
                 held, held_from, start = held[:, begin:], start, start + step
         if held is None:
             return
         if start == 0:
             missing = max(0, framing.token_samples - held.shape[1])
-            yield Piece(0, torch.nn.functional.pad(held, (0, missing)), held.shape[1])
+            yield Window(0, torch.nn.functional.pad(held, (0, missing)), held.shape[1])
             return
         left = framing.count_frames(held.shape[1]) - self.window_frames
         start = held_from + -(-left // patch) * patch
-        yield Piece(start, held[:, (start - held_from) * hop :], held_from * hop + held.shape[1])
+        yield Window(start, held[:, (start - held_from) * hop :], held_from * hop + held.shape[1])
 
 
-class Joiner:
+class OverlapAdd:
     """Joins the rows of overlapping windows into one sequence, blending linearly where windows overlap.
 
     Windows come in order. ``push`` gives back what no later window can touch, ``finish`` the rest: together as many rows as

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslam_lightning.features import LogMels, count_frames
-from sslam_lightning.inference.spans import Framing, Joiner, Windows
+from sslam_lightning.inference.windowing import Framing, OverlapAdd, Windows
 
 FEATURES = LogMels(num_frames=None)
 
@@ -65,13 +65,13 @@ def test_joined_rows_are_every_row_once() -> None:
     """Rows that tell their place come out in order, whatever the overlaps."""
     place = torch.arange(20.0)[:, None]
     for spans in ([(0, 8), (6, 14), (12, 20)], [(0, 20)], [(0, 8), (8, 16), (12, 20)], [(0, 8), (6, 14), (7, 20)]):
-        joiner = Joiner()
+        joiner = OverlapAdd()
         parts = [joiner.push(start, place[start:stop]) for start, stop in spans]
         torch.testing.assert_close(torch.cat([*parts, joiner.finish()]), place)
 
 
 def test_windows_that_disagree_are_blended() -> None:
-    joiner = Joiner()
+    joiner = OverlapAdd()
     first = joiner.push(0, torch.zeros(6, 1, 2))
     second = joiner.push(3, torch.full((6, 1, 2), 4.0))
     joined = torch.cat([first, second, joiner.finish()])
