@@ -66,7 +66,7 @@ def test_what_needs_no_torch_does_not_import_it(code, tmp_path):
 
 
 def test_inference_does_without_lightning(tmp_path):
-    code = "import sys, sslam_lightning.inference, sslam_lightning.hear, sslam_lightning.xares\n"
+    code = "import sys, sslam_lightning.inference, sslam_lightning.adapters.hear, sslam_lightning.adapters.xares\n"
     out = _python(
         code + "print([name for name in ('lightning', 'torchmetrics', 'wandb') if name in sys.modules])", tmp_path
     )

@@ -1,6 +1,6 @@
 """The encoder that X-ARES asks for (Zhang et al., 2025, https://github.com/jimbozhang/xares).
 
-``SSLAM_MODEL=MODEL python -m xares.run sslam_lightning/xares.py TASK.py``: X-ARES takes the one class of this module
+``SSLAM_MODEL=MODEL python -m xares.run sslam_lightning/adapters/xares.py TASK.py``: X-ARES takes the one class of this module
 whose name ends in "Encoder" and calls it without arguments, so the model (a checkpoint file, a folder or a Hub id) is
 named by the environment.
 """
@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.hear import named_model
-from sslam_lightning.inference import load
+from sslam_lightning.adapters.hear import open_model
 
 
 class SSLAMEncoder(nn.Module):
@@ -24,8 +23,7 @@ class SSLAMEncoder(nn.Module):
 
     def __init__(self, model: str | None = None) -> None:
         super().__init__()
-        self.model = load(named_model(model or ""))
-        self.model.mask_padding()
+        self.model = open_model(model or "")
         self.sampling_rate = self.model.sample_rate_hz
         self.output_dim = self.model.dim
         self.hop_size_in_ms = 1000 * self.model.frame_seconds

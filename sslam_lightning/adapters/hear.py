@@ -1,6 +1,6 @@
 """The common API of the HEAR benchmark (Turian et al., 2022, https://hearbenchmark.com), as a module.
 
-For instance ``python -m heareval.embeddings.runner sslam_lightning.hear --model MODEL``, where MODEL is a checkpoint
+For instance ``python -m heareval.embeddings.runner sslam_lightning.adapters.hear --model MODEL``, where MODEL is a checkpoint
 file, a folder or a Hugging Face Hub id.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.inference import AudioModel, load
 
-MODEL_VARIABLE = "SSLAM_MODEL"
+_MODEL_VARIABLE = "SSLAM_MODEL"
 
 
 class HearModel(nn.Module):
@@ -26,7 +26,6 @@ class HearModel(nn.Module):
         self.scene_embedding_size = self.timestamp_embedding_size = model.dim
 
     def forward(self, audio: Float[Tensor, "sounds samples"]) -> Float[Tensor, "sounds dim"]:
-        """Scene embeddings."""
         return get_scene_embeddings(audio, self)
 
 
@@ -39,9 +38,7 @@ def load_model(model_file_path: str = "") -> HearModel:
     Raises:
         ValueError: if neither names one.
     """
-    model = load(named_model(model_file_path))
-    model.mask_padding()
-    return HearModel(model)
+    return HearModel(open_model(model_file_path))
 
 
 def get_scene_embeddings(audio: Float[Tensor, "sounds samples"], model: HearModel) -> Float[Tensor, "sounds dim"]:
@@ -71,13 +68,15 @@ def get_timestamp_embeddings(
     return found.frames[:, :inside], milliseconds.expand(len(audio), -1)
 
 
-def named_model(name: str = "") -> str:
-    """The model that is named, or the one that the environment names.
+def open_model(name: str = "") -> AudioModel:
+    """The model that is named here, or by the environment variable SSLAM_MODEL, with padding masked.
 
     Raises:
-        ValueError: if neither does.
+        ValueError: if neither names one.
     """
-    name = name or os.environ.get(MODEL_VARIABLE, "")
+    name = name or os.environ.get(_MODEL_VARIABLE, "")
     if not name:
-        raise ValueError(f"no model is named: give a path or a Hub id, or set the environment variable {MODEL_VARIABLE}")
-    return name
+        raise ValueError(f"no model is named: give a path or a Hub id, or set the environment variable {_MODEL_VARIABLE}")
+    model = load(name)
+    model.mask_padding()
+    return model

@@ -1,0 +1,1 @@
+"""Interfaces that benchmarks of other projects ask for."""
