@@ -1,7 +1,7 @@
 """The common API of the HEAR benchmark (Turian et al., 2022, https://hearbenchmark.com), as a module.
 
-For instance ``python -m heareval.embeddings.runner sslam_lightning.adapters.hear --model MODEL``, where MODEL is a checkpoint
-file, a folder or a Hugging Face Hub id.
+For instance ``python -m heareval.embeddings.runner sslam_lightning.adapters.hear --model MODEL``, where MODEL is a
+checkpoint file, a folder or a Hugging Face Hub id.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The encoder that X-ARES asks for (Zhang et al., 2025, https://github.com/jimbozhang/xares).
 
-``SSLAM_MODEL=MODEL python -m xares.run sslam_lightning/adapters/xares.py TASK.py``: X-ARES takes the one class of this module
-whose name ends in "Encoder" and calls it without arguments, so the model (a checkpoint file, a folder or a Hub id) is
-named by the environment.
+``SSLAM_MODEL=MODEL python -m xares.run sslam_lightning/adapters/xares.py TASK.py``: X-ARES takes the one class of this
+module whose name ends in "Encoder" and calls it without arguments, so the model (a checkpoint file, a folder or a Hub
+id) is named by the environment.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Read(NamedTuple):
 class EncoderModel(nn.Module, ABC):
     """Files in, tags and embeddings out; a plain module, in evaluation mode and without gradients.
 
-    A subclass says how a file becomes pieces (:meth:`pieces`) and pieces become what the front-end takes (:meth:`read`).
+    A subclass cuts a file into windows (:meth:`read_windows`) and makes of them what the front-end takes (:meth:`read`).
 
     Args:
         encoder: the encoder.
@@ -88,7 +88,7 @@ class EncoderModel(nn.Module, ABC):
 
     @abstractmethod
     def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
-        """The content of a file, in pieces of one row each.
+        """The content of a file, in windows of one row each.
 
         Raises:
             UnreadableAudio: if it cannot be read.
@@ -96,26 +96,31 @@ class EncoderModel(nn.Module, ABC):
 
     @abstractmethod
     def read(self, content: Shaped[Tensor, "rows *shape"], lengths: Int[Tensor, "rows"]) -> Read:
-        """What the front-end takes of pieces that are filled up behind their ends."""
-
-    @abstractmethod
-    def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
-        """How long files are cut."""
+        """What the front-end takes of windows that are filled up behind their ends."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Whatever else than weights, level and layer a result depends on, as plain data."""
 
+    def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
+        """How long files are cut; here not at all.
+
+        Raises:
+            ValueError: if a window is asked for.
+        """
+        if window_seconds is not None or overlap_seconds is not None:
+            raise ValueError(f"{self.kind} has no seconds: leave window_seconds and overlap_seconds out")
+        return Windows(1, 0)
+
     def mask_padding(self) -> None:
         """Mask padding from now on, where there is a choice."""
 
     def worth_frames(self, content: Shaped[Tensor, "length *shape"]) -> int:
-        """How much work a piece is, in frames of 10 ms of log-mels; at least a clip of ten seconds is counted."""
+        """How much work a window is, in frames of 10 ms of log-mels; at least a clip of ten seconds is counted."""
         return 0
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
         return next(self.encoder.parameters()).device
 
     @property
@@ -150,7 +155,7 @@ class EncoderModel(nn.Module, ABC):
         levels: Collection[Level] = LEVELS,
         tags: bool = True,
     ) -> Encodings:
-        """One pass over pieces of different lengths.
+        """One pass over windows of different lengths.
 
         Args:
             content: of sound mono waveforms at the model's rate, each at least one patch long; filled up behind their ends.
@@ -168,26 +173,20 @@ class EncoderModel(nn.Module, ABC):
             return self._encode(clips, padding, num_frames, mel, levels, tags and self.head is not None)
 
     def _encode(
-        self,
-        clips: Tensor,
-        padding: Tensor | None,
-        num_frames: Tensor,
-        mel: int,
-        levels: Collection[Level],
-        tags: bool,
+        self, clips: Tensor, padding: Tensor | None, num_frames: Tensor, mel: int, levels: Collection[Level], tags: bool
     ) -> Encodings:
-        depth, longest = self.encoder.depth, int(num_frames.max())
+        longest = int(num_frames.max())
         behind = _behind(num_frames, longest, mel, self.device) if int(num_frames.min()) < longest else None
-        picked: dict[str, list[Tensor]] = {level: [] for level in levels}
-        last_wanted = self.layer if isinstance(self.layer, int) else depth
+        views: dict[str, list[Tensor]] = {level: [] for level in levels}
         for number, x in enumerate(self.encoder.layer_outputs(clips, padding), start=1):
-            if self.layer == number or not isinstance(self.layer, int):
-                for level, views in picked.items():
-                    _pick(views, self._view(x, level, mel, longest, behind), self.layer)
-            if number == last_wanted and not (tags and number < depth):
+            if self.layer in (number, "mean", "all"):
+                for level, kept in views.items():
+                    view = self._view(x, level, mel, longest, behind)
+                    kept[:] = [sum(kept, view)] if self.layer == "mean" else [*kept, view]
+            if number == self.layer and not tags:
                 break
-        result = {level: _gather(views, self.layer, depth) for level, views in picked.items()}
-        probabilities = self._probabilities(self._split(x, padding), padding) if tags else None
+        result = {level: self._layers(kept) for level, kept in views.items()}
+        probabilities = self._probabilities(x, padding) if tags else None
         return Encodings(probabilities, result.get("clip"), result.get("frame"), result.get("patch"), num_frames)
 
     def _view(self, x: Tensor, level: str, mel: int, longest: int, behind: Tensor | None) -> Tensor:
@@ -201,14 +200,16 @@ class EncoderModel(nn.Module, ABC):
         patches = patches.unflatten(1, (longest, mel)).float()
         return patches if level == "patch" else patches.mean(dim=2)
 
-    def _split(self, x: Tensor, padding: Tensor | None) -> Encoded:
-        """A block's output as the head takes it; without a CLS token the mean of the tokens stands for the clip."""
-        if self.encoder.clip_token is not None:
-            return Encoded(x[:, 0], x[:, 1:], ())
-        return Encoded(mean_of_tokens(x, padding), x, ())
+    def _layers(self, views: list[Tensor]) -> Tensor:
+        if self.layer == "all":
+            return torch.stack(views, dim=-2)
+        return views[0] / self.encoder.depth if self.layer == "mean" else views[0]
 
-    def _probabilities(self, encoded: Encoded, padding: Tensor | None) -> Float[Tensor, "rows classes"]:
+    def _probabilities(self, x: Tensor, padding: Tensor | None) -> Float[Tensor, "rows classes"]:
+        """Of the last block's output; without a CLS token the mean of the tokens stands for the clip."""
         assert self.head is not None
+        has_cls = self.encoder.clip_token is not None
+        encoded = Encoded(x[:, 0], x[:, 1:], ()) if has_cls else Encoded(mean_of_tokens(x, padding), x, ())
         logits = classify(encoded, self.head, self.decoder, padding).float()
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
@@ -245,17 +246,3 @@ def check_pool(pool: Pool | None, encoder: ClipEncoder) -> Pool:
 def _behind(num_frames: Tensor, time: int, mel: int, device: torch.device) -> Bool[Tensor, "rows patches"]:
     """True for patches behind a row's end, time-major."""
     return (torch.arange(time, device=num_frames.device) >= num_frames[:, None]).repeat_interleave(mel, dim=1).to(device)
-
-
-def _pick(views: list[Tensor], view: Tensor, layer: Layer) -> None:
-    """Take a layer in; a mean is summed up on the way."""
-    if layer == "mean" and views:
-        views[0] = views[0] + view
-    else:
-        views.append(view)
-
-
-def _gather(views: list[Tensor], layer: Layer, depth: int) -> Tensor:
-    if layer == "all":
-        return torch.stack(views, dim=-2)
-    return views[0] / depth if layer == "mean" else views[0]

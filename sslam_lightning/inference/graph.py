@@ -38,10 +38,8 @@ class LogMelsGraph(nn.Module):
         self.features = features
         self.hop, self.size = hop_samples(features.sample_rate_hz), window_samples(features.sample_rate_hz)
         window, mel_bank = fbank_tables(features.sample_rate_hz, features.num_mels, torch.device("cpu"), features.window)
-        num_bins = mel_bank.shape[0]
-        angle = torch.arange(self.size, dtype=torch.float64)[:, None] * torch.arange(num_bins) * torch.pi / num_bins
         self.register_buffer("window", window)
-        self.register_buffer("fourier", torch.cat([angle.cos(), angle.sin()], dim=1).float())
+        self.register_buffer("fourier", _fourier(self.size, len(mel_bank)).float())
         self.register_buffer("mel_bank", mel_bank)
 
     def forward(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch time frames mels"]:
@@ -58,10 +56,8 @@ class LogMelsGraph(nn.Module):
         frames = waveforms[:, place.clamp(max=num_samples - 1)]
         frames = frames - frames.mean(dim=3, keepdim=True)
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=3)
-        spectrum = ((frames - previous * _PRE_EMPHASIS) * self.window) @ self.fourier
-        real, imaginary = spectrum.chunk(2, dim=3)
-        energy = (real * real + imaginary * imaginary) @ self.mel_bank
-        log_mels = energy.clamp(min=torch.finfo(torch.float32).eps).log()
+        signal = (frames - previous * _PRE_EMPHASIS) * self.window
+        log_mels = _mel_energy(signal, self.fourier, self.mel_bank).clamp(min=torch.finfo(torch.float32).eps).log()
         log_mels = log_mels * (start + self.size <= num_samples).unsqueeze(2)
         return (log_mels - self.features.mean) / (2 * self.features.std)
 
@@ -77,10 +73,7 @@ class DecibelsGraph(nn.Module):
         self.features = features
         self.hop, self.size = hop_samples(features.sample_rate_hz), fft_samples(features.sample_rate_hz)
         window, mel_bank = decibel_tables(features.sample_rate_hz, features.num_mels, torch.device("cpu"))
-        num_bins = len(mel_bank)
-        angle = torch.arange(self.size, dtype=torch.float64)[:, None] * torch.arange(num_bins) * torch.pi / num_bins
-        fourier = torch.cat([angle.cos(), angle.sin()], dim=1) * window.double()[:, None]
-        self.register_buffer("fourier", fourier.float())
+        self.register_buffer("fourier", (_fourier(self.size, len(mel_bank)) * window.double()[:, None]).float())
         self.register_buffer("mel_bank", mel_bank)
 
     def forward(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch time frames mels"]:
@@ -91,8 +84,7 @@ class DecibelsGraph(nn.Module):
         place = (middle[..., None] + torch.arange(-(self.size // 2), self.size // 2, device=device)).abs()
         last = num_samples - 1
         place = (last - (last - place).abs()).clamp(min=0)  # mirrored at both ends; frames behind them do not count
-        real, imaginary = (waveforms[:, place] @ self.fourier).chunk(2, dim=3)
-        energy = (real * real + imaginary * imaginary) @ self.mel_bank
+        energy = _mel_energy(waveforms[:, place], self.fourier, self.mel_bank)
         decibels = (energy.clamp(min=LEAST_POWER).log10() * 10.0).flatten(1, 2)
         valid = (middle <= num_samples).flatten()[None].expand(waveforms.shape[0], -1)
         scaled = scaled_decibels(decibels, valid).unflatten(1, (-1, patch))
@@ -100,6 +92,17 @@ class DecibelsGraph(nn.Module):
             return scaled if self.features.partial_patch == "pad" else scaled[:, : (num_samples // self.hop + 1) // patch]
         length = self.features.num_frames // patch
         return torch.cat([scaled, scaled.new_zeros(scaled.shape[0], length, patch, scaled.shape[3])], dim=1)[:, :length]
+
+
+def _fourier(size: int, num_bins: int) -> Float[Tensor, "samples bins_twice"]:
+    """The Fourier transform as a matrix, in float64: cosines, then sines."""
+    angle = torch.arange(size, dtype=torch.float64)[:, None] * torch.arange(num_bins) * torch.pi / num_bins
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def _mel_energy(frames: Tensor, fourier: Tensor, mel_bank: Tensor) -> Tensor:
+    real, imaginary = (frames @ fourier).chunk(2, dim=3)
+    return (real * real + imaginary * imaginary) @ mel_bank
 
 
 class EncoderGraph(nn.Module):

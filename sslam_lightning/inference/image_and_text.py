@@ -48,7 +48,6 @@ class ImageModel(EncoderModel):
         self.size = size
 
     def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
-        """The image."""
         try:
             image = open_image(path)
         except OSError as error:
@@ -56,23 +55,10 @@ class ImageModel(EncoderModel):
         yield Window(0, cropped(image, self.size)[None], 0)
 
     def read(self, content: Float[Tensor, "rows channels high wide"], lengths: Int[Tensor, "rows"]) -> Read:
-        """All of one size."""
-        return Read(
-            content,
-            torch.full((len(content),), self.encoder.front_end.grid(content).time, device="cpu"),
-            masks_padding=False,
-        )
-
-    def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
-        """Images are not cut.
-
-        Raises:
-            ValueError: if a window is asked for.
-        """
-        return _no_windows(self.kind, window_seconds, overlap_seconds)
+        num_frames = torch.full((len(content),), self.encoder.front_end.grid(content).time, device="cpu")
+        return Read(content, num_frames, masks_padding=False)
 
     def settings(self) -> dict[str, Any]:
-        """The size."""
         return {"image_size": self.size}
 
 
@@ -98,9 +84,8 @@ class TextModel(EncoderModel):
         assert isinstance(takes, TextInput), "text is what this front-end reads"
         self.takes = takes
         self.tokenizer = read_tokenizer(Path(tokenizer))
-        given = self.tokenizer.get_vocab_size()
-        if given > self.takes.vocabulary:
-            raise ValueError(f"{tokenizer} has {given} tokens, the encoder knows {self.takes.vocabulary}")
+        if (num_tokens := self.tokenizer.get_vocab_size()) > takes.vocabulary:
+            raise ValueError(f"{tokenizer} has {num_tokens} tokens, the encoder knows {takes.vocabulary}")
 
     def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
         """The text with an end token behind it."""
@@ -112,26 +97,14 @@ class TextModel(EncoderModel):
         return windows.cut(iter([tokens]), self.framing)
 
     def read(self, content: Int[Tensor, "rows tokens"], lengths: Int[Tensor, "rows"]) -> Read:
-        """Tokens, the padding token behind their end."""
         behind = padding_behind(lengths, content.shape[1], content.device)
         clips = content if behind is None else content.masked_fill(behind, self.takes.padding_token)
         return Read(clips, lengths, masks_padding=True)
 
     def windows(self, window_seconds: float | None = None, overlap_seconds: float | None = None) -> Windows:
-        """What the encoder takes at most, in tokens.
-
-        Raises:
-            ValueError: if a window in seconds is asked for.
-        """
-        _no_windows(self.kind, window_seconds, overlap_seconds)
+        """What the encoder takes at most, in tokens."""
+        super().windows(window_seconds, overlap_seconds)
         return Windows(self.takes.max_tokens, self.takes.max_tokens // 4)
 
     def settings(self) -> dict[str, Any]:
-        """The tokenizer."""
         return {"tokenizer": self.tokenizer.to_str()}
-
-
-def _no_windows(kind: str, *seconds: float | None) -> Windows:
-    if any(given is not None for given in seconds):
-        raise ValueError(f"{kind} has no seconds: leave window_seconds and overlap_seconds out")
-    return Windows(1, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +10,15 @@ from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.checkpoints.settings import as_kind, check_normalization, features_with
 from sslam_lightning.checkpoints.transformers_preprocessor import check_images
-from sslam_lightning.inference.classes import class_names_of
+from sslam_lightning.data.descriptors import read_class_table
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.model import AudioModel, Padding, log_mels_of
-from sslam_lightning.models import ImageInput, TextInput, WaveformInput
+from sslam_lightning.models import ClipEncoder, ImageInput, TextInput, WaveformInput
 from sslam_lightning.models.front_ends.inputs import check_sound
+
+_AUDIOSET = Path(__file__).with_name("audioset_classes.csv")
+_NUM_AUDIOSET_CLASSES = 527
 
 
 def load(
@@ -81,27 +84,51 @@ def load_model(
         raise ValueError(f"{path} reads no text: leave tokenizer out, got {tokenizer}")
     if image_size is not None and not isinstance(takes, ImageInput):
         raise ValueError(f"{path} reads no images: leave image_size out, got {image_size}")
-    if isinstance(takes, (ImageInput, TextInput)):
-        reads = "images" if isinstance(takes, ImageInput) else "text"
-        for name, setting in (("padding", padding), ("features", features)):
-            if setting is not None:
-                raise ValueError(f"{path} reads {reads}, and {name} is about sound: leave {name} out, got {setting}")
+    if not isinstance(takes, (ImageInput, TextInput)):
+        return _audio_model(str(path), weights, encoder, padding, features or {}, options)
+    for name, setting in (("padding", padding), ("features", features)):
+        if setting is not None:
+            reads = "images" if isinstance(takes, ImageInput) else "text"
+            raise ValueError(f"{path} reads {reads}, and {name} is about sound: leave {name} out, got {setting}")
     if isinstance(takes, ImageInput):
         check_images(getattr(weights, "images", None), str(path))
         return ImageModel(encoder, image_size, **options)
-    if isinstance(takes, TextInput):
-        if tokenizer is None:
-            raise ValueError(f"{path} reads text: set tokenizer to the tokenizer.json that it was trained with")
-        return TextModel(encoder, tokenizer, **options)
-    given = {**(weights.features or {}), **(features or {})}
+    if tokenizer is None:
+        raise ValueError(f"{path} reads text: set tokenizer to the tokenizer.json that it was trained with")
+    return TextModel(encoder, tokenizer, **options)
+
+
+def _audio_model(
+    path: str,
+    weights: Any,
+    encoder: ClipEncoder,
+    padding: Padding | None,
+    features: Mapping[str, Any],
+    options: dict[str, Any],
+) -> AudioModel:
+    given = {**(weights.features or {}), **features}
     as_trained: Padding | None = "trained" if getattr(weights, "pads_as_trained", False) else None
     options |= {"resampler": weights.resampler, "padding": padding or as_trained}
-    if isinstance(takes, WaveformInput):
+    if isinstance(encoder.front_end.takes, WaveformInput):
         if unknown := [name for name in given if name != "sample_rate_hz"]:
             raise ValueError(f"features: a model of waveforms knows sample_rate_hz alone, got {unknown[0]}")
         if given:
             options["waveform_rate_hz"] = as_kind(given["sample_rate_hz"], int, "features.sample_rate_hz")
         return AudioModel(encoder, features=None, **options)
-    check_normalization(given, str(path))
+    check_normalization(given, path)
     own = {**log_mels_of(encoder).settings(), **(weights.features or {})}
-    return AudioModel(encoder, features=features_with(own, features or {}), **options)
+    return AudioModel(encoder, features=features_with(own, features), **options)
+
+
+def audioset_classes() -> tuple[str, ...]:
+    """The names of AudioSet's 527 classes, in the order in which all models number them."""
+    return read_class_table(_AUDIOSET).names
+
+
+def class_names_of(num_classes: int, recorded: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names that a checkpoint records; else AudioSet's for as many classes; else numbers."""
+    if len(recorded) == num_classes:
+        return tuple(recorded)
+    if num_classes == _NUM_AUDIOSET_CLASSES:
+        return audioset_classes()
+    return tuple(f"class {number}" for number in range(num_classes))

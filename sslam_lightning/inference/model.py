@@ -56,19 +56,11 @@ class AudioModel(EncoderModel):
 
     Args:
         encoder: the encoder: of log-mel patches, MAE-AST's tokens or waveforms; or a model of transformers of such.
-        head: a classification head.
+        head, class_names, multi_label, layer, bf16, decoder, pool: see :class:`EncoderModel`.
         features: the log-mels that it was trained on; ``num_frames`` is the trained length. None for waveforms.
-        class_names: in the order of the head's outputs.
-        multi_label: whether probabilities are those of a sigmoid or of a softmax.
         resampler: how other sample rates are brought to that of the model.
         padding: None: by the rules above.
-        layer: whose block's output is embedded: from 1 to the encoder's depth, or from -1 down; "mean" of all blocks, or
-            "all" of them along an axis in front of the last.
-        bf16: compute in bfloat16 (results are float32).
-        decoder: what stands between encoder and head, where a model was fine-tuned with its decoder.
         waveform_rate_hz: of a model of waveforms; None: 16000.
-        pool: the embedding of a clip: its CLS token ("cls"), or the "mean" of its patches, without padding. None: CLS where
-            the encoder has such a token, else the mean.
 
     Raises:
         ValueError: an encoder or settings that do not fit each other.
@@ -113,7 +105,6 @@ class AudioModel(EncoderModel):
         self.padding: Padding = self._check_padding(padding)
 
     def _check_padding(self, padding: Padding | None) -> Padding:
-        """What happens to padding, chosen by the rules of the class where nobody else does."""
         has_length = self.features is not None and self.features.num_frames is not None
         if padding is None:
             must_be_seen = self.features is not None and not self.encoder.masks_padding
@@ -128,7 +119,7 @@ class AudioModel(EncoderModel):
         return padding
 
     def mask_padding(self) -> None:
-        """Mask padding from now on, where the encoder can: embeddings are made so by default."""
+        """Mask padding from now on, where the encoder can."""
         if self.features is None or self.encoder.masks_padding:
             self.padding = "masked"
 
@@ -163,10 +154,6 @@ class AudioModel(EncoderModel):
             why = "with padding as trained" if self.padding == "trained" else "of this model"
             raise ValueError(f"{why} a window has at most {self._fixed_frames / 100:g} s, got {window_seconds:g} s")
         return windows
-
-    def times_seconds(self, start: int, stop: int) -> Float[Tensor, "time"]:
-        """Middles of the embedded frames from ``start`` to ``stop``, float64."""
-        return self.framing.times_seconds(start, stop)
 
     @torch.no_grad()
     def forward(self, waveform: Float[Tensor, "*shape samples"], sample_rate_hz: int) -> Analysis:
@@ -203,22 +190,21 @@ class AudioModel(EncoderModel):
         return result
 
     def _through_windows(self, rows: Float[Tensor, "rows samples"]) -> Analysis:
-        joiner, tags, clips, weights, parts = OverlapAdd(), [], [], [], []
-        for piece in self.windows().cut(iter([rows]), self.framing):
-            num_samples = torch.full((len(rows),), piece.content.shape[1], device="cpu")
-            found = self.encode(piece.content, num_samples, levels=("clip", "patch"))
-            assert found.patches is not None
-            assert found.clip is not None
-            parts.append(joiner.push(piece.start_frame // self.framing.token_frames, found.patches.transpose(0, 1)))
-            if found.tags is not None:
-                tags.append(found.tags)
-            clips.append(found.clip)
-            weights.append(float(found.num_frames[0]))
-        patches = torch.cat([*parts, joiner.finish()]).transpose(0, 1)
-        times = self.times_seconds(0, patches.shape[1])
-        mean_tags = weighted_mean(tags, weights) if tags else None
-        clip = weighted_mean(clips, weights) if self.pool == "cls" else patches.mean(dim=(1, 2))
-        return Analysis(mean_tags, clip, patches.mean(dim=2), patches, times)
+        overlap_add, parts, windows = OverlapAdd(), [], []
+        for window in self.windows().cut(iter([rows]), self.framing):
+            num_samples = torch.full((len(rows),), window.content.shape[1], device="cpu")
+            encodings = self.encode(window.content, num_samples, levels=("clip", "patch"))
+            assert encodings.patches is not None
+            start = window.start_frame // self.framing.token_frames
+            parts.append(overlap_add.push(start, encodings.patches.transpose(0, 1)))
+            windows.append(encodings._replace(patches=None))
+        patches = torch.cat([*parts, overlap_add.finish()]).transpose(0, 1)
+        weights = [float(window.num_frames[0]) for window in windows]
+        tags = None if self.head is None else _weighted_mean([window.tags for window in windows], weights)
+        clip = patches.mean(dim=(1, 2))
+        if self.pool == "cls":
+            clip = _weighted_mean([window.clip for window in windows], weights)
+        return Analysis(tags, clip, patches.mean(dim=2), patches, self.framing.times_seconds(0, patches.shape[1]))
 
     def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
         """A recording, decoded and resampled by blocks, in windows."""
@@ -226,7 +212,6 @@ class AudioModel(EncoderModel):
         return windows.cut((block[None] for block in blocks), self.framing)
 
     def read(self, content: Float[Tensor, "rows samples"], lengths: Int[Tensor, "rows"]) -> Read:
-        """Log-mels, or the waveforms as their front-end reads them."""
         if isinstance(self.takes, WaveformInput):
             rows = len(content)
             labels = torch.zeros(rows, 0, dtype=torch.float32, device="cpu")
@@ -240,11 +225,9 @@ class AudioModel(EncoderModel):
         return Read(features(content, lengths), num_frames, masks_padding=not seen)
 
     def worth_frames(self, content: Float[Tensor, "samples"]) -> int:
-        """Frames of 10 ms."""
         return len(content) * 100 // self.sample_rate_hz
 
     def settings(self) -> dict[str, Any]:
-        """Padding, log-mels, rate and resampler."""
         return {
             "padding": self.padding,
             "features": None if self.features is None else vars(self.features),
@@ -263,10 +246,9 @@ class AudioModel(EncoderModel):
         return None if frames is None else ((frames - takes.patch_frames) // takes.hop_frames + 1) * takes.hop_frames
 
 
-def weighted_mean(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The mean of what several windows say."""
-    total = sum(weights)
-    return torch.stack([value * (weight / total) for value, weight in zip(values, weights, strict=True)]).sum(dim=0)
+def _weighted_mean(values: Sequence[Tensor | None], weights: Sequence[float]) -> Tensor:
+    weighted = [value * (weight / sum(weights)) for value, weight in zip(values, weights, strict=True) if value is not None]
+    return torch.stack(weighted).sum(dim=0)
 
 
 def log_mels_of(encoder: ClipEncoder) -> LogMelInput:

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from sslam_lightning.cli.tag_formats import CSV, JSONLines, Table
 from sslam_lightning.data.audio import read_audio
-from sslam_lightning.inference.classes import audioset_classes, class_names_of
+from sslam_lightning.inference.loading import audioset_classes, class_names_of
 from sslam_lightning.inference.plot import draw_timeline, mel_spectrogram
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.inference.tag import Tagged, Unreadable, tag_recordings
