@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sslam_lightning.benchmarks import public_pipeline
-from sslam_lightning.benchmarks.figures import check_target, write_figures
+from sslam_lightning.benchmarks.figures import check_target, report
 from sslam_lightning.data import RecordingDataset, collate
 from sslam_lightning.data.audio import decode_audio, resample
 from sslam_lightning.data.manifest import read_labelled
@@ -49,22 +49,19 @@ class Clock:
     """Seconds by stage, the fastest of several passes over the same batch or clip."""
 
     def __init__(self) -> None:
-        self._best: dict[tuple[str, Hashable], float] = {}
+        self._best: dict[str, dict[Hashable, float]] = defaultdict(dict)
 
     def __call__(self, stage: str, what: Hashable, work: Callable[[], Result]) -> Result:
         """Do the work of a stage on a batch or a clip, and measure it."""
         start = time.perf_counter()
         result = work()
         seconds = time.perf_counter() - start
-        self._best[stage, what] = min(seconds, self._best.get((stage, what), seconds))
+        self._best[stage][what] = min(seconds, self._best[stage].get(what, seconds))
         return result
 
     def seconds(self) -> dict[str, float]:
         """Seconds over all batches by stage."""
-        total: dict[str, float] = defaultdict(float)
-        for (stage, _), seconds in self._best.items():
-            total[stage] += seconds
-        return dict(total)
+        return {stage: sum(best.values()) for stage, best in self._best.items()}
 
 
 def run_data_benchmark(
@@ -92,7 +89,8 @@ def run_data_benchmark(
     try:
         ours, public = Clock(), Clock()
         for _ in range(repeats):
-            for batch, rows in enumerate(_batches(found.rows, batch_size)):
+            for batch in range(0, len(found.rows), batch_size):
+                rows = found.rows[batch : batch + batch_size]
                 _measure_ours(ours, batch, found.recordings, rows, num_frames, masks_per_clip)
                 if found.origins is not None:
                     _measure_public(public, batch, [found.origins[row] for row in rows], num_frames, masks_per_clip)
@@ -104,9 +102,7 @@ def run_data_benchmark(
     if needed is not None:
         rate = result["ours"][_WHOLE]["clips per second"]
         result["recipe"] = {**needed, "workers per device": needed["clips per second and device"] / rate}
-    print(_table(result))
-    write_figures(result, out)
-    return result
+    return report(result, _table(result), out)
 
 
 def clips_needed(recipe: str, step_seconds: float) -> dict[str, Any]:
@@ -145,11 +141,6 @@ def _find(manifest: str, clips: int) -> Clips:
     step = max(1, len(recordings) // clips)  # spread over all of them, as classes often stand together
     rows = list(range(0, len(recordings), step))[:clips]
     return Clips(recordings, origins if all(os.path.isfile(origins[row]) for row in rows) else None, rows)
-
-
-def _batches(rows: list[int], batch_size: int) -> Iterator[list[int]]:
-    for start in range(0, len(rows), batch_size):
-        yield rows[start : start + batch_size]
 
 
 def _measure_ours(
@@ -236,21 +227,21 @@ def _summary(manifest: str, clips: int, ours: dict[str, float], public: dict[str
     return result
 
 
-def _table(result: dict[str, Any]) -> str:
-    lines = [f"{result['clips']} clips of {result['manifest']}; {result['machine']}, torch {result['torch']}"]
+def _table(result: dict[str, Any]) -> Iterator[str]:
+    yield f"{result['clips']} clips of {result['manifest']}; {result['machine']}, torch {result['torch']}"
     for title, name in (("ours", "ours"), ("public pipeline", "public")):
-        lines += [f"{title:<28}{'ms per clip':>12}{'clips per second':>20}"] if name in result else []
+        if name in result:
+            yield f"{title:<28}{'ms per clip':>12}{'clips per second':>20}"
         for stage, rate in result.get(name, {}).items():
-            lines.append(f"  {stage:<26}{rate['milliseconds']:>12.3f}{rate['clips per second']:>20.1f}")
+            yield f"  {stage:<26}{rate['milliseconds']:>12.3f}{rate['clips per second']:>20.1f}"
     for part, ratio in result.get("times the public pipeline", {}).items():
-        lines.append(f"{ratio:.2f} times the public pipeline, {part}")
+        yield f"{ratio:.2f} times the public pipeline, {part}"
     if "public" not in result:
-        lines.append("the public pipeline was left out: it reads files, and the clips' own are not on this machine")
+        yield "the public pipeline was left out: it reads files, and the clips' own are not on this machine"
     if loader := result.get("loader"):
-        lines.append(f"loader with {loader['workers']} workers: {loader['clips per second']:.1f} clips per second")
+        yield f"loader with {loader['workers']} workers: {loader['clips per second']:.1f} clips per second"
     if recipe := result.get("recipe"):
-        lines.append(
+        yield (
             f"{recipe['name']}: {recipe['devices x clips']} clips in {recipe['step seconds']:g} s take "
             f"{recipe['clips per second']:.1f} clips per second: {recipe['workers per device']:.2f} such cores per device"
         )
-    return "\n".join(lines)

@@ -1,8 +1,9 @@
-"""The file of a benchmark's figures."""
+"""The figures of a benchmark: as lines, and in a file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from sslam_lightning.data.durable import new_file, refuse_existing
@@ -18,8 +19,17 @@ def check_target(out: str | None) -> None:
         refuse_existing(out)
 
 
-def write_figures(result: dict[str, Any], out: str | None) -> None:
-    """The figures as JSON, where a file is named."""
+def report(result: dict[str, Any], lines: Iterable[str], out: str | None) -> dict[str, Any]:
+    """Print lines, write the result as JSON where a file is named, and return it."""
+    print("\n".join(lines))
     if out is not None:
         with new_file(out) as file:
             file.write(json.dumps(result, indent=1).encode() + b"\n")
+    return result
+
+
+def single_values(result: dict[str, Any], width: int) -> list[str]:
+    """A line for every figure that is no table."""
+    figures = {name: value for name, value in result.items() if not isinstance(value, (dict, list))}
+    formats = {name: ".4g" if isinstance(value, float) else "" for name, value in figures.items()}
+    return [f"{name:<{width}}{value:{formats[name]}}" for name, value in figures.items()]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import soundfile
 import torch
 
-from sslam_lightning.benchmarks.figures import check_target, write_figures
+from sslam_lightning.benchmarks.figures import check_target, report, single_values
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, now, peak_memory_gib
-from sslam_lightning.benchmarks.operations import encoder_operations
+from sslam_lightning.benchmarks.operations import embedding_operations, encoder_operations
 from sslam_lightning.inference import AudioModel
 from sslam_lightning.inference.pipeline import EncodedWindow, EncodingPipeline
 from sslam_lightning.inference.sources import Source
@@ -49,30 +49,12 @@ def run_inference_benchmark(
     longest = model.windows().window_frames / model.framing.frames_per_second
     if clip_seconds > longest:  # the figures are of clips that go through the encoder in one piece
         raise ValueError(f"clip_seconds must be at most {longest:g}, one window of the model, got {clip_seconds:g}")
-    config = model.encoder.config
-    num_mel = config.num_mels // config.patch_size
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         sources = _write_clips(Path(folder), num_clips, clip_seconds, file_rate_hz, file_format)
-        for batch_size in batch_sizes:
-            patches = _num_frames(model, sources[:1]) * num_mel
-            operations = encoder_operations(config, patches) + 2 * patches * config.patch_size**2 * config.dim
-            shapes = encoder_shapes(config, batch_size * (patches + 1))
-            rate = matrix_rate("bf16-mixed" if bf16 else "32-true", shapes)
-            work = EncodingPipeline(model, levels=("clip",), batch_size=batch_size, workers=workers)
-            _embed(work, sources[:batch_size])  # first calls are slower
-            # The best and not the mean, as with the rate: other work on the machine slows down and never speeds up.
-            seconds = min(_embed(work, sources) for _ in range(repeats))
-            rate = max(rate, matrix_rate("bf16-mixed" if bf16 else "32-true", shapes))
-            rows.append(
-                {
-                    "batch size": batch_size,
-                    "clips per second": num_clips / seconds,
-                    "matrix rate": rate,
-                    "clips per second at that rate": rate / operations,
-                    "share of the matrix rate": num_clips / seconds * operations / rate,
-                }
-            )
+        config, patches = model.encoder.config, _num_patches(model, sources[0])
+        operations = encoder_operations(config, patches) + embedding_operations(config, patches)
+        pipelines = [EncodingPipeline(model, levels=("clip",), batch_size=size, workers=workers) for size in batch_sizes]
+        rows = [_measure(pipeline, sources, patches, operations, repeats) for pipeline in pipelines]
     result = {
         "machine": machine_name(),
         "torch": torch.__version__,
@@ -85,9 +67,26 @@ def run_inference_benchmark(
         "peak memory GiB": peak_memory_gib(),
         "by batch size": rows,
     }
-    print(_table(result, rows))
-    write_figures(result, out)
-    return result
+    return report(result, [*single_values(result, 22), *_table(rows)], out)
+
+
+def _measure(
+    pipeline: EncodingPipeline, sources: list[Source], patches: int, operations: float, repeats: int
+) -> dict[str, Any]:
+    precision = "bf16-mixed" if pipeline.model.bf16 else "32-true"
+    shapes = encoder_shapes(pipeline.model.encoder.config, pipeline.batch_size * (patches + 1))
+    rate = matrix_rate(precision, shapes)
+    _embed(pipeline, sources[: pipeline.batch_size])  # first calls are slower
+    # The best and not the mean, as with the rate: other work on the machine slows down and never speeds up.
+    clips_per_second = len(sources) / min(_embed(pipeline, sources) for _ in range(repeats))
+    rate = max(rate, matrix_rate(precision, shapes))
+    return {
+        "batch size": pipeline.batch_size,
+        "clips per second": clips_per_second,
+        "matrix rate": rate,
+        "clips per second at that rate": rate / operations,
+        "share of the matrix rate": clips_per_second * operations / rate,
+    }
 
 
 def _write_clips(folder: Path, num_clips: int, seconds: float, rate_hz: int, file_format: str) -> list[Source]:
@@ -99,33 +98,25 @@ def _write_clips(folder: Path, num_clips: int, seconds: float, rate_hz: int, fil
     return sources
 
 
-def _embed(work: EncodingPipeline, sources: Sequence[Source]) -> float:
+def _embed(pipeline: EncodingPipeline, sources: list[Source]) -> float:
     """Seconds from the first file's name to the last embedding."""
     start = now()
-    found = sum(isinstance(item, EncodedWindow) for item in work.run(sources))
-    assert found == len(sources)
+    assert sum(isinstance(item, EncodedWindow) for item in pipeline.run(sources)) == len(sources)
     return now() - start
 
 
-def _num_frames(model: AudioModel, sources: Sequence[Source]) -> int:
+def _num_patches(model: AudioModel, source: Source) -> int:
     (window,) = (
         item
-        for item in EncodingPipeline(model, levels=("clip",), workers=0).run(sources)
+        for item in EncodingPipeline(model, levels=("patch",), workers=0).run([source])
         if isinstance(item, EncodedWindow)
     )
-    return window.num_frames
+    assert window.patches is not None
+    return window.patches[..., 0].numel()
 
 
-def _table(result: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    lines = [
-        f"{name:<22}{value:.4g}" if isinstance(value, float) else f"{name:<22}{value}"
-        for name, value in result.items()
-        if value is not rows
-    ]
-    lines.append("batch size  clips per second  matrix rate  share of the matrix rate")
-    lines += [
-        f"{row['batch size']:>10}  {row['clips per second']:>16.3g}  {row['matrix rate']:>11.3g}  "
-        f"{row['share of the matrix rate']:>24.1%}"
-        for row in rows
-    ]
-    return "\n".join(lines)
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield "batch size  clips per second  matrix rate  share of the matrix rate"
+    for row in rows:
+        figures = f"{row['batch size']:>10}  {row['clips per second']:>16.3g}  {row['matrix rate']:>11.3g}"
+        yield f"{figures}  {row['share of the matrix rate']:>24.1%}"

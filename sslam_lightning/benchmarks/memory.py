@@ -62,7 +62,6 @@ class StepMemory(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Of all parts."""
         return sum(self)
 
 

@@ -10,9 +10,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from sslam_lightning.benchmarks.figures import check_target, write_figures
+from sslam_lightning.benchmarks.figures import check_target, report, single_values
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, peak_memory_gib
-from sslam_lightning.benchmarks.operations import step_operations
+from sslam_lightning.benchmarks.memory import Arithmetic
+from sslam_lightning.benchmarks.step_plan import Placement, plan_step
 from sslam_lightning.benchmarks.stopwatch import WATCHING, Stopwatch
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
@@ -22,7 +23,6 @@ from sslam_lightning.objectives import LayerTargets, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.callbacks import LossGuard, SaveOnSignal, Throughput
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.types import Grid
 from sslam_lightning.whole_numbers import check_at_least
 
 
@@ -44,20 +44,15 @@ def run_benchmark(
     if stage == 2 and batch_size < 2:
         raise ValueError(f"stage 2 mixes clips: batch_size must be at least 2, got {batch_size}")
     check_target(out)
-    encoder, decoder = SIZES[size]
     module = _module(size, masks_per_clip, num_frames, stage, compile)
-    grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
-    hidden = module.masking.num_hidden(grid)
-    shapes = encoder_shapes(encoder, batch_size * masks_per_clip * (grid.num_patches - hidden + 1))
+    plan = plan_step(module, batch_size, num_frames, Placement(Arithmetic()))
+    shapes = encoder_shapes(SIZES[size][0], plan.shapes.rows * (plan.shapes.visible + 1))
     rate = matrix_rate(precision, shapes)
     watch = _train(module, batch_size, num_frames, precision, steps, warmup_steps)
     rate = max(rate, matrix_rate(precision, shapes))  # before and after: rates drift on shared machines
-
-    shared = module.mixing.num_shared(grid.time) * grid.mel if module.mixing else 0
-    operations = step_operations(encoder, decoder, batch_size, masks_per_clip, grid.num_patches, hidden, shared)
-    floor, seconds = operations.total / rate, median(watch.steps)
+    floor, seconds = plan.operations.total / rate, median(watch.steps)
     watching = [sum(pair) for pair in zip(watch.parts[WATCHING], watch.parts["ema"], strict=True)]
-    result = {
+    result: dict[str, Any] = {
         "machine": machine_name(),
         "torch": torch.__version__,
         "model": size,
@@ -68,7 +63,7 @@ def run_benchmark(
         "compile": compile,
         "seconds per step": seconds,
         "clips per second": batch_size / seconds,
-        "operations per step": operations.total,
+        "operations per step": plan.operations.total,
         "matrix rate": rate,
         "floor seconds": floor,
         "times the floor": seconds / floor,
@@ -77,9 +72,8 @@ def run_benchmark(
         "peak memory GiB": peak_memory_gib(),
         "seconds by part": {part: median(times) for part, times in watch.parts.items()},
     }
-    print(_table(result))
-    write_figures(result, out)
-    return result
+    parts = [f"  {part:<42}{value:8.3f}  {value / seconds:6.1%}" for part, value in result["seconds by part"].items()]
+    return report(result, [*single_values(result, 44), "seconds by part", *parts], out)
 
 
 def _module(size: str, masks_per_clip: int, num_frames: int, stage: int, compile: bool) -> PretrainModule:
@@ -135,21 +129,13 @@ def _train(
 
 def _instrument(module: PretrainModule, watch: Stopwatch) -> None:
     """Measure the parts where they are called; the module's own code knows nothing of it."""
-    for part, name in {"features": "log_mels", "teacher": "teacher_targets", "losses": "losses"}.items():
-        setattr(module, name, watch.wrap(part, getattr(module, name)))
-    module.student.embed = watch.wrap("student", module.student.embed)  # type: ignore[method-assign]
-    module.student.encode = watch.wrap("student", module.student.encode)  # type: ignore[method-assign]
-    module.decoder.forward = watch.wrap("decoder", module.decoder.forward)  # type: ignore[method-assign]
-    module.teacher.follow = watch.wrap("ema", module.teacher.follow)  # type: ignore[method-assign]
-
-
-def _table(result: dict[str, Any]) -> str:
-    total, parts = result["seconds per step"], result["seconds by part"]
-    lines = [
-        f"{name:<44}{value:.4g}" if isinstance(value, float) else f"{name:<44}{value}"
-        for name, value in result.items()
-        if value is not parts
-    ]
-    lines.append("seconds by part")
-    lines += [f"  {part:<42}{seconds:8.3f}  {seconds / total:6.1%}" for part, seconds in parts.items()]
-    return "\n".join(lines)
+    for part, owner, name in (
+        ("features", module, "log_mels"),
+        ("teacher", module, "teacher_targets"),
+        ("losses", module, "losses"),
+        ("student", module.student, "embed"),
+        ("student", module.student, "encode"),
+        ("decoder", module.decoder, "forward"),
+        ("ema", module.teacher, "follow"),
+    ):
+        setattr(owner, name, watch.wrap(part, getattr(owner, name)))

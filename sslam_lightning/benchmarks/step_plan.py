@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import nn
@@ -15,7 +14,12 @@ from sslam_lightning.benchmarks.memory import (
     encoder_activations,
     step_memory,
 )
-from sslam_lightning.benchmarks.operations import StepOperations, encoder_operations, step_operations
+from sslam_lightning.benchmarks.operations import (
+    StepOperations,
+    decoder_operations,
+    embedding_operations,
+    encoder_operations,
+)
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import ConvDecoder, DecoderConfig, EncoderConfig, FrameHead
 from sslam_lightning.training import FinetuneModule, PretrainModule
@@ -70,32 +74,29 @@ def plan_step(module: PretrainModule | FinetuneModule, batch_size: int, num_fram
     """
     if isinstance(module, PretrainModule):
         shapes, operations, activations = _pretraining(module, batch_size, num_frames, placement.arithmetic)
-        multiplied: Iterable[nn.Module | None] = (
-            *module.student.blocks,
-            *module.student.prenet,
-            module.decoder,
-            module.reconstruction_head,
-        )
+        learning: dict[str, nn.Module | None] = {
+            "encoder": module.student,
+            "decoder": module.decoder,
+            "reconstruction head": module.reconstruction_head,
+        }
         frozen = {"teacher": _count(module.teacher)}
-        learning = {"encoder": _count(module.student), "decoder": _count(module.decoder)}
-        if module.reconstruction_head is not None:
-            learning["reconstruction head"] = _count(module.reconstruction_head)
+        multiplied = [*module.student.blocks, *module.student.prenet, module.decoder, module.reconstruction_head]
     else:
         shapes, operations, activations = _finetuning(module, batch_size, num_frames, placement.arithmetic)
-        encoder, head = {"encoder": _count(module.encoder)}, {"head": _count(module.head)}
-        learning, frozen = (head, encoder) if module.frozen_encoder else ({**encoder, **head}, {})
-        multiplied = (module.head,) if module.frozen_encoder else (*module.encoder.all_blocks(), module.head)
-    matrices = sum(p.numel() for part in multiplied if part is not None for p in part.parameters() if p.ndim > 1)
+        learning = {"head": module.head} if module.frozen_encoder else {"encoder": module.encoder, "head": module.head}
+        frozen = {"encoder": _count(module.encoder)} if module.frozen_encoder else {}
+        multiplied = [module.head] if module.frozen_encoder else [*module.encoder.all_blocks(), module.head]
+    counts = {name: _count(part) for name, part in learning.items() if part is not None}
     memory = step_memory(
-        sum(learning.values()),
+        sum(counts.values()),
         sum(frozen.values()),
         activations,
-        matrices,
+        sum(p.numel() for part in multiplied if part is not None for p in part.parameters() if p.ndim > 1),
         placement.arithmetic,
         sharded_over=placement.devices if placement.sharded else 1,
         replicated=placement.devices > 1 and not placement.sharded,
     )
-    return StepPlan(shapes, operations, memory, learning, frozen)
+    return StepPlan(shapes, operations, memory, counts, frozen)
 
 
 def _pretraining(
@@ -103,37 +104,40 @@ def _pretraining(
 ) -> tuple[StepShapes, StepOperations, float]:
     encoder, decoder = module.student.config, module.decoder.config
     assert isinstance(decoder, DecoderConfig), "others have been refused"
-    grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
-    hidden = module.masking.num_hidden(grid)
-    seen = batch_size * (2 if module.mixing else 1)
-    rows = seen * module.masks_per_clip
-    mixtures = rows // 2 if module.source_retention else 0
-    shapes = StepShapes(seen, rows, grid.num_patches, grid.num_patches - hidden, hidden, mixtures)
-    shared = module.mixing.num_shared(grid.time) * grid.mel if module.mixing else 0
-    operations = step_operations(encoder, decoder, batch_size, module.masks_per_clip, grid.num_patches, hidden, shared)
+    grid = _grid(encoder, num_frames)
+    patches, hidden = grid.num_patches, module.masking.num_hidden(grid)
+    clips = batch_size * (2 if module.mixing else 1)
+    rows = clips * module.masks_per_clip
+    shapes = StepShapes(clips, rows, patches, patches - hidden, hidden, rows // 2 if module.source_retention else 0)
+    embedding = clips * embedding_operations(encoder, patches)
+    teacher = embedding + clips * encoder_operations(encoder, patches)
+    if module.mixing:
+        teacher += batch_size * encoder_operations(encoder, module.mixing.num_shared(grid.time) * grid.mel)
+    student = embedding + rows * encoder_operations(encoder, patches - hidden)
+    decoding = rows * decoder_operations(decoder, encoder.dim, patches, hidden)
     patch_values = encoder.patch_size**2 if module.reconstruction else 0
     activations = encoder_activations(encoder, shapes, arithmetic)
     activations += decoder_activations(decoder, encoder.dim, shapes, arithmetic, patch_values)
-    return shapes, operations, activations
+    return shapes, StepOperations(teacher, student, decoding, 2 * (student + decoding)), activations
 
 
 def _finetuning(
     module: FinetuneModule, batch_size: int, num_frames: int, arithmetic: Arithmetic
 ) -> tuple[StepShapes, StepOperations, float]:
     encoder = module.encoder.config
-    grid = Grid(num_frames // encoder.patch_size, encoder.num_mels // encoder.patch_size)
+    grid = _grid(encoder, num_frames)
     patches = grid.num_patches
     shapes = StepShapes(batch_size, batch_size, patches, patches)
-    forward = batch_size * (encoder_operations(encoder, patches) + 2 * patches * encoder.patch_size**2 * encoder.dim)
-    head = 2 * batch_size * encoder.dim * module.num_classes * _predictions(module.head, grid)
+    forward = batch_size * (encoder_operations(encoder, patches) + embedding_operations(encoder, patches))
+    predictions = grid.time if isinstance(module.head, FrameHead) else 1
+    head = 2 * batch_size * encoder.dim * module.num_classes * predictions
     backward = 2 * head + (0 if module.frozen_encoder else 2 * forward)
     activations = 0.0 if module.frozen_encoder else encoder_activations(encoder, shapes, arithmetic)
     return shapes, StepOperations(0.0, forward, head, backward), activations
 
 
-def _predictions(head: nn.Module, grid: Grid) -> int:
-    """How many a head makes of a clip."""
-    return grid.time if isinstance(head, FrameHead) else 1
+def _grid(config: EncoderConfig, num_frames: int) -> Grid:
+    return Grid(num_frames // config.patch_size, config.num_mels // config.patch_size)
 
 
 def _count(module: nn.Module) -> int:
