@@ -14,7 +14,7 @@ from sslam_lightning.benchmarks.figures import check_target, report, single_valu
 from sslam_lightning.benchmarks.machine import encoder_shapes, machine_name, matrix_rate, peak_memory_gib
 from sslam_lightning.benchmarks.memory import Arithmetic
 from sslam_lightning.benchmarks.step_plan import Placement, plan_step
-from sslam_lightning.benchmarks.stopwatch import WATCHING, Stopwatch
+from sslam_lightning.benchmarks.step_profiler import WATCHING, StepProfiler
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.mixing import PartialMixing
@@ -48,10 +48,10 @@ def run_benchmark(
     plan = plan_step(module, batch_size, num_frames, Placement(Arithmetic()))
     shapes = encoder_shapes(SIZES[size][0], plan.shapes.rows * (plan.shapes.visible + 1))
     rate = matrix_rate(precision, shapes)
-    watch = _train(module, batch_size, num_frames, precision, steps, warmup_steps)
+    profile = _train(module, batch_size, num_frames, precision, steps, warmup_steps)
     rate = max(rate, matrix_rate(precision, shapes))  # before and after: rates drift on shared machines
-    floor, seconds = plan.operations.total / rate, median(watch.steps)
-    watching = [sum(pair) for pair in zip(watch.parts[WATCHING], watch.parts["ema"], strict=True)]
+    floor, seconds = plan.operations.total / rate, median(profile.steps)
+    watching = [sum(pair) for pair in zip(profile.parts[WATCHING], profile.parts["ema"], strict=True)]
     result: dict[str, Any] = {
         "machine": machine_name(),
         "torch": torch.__version__,
@@ -70,7 +70,7 @@ def run_benchmark(
         "share of the matrix rate": floor / seconds,
         "logging, callbacks and EMA, share of a step": median(watching) / seconds,
         "peak memory GiB": peak_memory_gib(),
-        "seconds by part": {part: median(times) for part, times in watch.parts.items()},
+        "seconds by part": {part: median(times) for part, times in profile.parts.items()},
     }
     parts = [f"  {part:<42}{value:8.3f}  {value / seconds:6.1%}" for part, value in result["seconds by part"].items()]
     return report(result, [*single_values(result, 44), "seconds by part", *parts], out)
@@ -96,10 +96,9 @@ def _module(size: str, masks_per_clip: int, num_frames: int, stage: int, compile
 
 def _train(
     module: PretrainModule, batch_size: int, num_frames: int, precision: str, steps: int, warmup_steps: int
-) -> Stopwatch:
+) -> StepProfiler:
     """The steps, measured."""
-    watch = Stopwatch(warmup_steps)
-    _instrument(module, watch)
+    profiler, guard = StepProfiler(warmup_steps), LossGuard()
     num_steps = steps + warmup_steps
     data = SyntheticDataModule(
         num_train=batch_size * num_steps,
@@ -120,22 +119,25 @@ def _train(
             log_every_n_steps=1,  # the most that logging can cost
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[LossGuard(), SaveOnSignal(), Throughput(), watch],
+            callbacks=[guard, SaveOnSignal(), Throughput()],
+            profiler=profiler,
             default_root_dir=folder,
         )
+        _instrument(module, profiler)
+        profiler.wrap(guard, "allows", WATCHING)  # the module asks it, not the trainer
+        profiler.wrap(trainer._logger_connector, "update_train_step_metrics", WATCHING)
         trainer.fit(module, data)
-    return watch
+    return profiler
 
 
-def _instrument(module: PretrainModule, watch: Stopwatch) -> None:
+def _instrument(module: PretrainModule, profiler: StepProfiler) -> None:
     """Measure the parts where they are called; the module's own code knows nothing of it."""
-    for part, owner, name in (
-        ("features", module, "log_mels"),
-        ("teacher", module, "teacher_targets"),
-        ("losses", module, "losses"),
-        ("student", module.student, "embed"),
-        ("student", module.student, "encode"),
-        ("decoder", module.decoder, "forward"),
-        ("ema", module.teacher, "follow"),
-    ):
-        setattr(owner, name, watch.wrap(part, getattr(owner, name)))
+    profiler.wrap(module, "log_mels", "features")
+    profiler.wrap(module, "teacher_targets", "teacher")
+    profiler.wrap(module, "losses", "losses")
+    profiler.wrap(module.student, "embed", "student")
+    profiler.wrap(module.student, "encode", "student")
+    profiler.wrap(module.decoder, "forward", "decoder")
+    profiler.wrap(module.teacher, "follow", "ema")
+    profiler.wrap(module, "log", WATCHING)
+    profiler.wrap(module, "sum_and_log", WATCHING)

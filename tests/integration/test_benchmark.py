@@ -10,9 +10,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.benchmarks import stopwatch
+from sslam_lightning.benchmarks import step_profiler
 from sslam_lightning.benchmarks.operations import decoder_operations, encoder_operations
-from sslam_lightning.benchmarks.stopwatch import Stopwatch
+from sslam_lightning.benchmarks.step_profiler import StepProfiler
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
 from sslam_lightning.types import Grid
@@ -37,25 +37,27 @@ def test_operations_are_those_that_pytorch_counts():
 
 
 def test_parts_within_parts_count_once(monkeypatch):
-    """A clock that is looked at: callbacks take 2 + 3 ticks around 5 of the teacher's move, the optimizer the other 4."""
-    clock = iter([0.0, 1.0, 11.0, 11.0, 12.0, 14.0, 19.0, 22.0, 25.0, 25.0])
-    monkeypatch.setattr(stopwatch, "now", lambda: next(clock))
-    watch = Stopwatch(warmup_steps=0)
-    watch._last_end = stopwatch.now()
-    watch.on_before_backward(None, None, None)
-    watch.on_after_backward(None, None)
-    with watch.measuring("callbacks"), watch.measuring("ema"):
-        pass
-    watch.on_train_batch_end(None, None, None, None, 0)
-    parts = {part: seconds for part, (seconds,) in watch.parts.items()}
-    assert parts == {"backward": 10.0, "callbacks": 5.0, "ema": 5.0, "optimizer": 4.0}
-    assert watch.steps == [25.0]
+    """A clock that is looked at: callbacks take 2 + 3 ticks around 5 of the EMA, the optimizer 4."""
+    clock = iter([0.0, 1.0, 1.0, 1.0, 11.0, 15.0, 15.0, 17.0, 22.0, 25.0, 25.0])
+    monkeypatch.setattr(step_profiler, "now", lambda: next(clock))
+    profiler = StepProfiler(warmup_steps=0)
+    with profiler.profile("run_training_batch"):
+        with (
+            profiler.profile("[LightningModule]PretrainModule.optimizer_step"),
+            profiler.profile("[Strategy]SingleDeviceStrategy.backward"),
+        ):
+            pass
+        with profiler.profile("[Callback]Throughput.on_train_batch_end"), profiler.profile("ema"):
+            pass
+    parts = {part: seconds for part, (seconds,) in profiler.parts.items()}
+    assert parts == {"backward": 10.0, "optimizer": 4.0, "logging and callbacks": 5.0, "ema": 5.0, "data and loop": 1.0}
+    assert profiler.steps == [25.0]
 
 
 def test_the_command_writes_its_figures(tmp_path, capsys, monkeypatch):
     """R30: by a clock that ticks when it is looked at."""
     ticks = count()
-    monkeypatch.setattr(stopwatch, "now", lambda: float(next(ticks)))
+    monkeypatch.setattr(step_profiler, "now", lambda: float(next(ticks)))
     out = tmp_path / "figures.json"
     options = {
         "size": "tiny",
