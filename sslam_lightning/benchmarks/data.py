@@ -6,14 +6,13 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import yaml
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sslam_lightning.benchmarks import public_pipeline
@@ -33,8 +32,8 @@ from sslam_lightning.whole_numbers import check_at_least
 _RATE_HZ = 16000
 _PATCH = 16
 _WHOLE = "in a worker"  # what a worker does with a clip, in one piece: the fastest parts may be of different passes
+_ALL = "everything on this core"
 _BATCHED = ("log-mels", "masks")  # these run in batches on the device that trains
-Result = TypeVar("Result")
 
 
 class Clips(NamedTuple):
@@ -51,13 +50,13 @@ class Clock:
     def __init__(self) -> None:
         self._best: dict[str, dict[Hashable, float]] = defaultdict(dict)
 
-    def __call__(self, stage: str, what: Hashable, work: Callable[[], Result]) -> Result:
-        """Do the work of a stage on a batch or a clip, and measure it."""
+    @contextmanager
+    def __call__(self, stage: str, what: Hashable) -> Iterator[None]:
+        """Measure a stage on a batch or a clip."""
         start = time.perf_counter()
-        result = work()
+        yield
         seconds = time.perf_counter() - start
         self._best[stage][what] = min(seconds, self._best[stage].get(what, seconds))
-        return result
 
     def seconds(self) -> dict[str, float]:
         """Seconds over all batches by stage."""
@@ -146,17 +145,23 @@ def _find(manifest: str, clips: int) -> Clips:
 def _measure_ours(
     clock: Clock, batch: int, recordings: Recordings, rows: list[int], num_frames: int, masks_per_clip: int
 ) -> None:
-    files = clock("read", batch, lambda: [(_file(recordings, row), recordings.path(row)) for row in rows])
-    decoded = clock("decode", batch, lambda: [decode_audio(*file) for file in files])
-    waveforms = clock("resample", batch, lambda: [resample(w, rate_hz, _RATE_HZ) for w, rate_hz in decoded])
+    with clock("read", batch):
+        files = [(_file(recordings, row), recordings.path(row)) for row in rows]
+    with clock("decode", batch):
+        decoded = [decode_audio(*file) for file in files]
+    with clock("resample", batch):
+        waveforms = [resample(waveform, rate_hz, _RATE_HZ) for waveform, rate_hz in decoded]
     dataset = RecordingDataset(recordings, _RATE_HZ)
     for number, row in enumerate(rows):
-        clock(_WHOLE, (batch, number), partial(dataset.__getitem__, row))
+        with clock(_WHOLE, (batch, number)):
+            dataset[row]
     num_samples = torch.tensor([len(waveform) for waveform in waveforms])
     padded = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
-    log_mels = LogMels(num_frames=num_frames)
-    clock("log-mels", batch, lambda: log_mels(padded, num_samples))
-    clock("masks", batch, lambda: _masks(torch.tensor(rows), num_frames, masks_per_clip))
+    with clock("log-mels", batch):
+        LogMels(num_frames=num_frames)(padded, num_samples)
+    with clock("masks", batch):
+        keys = fold_in(clip_keys(torch.tensor(rows), seed=0, epoch=0).unsqueeze(1), torch.arange(masks_per_clip))
+        InverseBlockMask().hidden(keys.flatten(), _grid(num_frames))
 
 
 def _file(recordings: Recordings, row: int) -> bytes:
@@ -166,23 +171,24 @@ def _file(recordings: Recordings, row: int) -> bytes:
         return file.read()
 
 
-def _masks(rows: Tensor, num_frames: int, masks_per_clip: int) -> Tensor:
-    keys = fold_in(clip_keys(rows, seed=0, epoch=0).unsqueeze(1), torch.arange(masks_per_clip)).flatten()
-    return InverseBlockMask().hidden(keys, Grid(num_frames // _PATCH, 128 // _PATCH))
-
-
 def _measure_public(clock: Clock, batch: int, paths: list[str], num_frames: int, masks_per_clip: int) -> None:
+    """One clip through all stages, then the next, as its workers do."""
     rng = np.random.default_rng(batch)
-    grid = Grid(num_frames // _PATCH, 128 // _PATCH)
+    for number, path in enumerate(paths):
+        key = batch, number
+        with clock(_WHOLE, key):
+            with clock("read and decode", key):
+                decoded = public_pipeline.read_clip(path)
+            with clock("resample", key):
+                waveform = public_pipeline.resample_clip(*decoded)
+            with clock("log-mels", key):
+                public_pipeline.log_mels_of_clip(waveform, num_frames)
+            with clock("masks", key):
+                public_pipeline.masks_of_clip(_grid(num_frames), masks_per_clip, rng)
 
-    def work(path: str, key: tuple[int, int]) -> None:
-        decoded = clock("read and decode", key, partial(public_pipeline.read_clip, path))
-        waveform = clock("resample", key, partial(public_pipeline.resample_clip, *decoded))
-        clock("log-mels", key, partial(public_pipeline.log_mels_of_clip, waveform, num_frames))
-        clock("masks", key, partial(public_pipeline.masks_of_clip, grid, masks_per_clip, rng))
 
-    for number, path in enumerate(paths):  # one clip through all stages, then the next, as its workers do
-        clock(_WHOLE, (batch, number), partial(work, path, (batch, number)))
+def _grid(num_frames: int) -> Grid:
+    return Grid(num_frames // _PATCH, 128 // _PATCH)
 
 
 def _loader_rate(found: Clips, workers: int, batch_size: int) -> float:
@@ -205,25 +211,23 @@ def _loader_rate(found: Clips, workers: int, batch_size: int) -> float:
 
 
 def _summary(manifest: str, clips: int, ours: dict[str, float], public: dict[str, float]) -> dict[str, Any]:
-    def rates(seconds: float) -> dict[str, float]:
-        return {"milliseconds": 1000 * seconds / clips, "clips per second": clips / seconds}
+    def rates(stages: dict[str, float]) -> dict[str, dict[str, float]]:
+        return {
+            stage: {"milliseconds": 1000 * seconds / clips, "clips per second": clips / seconds}
+            for stage, seconds in stages.items()
+        }
 
-    in_worker = ours[_WHOLE]
-    everything = in_worker + sum(ours[stage] for stage in _BATCHED)
+    ours[_ALL] = ours[_WHOLE] + sum(ours[stage] for stage in _BATCHED)
     result: dict[str, Any] = {
         "machine": f"{platform.machine()}, 1 thread",
         "torch": torch.__version__,
         "manifest": manifest,
         "clips": clips,
-        "ours": {stage: rates(seconds) for stage, seconds in ours.items()},
+        "ours": rates(ours),
     }
-    result["ours"]["everything on this core"] = rates(everything)
     if public:
-        result["public"] = {stage: rates(seconds) for stage, seconds in public.items()}
-        result["times the public pipeline"] = {
-            _WHOLE: public[_WHOLE] / in_worker,
-            "everything on this core": public[_WHOLE] / everything,
-        }
+        result["public"] = rates(public)
+        result["times the public pipeline"] = {part: public[_WHOLE] / ours[part] for part in (_WHOLE, _ALL)}
     return result
 
 
