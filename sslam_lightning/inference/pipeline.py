@@ -119,8 +119,8 @@ class EncodingPipeline:
             rows = _rows(self.model.encode(padded, lengths, self.levels, self.tags))
             for (place, item), row in zip(batch, rows, strict=True):
                 encoded[place] = EncodedWindow(item.source, item.window.start_frame, *row)
-        for place, item in enumerate(waiting):
-            yield encoded.pop(place) if isinstance(item, _Waiting) else item
+        for place, waited in enumerate(waiting):
+            yield encoded.pop(place) if isinstance(waited, _Waiting) else waited
 
     def _batches(self, windows: list[tuple[int, _Waiting]]) -> Iterator[list[tuple[int, _Waiting]]]:
         """Windows of about one length, longest first: what does not fit into memory fails at once."""
