@@ -79,7 +79,7 @@ def embed_recordings(
         embeddings = _embeddings(model, sources, level, store, settings)
         write_table(embeddings, target)
         store.remove()
-    return Embedded(len(embeddings.files), embeddings.rows.shape, broken, resumed)
+    return Embedded(len(embeddings.files), embeddings.shape, broken, resumed)
 
 
 def _settings(
@@ -163,7 +163,9 @@ def _embeddings(
     if model.tells_time and model.framing:
         first, second = model.framing.times_seconds(0, 2).tolist()
         first_and_step = first, second - first
-    return Embeddings(level, names, np.array(seconds), np.array(num_rows), store.rows(), first_and_step, settings)
+    return Embeddings(
+        level, names, np.array(seconds), np.array(num_rows), store.row_shape, store.path, first_and_step, settings
+    )
 
 
 def digest_of_weights(model: nn.Module) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sslam_lightning.inference.windowing import Framing, Window, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, TransformerDecoder, classify
 from sslam_lightning.models.encoder import mean_of_tokens
+from sslam_lightning.models.front_end import padding_behind
 from sslam_lightning.types import Encoded
 
 Layer = int | Literal["mean", "all"]
@@ -166,9 +167,7 @@ class EncoderModel(nn.Module, ABC):
         clips, num_frames, masks_padding = self.read(content.to(self.device), lengths)
         time, mel = self.encoder.front_end.grid(clips)
         num_frames = num_frames.clamp(max=time)
-        padding = None
-        if masks_padding and int(num_frames.min()) < time:
-            padding = _behind(num_frames, time, mel, self.device)
+        padding = _behind(num_frames, time, mel, self.device) if masks_padding else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self._encode(clips, padding, num_frames, mel, levels, tags and self.head is not None)
 
@@ -176,7 +175,7 @@ class EncoderModel(nn.Module, ABC):
         self, clips: Tensor, padding: Tensor | None, num_frames: Tensor, mel: int, levels: Collection[Level], tags: bool
     ) -> Encodings:
         longest = int(num_frames.max())
-        behind = _behind(num_frames, longest, mel, self.device) if int(num_frames.min()) < longest else None
+        behind = _behind(num_frames, longest, mel, self.device)
         views: dict[str, list[Tensor]] = {level: [] for level in levels}
         for number, x in enumerate(self.encoder.layer_outputs(clips, padding), start=1):
             if self.layer in (number, "mean", "all"):
@@ -243,6 +242,9 @@ def check_pool(pool: Pool | None, encoder: ClipEncoder) -> Pool:
     return pool
 
 
-def _behind(num_frames: Tensor, time: int, mel: int, device: torch.device) -> Bool[Tensor, "rows patches"]:
-    """True for patches behind a row's end, time-major."""
-    return (torch.arange(time, device=num_frames.device) >= num_frames[:, None]).repeat_interleave(mel, dim=1).to(device)
+def _behind(
+    num_frames: Int[Tensor, "rows"], time: int, mel: int, device: torch.device
+) -> Bool[Tensor, "rows patches"] | None:
+    """True for patches behind a row's end, time-major; None where there are none."""
+    behind = padding_behind(num_frames, time, device)
+    return None if behind is None else behind.repeat_interleave(mel, dim=1)

@@ -52,13 +52,18 @@ class RowStore:
         progress = self.folder / "progress.jsonl"
         if progress.exists() and (lines := progress.read_text().splitlines()):
             check_same_run(self.folder, json.loads(lines[0]), settings)
-        self._progress = Journal(str(progress), dict(settings))
-        self._rows = (self.folder / "rows.f4").open("ab")
-        self._row_shape: list[int] = []
+        self._progress = Journal(str(progress), settings)
+        refuse_existing(str(target))  # made by a run that this one has waited for
+        self.path = self.folder / "rows.f4"
+        self._rows = self.path.open("ab")
+        self.row_shape: list[int] = []  # empty before the first row
         self._num_rows = 0  # of the recording under way
         self._end = 0  # bytes of the finished recordings
         for done in self.finished():
+            self.row_shape = done.row_shape or self.row_shape
             self._end += done.num_rows * math.prod(done.row_shape) * _BYTES
+        if self._rows.tell() < self._end:
+            raise ValueError(f"{self.path} is shorter than {progress} says: remove {self.folder} and run it again")
         self._rows.truncate(self._end)
 
     @property
@@ -69,13 +74,13 @@ class RowStore:
     def append(self, rows: np.ndarray) -> None:
         """Append rows to the recording under way."""
         self._rows.write(np.ascontiguousarray(rows, "<f4").data)
-        self._row_shape, self._num_rows = list(rows.shape[1:]), self._num_rows + len(rows)
+        self.row_shape, self._num_rows = list(rows.shape[1:]), self._num_rows + len(rows)
 
     def finish(self, seconds: float) -> None:
         """End the recording under way."""
         self._rows.flush()
-        self._progress.append(Finished(self._num_rows, self._row_shape, seconds))
-        self._end += self._num_rows * math.prod(self._row_shape) * _BYTES
+        self._progress.append(Finished(self._num_rows, self.row_shape, seconds))
+        self._end += self._num_rows * math.prod(self.row_shape) * _BYTES
         self._num_rows = 0
 
     def drop(self, reason: str) -> None:
@@ -87,11 +92,6 @@ class RowStore:
     def finished(self) -> Iterator[Finished]:
         """All recordings so far, in order."""
         return (Finished(*result) for result in self._progress.results())
-
-    def rows(self) -> np.ndarray:
-        """The rows of all finished recordings, mapped from disk."""
-        row_shape = next(done.row_shape for done in self.finished() if not done.reason)
-        return np.memmap(self.folder / "rows.f4", "<f4", "r").reshape(-1, *row_shape)
 
     def remove(self) -> None:
         """Delete the folder."""

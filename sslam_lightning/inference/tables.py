@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -42,7 +42,8 @@ class Embeddings(NamedTuple):
     files: list[str]  # of the recordings that could be read
     seconds: np.ndarray  # of each recording
     num_rows: np.ndarray  # of each recording
-    rows: np.ndarray  # of all recordings, in memory or mapped from disk
+    row_shape: Sequence[int]
+    path: Path  # of the rows of all recordings, float32
     first_and_step: tuple[float, float] | None  # seconds to the middle of a recording's first frame, and to the next
     settings: Mapping[str, Any]  # what the file says about its making
 
@@ -51,12 +52,17 @@ class Embeddings(NamedTuple):
         columns = {} if self.first_and_step is None else {"seconds": self.seconds}
         return columns if self.level == "clip" else {**columns, "num_frames": self.num_rows}
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return int(self.num_rows.sum()), *self.row_shape
+
     def blocks(self) -> Iterator[dict[str, np.ndarray]]:
         """The columns with one value per row, a few rows at a time."""
-        stops = np.cumsum(self.num_rows)
-        size = max(1, _BLOCK_BYTES // self.rows[0].nbytes)
-        for start in range(0, len(self.rows), size):
-            embedding = self.rows[start : start + size]
+        stops, row_values = np.cumsum(self.num_rows), math.prod(self.row_shape)
+        size = max(1, _BLOCK_BYTES // (4 * row_values))
+        for start in range(0, self.shape[0], size):
+            values = np.fromfile(self.path, "<f4", size * row_values, offset=4 * start * row_values)
+            embedding = values.reshape(-1, *self.row_shape)
             row = np.arange(start, start + len(embedding))
             file_index = np.searchsorted(stops, row, side="right")
             block = {"embedding": embedding, "file_index": file_index}
@@ -69,7 +75,7 @@ class Embeddings(NamedTuple):
         """Shape and type of the columns with one value per row."""
         block = next(self.blocks())
         names = ["embedding"] if self.level == "clip" else list(block)
-        return {name: ((len(self.rows), *block[name].shape[1:]), block[name].dtype) for name in names}
+        return {name: ((self.shape[0], *block[name].shape[1:]), block[name].dtype) for name in names}
 
 
 def write_table(embeddings: Embeddings, target: Path) -> None:
@@ -145,7 +151,7 @@ def _write_parquet(embeddings: Embeddings, file: IO[bytes]) -> None:
 def _parquet_table(embeddings: Embeddings, block: dict[str, np.ndarray]) -> Any:
     import pyarrow as pa
 
-    *extents, dim = embeddings.rows.shape[1:]
+    *extents, dim = embeddings.row_shape
     axes = (["mel"] if embeddings.level == "patch" else []) + ["layer"]
     places = np.indices(extents).reshape(len(extents), -1) if extents else ()
     num_rows, per_row = len(block["embedding"]), math.prod(extents)
