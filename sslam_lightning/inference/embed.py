@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sslam_lightning.data.journal import fingerprint
 from sslam_lightning.inference.encoding import EncoderModel, Level
 from sslam_lightning.inference.pipeline import Broken, EncodedWindow, EncodingPipeline
 from sslam_lightning.inference.row_store import RowStore
@@ -180,13 +179,12 @@ def digest_of_weights(model: nn.Module) -> str:
 
 def digest_of_files(sources: Sequence[Source]) -> str:
     """Names, sizes and times: the same recordings, unchanged, in the same order."""
-    return f"{len(sources)} files, {fingerprint(map(_state_of_file, sources))[:16]}"
-
-
-def _state_of_file(source: Source) -> str:
-    try:
-        stat = os.stat(source.path)
-    except OSError:  # a link that leads nowhere: listed as unreadable when its turn comes
-        return f"{source.name}\0-1"
-    changed = 0 if source.name == STANDARD_INPUT else stat.st_mtime_ns  # of which every run makes a new file
-    return f"{source.name}\0{stat.st_size}\0{changed}"
+    digest = hashlib.sha256()
+    for source in sources:
+        try:
+            stat = os.stat(source.path)
+            state = stat.st_size, 0 if source.name == STANDARD_INPUT else stat.st_mtime_ns  # of which each run makes a file
+        except OSError:  # a link that leads nowhere: listed as unreadable when its turn comes
+            state = -1, 0
+        digest.update(f"{source.name}\0{state}\0".encode(errors="surrogateescape"))
+    return f"{len(sources)} files, {digest.hexdigest()[:16]}"

@@ -87,12 +87,8 @@ def _exported(model: AudioModel, file_format: Format, what: What) -> tuple[bytes
             # What the exporter cannot prove of a length (that 16 n is a multiple of n) is checked when the program runs.
             prefer_deferred_runtime_asserts_over_guards=True,
         )
-        content = io.BytesIO()
-        if file_format == "onnx":
-            _to_onnx(program, content, what)
-        else:
-            torch.export.save(program, content)
-    run = _onnx_runner(content.getvalue()) if file_format == "onnx" else _program_runner(content)
+        content = _onnx(program, what) if file_format == "onnx" else _program_bytes(program)
+    run = _onnx_runner(content) if file_format == "onnx" else _program_runner(content)
     comparisons = list(_compare(model, what, run, graph.max_samples / model.sample_rate_hz))
     for comparison in comparisons:
         if not comparison.largest_difference <= TOLERANCE:  # nor if it is NaN
@@ -100,7 +96,7 @@ def _exported(model: AudioModel, file_format: Format, what: What) -> tuple[bytes
                 f"the exported model differs by {comparison.largest_difference:.2g} from the original on "
                 f"{comparison.batch} x {comparison.seconds:g} s, more than {TOLERANCE:g}: nothing is written"
             )
-    return content.getvalue(), comparisons
+    return content, comparisons
 
 
 def _refuse_others(model: AudioModel) -> None:
@@ -155,12 +151,11 @@ def _compare(model: AudioModel, what: What, run: Runner, max_seconds: float) -> 
         yield Comparison(batch, seconds, float(torch.stack(differences).max()))
 
 
-def _to_onnx(program: torch.export.ExportedProgram, content: io.BytesIO, what: What) -> None:
-    exported = torch.onnx.export(
-        program, input_names=[_INPUT], output_names=list(_OUTPUTS[what]), dynamo=True, verbose=False, optimize=True
-    )
+def _onnx(program: torch.export.ExportedProgram, what: What) -> bytes:
+    names = list(_OUTPUTS[what])
+    exported = torch.onnx.export(program, input_names=[_INPUT], output_names=names, dynamo=True, verbose=False)
     assert exported is not None
-    content.write(exported.model_proto.SerializeToString())
+    return exported.model_proto.SerializeToString()
 
 
 def _onnx_runner(content: bytes) -> Runner:
@@ -170,15 +165,14 @@ def _onnx_runner(content: bytes) -> Runner:
     return lambda waveforms: [torch.from_numpy(part) for part in session.run(None, {_INPUT: waveforms.numpy()})]
 
 
-def _program_runner(content: io.BytesIO) -> Runner:
-    content.seek(0)
-    module = torch.export.load(content).module()
+def _program_bytes(program: torch.export.ExportedProgram) -> bytes:
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    return content.getvalue()
 
-    def run(waveforms: Tensor) -> Sequence[Tensor]:
-        with torch.no_grad():
-            return module(waveforms)
 
-    return run
+def _program_runner(content: bytes) -> Runner:
+    return torch.no_grad()(torch.export.load(io.BytesIO(content)).module())
 
 
 def _require_onnx() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sslam_lightning.inference.encoding import EncoderModel
-from sslam_lightning.inference.pipeline import Broken, EncodingPipeline, End
+from sslam_lightning.inference.pipeline import Broken, EncodedWindow, EncodingPipeline
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.inference.windowing import Windows
 
@@ -61,22 +61,18 @@ def tag_recordings(
     windows = windows or model.windows()
     frame_seconds = model.framing.hop_samples * model.sample_seconds if model.framing else 0.0
     window_seconds = windows.window_frames * frame_seconds
-    starts: list[float] = []
-    weights: list[int] = []
-    rows: list[np.ndarray] = []
+    heard: list[tuple[float, int, np.ndarray]] = []  # start, weight and probabilities of every window
     for item in EncodingPipeline(model, windows, tags=True, batch_size=batch_size, workers=workers).run(sources, first):
-        if isinstance(item, (End, Broken)):
-            source = sources[item.source]
-            if isinstance(item, Broken):
-                yield Unreadable(source.name, item.reason)
-            else:
-                stops = [min(start + window_seconds, item.seconds) for start in starts]
-                timeline = np.stack(rows)
-                mean = np.average(timeline, axis=0, weights=weights)
-                yield Tagged(source.name, source.path, item.seconds, mean, starts, stops, timeline)
-            starts, weights, rows = [], [], []
-        else:
+        if isinstance(item, EncodedWindow):
             assert item.tags is not None
-            starts.append(item.start_frame * frame_seconds)
-            weights.append(item.num_frames)
-            rows.append(item.tags.numpy())
+            heard.append((item.start_frame * frame_seconds, item.num_frames, item.tags.numpy()))
+            continue
+        source = sources[item.source]
+        if isinstance(item, Broken):
+            yield Unreadable(source.name, item.reason)
+        else:
+            starts, weights, rows = (list(column) for column in zip(*heard, strict=True))
+            stops = [min(start + window_seconds, item.seconds) for start in starts]
+            mean = np.average(rows, axis=0, weights=weights)
+            yield Tagged(source.name, source.path, item.seconds, mean, starts, stops, np.stack(rows))
+        heard = []

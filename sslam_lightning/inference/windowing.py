@@ -140,10 +140,8 @@ class OverlapAdd:
             return rows[:0]
         done, before = self._rows[: start - self._start], self._rows[start - self._start :]
         shared = len(before)
-        weight = (torch.arange(1, shared + 1, dtype=torch.float32, device=rows.device) / (shared + 1)).view(
-            -1, *[1] * (rows.ndim - 1)
-        )
-        blended = torch.lerp(before, rows[:shared], weight.to(rows.dtype).expand_as(before))
+        weight = torch.linspace(0, 1, shared + 2, dtype=rows.dtype, device=rows.device)[1:-1]
+        blended = torch.lerp(before, rows[:shared], weight.view(-1, *[1] * (rows.ndim - 1)))
         self._start, self._rows = start, torch.cat([blended, rows[shared:]])
         return done
 
