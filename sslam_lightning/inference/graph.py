@@ -113,8 +113,7 @@ class EncoderGraph(nn.Module):
         what: which outputs.
     """
 
-    time_positions: Tensor
-    mel_positions: Tensor
+    positions: Tensor
 
     def __init__(self, model: AudioModel, what: Literal["encoder", "classifier"]) -> None:
         super().__init__()
@@ -125,36 +124,24 @@ class EncoderGraph(nn.Module):
         self.multi_label = model.multi_label
         self.max_samples = _MAX_SECONDS * features.sample_rate_hz
         self.min_samples = features.frame_samples + features.patch_frames * self.log_mels.hop  # of one patch, it is another
-        dim, num_mel, columns = model.dim, features.num_mels // features.patch_frames, self.encoder.config.max_time_patches
-        if columns is not None:
-            table = mel_major_positions(columns, num_mel, dim).unflatten(0, (columns, num_mel))
-            self.register_buffer("time_positions", table)
-            if features.num_frames is None:  # one piece: any number of them would be a loop
-                self.max_samples = min(self.max_samples, columns * features.patch_frames * self.log_mels.hop - 1)
-            return
-        # Of a position's width one half tells the mel and one the time: two short tables instead of a long one.
-        num_time = max(_MAX_SECONDS * 100, features.num_frames or 0) // features.patch_frames
-        self.register_buffer("time_positions", sincos_positions(num_time, 1, dim)[:, dim // 2 :])
-        self.register_buffer("mel_positions", sincos_positions(1, num_mel, dim)[:, : dim // 2])
+        num_mel, columns = features.num_mels // features.patch_frames, self.encoder.config.max_time_patches
+        num_time = columns or (features.num_frames or _MAX_SECONDS * 100) // features.patch_frames
+        table = (mel_major_positions if columns else sincos_positions)(num_time, num_mel, model.dim)
+        self.register_buffer("positions", table.unflatten(0, (num_time, num_mel)))
+        if columns and features.num_frames is None:  # one piece: any number of them would be a loop
+            self.max_samples = min(self.max_samples, columns * features.patch_frames * self.log_mels.hop - 1)
 
     def forward(self, waveforms: Float[Tensor, "batch samples"]) -> tuple[Tensor, ...]:
         """The clip's embedding (batch, dim) and the patches' (batch, time, mel, dim), or probabilities (batch, classes)."""
         front_end = self.encoder.front_end
         assert isinstance(front_end, SpectrogramPatches), "the model has refused others"
         log_mels = self.log_mels(waveforms)
-        size, mel, time = front_end.token_frames, front_end.num_mels // front_end.token_mels, log_mels.shape[1]
+        size, mel = front_end.token_frames, front_end.num_mels // front_end.token_mels
         patches = log_mels.unflatten(3, (mel, size)).transpose(2, 3).flatten(3)
         tokens = F.linear(patches, front_end.proj.weight.flatten(1), front_end.proj.bias)
-        tokens = tokens + self._positions(time, mel)
+        tokens = tokens + self.positions[: log_mels.shape[1]]
         encoded = self.encoder.encode(tokens.flatten(1, 2))
         if self.head is None:
             return encoded.clip, encoded.tokens.unflatten(1, (-1, mel))
         logits = self.head(encoded)
         return (logits.sigmoid() if self.multi_label else logits.softmax(dim=1),)
-
-    def _positions(self, time: int, mel: int) -> Float[Tensor, "time mel dim"]:
-        if self.encoder.config.max_time_patches is not None:
-            return self.time_positions[:time]
-        by_mel = self.mel_positions[None].expand(time, mel, -1)
-        by_time = self.time_positions[:time, None].expand(time, mel, -1)
-        return torch.cat([by_mel, by_time], dim=2)

@@ -33,23 +33,14 @@ def draw_timeline(tagged: Tagged, path: Path, model: AudioModel, target: Path, t
         target: the file to write.
         top: how many classes to show: those with the highest probability in any window.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     features = model.features
     assert features is not None, "models of waveforms have been refused"
     spectrogram = mel_spectrogram(path, model, tagged.seconds)
     shown = np.argsort(-tagged.timeline.max(axis=0), kind="stable")[:top]
-    figure, (above, below) = pyplot.subplots(
-        2,
-        1,
-        figsize=(10, 3.5 + 0.3 * len(shown)),
-        height_ratios=(3, 0.5 + 0.4 * len(shown)),
-        layout="constrained",
-        sharex=True,
-    )
+    figure = Figure(figsize=(10, 3.5 + 0.3 * len(shown)), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=(3, 0.5 + 0.4 * len(shown)), sharex=True)
     extent = (0.0, tagged.seconds, 0.0, float(features.num_mels))
     loudest = float(spectrogram.max())
     image = above.imshow(
@@ -72,7 +63,6 @@ def draw_timeline(tagged: Tagged, path: Path, model: AudioModel, target: Path, t
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as file:
         figure.savefig(file, dpi=110, format="png")
-    pyplot.close(figure)
 
 
 def mel_spectrogram(path: Path, model: AudioModel, seconds: float) -> Float[Tensor, "columns mels"]:
