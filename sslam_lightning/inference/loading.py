@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sslam_lightning.checkpoints import open_encoder, read_model
+from sslam_lightning.checkpoints import TransformersWeights, Weights, open_encoder, read_model
 from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.checkpoints.settings import as_kind, check_normalization, features_with
 from sslam_lightning.checkpoints.transformers_preprocessor import check_images
@@ -100,7 +100,7 @@ def load_model(
 
 def _audio_model(
     path: str,
-    weights: Any,
+    weights: Weights | TransformersWeights,
     encoder: ClipEncoder,
     padding: Padding | None,
     features: Mapping[str, Any],

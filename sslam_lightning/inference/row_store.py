@@ -44,7 +44,7 @@ class RowStore:
         ValueError: the folder is of a run with other settings; names the first that differs.
     """
 
-    def __init__(self, target: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, target: Path, settings: dict[str, Any]) -> None:
         refuse_existing(str(target))
         self.folder = target.with_name(target.name + ".parts")
         self.folder.mkdir(parents=True, exist_ok=True)
