@@ -17,7 +17,7 @@ from torch import Tensor
 from sslam_lightning.inference.graph import EncoderGraph
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.inference.tables import MissingLibrary
-from sslam_lightning.models import Encoder, EncoderConfig
+from sslam_lightning.models import Encoder
 from sslam_lightning.whole_file import replacing
 
 Format = Literal["onnx", "torch-export"]
@@ -104,13 +104,15 @@ def _refuse_others(model: AudioModel) -> None:
     if not isinstance(model.encoder, Encoder):
         raise ValueError("export takes log-mel patches with a clip token, this model is one of transformers")
     config = model.encoder.config
+    trained_frames = model.features.num_frames if model.features and model.padding == "trained" else None
+    one_pass = config.max_time_patches and config.max_time_patches * config.patch_size
     others = {
         f"the front-end {type(config.front_end).__name__}": config.front_end,
         "no clip token": not config.clip_token,
         "positions by convolution": config.conv_positions,
         "ALiBi": config.alibi,
         "a head behind its decoder": model.decoder,
-        "more frames than max_time_patches": _has_pieces(model, config),
+        "more frames than max_time_patches": one_pass and trained_frames and trained_frames > one_pass,
     }
     if found := [name for name, has in others.items() if has]:
         raise ValueError(f"export takes log-mel patches with a clip token, this model has {found[0]}")
@@ -118,13 +120,6 @@ def _refuse_others(model: AudioModel) -> None:
     for name, (setting, written) in settings.items():
         if setting != written:
             raise ValueError(f"export writes {name} {written}, this model has {name} {setting}: open it without {name}")
-
-
-def _has_pieces(model: AudioModel, config: EncoderConfig) -> bool:
-    """Whether clips padded as in training take several passes."""
-    if config.max_time_patches is None or model.padding != "trained" or model.features is None:
-        return False
-    return (model.features.num_frames or 0) > config.max_time_patches * config.patch_size
 
 
 Runner = Callable[[Float[Tensor, "batch samples"]], Sequence[Tensor]]
