@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from sslam_lightning.benchmarks import public_pipeline
 from sslam_lightning.benchmarks.figures import check_target, report
 from sslam_lightning.data import RecordingDataset, collate
-from sslam_lightning.data.audio import decode_audio, resample
+from sslam_lightning.data.audio import decode_audio
 from sslam_lightning.data.manifest import read_labelled
 from sslam_lightning.data.recordings import Recordings
+from sslam_lightning.data.resample import resample
 from sslam_lightning.data.shards import PackedRecordings, is_shard_folder, read_index, read_labelled_shards
 from sslam_lightning.data.storage import open_binary
 from sslam_lightning.features import LogMels

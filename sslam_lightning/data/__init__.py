@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sslam_lightning.data.audio import UnreadableAudio, read_audio, resample
+from sslam_lightning.data.audio import UnreadableAudio, read_audio
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, RecordingDataset
 from sslam_lightning.data.manifest import read_manifest
 from sslam_lightning.data.recordings import Recordings, class_balanced_weights, make_recordings
+from sslam_lightning.data.resample import resample
 from sslam_lightning.data.sampler import EpochSampler
 
 if TYPE_CHECKING:

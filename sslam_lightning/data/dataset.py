@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
-from sslam_lightning.data.audio import UnreadableAudio, check_resampler, resample
+from sslam_lightning.data.audio import UnreadableAudio
 from sslam_lightning.data.recordings import Recordings
+from sslam_lightning.data.resample import check_resampler, resample
 from sslam_lightning.types import Clip, ResamplerName
 
 Key = int | tuple[int, int]  # place in the data set, or (epoch, place)
@@ -50,7 +51,7 @@ class RecordingDataset(ClipDataset):
     Args:
         recordings: files and labels.
         sample_rate_hz: rate of the waveforms that come out.
-        resampler: see `sslam_lightning.data.audio.resample`.
+        resampler: see `sslam_lightning.data.resample`.
         max_clip_seconds: keep only this much from the start of every file; None: all of it.
 
     Raises:

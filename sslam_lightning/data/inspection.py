@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from sslam_lightning.data.audio import UnreadableAudio, check_sample_rate
-from sslam_lightning.data.containers import container_hint, is_container
+from sslam_lightning.data.audio import UnreadableAudio, check_sample_rate, container_hint, is_container
 from sslam_lightning.data.rejected import Rejected
 from sslam_lightning.data.storage import exists, file_size, for_libsndfile, is_url, join, open_binary
 from sslam_lightning.data.truncation import missing_bytes
@@ -54,7 +53,7 @@ def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | 
         if file_size(path) == 0:
             return Rejected(name, "empty file")
         with open_binary(path) as file:
-            cut_off = missing_bytes(file, file_size(path))
+            cut_off = missing_bytes(file)
         if cut_off:
             return Rejected(name, f"truncated: {cut_off} bytes are missing at its end")
         source = open_binary(path) if is_url(path) else for_libsndfile(path)

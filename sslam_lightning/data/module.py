@@ -14,12 +14,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, distributed
 
 from sslam_lightning.class_names import check_class_names
-from sslam_lightning.data.audio import check_resampler
 from sslam_lightning.data.broken import BrokenClips
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, RecordingDataset
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.recordings import class_balanced_weights
+from sslam_lightning.data.resample import check_resampler
 from sslam_lightning.data.sampler import EpochSampler, LastBatch
 from sslam_lightning.data.trained_on import seen_before, sketch
 from sslam_lightning.types import AnyBatch, Batch, Clip, ResamplerName

@@ -18,12 +18,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import soundfile
 
-from sslam_lightning.data.audio import UnreadableAudio, check_resampler, resample
+from sslam_lightning.data.audio import UnreadableAudio
 from sslam_lightning.data.durable import new_file, only_one_run
 from sslam_lightning.data.journal import fingerprint
 from sslam_lightning.data.parallel import ordered_map, progress
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.rejected import Rejected, write_rejected
+from sslam_lightning.data.resample import check_resampler, resample
 from sslam_lightning.data.shards import FORMAT_VERSION, INDEX_NAME, METADATA, ORIGINAL, import_pyarrow
 from sslam_lightning.data.wav import encode_wav
 from sslam_lightning.features import LogMels

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.data.audio import UnreadableAudio, check_resampler, resample
+from sslam_lightning.data.audio import UnreadableAudio
 from sslam_lightning.data.durable import new_file, refuse_existing
 from sslam_lightning.data.journal import Journal, fingerprint
 from sslam_lightning.data.parallel import ordered_map, progress
 from sslam_lightning.data.recordings import Recordings, make_recordings
 from sslam_lightning.data.rejected import Rejected, write_rejected
+from sslam_lightning.data.resample import check_resampler, resample
 from sslam_lightning.data.sampling_weights import write_weights
 from sslam_lightning.data.tables import write_table
 from sslam_lightning.features import LogMels, count_frames, kaldi_fbank

@@ -24,9 +24,9 @@ from sslam_lightning.checkpoints.write import write_weights
 from sslam_lightning.data import image_file
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.recordings import class_balanced_weights, make_recordings
+from sslam_lightning.data.resample import resample_rows
 from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.data.sinc_resampler import sinc_resampler
-from sslam_lightning.data.stream import resample_rows
 from sslam_lightning.data.text import Passage, collate_texts
 from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.events.frames import frame_labels

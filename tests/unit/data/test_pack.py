@@ -21,10 +21,11 @@ import soundfile
 import torch
 
 from sslam_lightning.data import AudioSetDataModule
-from sslam_lightning.data.audio import UnreadableAudio, read_audio, resample
+from sslam_lightning.data.audio import UnreadableAudio, read_audio
 from sslam_lightning.data.durable import only_one_run
 from sslam_lightning.data.manifest import read_labelled
 from sslam_lightning.data.pack import Packing, _begin, encode, pack
+from sslam_lightning.data.resample import resample
 from sslam_lightning.data.shards import METADATA, read_labelled_shards, read_shards
 from sslam_lightning.data.wav import decode_wav
 

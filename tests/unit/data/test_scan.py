@@ -11,8 +11,7 @@ import pytest
 import soundfile
 from wrong_headers import told_as
 
-from sslam_lightning.data.audio import UnreadableAudio, read_audio
-from sslam_lightning.data.containers import container_hint
+from sslam_lightning.data.audio import UnreadableAudio, container_hint, read_audio
 from sslam_lightning.data.inspection import Found, Standards, inspect
 from sslam_lightning.data.manifest import read_labelled, read_manifest
 from sslam_lightning.data.recordings import make_recordings

@@ -15,8 +15,9 @@ import torch
 from torchaudio.functional import resample as torchaudio_resample
 from wrong_headers import told_as
 
-from sslam_lightning.data.audio import UnreadableAudio, read_audio, resample
-from sslam_lightning.data.stream import resample_rows, stream_audio, streaming_resampler
+from sslam_lightning.data.audio import UnreadableAudio, read_audio
+from sslam_lightning.data.resample import resample, resample_rows, streaming_resampler
+from sslam_lightning.data.stream import stream_audio
 from sslam_lightning.data.wav import encode_wav
 
 RATES = [8000, 11025, 22050, 32000, 44100, 48000, 96000]
@@ -88,7 +89,7 @@ def test_unreadable_files_are_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[:1044])
     for name, message in {
         "rate.wav": "implausible sample rate: 1073757824 Hz, expected 1000 to 768000 Hz",
-        "cut.wav": "cut off, 1000 bytes of sound where its header tells 2000",
+        "cut.wav": "truncated: 1000 bytes are missing at its end",
         "text.wav": "not readable as audio (Format not recognised.)",
         "empty.wav": "holds no samples",
         "nan.wav": "holds samples that are NaN or infinite",
