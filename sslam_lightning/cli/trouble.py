@@ -12,7 +12,6 @@ import torch
 
 from sslam_lightning.benchmarks.memory import Arithmetic
 from sslam_lightning.benchmarks.step_plan import Placement, features_of, plan_step
-from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.sharding import ShardedStrategy
@@ -38,16 +37,11 @@ def explain_trouble(error: BaseException, trainer: pl.Trainer, module: Any, data
             f"it are whole. Make room, then resume with --ckpt_path={folder}/checkpoints/last.ckpt"
         )
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader "):
-        return lost_worker(error, trainer)
+        return (
+            f"{str(error).strip().rstrip('.')}; `sslam data scan` lists recordings that crash the decoder, "
+            "data.num_workers: 0 reads in the main process"
+        )
     return None
-
-
-def lost_worker(error: RuntimeError, trainer: pl.Trainer) -> str:
-    """What PyTorch says of a data worker that died or gives nothing, and which clips the workers had begun to read."""
-    loaders = (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders)
-    names = [name for loader in loaders if isinstance(loader, ClipLoader) for name in loader.being_read()]
-    reading = f" while {', '.join(names)} {'was' if len(names) == 1 else 'were'} being read" if names else ""
-    return f"{str(error).strip().rstrip('.')}{reading}; data.num_workers: 0 reads in the main process"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -192,7 +192,7 @@ class DetectionModule(FinetuneModule):
         Args:
             loader: what the clips came from.
         """
-        places = places_of(loader.dataset.clips)
+        places = places_of(loader.dataset)
         seen = self.score.compute()
         self.score.reset()
         active = join_clips(seen, places.file_of, places.start_seconds, self.frame_seconds, self.num_classes)
@@ -223,7 +223,7 @@ class DetectionModule(FinetuneModule):
     def _score(self, stage: str) -> Tensor | None:
         has_clips = self._log_mean_loss(stage)
         loader: Any = self.trainer.test_dataloaders if stage == "test" else self.trainer.val_dataloaders
-        clips = loader.dataset.clips
+        clips = loader.dataset
         assert isinstance(clips, EventDataset), "clips with events come from one"
         found = self.take_events(loader)
         truth = {name: clips.events(file) for file, name in enumerate(clips.places.files) if name in found}

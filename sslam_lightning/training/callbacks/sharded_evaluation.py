@@ -82,7 +82,7 @@ def _most_batches(trainer: Any) -> int:
 
 def _readable_clip_twice(loader: ClipLoader) -> AnyBatch:
     """The first clip that can be read; twice, for steps that mix clips."""
-    clips = loader.dataset.clips  # type: ignore[attr-defined]
+    clips: Any = loader.dataset
     for index in range(len(clips)):
         batch = loader.collate_fn([clips[0, index]] * 2)
         if len(batch.clip_index):
