@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sslam_lightning.data.audio import READABLE_EXTENSIONS
-from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.files import find_files
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.data.recordings import make_recordings
+from sslam_lightning.data.recordings import Recordings, make_recordings
 
 
 class AudioFolderDataModule(AudioDataModule):
@@ -28,11 +27,9 @@ class AudioFolderDataModule(AudioDataModule):
         super().__init__(class_names=(), multi_label=True, **options)
         self.folders: dict[Split, str | Path | None] = {"train": root, "val": val_root, "test": val_root}
 
-    def make_dataset(self, split: Split) -> RecordingDataset | None:
-        """Search the folder of a split."""
+    def recordings(self, split: Split) -> Recordings | None:
         folder = self.folders[split]
         if folder is None:
             return None
         names = find_files(folder, READABLE_EXTENSIONS)
-        recordings = make_recordings(str(folder), names, [[]] * len(names), ())
-        return RecordingDataset(recordings, self.sample_rate_hz, self.resampler, self.max_clip_seconds)
+        return make_recordings(str(folder), names, [[]] * len(names), ())

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.descriptors import read_class_table
 from sslam_lightning.data.manifest import MissingFiles, read_manifest
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.data.one_label import refuse_other_than_one_label
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.sampling_weights import with_weights
 from sslam_lightning.data.shards import ORIGINAL, is_shard_folder, read_shards
@@ -18,21 +16,20 @@ from sslam_lightning.data.shards import ORIGINAL, is_shard_folder, read_shards
 class AudioSetDataModule(AudioDataModule):
     """Recordings of manifests or shards, with several labels each or one; local, or wherever fsspec reads.
 
-    What a manifest is, `sslam_lightning.data.manifest` says; a folder of shards (`sslam_lightning.data.shards`) may stand
-    in the place of each.
+    For manifests see `sslam_lightning.data.manifest`; a folder of shards (`sslam_lightning.data.shards`) may replace each.
 
     Args:
         train_manifest: the training clips.
         val_manifest: the validation clips; None: no validation.
         test_manifest: the test clips; None: the validation clips.
         label_descriptors: table of classes; None: recordings without labels, for pre-training.
-        train_labels: ``.lbl`` of the training clips; None: labels that stand in the manifest or the shards, or the
-            ``.lbl`` beside the manifest, of the same stem. Likewise below.
+        train_labels: ``.lbl`` of the training clips; None: the labels in the manifest or the shards, or the ``.lbl`` next
+            to the manifest, of the same stem; the same below.
         val_labels: ``.lbl`` of the validation clips.
         test_labels: ``.lbl`` of the test clips.
         missing_files: "error", or "skip" to leave out rows without a file together with their labels.
-        multi_label: whether a clip may be of several classes (mAP, binary cross entropy). False means that every clip is of
-            exactly one (accuracy, cross entropy), as those of ``sslam data import folders``.
+        multi_label: whether a clip may be of several classes (mAP, binary cross entropy), or is of exactly one (accuracy,
+            cross entropy), as those of ``sslam data import folders``.
         sampling_weights: table of ``sslam data stats`` with a weight for every training clip, for ``weighted_sampling``;
             None: counted from the labels.
         options: settings of `AudioDataModule`.
@@ -70,19 +67,17 @@ class AudioSetDataModule(AudioDataModule):
             "test": (test_manifest, test_labels) if test_manifest is not None else (val_manifest, val_labels),
         }
 
-    def make_dataset(self, split: Split) -> RecordingDataset | None:
-        """Read the manifest, or open the shards, of a split."""
+    def recordings(self, split: Split) -> Recordings | None:
         manifest, labels = self.files[split]
         if manifest is None:
             return None
-        recordings = self._packed(str(manifest), labels) if is_shard_folder(str(manifest)) else None
-        if recordings is None:
+        if is_shard_folder(str(manifest)):
+            recordings = self._packed(str(manifest), labels)
+        else:
             recordings = read_manifest(manifest, labels, self.table, self.missing_files)
-        if not self.multi_label:
-            refuse_other_than_one_label(recordings, str(manifest), labels)
         if split == "train" and self.sampling_weights is not None:
             recordings = with_weights(recordings, str(self.sampling_weights))
-        return RecordingDataset(recordings, self.sample_rate_hz, self.resampler, self.max_clip_seconds)
+        return recordings
 
     def _packed(self, folder: str, labels: str | Path | None) -> Recordings:
         if labels is not None:
@@ -93,7 +88,6 @@ class AudioSetDataModule(AudioDataModule):
         return recordings
 
     def _check_packing(self, folder: str, about: dict[str, Any]) -> None:
-        """Shards hold what their packing left of the recordings, which must be what the recipe asks for."""
         method, rate_hz, seconds = about["resampler"], about["sample_rate_hz"], about["max_clip_seconds"]
         if method != self.resampler:
             raise ValueError(f"{folder} was resampled by {method}: set data.resampler to {method}, or pack again")

@@ -1,4 +1,4 @@
-"""The account of recordings that could not be read: counted, listed, and the end of the run when they are many."""
+"""Counts and lists the recordings that could not be read, and stops the run when there are too many."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
-    """Clips asked for; those among them that were broken; and those that were broken in this training epoch."""
+    """Clips asked for; the broken ones among them; and those that were broken in this training epoch."""
 
     met: int = 0
     broken: int = 0
@@ -21,10 +21,10 @@ class Counts(NamedTuple):
 
 
 class BrokenClips:
-    """What one process met. A few broken files are normal in AudioSet; many mean a wrong mount or codec.
+    """The broken clips of one process. A few are normal in AudioSet; many mean a wrong mount or codec.
 
     Args:
-        max_share: of the clips met so far; above it `judge` stops the run.
+        max_share: of the clips so far; above it `judge` stops the run.
         judge_after: number of clips before the share means anything.
     """
 
@@ -46,7 +46,7 @@ class BrokenClips:
         self.reasons.update(batch.broken)
 
     def start_epoch(self, epoch: int) -> None:
-        """Count the epoch's from zero, unless it goes on where an earlier run left it."""
+        """Count the epoch's from zero, unless a resumed run continues it."""
         if epoch != self._epoch:
             self._epoch = epoch
             self.counts = self.counts._replace(broken_in_epoch=0)
@@ -64,43 +64,36 @@ class BrokenClips:
 
     @property
     def example(self) -> str | None:
-        """The reason that came last."""
+        """The latest reason."""
         return next(reversed(self.reasons.values()), None)
 
     def judge(self) -> None:
-        """Stop the run of a single process.
-
-        Raises:
-            ValueError: more than ``max_share`` of the clips so far were broken.
-        """
+        """Raise ValueError if more than ``max_share`` of this process's clips were broken."""
         if self.too_many(self.counts):
             raise self.complaint(self.counts, self.example)
 
     def report(self) -> None:
-        """Log one line per clip that is broken, and their number; nothing twice."""
+        """Log each broken clip once, and their number."""
         new = list(self.reasons.items())[self._num_reported :]
         self._num_reported = len(self.reasons)
         for name, reason in new:
             _log.warning("%s: %s", name, reason)
         if new:
-            _log.warning(
-                "%d clips could not be used and were left out together with their labels",
-                len(self.reasons),
-            )
+            _log.warning("%d clips could not be used and were left out together with their labels", len(self.reasons))
 
     def like(self) -> BrokenClips:
-        """An empty account with these bounds, that has reported what this one has."""
+        """An empty account with the same bounds, that has reported what this one has."""
         other = BrokenClips(self.max_share, self.judge_after)
         other._num_reported = self._num_reported
         return other
 
-    def state_dict(self, most_reasons: int | None = None) -> dict[str, Any]:
-        """As plain data; for a checkpoint with the first reasons alone, which would fill it."""
-        reasons = dict(islice(self.reasons.items(), most_reasons))
+    def state_dict(self, max_reasons: int | None = None) -> dict[str, Any]:
+        """Plain data; for a checkpoint with the first reasons only."""
+        reasons = dict(islice(self.reasons.items(), max_reasons))
         return {"epoch": self._epoch, "counts": list(self.counts), "reasons": reasons}
 
     def add(self, state: Mapping[str, Any]) -> None:
-        """Take over what another process met: an earlier run, or another rank."""
+        """Add the account of an earlier run, or of another rank."""
         self._epoch = state["epoch"]
         self.counts = Counts(*(ours + theirs for ours, theirs in zip(self.counts, state["counts"], strict=True)))
         self.reasons.update(state["reasons"])

@@ -1,4 +1,4 @@
-"""Recordings as clips: one file is decoded, resampled and cut when it is asked for."""
+"""Recordings as clips: a file is decoded, resampled and cut when it is asked for."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.resample import check_resampler, resample
 from sslam_lightning.types import Clip, ResamplerName
 
-Key = int | tuple[int, int]  # place in the data set, or (epoch, place)
+Key = int | tuple[int, int]  # index in the data set, or (epoch, index)
 
 
 class BrokenClip(NamedTuple):
-    """Stands for a recording that could not be read; it is never replaced by another one."""
+    """A recording that could not be read; no other clip takes its place."""
 
     name: str
     reason: str
 
 
 class ClipDataset(Dataset[Clip | BrokenClip], ABC):
-    """What the data modules load from: clips by their place, or by (epoch, place)."""
+    """What the data modules load from: clips by their index, or by (epoch, index)."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -33,15 +33,15 @@ class ClipDataset(Dataset[Clip | BrokenClip], ABC):
     def __getitem__(self, key: Key) -> Clip | BrokenClip: ...
 
     def name(self, index: int) -> str:
-        """What messages call a clip, without reading it: its file, where it has one."""
+        """The name of a clip in messages, without reading it: its file, where it has one."""
         return f"clip {index}"
 
     def fingerprint(self) -> str:
-        """What clips there are, in their order, where the data set can tell."""
+        """A digest of the clips and their order, where the data set can tell."""
         return ""
 
     def paths(self) -> Iterator[str]:
-        """What tells the clips from those of other data sets, in their order; nothing where they are made up."""
+        """What tells the clips from those of other data sets, in their order; nothing where they are synthetic."""
         return iter(())
 
 
@@ -50,7 +50,7 @@ class RecordingDataset(ClipDataset):
 
     Args:
         recordings: files and labels.
-        sample_rate_hz: rate of the waveforms that come out.
+        sample_rate_hz: rate of the waveforms.
         resampler: see `sslam_lightning.data.resample`.
         max_clip_seconds: keep only this much from the start of every file; None: all of it.
 
@@ -79,29 +79,25 @@ class RecordingDataset(ClipDataset):
         return len(self.recordings)
 
     def fingerprint(self) -> str:
-        """A digest of the names."""
         return self.recordings.names.fingerprint()
 
     def paths(self) -> Iterator[str]:
-        """The files."""
         return self.recordings.paths()
 
     def name(self, index: int) -> str:
-        """The file."""
         return self.recordings.path(index)
 
     def __getitem__(self, key: Key) -> Clip | BrokenClip:
-        """The clip of ``index`` or of ``(epoch, index)``; a file sounds the same in every epoch."""
-        index = key if isinstance(key, int) else key[1]
+        index = key if isinstance(key, int) else key[1]  # a file sounds the same in every epoch
         name = self.recordings.names[index]
-        wanted_seconds = self.recordings.seconds(index, self.max_clip_seconds)
+        max_seconds = self.recordings.seconds(index, self.max_clip_seconds)
         try:
-            waveform, rate_hz = self.recordings.read(index, wanted_seconds)
+            waveform, rate_hz = self.recordings.read(index, max_seconds)
         except UnreadableAudio as error:
             return BrokenClip(name, str(error))
         waveform = resample(waveform, rate_hz, self.sample_rate_hz, self.resampler)
-        if wanted_seconds is not None:
-            waveform = waveform[: round(wanted_seconds * self.sample_rate_hz)]
+        if max_seconds is not None:
+            waveform = waveform[: round(max_seconds * self.sample_rate_hz)]
         if len(waveform) == 0:
             return BrokenClip(name, f"{self.recordings.path(index)}: too short, nothing is left after resampling")
         return Clip(waveform, self.recordings.labels(index), index, name)

@@ -1,26 +1,27 @@
-"""Recordings of a folder whose classes are known by name: what the tagged and classified public data sets share."""
+"""Recordings of a folder with their classes by name: the base of the tagged and classified public data sets."""
 
 from __future__ import annotations
 
+import csv
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sslam_lightning.data.dataset import RecordingDataset
 from sslam_lightning.data.excerpts import Excerpt, make_excerpts
 from sslam_lightning.data.module import AudioDataModule, Split
+from sslam_lightning.data.recordings import Recordings
 
 
 class Labelled(NamedTuple):
-    """A file, or a part of one, and the classes that it is of."""
+    """A file, or a part of one, and its classes."""
 
     clip: Excerpt
     labels: Sequence[str]
 
 
 class LabelledDataModule(AudioDataModule):
-    """Base of data sets that tell the classes of their files; a subclass says which there are in `labelled`.
+    """Base of data sets with labelled files; a subclass lists them in `labelled`.
 
     Args:
         root: folder that the files' names are relative to.
@@ -34,23 +35,29 @@ class LabelledDataModule(AudioDataModule):
         self.root = root
 
     @abstractmethod
-    def labelled(self, split: Split) -> Sequence[Labelled]:
-        """The clips of a split."""
+    def labelled(self, split: Split) -> Sequence[Labelled] | None:
+        """The clips of a split; None where there are none."""
 
-    def make_dataset(self, split: Split) -> RecordingDataset:
-        """The clips of a split as recordings.
-
-        Raises:
-            ValueError: a label that is none of the classes, or several where a clip is of one.
-        """
-        class_of = {name: number for number, name in enumerate(self.class_names)}
+    def recordings(self, split: Split) -> Recordings | None:
+        """The clips of a split as recordings; raises ValueError for a label that is none of the classes."""
         rows = self.labelled(split)
+        if rows is None:
+            return None
+        class_of = {name: number for number, name in enumerate(self.class_names)}
         for clip, labels in rows:
             if unknown := [label for label in labels if label not in class_of]:
                 known = ", ".join(self.class_names[:10])
                 raise ValueError(f"{clip.name}: the label {unknown[0]!r} is none of the {len(class_of)} classes ({known})")
-            if not self.multi_label and len(labels) != 1:
-                raise ValueError(f"{clip.name}: expected one label, got {len(labels)}: {', '.join(labels) or 'none'}")
         classes = [sorted(class_of[label] for label in row.labels) for row in rows]
-        excerpts = make_excerpts(str(self.root), [row.clip for row in rows], classes, self.class_names)
-        return RecordingDataset(excerpts, self.sample_rate_hz, self.resampler, self.max_clip_seconds)
+        return make_excerpts(str(self.root), [row.clip for row in rows], classes, self.class_names)
+
+
+def read_rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and rows of a CSV file with a header; raises ValueError where it lacks a column."""
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        names = rows.fieldnames or ()
+        if absent := [column for column in columns if column not in names]:
+            raise ValueError(f"{table}: no column {', '.join(absent)} among {', '.join(names)}")
+        for row in rows:
+            yield rows.line_num, row

@@ -80,15 +80,6 @@ def _expect(path: str) -> None:
         )
 
 
-def line_of_labels(path: str, name: str) -> int:
-    """The line of a label file that is about a recording.
-
-    Raises:
-        ValueError: none is, or several could be.
-    """
-    return _LabelFile(path).line_of(name)
-
-
 def words_of(path: str) -> set[str]:
     """Every label that comes in a label file."""
     words: set[str] = set()

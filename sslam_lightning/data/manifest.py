@@ -165,23 +165,6 @@ def _read_table(manifest: str, file: Iterable[str], header: list[str], separator
     return Rows(parent(manifest) or ".", paths, labels[0] if labels else None)
 
 
-def line_of_row(manifest: str, name: str) -> int | None:
-    """The first line of a manifest that gives a recording another number of labels than one; None: it has no labels."""
-    with io.TextIOWrapper(open_binary(manifest), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        first = file.readline()
-        separator = "\t" if "\t" in first else ","
-        header = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=separator))]
-        if "path" not in header or "labels" not in header:
-            return None
-        reader = csv.reader(file, delimiter=separator)
-        for row in reader:
-            if row and row[header.index("path")] == name:
-                words = {word.strip() for word in row[header.index("labels")].split(LABEL_SEPARATOR)} - {""}
-                if len(words) != 1:
-                    return reader.line_num + 1
-    return None
-
-
 def _read_fairseq(manifest: str, file: Iterable[str], first: str) -> Rows:
     if "\t" in first:
         raise ValueError(f"{manifest}, line 1: expected the root folder or a header with a column 'path', got {first!r}")

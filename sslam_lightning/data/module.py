@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
@@ -16,28 +16,29 @@ from torch import Tensor, distributed
 from sslam_lightning.class_names import check_class_names
 from sslam_lightning.data.broken import BrokenClips
 from sslam_lightning.data.collate import collate
-from sslam_lightning.data.dataset import BrokenClip, ClipDataset, RecordingDataset
+from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
 from sslam_lightning.data.loader import ClipLoader
-from sslam_lightning.data.recordings import class_balanced_weights
+from sslam_lightning.data.recordings import Recordings, class_balanced_weights
 from sslam_lightning.data.resample import check_resampler
 from sslam_lightning.data.sampler import EpochSampler, LastBatch
 from sslam_lightning.data.trained_on import seen_before, sketch
-from sslam_lightning.types import AnyBatch, Batch, Clip, ResamplerName
+from sslam_lightning.types import AnyBatch, ResamplerName
+from sslam_lightning.whole_numbers import check_at_least
 
 Split = Literal["train", "val", "test"]
 
 _SPLITS: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 _JUDGE_AFTER_CLIPS = 50
-_MOST_REASONS_KEPT = 10_000  # in a checkpoint
+_MAX_REASONS_KEPT = 10_000  # in a checkpoint
 
 
-class AudioDataModule(LightningDataModule, ABC):
+class AudioDataModule(LightningDataModule):
     """Loaders of `Batch` for training, validation, test and prediction.
 
-    A subclass says its classes to this constructor and makes its data sets in `make_dataset`. Training batches are
-    shuffled and whole, and every clip comes once in an epoch, but for those that fill up its last batch (see
-    ``last_batch``); all others come in order, every clip once over all devices. A clip that cannot be read, or is too short
-    for the model, is left out with its label, counted, and named at the end.
+    A subclass passes its classes to this constructor and lists its clips in `recordings`, or makes data sets of its own in
+    `make_dataset`. Training batches are shuffled and full, and every clip comes once in an epoch, except those that fill up
+    its last batch (see ``last_batch``); all others come in order, every clip once over all devices. A clip that cannot be
+    read, or is too short for the model, is left out with its label, counted, and named at the end.
 
     Args:
         class_names: in the order of the labels; empty: no labels.
@@ -50,11 +51,11 @@ class AudioDataModule(LightningDataModule, ABC):
         min_clip_seconds: leave shorter clips out, like those that are too short for the model.
         seed: of the order of the clips.
         weighted_sampling: draw clips of rare classes more often; needs samples_per_epoch.
-        samples_per_epoch: train on this many clips, drawn anew for every epoch without replacement; None: on all.
-        last_batch: what becomes of the clips that do not fill an epoch's last update over all devices: "pad" fills it with
-            the first clips of the epoch, which so come twice; "drop" leaves them out of this epoch.
+        samples_per_epoch: train on this many clips, drawn for every epoch without replacement; None: on all.
+        last_batch: the clips that do not fill an epoch's last step over all devices: "pad" fills it with the first clips of
+            the epoch, which so come twice; "drop" leaves them out of this epoch.
         max_broken_share: stop when a larger share of the clips than this cannot be read.
-        worker_timeout_seconds: stop when the workers give nothing for so long; 0: wait for ever.
+        worker_timeout_seconds: stop when the workers deliver nothing for this long; 0: wait for ever.
 
     Raises:
         ValueError: a setting out of its range, or a class whose name holds a control character.
@@ -80,16 +81,16 @@ class AudioDataModule(LightningDataModule, ABC):
         super().__init__()
         check_resampler(resampler)
         check_class_names(class_names, "class_names")
-        least = {"batch_size": 1, "num_workers": 0, "seed": 0, "worker_timeout_seconds": 0, "min_clip_seconds": 0}
-        given = (batch_size, num_workers, seed, worker_timeout_seconds, min_clip_seconds)
-        for (name, bound), value in zip(least.items(), given, strict=True):
-            if value < bound:
-                raise ValueError(f"{name} must be at least {bound}, got {value}")
+        check_at_least(1, batch_size=batch_size)
+        check_at_least(0, num_workers=num_workers, seed=seed)
+        for name, seconds in (("worker_timeout", worker_timeout_seconds), ("min_clip", min_clip_seconds)):
+            if seconds < 0:
+                raise ValueError(f"{name}_seconds must be at least 0, got {seconds}")
         if max_clip_seconds is not None and min_clip_seconds > max_clip_seconds:
             raise ValueError(f"min_clip_seconds {min_clip_seconds:g} is more than max_clip_seconds {max_clip_seconds:g}")
         if last_batch not in ("pad", "drop"):
             raise ValueError(f"last_batch must be pad or drop in training, got {last_batch!r}")
-        # Known before setup: the command line hands these on to the model when it builds it.
+        # Known before setup: the command line links these to the model.
         self.class_names = tuple(class_names)
         self.num_classes = len(self.class_names)
         self.multi_label = multi_label
@@ -103,14 +104,27 @@ class AudioDataModule(LightningDataModule, ABC):
         self.samples_per_epoch = samples_per_epoch
         self.last_batch: LastBatch = last_batch
         self.worker_timeout_seconds = worker_timeout_seconds
-        self.min_samples = 1  # of a clip; the model asks for more when it is set up
+        self.min_samples = 1  # of a clip; the model raises it when it is set up
         self.broken = BrokenClips(max_broken_share, _JUDGE_AFTER_CLIPS)
         self._datasets: dict[Split, ClipDataset | None] = {}
         self._trained_on: Tensor | None = None
 
-    @abstractmethod
+    def recordings(self, split: Split) -> Recordings | None:
+        """The files and labels of a split; None where there are none."""
+        raise NotImplementedError
+
     def make_dataset(self, split: Split) -> ClipDataset | None:
-        """The clips of a split; None where there are none."""
+        """The clips of a split; None where there are none.
+
+        Raises:
+            ValueError: a recording that is not of exactly one class, where ``multi_label`` is false.
+        """
+        recordings = self.recordings(split)
+        if recordings is None:
+            return None
+        if not self.multi_label:
+            _check_one_label(recordings, split)
+        return RecordingDataset(recordings, self.sample_rate_hz, self.resampler, self.max_clip_seconds)
 
     def dataset(self, split: Split) -> ClipDataset | None:
         """The clips of a split, made once."""
@@ -120,21 +134,19 @@ class AudioDataModule(LightningDataModule, ABC):
 
     @property
     def broken_clips(self) -> dict[str, str]:
-        """Name and reason of every clip that this process could not read so far; when a run is over, rank 0 has all."""
+        """Name and reason of every clip that this process could not read so far; after a run, rank 0 has all."""
         return self.broken.reasons
 
     def read_ahead(self, stage: str) -> None:
-        """Read the manifests of a stage where that needs no preparation, for their errors; `setup` has them then."""
+        """Make a stage's data sets where that needs no preparation, to meet their errors early."""
         for split in _SPLITS.get(stage, ()):
             self.dataset(split)
 
     def setup(self, stage: str) -> None:
-        """Read the manifests of a stage, so that their errors come before the training."""
-        sizes = [len(found) for split in _SPLITS.get(stage, ()) if (found := self.dataset(split)) is not None]
+        sizes = [len(clips) for split in _SPLITS.get(stage, ()) if (clips := self.dataset(split)) is not None]
         self.broken.judge_after = min([_JUDGE_AFTER_CLIPS, *sizes])  # a small data set is judged after one pass
 
     def train_dataloader(self) -> ClipLoader:
-        """Shuffled, whole batches."""
         dataset = self.dataset("train")
         if dataset is None:
             raise ValueError(f"{type(self).__name__} has no training data")
@@ -154,15 +166,66 @@ class AudioDataModule(LightningDataModule, ABC):
         )
         return self._loader(dataset, sampler)
 
+    def val_dataloader(self) -> ClipLoader | list[Any]:
+        return self._ordered_loader(self.dataset("val"))
+
+    def test_dataloader(self) -> ClipLoader | list[Any]:
+        return self._ordered_loader(self.dataset("test"))
+
+    def predict_dataloader(self) -> ClipLoader | list[Any]:
+        """The test clips, or else those of validation, or else those of training."""
+        splits: tuple[Split, ...] = ("test", "val", "train")
+        return self._ordered_loader(next((clips for s in splits if (clips := self.dataset(s)) is not None), None))
+
+    def whole_split(self, split: Split) -> ClipLoader:
+        """All clips of a split in order, the same on every rank.
+
+        Raises:
+            ValueError: there are none.
+        """
+        dataset = self.dataset(split)
+        if dataset is None:
+            raise ValueError(f"{type(self).__name__} has no clips for {split}")
+        return self._loader(
+            dataset, EpochSampler(len(dataset), self.batch_size, shuffle=False, last_batch="keep", world=1, rank=0)
+        )
+
+    def collate_function(self) -> Callable[..., AnyBatch]:
+        """The loaders' ``collate_fn``, which leaves out clips that are too short for the model."""
+        min_samples = round(self.min_clip_seconds * self.sample_rate_hz)
+        if min_samples > self.min_samples:
+            return partial(collate, min_samples=min_samples, needed_by="data.min_clip_seconds")
+        return partial(collate, min_samples=self.min_samples)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Count broken clips, in the main process."""
+        if not isinstance(batch, AnyBatch):
+            return batch
+        # pinning memory turns inner tuples into lists
+        batch = batch._replace(names=tuple(batch.names), broken=tuple((name, why) for name, why in batch.broken))
+        trainer = self.trainer
+        self.broken.record(batch, training=trainer is not None and trainer.training)
+        if trainer is None or trainer.world_size == 1:  # ranks judge together, see `BrokenClipWatch`
+            self.broken.judge()
+        return batch
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.broken.report()
+
+    def teardown(self, stage: str) -> None:
+        everywhere = self._broken_on_all_ranks()
+        self.broken = everywhere if self._is_first_rank else self.broken.like()
+        self.broken.report()
+
     def state_dict(self) -> dict[str, Any]:
-        """The broken clips so far, of all ranks, and what there was to train on."""
-        broken = self._broken_on_all_ranks().state_dict(_MOST_REASONS_KEPT)
+        """The broken clips so far, of all ranks, and a fingerprint of the training data."""
+        broken = self._broken_on_all_ranks().state_dict(_MAX_REASONS_KEPT)
         if self._trained_on is None and (dataset := self.dataset("train")) is not None:
             self._trained_on = sketch(dataset.paths())
         return {"broken": broken, "trained_on": self._trained_on}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting, on one rank, where training goes on; elsewhere warn of clips that were trained on."""
+        """Continue to count, on one rank, where training continues; elsewhere warn of clips that were trained on."""
         training = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         if training and self._is_first_rank and "broken" in state_dict:
             self.broken.add(state_dict["broken"])
@@ -179,60 +242,12 @@ class AudioDataModule(LightningDataModule, ABC):
                     f"on, for example {known[0]}: the scores say little about new clips"
                 )
 
-    def val_dataloader(self) -> ClipLoader | list[Any]:
-        """In order, every clip once; an empty list where there is nothing to validate on."""
-        return self._ordered_loader(self.dataset("val"))
-
-    def test_dataloader(self) -> ClipLoader | list[Any]:
-        """In order, every clip once; an empty list where there is nothing to test on."""
-        return self._ordered_loader(self.dataset("test"))
-
-    def predict_dataloader(self) -> ClipLoader | list[Any]:
-        """The test clips, or else those of validation, or else those of training; in order, every clip once."""
-        splits: tuple[Split, ...] = ("test", "val", "train")
-        return self._ordered_loader(next((found for s in splits if (found := self.dataset(s)) is not None), None))
-
-    def whole_split(self, split: Split) -> ClipLoader:
-        """All clips of a split in order, on every rank the same; the loaders above share them out.
-
-        Raises:
-            ValueError: there are none.
-        """
-        dataset = self.dataset(split)
-        if dataset is None:
-            raise ValueError(f"{type(self).__name__} has no clips for {split}")
-        return self._loader(
-            dataset, EpochSampler(len(dataset), self.batch_size, shuffle=False, last_batch="keep", world=1, rank=0)
-        )
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Take note of broken clips, in the main process."""
-        if not isinstance(batch, AnyBatch):
-            return batch
-        # pinning memory turns inner tuples into lists
-        batch = batch._replace(names=tuple(batch.names), broken=tuple((name, why) for name, why in batch.broken))
-        trainer = self.trainer
-        self.broken.record(batch, training=trainer is not None and trainer.training)
-        if trainer is None or trainer.world_size == 1:  # ranks judge together, see `BrokenClipWatch`
-            self.broken.judge()
-        return batch
-
-    def on_exception(self, exception: BaseException) -> None:
-        """An interrupted run names its broken clips too."""
-        self.broken.report()
-
-    def teardown(self, stage: str) -> None:
-        """Log the clips that could not be read, on one rank for all."""
-        everywhere = self._broken_on_all_ranks()
-        self.broken = everywhere if self._is_first_rank else self.broken.like()
-        self.broken.report()
-
     @property
     def _is_first_rank(self) -> bool:
         return self.trainer is None or self.trainer.is_global_zero
 
     def _broken_on_all_ranks(self) -> BrokenClips:
-        if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+        if not distributed.is_available() or not distributed.is_initialized():
             return self.broken
         everywhere = self.broken.like()
         states: list[Any] = [None] * distributed.get_world_size()
@@ -246,13 +261,6 @@ class AudioDataModule(LightningDataModule, ABC):
             return []
         return self._loader(dataset, EpochSampler(len(dataset), self.batch_size, shuffle=False, last_batch="keep"))
 
-    def collate_function(self) -> Callable[[Sequence[Clip | BrokenClip]], Batch]:
-        """What makes clips a batch, and leaves those out that are too short for the model or for whoever set it up."""
-        wanted = round(self.min_clip_seconds * self.sample_rate_hz)
-        if wanted > self.min_samples:
-            return partial(collate, min_samples=wanted, needed_by="data.min_clip_seconds")
-        return partial(collate, min_samples=self.min_samples)
-
     def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
         return ClipLoader(
             dataset,
@@ -264,4 +272,15 @@ class AudioDataModule(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
             timeout=self.worker_timeout_seconds if self.num_workers else 0,
             generator=torch.Generator().manual_seed(self.seed),  # else the loader draws from the global one
+        )
+
+
+def _check_one_label(recordings: Recordings, split: Split) -> None:
+    others = np.flatnonzero(np.diff(recordings.label_start) != 1)
+    if len(others):
+        first = int(others[0])
+        classes = [recordings.class_names[number] for number in recordings.classes(first)]
+        raise ValueError(
+            f"the {split} clip {recordings.names[first]} has {len(classes)} labels ({'; '.join(classes) or 'none'}), but "
+            f"with multi_label: false every clip has exactly one; {len(others)} of {len(recordings)} clips have another number"
         )

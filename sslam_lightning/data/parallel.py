@@ -1,4 +1,4 @@
-"""One function on very many things, in processes of its own, with the results in order."""
+"""One function on very many jobs, in processes of its own, with the results in order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -19,7 +21,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 _AHEAD = 16  # jobs a worker may be ahead of the result that is waited for
 
-_shared: tuple[Callable[..., Any], Any] | None = None  # of a worker process
+_work: Callable[[Any], Any]  # of a worker process
 
 
 class WorkerDied(RuntimeError):
@@ -40,14 +42,14 @@ def ordered_map(
     workers: int,
     crashed: Callable[[Job], Result] | None = None,
 ) -> Iterator[Result]:
-    """``function(state, job)`` of every job, in the order of the jobs.
+    """Yield ``function(state, job)`` for every job, in the order of the jobs.
 
     Args:
         function: of a module, so that other processes find it.
-        state: handed to every process once.
-        jobs: small things; only a few are taken ahead of the results.
+        state: sent to every process once.
+        jobs: small objects; only a few are taken ahead of the results.
         workers: processes; 0: none, everything happens here.
-        crashed: what stands for a job that ends its process (a decoder that crashes on a file); None: that is an error.
+        crashed: the result of a job that ends its process (a decoder that crashes on a file); None: that is an error.
 
     Raises:
         ValueError: a negative number of workers.
@@ -57,46 +59,41 @@ def ordered_map(
         raise ValueError(f"workers must be at least 0, got {workers}")
     if isinstance(jobs, Sized):
         workers = min(workers, len(jobs))  # all are started at once
+    work, remaining = partial(function, state), iter(jobs)
     if workers == 0:
-        yield from (function(state, job) for job in jobs)
+        yield from map(work, remaining)
         return
-    remaining = iter(jobs)
+    pool = _pool(workers, work)
     pending: deque[tuple[Job, Future[Result]]] = deque()
-    pool = _pool(workers, function, state)
     try:
         while True:
-            while len(pending) < _AHEAD * workers and (job := next(remaining, _END)) is not _END:
-                pending.append((job, pool.submit(_call, job)))  # type: ignore[arg-type]
+            pending += [(job, pool.submit(_call, job)) for job in islice(remaining, _AHEAD * workers - len(pending))]
             if not pending:
                 return
             job, future = pending.popleft()
             try:
                 result = future.result()
             except BrokenProcessPool:
-                # Whose fault it was is not known, so the first job is tried alone and the others anew.
-                pool.shutdown(wait=False, cancel_futures=True)
-                result = _alone(function, state, job, crashed)
-                pool = _pool(workers, function, state)
+                # Any job may have ended its process: the first is tried alone, and the others are started again.
+                result = _alone(work, job, crashed)
+                pool = _pool(workers, work)
                 pending = deque((other, pool.submit(_call, other)) for other, _ in pending)
             yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_END: Any = object()
-
-
 def progress(total: int, what: str, unit: str = "clip", done: int = 0) -> tqdm[Any]:
-    """A bar on the terminal's error stream, if it is a terminal."""
+    """A progress bar on the error stream, if that is a terminal."""
     return tqdm(total=total, initial=done, desc=what, unit=unit, disable=None, file=sys.stderr, smoothing=0.05)
 
 
-def _pool(workers: int, function: Callable[..., Any], state: Any) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, initializer=_begin, initargs=(function, state))
+def _pool(workers: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, initializer=_begin, initargs=(work,))
 
 
-def _alone(function: Callable[..., Result], state: Any, job: Job, crashed: Callable[[Job], Result] | None) -> Result:
-    with _pool(1, function, state) as pool:
+def _alone(work: Callable[[Job], Result], job: Job, crashed: Callable[[Job], Result] | None) -> Result:
+    with _pool(1, work) as pool:
         try:
             return pool.submit(_call, job).result()
         except BrokenProcessPool as error:
@@ -105,9 +102,9 @@ def _alone(function: Callable[..., Result], state: Any, job: Job, crashed: Calla
             return crashed(job)
 
 
-def _begin(function: Callable[..., Any], state: Any) -> None:
-    global _shared
-    _shared = (function, state)
+def _begin(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if "torch" in sys.modules:
@@ -121,6 +118,4 @@ def _end_with_parent() -> None:
 
 
 def _call(job: Any) -> Any:
-    assert _shared is not None
-    function, state = _shared
-    return function(state, job)
+    return _work(job)
