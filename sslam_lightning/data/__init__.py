@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sslam_lightning.data.excerpts import Excerpt
     from sslam_lightning.data.images import ImageFolderDataModule
     from sslam_lightning.data.labelled import Labelled, LabelledDataModule
-    from sslam_lightning.data.labelled_text import LabelledTextDataModule
     from sslam_lightning.data.mixtures import ESC50MixturesDataModule
     from sslam_lightning.data.module import AudioDataModule
     from sslam_lightning.data.sets.dcase2016 import DCASE2016Task2DataModule
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from sslam_lightning.data.sets.urban_sed import URBANSEDDataModule
     from sslam_lightning.data.sets.voxceleb import VoxCeleb1DataModule
     from sslam_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
-    from sslam_lightning.data.text import TextDataModule
+    from sslam_lightning.data.text import LabelledTextDataModule, TextDataModule
 
 # Imported on first use, so that who only reads audio need not wait for Lightning.
 _HOMES = {
@@ -51,7 +50,7 @@ _HOMES = {
     "SpeechCommandsDataModule": "sslam_lightning.data.sets.speech_commands",
     "Labelled": "sslam_lightning.data.labelled",
     "LabelledDataModule": "sslam_lightning.data.labelled",
-    "LabelledTextDataModule": "sslam_lightning.data.labelled_text",
+    "LabelledTextDataModule": "sslam_lightning.data.text",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
     "TextDataModule": "sslam_lightning.data.text",

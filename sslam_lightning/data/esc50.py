@@ -44,9 +44,7 @@ class ESC50DataModule(LabelledDataModule):
         self.table, audio = Path(root, _TABLE), Path(root, "audio")
         if download and not self.table.is_file():
             download_and_unpack(ARCHIVE_URL, Path(root), _TABLE)
-        form = (
-            f"ESC-50 is expected as {audio}/ and {self.table}; download: true fetches it into a new folder"
-        )
+        form = f"ESC-50 is expected as {audio}/ and {self.table}; download: true fetches it into a new folder"
         self._rows = _read_table(expect_file(self.table, form), esc10)
         folds = sorted({row.fold for row in self._rows})
         if fold is not None and fold not in folds:

@@ -1,8 +1,8 @@
-"""A folder of images, without labels for data2vec 2.0 on pictures, or a folder per class."""
+"""A folder of images, without labels for data2vec 2.0 on images, or a folder per class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,7 @@ from torch import Tensor
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
 from sslam_lightning.data.files import class_folders, classes_of, find_files
 from sslam_lightning.data.image_file import IMAGE_EXTENSIONS, cropped, open_image
-from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.random_streams import clip_keys, uniform
 from sslam_lightning.types import ImageBatch
 
@@ -30,7 +28,7 @@ class Picture(NamedTuple):
 
 
 class ImageDataset(ClipDataset):
-    """The images of a folder, cut to squares; see `ImageFolderDataModule` for the arguments."""
+    """The images of a folder, cropped to squares; see `ImageFolderDataModule` for the arguments."""
 
     def __init__(
         self,
@@ -51,11 +49,10 @@ class ImageDataset(ClipDataset):
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """What messages call an image."""
         return self.names[index]
 
     def __getitem__(self, key: Key) -> Picture | BrokenClip:  # type: ignore[override]
-        """The image of ``index``, or of ``(epoch, index)``: every epoch crops it anew."""
+        """The image of ``index``, or of ``(epoch, index)``: every epoch crops it differently."""
         epoch, index = (0, key) if isinstance(key, int) else key
         path = self.root / self.names[index]
         try:
@@ -79,15 +76,15 @@ class ImageDataset(ClipDataset):
 
 
 class ImageFolderDataModule(AudioDataModule):
-    """All images below a folder, without labels or of the classes that its folders are. The loaders are those of audio.
+    """All images below a folder, without labels or with its folders as classes.
 
-    Training cuts a random square out of each (data2vec 2.0 and MAE also stretch it) and mirrors half of them.
+    Training crops a random square of each (data2vec 2.0 and MAE also stretch it) and mirrors half of them.
 
     Args:
         root: folder of the training images; sub-folders are searched too.
         val_root: folder of the validation images; None: no validation.
         size: side of the squares that the model sees, in pixels.
-        smallest_crop: the least share of the largest square's area that training cuts out.
+        smallest_crop: the least share of the largest square's area that training crops.
         labelled: the first folder on the way to an image is its class.
         options: settings of `AudioDataModule`.
 
@@ -113,27 +110,24 @@ class ImageFolderDataModule(AudioDataModule):
         self.size, self.smallest_crop = size, smallest_crop
 
     def make_dataset(self, split: Split) -> ImageDataset | None:
-        """Search the folder of a split."""
         folder = self.folders[split]
         if folder is None:
             return None
         return ImageDataset(folder, self.size, self.smallest_crop, split == "train", self.seed, self.class_names)
 
-    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
-        loader = super()._loader(dataset, sampler)
-        loader.collate_fn = collate_images
-        return loader
+    def collate_function(self) -> Callable[..., ImageBatch]:
+        return collate_images
 
 
 def collate_images(pictures: Sequence[Picture | BrokenClip]) -> ImageBatch:
-    """Images of one size as a batch; broken ones are left out and told."""
+    """Images of one size as a batch, without the broken ones, which it lists."""
     good = [picture for picture in pictures if isinstance(picture, Picture)]
+    broken = tuple((picture.name, picture.reason) for picture in pictures if isinstance(picture, BrokenClip))
+    nothing = torch.zeros(0, 3, 0, 0, dtype=torch.float32, device="cpu")
     return ImageBatch(
-        torch.stack([picture.image for picture in good])
-        if good
-        else torch.zeros(0, 3, 0, 0, dtype=torch.float32, device="cpu"),
-        torch.stack([picture.labels for picture in good]) if good else torch.zeros(0, 0, dtype=torch.float32, device="cpu"),
+        torch.stack([picture.image for picture in good]) if good else nothing,
+        torch.stack([picture.labels for picture in good]) if good else nothing.flatten(1),
         torch.tensor([picture.clip_index for picture in good], dtype=torch.int64, device="cpu"),
         tuple(picture.name for picture in good),
-        tuple((broken.name, broken.reason) for broken in pictures if isinstance(broken, BrokenClip)),
+        broken,
     )

@@ -282,5 +282,5 @@ def _check_one_label(recordings: Recordings, split: Split) -> None:
         classes = [recordings.class_names[number] for number in recordings.classes(first)]
         raise ValueError(
             f"the {split} clip {recordings.names[first]} has {len(classes)} labels ({'; '.join(classes) or 'none'}), but "
-            f"with multi_label: false every clip has exactly one; {len(others)} of {len(recordings)} clips have another number"
+            f"with multi_label: false every clip has exactly one; {len(others)} of {len(recordings)} clips have not"
         )

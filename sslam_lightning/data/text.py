@@ -1,20 +1,21 @@
-"""Text files as pieces of a fixed number of tokens, for data2vec 2.0 on text."""
+"""Texts as tokens: a folder cut into pieces of one length for pre-training, or texts with a label each for fine-tuning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
-from sslam_lightning.data.files import find_files
-from sslam_lightning.data.loader import ClipLoader
+from sslam_lightning.data.files import class_folders, classes_of, find_files
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.data.sampler import EpochSampler
 from sslam_lightning.data.tokenizer import END, PADDING, SPECIAL, read_tokenizer, train_tokenizer
 from sslam_lightning.types import TextBatch
 
@@ -28,40 +29,73 @@ class Passage(NamedTuple):
     name: str
 
 
-class TextDataset(ClipDataset):
-    """All texts one after the other, an end token behind each, in pieces of ``max_tokens``.
+class LabelledTexts(NamedTuple):
+    """Texts, their labels, and their names in messages."""
 
-    The last piece reaches back into the one before it, so that it is as long: of a batch's texts the shortest says how
-    many tokens the masks of all of them hide.
+    texts: list[str]
+    labels: list[str]
+    names: list[str]
+
+
+class TextDataset(ClipDataset):
+    """Pieces of tokenized texts; the same in every epoch.
+
+    Args:
+        tokens: of all texts, one after the other. They stay in memory: 4 bytes each, 13 GB for English Wikipedia and books.
+        start, stop: of every piece among the tokens.
+        labels: of every piece.
+        names: of every piece, for messages; None: its place.
     """
 
-    def __init__(self, texts: Iterator[str], tokenizer: Any, max_tokens: int) -> None:
+    def __init__(
+        self,
+        tokens: Int[Tensor, "tokens"],
+        start: Int[np.ndarray, "pieces"],
+        stop: Int[np.ndarray, "pieces"],
+        labels: Float[Tensor, "pieces classes"],
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.tokens, self.start, self.stop, self.labels, self.names = tokens, start, stop, labels, names
+
+    @classmethod
+    def of_pieces(cls, texts: Iterable[str], tokenizer: Any, max_tokens: int) -> TextDataset:
+        """All texts, each followed by an end token, cut into pieces of ``max_tokens``.
+
+        The last piece reaches back into the one before it, so that it is as long: the shortest text of a batch decides how
+        many tokens the masks of all of them hide.
+        """
         end = tokenizer.token_to_id(END)
-        encoded = [torch.tensor([*tokenizer.encode(text).ids, end], dtype=torch.int32, device="cpu") for text in texts]
-        self.tokens = torch.cat(encoded)  # in memory: 4 bytes a token, 13 GB for English Wikipedia and books
-        self.max_tokens = max_tokens
+        tokens = torch.cat([_int32([*tokenizer.encode(text).ids, end]) for text in texts])
+        start = np.arange(0, len(tokens), max_tokens)
+        start[-1] = max(0, len(tokens) - max_tokens)
+        return cls(tokens, start, start + max_tokens, torch.zeros(len(start), 0, dtype=torch.float32, device="cpu"))
+
+    @classmethod
+    def of_labelled(cls, rows: LabelledTexts, class_names: Sequence[str], tokenizer: Any, max_tokens: int) -> TextDataset:
+        """At most ``max_tokens`` of every text, the last of them an end token."""
+        end, class_of = tokenizer.token_to_id(END), {name: number for number, name in enumerate(class_names)}
+        if unknown := next((label for label in rows.labels if label not in class_of), None):
+            raise ValueError(f"the label {unknown} does not come in the training texts ({', '.join(class_names[:10])})")
+        pieces = [[*tokens.ids[: max_tokens - 1], end] for tokens in tokenizer.encode_batch(rows.texts)]
+        stop = np.cumsum([len(piece) for piece in pieces])
+        one_hot = torch.eye(len(class_names), dtype=torch.float32, device="cpu")
+        labels = one_hot[[class_of[label] for label in rows.labels]]
+        return cls(_int32(list(chain.from_iterable(pieces))), np.append(0, stop[:-1]), stop, labels, rows.names)
 
     def __len__(self) -> int:
-        return -(-len(self.tokens) // self.max_tokens)
+        return len(self.start)
 
     def name(self, index: int) -> str:
-        """What messages call a piece."""
-        return f"tokens from {index * self.max_tokens}"
+        return f"tokens from {self.start[index]}" if self.names is None else self.names[index]
 
     def __getitem__(self, key: Key) -> Passage:  # type: ignore[override]
-        """The piece of ``index``, or of ``(epoch, index)``; it is the same in every epoch."""
         index = key if isinstance(key, int) else key[1]
-        start = max(0, min(index * self.max_tokens, len(self.tokens) - self.max_tokens))
-        return Passage(
-            self.tokens[start : start + self.max_tokens].long(),
-            torch.zeros(0, dtype=torch.float32, device="cpu"),
-            index,
-            self.name(index),
-        )
+        tokens = self.tokens[self.start[index] : self.stop[index]].long()
+        return Passage(tokens, self.labels[index], index, self.name(index))
 
 
 class TextDataModule(AudioDataModule):
-    """All text files below a folder, without labels. The loaders are those of the audio data modules.
+    """All text files below a folder, without labels.
 
     Args:
         root: folder of the training texts; sub-folders are searched too.
@@ -102,46 +136,117 @@ class TextDataModule(AudioDataModule):
     def prepare_data(self) -> None:
         """Train the tokenizer where there is none yet; one process does it for all."""
         root = self.folders["train"]
-        if self.tokenizer.exists() or root is None:
-            return
-        trained = train_tokenizer(self._texts(root), self.vocabulary)
-        self.tokenizer.parent.mkdir(parents=True, exist_ok=True)
-        trained.save(str(self.tokenizer))
+        if not self.tokenizer.exists() and root is not None:
+            trained = train_tokenizer(_read_files(Path(root), find_files(root, self.extensions)), self.vocabulary)
+            self.tokenizer.parent.mkdir(parents=True, exist_ok=True)
+            trained.save(str(self.tokenizer))
 
     def read_ahead(self, stage: str) -> None:
-        """Only the files' names: their contents need the tokenizer."""
+        """List the files only: their contents need the tokenizer."""
         for folder in self.folders.values():
             if folder is not None:
                 find_files(folder, self.extensions)
 
     def make_dataset(self, split: Split) -> TextDataset | None:
-        """Read and tokenise the texts of a split."""
         folder = self.folders[split]
         if folder is None:
             return None
         tokenizer = read_tokenizer(self.tokenizer)
         self.vocabulary = tokenizer.get_vocab_size()
-        return TextDataset(self._texts(folder), tokenizer, self.max_tokens)
+        texts = _read_files(Path(folder), find_files(folder, self.extensions))
+        return TextDataset.of_pieces(texts, tokenizer, self.max_tokens)
 
-    def _texts(self, folder: str | Path) -> Iterator[str]:
-        names = find_files(folder, self.extensions)
-        return (Path(folder, name).read_text(encoding="utf-8", errors="replace") for name in names)
+    def collate_function(self) -> Callable[..., TextBatch]:
+        return collate_texts
 
-    def _loader(self, dataset: ClipDataset, sampler: EpochSampler) -> ClipLoader:
-        loader = super()._loader(dataset, sampler)
-        loader.collate_fn = collate_texts
-        return loader
+
+class LabelledTextDataModule(AudioDataModule):
+    """Texts of exactly one class each.
+
+    Args:
+        train: a file of ``label<TAB>text`` lines, or a folder with a folder of texts per class.
+        tokenizer: the ``tokenizer.json`` of the pre-trained model.
+        val: the same for validation; None: no validation.
+        extensions: which files of a folder are text.
+        max_tokens: longer texts are cut.
+        options: settings of `AudioDataModule`.
+
+    Raises:
+        FileNotFoundError: no such file or folder, or no text in it.
+        ImportError: the package ``tokenizers`` is missing.
+        ValueError: a line without a label, a label that training does not have, or a file that is no tokenizer.
+    """
+
+    def __init__(
+        self,
+        train: str | Path,
+        tokenizer: str | Path,
+        val: str | Path | None = None,
+        extensions: tuple[str, ...] = (".txt", ".md"),
+        max_tokens: int = 512,
+        **options: Any,
+    ) -> None:
+        self.extensions, self.max_tokens = extensions, max_tokens
+        super().__init__(class_names=sorted({*read_labelled(Path(train), extensions).labels}), multi_label=False, **options)
+        self.sources: dict[Split, str | Path | None] = {"train": train, "val": val, "test": val}
+        self._tokenizer = read_tokenizer(Path(tokenizer))
+        self.vocabulary = self._tokenizer.get_vocab_size()
+
+    def make_dataset(self, split: Split) -> TextDataset | None:
+        source = self.sources[split]
+        if source is None:
+            return None
+        rows = read_labelled(Path(source), self.extensions)
+        return TextDataset.of_labelled(rows, self.class_names, self._tokenizer, self.max_tokens)
+
+    def collate_function(self) -> Callable[..., TextBatch]:
+        return collate_texts
 
 
 def collate_texts(passages: Sequence[Passage | BrokenClip]) -> TextBatch:
     """Pieces as a batch, filled up with the padding token."""
     good = [passage for passage in passages if isinstance(passage, Passage)]
-    tokens = [passage.tokens for passage in good]
-    padding = float(SPECIAL.index(PADDING))
     return TextBatch(
-        torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=padding),
-        [len(piece) for piece in tokens],
-        torch.stack([passage.labels for passage in good]),
-        torch.tensor([passage.clip_index for passage in good], device="cpu"),
-        tuple(passage.name for passage in good),
+        pad_sequence([piece.tokens for piece in good], batch_first=True, padding_value=float(SPECIAL.index(PADDING))),
+        [len(piece.tokens) for piece in good],
+        torch.stack([piece.labels for piece in good]),
+        torch.tensor([piece.clip_index for piece in good], device="cpu"),
+        tuple(piece.name for piece in good),
     )
+
+
+def read_labelled(source: Path, extensions: Sequence[str]) -> LabelledTexts:
+    """Read the texts of a table or of folders.
+
+    Raises:
+        FileNotFoundError: no such file or folder, or no text in it.
+        ValueError: a line without a label and a text, or a file in no folder of a class.
+    """
+    if source.is_dir():
+        names, class_names = find_files(source, extensions), class_folders(source)
+        labels = [class_names[number] for number in classes_of(source, names, class_names)]
+        return LabelledTexts(list(_read_files(source, names)), labels, names)
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file or folder {source}")
+    rows = LabelledTexts([], [], [])
+    # Only a line feed ends a line: texts may hold form feeds, U+2028 and other characters that Python splits lines at.
+    lines = source.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
+    for line, written in enumerate((text.strip("\r") for text in lines), start=1):
+        if not written.strip():
+            continue
+        label, _, text = written.partition("\t")
+        if not label.strip() or not text.strip():
+            raise ValueError(f"{source}, line {line}: expected 'label<TAB>text', got {written[:80]!r}")
+        for column, value in zip(rows, (text, label.strip(), f"{source.name}, line {line}"), strict=True):
+            column.append(value)
+    if not rows.texts:
+        raise ValueError(f"{source}: no texts")
+    return rows
+
+
+def _read_files(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    return ((folder / name).read_text(encoding="utf-8", errors="replace") for name in names)
+
+
+def _int32(numbers: list[int]) -> Int[Tensor, "tokens"]:
+    return torch.tensor(numbers, dtype=torch.int32, device="cpu")

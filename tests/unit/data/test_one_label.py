@@ -52,9 +52,7 @@ def test_other_rows_of_a_table_are_refused(table: Path, written: str, told: str)
     lines = table.read_text().splitlines()
     lines[3] = f"audio/sounds/clip2.wav\t{written}"
     table.write_text("\n".join(lines) + "\n")
-    message = (
-        f"the train clip audio/sounds/clip2.wav {told}, but with multi_label: false every clip has exactly one"
-    )
+    message = f"the train clip audio/sounds/clip2.wav {told}, but with multi_label: false every clip has exactly one"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         _data(table).setup("fit")
 
