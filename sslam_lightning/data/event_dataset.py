@@ -1,4 +1,4 @@
-"""Recordings whose events are known: every clip brings its sounds, with onsets and offsets, and their classes as tags."""
+"""Recordings with annotated events: every clip brings its events (class, onset, offset), and their classes as tags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sslam_lightning.types import Clip, Event, Events, ResamplerName
 
 
 class Annotated(NamedTuple):
-    """A file and what is heard in it."""
+    """A file and its events."""
 
     name: str
     events: Sequence[Event]
@@ -34,15 +34,14 @@ class Places(NamedTuple):
 
 
 class EventDataset(RecordingDataset):
-    """Clips with their events. A clip's labels are the classes of the events that it holds a part of;
-    what ``max_clip_seconds`` cuts away is not heard.
+    """Clips with their events. A clip's labels are the classes of the events that it holds a part of.
 
     Args:
         root: folder that the names are relative to.
         files: recordings and their events.
         class_names: of the labels of events.
         clip_seconds: cut the files into clips of this length; None: a file is a clip.
-        sample_rate_hz, resampler, max_clip_seconds: as for `RecordingDataset`.
+        sample_rate_hz, resampler, max_clip_seconds: as for `RecordingDataset`; events beyond ``max_clip_seconds`` are cut.
 
     Raises:
         ValueError: an event whose label is no class.
@@ -63,45 +62,42 @@ class EventDataset(RecordingDataset):
             raise ValueError(f"clip_seconds must be positive, got {clip_seconds}")
         self._events = _pack(files, class_names)
         self._event_start = np.cumsum([0, *(len(file.events) for file in files)])
-        clips = [
-            (number, excerpt)
-            for number, file in enumerate(files)
-            for excerpt in (
-                [Excerpt(file.name)]
-                if clip_seconds is None
-                else cut(file.name, duration_seconds(Path(root, file.name)), clip_seconds)
-            )
-        ]
         longest = float("inf") if max_clip_seconds is None else max_clip_seconds
-        clips = [(number, part._replace(seconds=min(part.seconds, longest))) for number, part in clips]
-        heard = [self._inside(number, part.start_seconds, part.seconds) for number, part in clips]
+        file_of: list[int] = []
+        parts: list[Excerpt] = []
+        for number, (name, _) in enumerate(files):
+            whole = clip_seconds is None
+            cuts = [Excerpt(name)] if whole else cut(name, duration_seconds(Path(root, name)), clip_seconds)
+            parts += [part._replace(seconds=min(part.seconds, longest)) for part in cuts]
+            file_of += [number] * len(cuts)
+        heard = [self._inside(file, part.start_seconds, part.seconds) for file, part in zip(file_of, parts, strict=True)]
         tags = [events.class_index.unique().tolist() for events in heard]
-        excerpts = make_excerpts(str(root), [part for _, part in clips], tags, class_names)
-        super().__init__(excerpts, sample_rate_hz, resampler, max_clip_seconds)
-        self.places = Places(
-            PackedStrings(file.name for file in files), np.array([number for number, _ in clips]), excerpts.start_seconds
-        )
-        self._length_seconds = excerpts.length_seconds
+        self.excerpts = make_excerpts(str(root), parts, tags, class_names)
+        super().__init__(self.excerpts, sample_rate_hz, resampler, max_clip_seconds)
+        names = PackedStrings(file.name for file in files)
+        self.places = Places(names, np.array(file_of), self.excerpts.start_seconds)
 
     def __getitem__(self, key: Key) -> Clip | BrokenClip:
-        """The clip of ``index`` or of ``(epoch, index)``, with its events."""
         clip = super().__getitem__(key)
         if isinstance(clip, BrokenClip):
             return clip
-        file, start = int(self.places.file_of[clip.clip_index]), float(self.places.start_seconds[clip.clip_index])
-        return clip._replace(events=self._inside(file, start, float(self._length_seconds[clip.clip_index])))
+        index, excerpts = clip.clip_index, self.excerpts
+        start, length = float(excerpts.start_seconds[index]), float(excerpts.length_seconds[index])
+        return clip._replace(events=self._inside(int(self.places.file_of[index]), start, length))
 
     def events(self, file: int) -> list[Event]:
         """All events of a file, in seconds from its beginning."""
-        rows = slice(self._event_start[file], self._event_start[file + 1])
         names = self.recordings.class_names
-        columns = (column[rows].tolist() for column in self._events)
+        columns = (column.tolist() for column in self._events_of(file))
         return [Event(onset, offset, names[number]) for number, onset, offset in zip(*columns, strict=True)]
 
-    def _inside(self, file: int, start_seconds: float, length_seconds: float) -> Events:
-        """What a part of a file holds of its events, in seconds from the part's beginning."""
+    def _events_of(self, file: int) -> Events:
         rows = slice(self._event_start[file], self._event_start[file + 1])
-        number, onset, offset = (column[rows] for column in self._events)
+        return Events(*(column[rows] for column in self._events))
+
+    def _inside(self, file: int, start_seconds: float, length_seconds: float) -> Events:
+        """The events in a part of a file, in seconds from the part's beginning."""
+        number, onset, offset = self._events_of(file)
         onset = (onset - start_seconds).clamp(min=0.0).float()
         offset = (offset - start_seconds).clamp(max=length_seconds).float()
         heard = offset > onset
@@ -109,7 +105,7 @@ class EventDataset(RecordingDataset):
 
 
 class EventDataModule(AudioDataModule):
-    """Base of the data sets that know their events. They serve as tagged clips (``multi_label``) and for detection alike.
+    """Base of data sets with events. They serve as tagged clips (``multi_label``) and for detection alike.
 
     Args:
         root: folder that the files' names are relative to.
@@ -130,23 +126,15 @@ class EventDataModule(AudioDataModule):
         """The files of a split and their events; None where there is no such split."""
 
     def make_dataset(self, split: Split) -> EventDataset | None:
-        """The files of a split, cut into clips."""
         files = self.annotated(split)
         if files is None:
             return None
-        return EventDataset(
-            self.root,
-            files,
-            self.class_names,
-            self.clip_seconds,
-            self.sample_rate_hz,
-            self.resampler,
-            self.max_clip_seconds,
-        )
+        audio = self.sample_rate_hz, self.resampler, self.max_clip_seconds
+        return EventDataset(self.root, files, self.class_names, self.clip_seconds, *audio)
 
 
 def places_of(dataset: RecordingDataset) -> Places:
-    """Where the clips of any recordings lie; a file that nothing has cut is one clip."""
+    """Where the clips of any recordings lie; without events, a file is one clip."""
     if isinstance(dataset, EventDataset):
         return dataset.places
     return Places(dataset.recordings.names, np.arange(len(dataset)), np.zeros(len(dataset)))
@@ -155,10 +143,9 @@ def places_of(dataset: RecordingDataset) -> Places:
 def _pack(files: Sequence[Annotated], class_names: Sequence[str]) -> Events:
     """The events of all files in flat columns, which worker processes share."""
     class_of = {name: number for number, name in enumerate(class_names)}
-    unknown = next((e.label for file in files for e in file.events if e.label not in class_of), None)
-    if unknown is not None:
-        name = next(file.name for file in files if any(event.label == unknown for event in file.events))
-        raise ValueError(f"{name}: the event {unknown!r} is none of the classes {', '.join(class_names)}")
+    for name, events in files:
+        if unknown := next((event.label for event in events if event.label not in class_of), None):
+            raise ValueError(f"{name}: the event {unknown!r} is none of the classes {', '.join(class_names)}")
     events = [event for file in files for event in file.events]
     return Events(
         torch.tensor([class_of[event.label] for event in events], dtype=torch.int64, device="cpu"),

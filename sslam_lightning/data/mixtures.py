@@ -13,18 +13,17 @@ from sslam_lightning.data.esc50 import ESC50DataModule
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.types import Clip
 
-_MOST_CACHED_BYTES = 2**30  # of decoded clips, each of which is in many mixtures
 _SPLIT_NUMBER: dict[Split, int] = {"train": 0, "val": 1, "test": 1}
 
 
 class MixtureDataset(ClipDataset):
-    """Sums of two clips each, whose labels are those of both.
+    """Sums of two clips of different classes each, with the labels of both.
 
-    Which clips, and how much louder the second one is, are functions of (seed, split, index) alone. Both are brought to the
-    same root mean square before; the shorter one ends in silence.
+    Which clips, and the level of the second one, are functions of (seed, split, index) alone. Both are scaled to the same
+    root mean square before; the shorter one ends in silence.
 
     Args:
-        clips: what is mixed, one class a clip.
+        clips: the clips to mix, one class each.
         num_mixtures: how many to make.
         split: makes other choices in another split.
         max_level_decibels: the second clip is up to so much louder or softer.
@@ -48,23 +47,19 @@ class MixtureDataset(ClipDataset):
             raise ValueError(f"max_level_decibels must not be negative, got {max_level_decibels}")
         self.clips, self.num_mixtures, self.split = clips, num_mixtures, split
         self.max_level_decibels, self.seed = max_level_decibels, seed
-        self._decoded: dict[int, Clip | BrokenClip] = {}
-        self._bytes_left = _MOST_CACHED_BYTES
-        classes = np.array([clips.recordings.classes(index)[0] for index in range(len(clips))])
-        self._classes = classes
-        if len(np.unique(classes)) < 2:
+        self._classes = np.array([clips.recordings.classes(index)[0] for index in range(len(clips))])
+        if len(np.unique(self._classes)) < 2:
             raise ValueError(f"the {split} clips are all of one class: two of different ones are mixed")
 
     def __len__(self) -> int:
         return self.num_mixtures
 
     def name(self, index: int) -> str:
-        """The two files."""
         first, second, _ = self.parts(index)
         return f"{self.clips.name(first)} + {self.clips.name(second)}"
 
     def parts(self, index: int) -> tuple[int, int, float]:
-        """The places of both clips, and the level of the second over the first in decibels."""
+        """The indices of both clips, and the level of the second over the first in decibels."""
         rng = np.random.default_rng([self.seed, _SPLIT_NUMBER[self.split], range(self.num_mixtures)[index]])
         first = int(rng.integers(len(self.clips)))
         others = np.flatnonzero(self._classes != self._classes[first])
@@ -72,15 +67,13 @@ class MixtureDataset(ClipDataset):
         return first, int(others[rng.integers(len(others))]), float(level)
 
     def __getitem__(self, key: Key) -> Clip | BrokenClip:
-        """The mixture of ``index`` or of ``(epoch, index)``; it is the same in every epoch."""
         index = range(self.num_mixtures)[key if isinstance(key, int) else key[1]]
-        place, other, level = self.parts(index)
-        first, second = self._clip(place), self._clip(other)
-        for clip in (first, second):
-            if isinstance(clip, BrokenClip):
-                return clip
-        assert isinstance(first, Clip)
-        assert isinstance(second, Clip)
+        first_index, second_index, level = self.parts(index)
+        first, second = self.clips[first_index], self.clips[second_index]
+        if isinstance(first, BrokenClip):
+            return first
+        if isinstance(second, BrokenClip):
+            return second
         mixed = torch.zeros(max(len(first.waveform), len(second.waveform)), dtype=torch.float32, device="cpu")
         for clip, gain in ((first, 1.0), (second, 10 ** (level / 20))):
             rms = float(clip.waveform.square().mean().sqrt()) or 1.0
@@ -88,21 +81,9 @@ class MixtureDataset(ClipDataset):
         mixed *= 0.5 / max(float(mixed.abs().max()), 1e-9)
         return Clip(mixed, (first.labels + second.labels).clamp(max=1.0), index, f"{first.name} + {second.name}")
 
-    def _clip(self, place: int) -> Clip | BrokenClip:
-        """A clip of the source, decoded once as long as there is room."""
-        if place in self._decoded:
-            return self._decoded[place]
-        clip = self.clips[place]
-        size = clip.waveform.nbytes if isinstance(clip, Clip) else 0
-        if size <= self._bytes_left:
-            self._decoded[place] = clip
-            self._bytes_left -= size
-        return clip
-
 
 class ESC50MixturesDataModule(AudioDataModule):
-    """Two-source mixtures of ESC-50's clips, or ESC-10's: those of the training folds for training, those of the held-out
-    fold for validation and test.
+    """Two-source mixtures of ESC-50's clips: of the training folds for training, of one fold for validation and test.
 
     Args:
         root: folder of the data set, see `ESC50DataModule`.
@@ -129,14 +110,12 @@ class ESC50MixturesDataModule(AudioDataModule):
         mixture_seed: int = 0,
         **options: Any,
     ) -> None:
-        clips = ESC50DataModule(root, fold, esc10=esc10, **options)
-        super().__init__(class_names=clips.class_names, multi_label=True, **options)
-        self.clips = clips
+        self.clips = ESC50DataModule(root, fold, esc10=esc10, **options)
+        super().__init__(class_names=self.clips.class_names, multi_label=True, **options)
         self.num_mixtures: dict[Split, int] = {"train": num_train, "val": num_test, "test": num_test}
         self.max_level_decibels, self.mixture_seed = max_level_decibels, mixture_seed
 
     def make_dataset(self, split: Split) -> MixtureDataset:
-        """Mixtures of the split's clips."""
         clips = self.clips.dataset(split)
         assert isinstance(clips, RecordingDataset)
         return MixtureDataset(clips, self.num_mixtures[split], split, self.max_level_decibels, self.mixture_seed)

@@ -17,7 +17,7 @@ _HEADER = ["path", "weight"]
 
 
 def write_weights(path: str, recordings: Recordings) -> None:
-    """Write `class_balanced_weights`, so exactly that reading gives the same numbers."""
+    """Write `class_balanced_weights`; reading the table gives the same numbers."""
     weights = class_balanced_weights(recordings).tolist()
     write_table(path, _HEADER, zip(recordings.names, weights, strict=True))
 
@@ -47,9 +47,7 @@ def with_weights(recordings: Recordings, path: str) -> Recordings:
                 weights.append(float(row[1]))
             except ValueError:
                 raise ValueError(f"{path}, line {rows.line_num}: {row[1]!r} is no number") from None
-        surplus = sum(1 for _ in rows)
-    if surplus or len(weights) != len(recordings):
-        raise ValueError(
-            f"{path} holds {len(weights) + surplus} weights for {len(recordings)} recordings: run sslam data stats again"
-        )
+        count = len(weights) + sum(1 for _ in rows)
+    if count != len(recordings):
+        raise ValueError(f"{path} holds {count} weights for {len(recordings)} recordings: run sslam data stats again")
     return replace(recordings, weights=np.array(weights))

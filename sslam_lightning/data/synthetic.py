@@ -1,7 +1,7 @@
-"""Soundscapes made on the fly: data for demos, tests and first steps, with labels that are known to be right.
+"""Synthetic soundscapes for demos, tests and first steps, with labels that are known to be right.
 
 A clip is one to a few different sounds (see `sslam_lightning.data.sounds`) at random onsets, levels and lengths over
-quiet noise. It is a function of (seed, split, index) alone, so nothing is stored and every process makes the same.
+quiet noise. It is a function of (seed, split, index) alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ class SyntheticDataset(ClipDataset):
         return self.num_clips
 
     def __getitem__(self, key: Key) -> Clip:
-        """The soundscape of ``index`` or of ``(epoch, index)``; it is the same in every epoch."""
         index = range(self.num_clips)[key if isinstance(key, int) else key[1]]
         rng = np.random.default_rng([self.seed, _SPLIT_NUMBER[self.split], index])
         present = rng.permutation(self.num_classes)[: rng.integers(1, self.max_sources + 1)]
@@ -72,11 +71,11 @@ class SyntheticDataset(ClipDataset):
 
 
 class SyntheticDataModule(AudioDataModule):
-    """Polyphonic soundscapes with multi-hot labels. Needs no files; its files cannot be broken either.
+    """Polyphonic soundscapes with multi-hot labels; needs no files.
 
     Args:
         num_train: clips per training epoch.
-        num_val: clips of the validation split, and of a test split of its own.
+        num_val: clips of the validation split, and of the test split; 0: none.
         clip_seconds: length of every clip.
         num_classes: use the first so many kinds of sound, at most ten.
         max_sources: a clip holds one to so many different kinds.
@@ -103,7 +102,6 @@ class SyntheticDataModule(AudioDataModule):
         SyntheticDataset(num_train, "train", clip_seconds, self.sample_rate_hz, num_classes, max_sources)  # checks
 
     def make_dataset(self, split: Split) -> SyntheticDataset | None:
-        """The soundscapes of a split; none for validation and test with ``num_val`` 0."""
         num_clips = self.num_train if split == "train" else self.num_val
         if num_clips == 0 and split != "train":
             return None

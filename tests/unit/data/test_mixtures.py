@@ -92,20 +92,6 @@ def test_a_broken_clip_breaks_its_mixtures_alone(root):
         assert isinstance(clip, BrokenClip) == (broken in dataset.name(index).split(" + "))
 
 
-def test_a_clip_is_decoded_once_while_there_is_room(root, monkeypatch):
-    dataset, read = mixtures(root, fold=1), []
-    source = type(dataset.clips).__getitem__
-    monkeypatch.setattr(type(dataset.clips), "__getitem__", lambda self, key: (read.append(key), source(self, key))[1])
-    whole = [dataset[index].waveform for index in range(50)]
-    assert sorted(read) == list(range(6))
-    dataset._decoded.clear()
-    dataset._bytes_left = 4 * 800 + 100  # one short clip, or none
-    again = [dataset[index].waveform for index in range(50)]
-    assert len(dataset._decoded) <= 1
-    assert len(read) > 50
-    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
-
-
 def test_clear_errors(root):
     with pytest.raises(ValueError, match="a train split needs at least one mixture, got 0"):
         mixtures(root, num_train=0)
