@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sslam_lightning.data.sets.scaper import ScaperDataModule
     from sslam_lightning.data.sets.spass import SPASSDataModule
     from sslam_lightning.data.sets.speech_commands import SpeechCommandsDataModule
-    from sslam_lightning.data.sets.urban_sed import URBANSEDDataModule
     from sslam_lightning.data.sets.voxceleb import VoxCeleb1DataModule
     from sslam_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
     from sslam_lightning.data.text import LabelledTextDataModule, TextDataModule
@@ -54,7 +53,6 @@ _HOMES = {
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
     "TextDataModule": "sslam_lightning.data.text",
-    "URBANSEDDataModule": "sslam_lightning.data.sets.urban_sed",
     "VoxCeleb1DataModule": "sslam_lightning.data.sets.voxceleb",
 }
 
@@ -83,7 +81,6 @@ __all__ = [
     "SyntheticDataModule",
     "SyntheticDataset",
     "TextDataModule",
-    "URBANSEDDataModule",
     "UnreadableAudio",
     "VoxCeleb1DataModule",
     "class_balanced_weights",

@@ -19,7 +19,6 @@ _ONSET_COLUMNS = ("onset", "start_time_seconds")
 _OFFSET_COLUMNS = ("offset", "end_time_seconds")
 _LABEL_COLUMNS = ("event_label", "label")
 _COLUMNS = (_FILE_COLUMNS, _ONSET_COLUMNS, _OFFSET_COLUMNS, _LABEL_COLUMNS)
-_LONGEST_HEADER = 10_000  # characters
 
 
 def read_event_list(path: Path) -> list[Event]:
@@ -75,13 +74,6 @@ def read_event_table(path: Path) -> dict[str, list[Event]]:
     if not events:
         raise ValueError(f"{path}: no events in it")
     return events
-
-
-def is_event_table(path: Path) -> bool:
-    """Whether a file begins as `read_event_table` expects it."""
-    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-        header, _ = _header(file.readline(_LONGEST_HEADER))
-    return all(any(name in header for name in names) for names in _COLUMNS)
 
 
 def read_jams_events(path: Path) -> list[Event]:

@@ -13,18 +13,8 @@ from sslam_lightning.data.layout import expect_folder
 from sslam_lightning.data.module import Split
 from sslam_lightning.types import Event
 
-CLASSES = (
-    "clearthroat",
-    "cough",
-    "doorslam",
-    "drawer",
-    "keyboard",
-    "keys",
-    "knock",
-    "laughter",
-    "pageturn",
-    "phone",
-    "speech",
+CLASSES = tuple(
+    ["clearthroat", "cough", "doorslam", "drawer", "keyboard", "keys", "knock", "laughter", "pageturn", "phone", "speech"]
 )
 
 _DEVELOPMENT = "dcase2016_task2_train_dev/dcase2016_task2_dev"
@@ -67,7 +57,6 @@ class DCASE2016Task2DataModule(EventDataModule):
         self.isolated_sounds = isolated_sounds
 
     def annotated(self, split: Split) -> list[Annotated]:
-        """The scenes of a part, and the isolated sounds."""
         scenes = self._scenes(_TEST if split == "test" else _DEVELOPMENT)
         if split == "test":
             return scenes

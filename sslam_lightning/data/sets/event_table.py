@@ -1,4 +1,4 @@
-"""Any recordings whose events stand in one table a split: DESED, AudioSet's strong labels, your own."""
+"""Any recordings whose events stand in one table per split: DESED, AudioSet's strong labels, your own."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class _Table(NamedTuple):
 class EventTableDataModule(EventDataModule):
     """Recordings of a folder with the events of a table: ``filename<TAB>onset<TAB>offset<TAB>event_label``, with a header.
 
-    The form of DCASE and DESED, and that of AudioSet's strong labels (see `read_event_table`). A recording without events
+    The format of DCASE and DESED, and that of AudioSet's strong labels (see `read_event_table`). A recording without events
     has a row with its name alone. Names may leave out the extension; AudioSet's ids are found under all the names that
-    downloaders give their files. Files of the folder that are not in the table are left alone.
+    downloaders give their files. Files of the folder that are not in the table are ignored.
 
     Args:
         root: folder that all other paths are relative to.
@@ -42,9 +42,9 @@ class EventTableDataModule(EventDataModule):
         train_audio: folder of the training recordings.
         val_events, val_audio: those to validate on; None: no validation.
         test_events, test_audio: those to test on; None: the validation recordings.
-        label_names: table without a header, ``label<TAB>name``: what labels are called, such as AudioSet's
+        label_names: table without a header, ``label<TAB>name``: the class names of labels, such as AudioSet's
             ``mid_to_display_name.tsv``.
-        missing_files: a recording of the table that does not exist stops ("error") or is left out ("skip").
+        missing_files: "error", or "skip" to leave out recordings of the table that do not exist.
         clip_seconds: cut the recordings into clips of this length; None: a recording is a clip.
         options: settings of `AudioDataModule`.
 
@@ -68,16 +68,14 @@ class EventTableDataModule(EventDataModule):
         **options: Any,
     ) -> None:
         root = Path(root)
-        if missing_files not in ("error", "skip"):
-            raise ValueError(f"missing_files must be 'error' or 'skip', got {missing_files!r}")
         name_of = {} if label_names is None else _read_names(expect_file(root / label_names, _FORM))
-        given: dict[Split, tuple[str | None, str | None]] = {
+        sources: dict[Split, tuple[str | None, str | None]] = {
             "train": (train_events, train_audio),
             "val": (val_events, val_audio),
             "test": (test_events, test_audio),
         }
         self._tables: dict[Split, _Table] = {}
-        for split, (table, audio) in given.items():
+        for split, (table, audio) in sources.items():
             if (table is None) != (audio is None):
                 raise ValueError(f"{split}_events and {split}_audio go together, got {table} and {audio}")
             if table is not None and audio is not None:
@@ -89,14 +87,12 @@ class EventTableDataModule(EventDataModule):
         self.missing_files: MissingFiles = missing_files
 
     def annotated(self, split: Split) -> list[Annotated] | None:
-        """The recordings of a table; the test is that of validation where it has none of its own."""
         table = self._tables.get("val" if split == "test" and "test" not in self._tables else split)
         if table is None:
             return None
         folder = expect_folder(self.root / table.audio, _FORM)
         file_of = find_recordings(list(table.events), find_files(folder, AUDIO_EXTENSIONS))
-        missing = [name for name in table.events if name not in file_of]
-        if missing:
+        if missing := [name for name in table.events if name not in file_of]:
             message = f"{table.path}: {len(missing)} of {len(table.events)} recordings are not in {folder}"
             if self.missing_files == "error" or not file_of:
                 raise FileNotFoundError(f"{message}, the first is {missing[0]}")
@@ -105,42 +101,37 @@ class EventTableDataModule(EventDataModule):
 
 
 def find_recordings(names: Sequence[str], files: Sequence[str]) -> dict[str, str]:
-    """The file of each recording that has one: as it is named, without folders or extension, or by AudioSet's id.
+    """The file of each recording that has one: by its name, with or without folders or extension, or by AudioSet's id.
 
     Raises:
         ValueError: a name that several files have.
     """
-    meant, there = spellings(files), set(files)
-    unclear = next((name for name in names if len(meant.get(name, ())) > 1 and name not in there), None)
-    if unclear is not None:
-        raise ValueError(f"{unclear} may be {meant[unclear][0]} or {meant[unclear][1]}")
-    segments = {name: segment for name in names if name not in meant and (segment := _segment(name))}
-    of_segment = dict(zip(segments, files_of_segments(list(segments.values()), files), strict=True))
-    found = {name: name if name in there else meant[name][0] if name in meant else of_segment.get(name) for name in names}
-    return {name: file for name, file in found.items() if file in there}
-
-
-def spellings(files: Sequence[str]) -> dict[str, list[str]]:
-    """The files that a table may mean by a name: with or without folders, with or without extension."""
-    meant = defaultdict(list)
-    for file in files:
-        path = PurePosixPath(file)
-        for spelled in {path, path.with_suffix("")}:
+    spelled = defaultdict[str, list[str]](list)
+    for path in map(PurePosixPath, files):
+        for spelling in {path, path.with_suffix("")}:
             for first in range(len(path.parts)):
-                meant["/".join(spelled.parts[first:])].append(file)
-    return dict(meant)
-
-
-def _segment(name: str) -> Segment | None:
-    """``YTID_30000``: ten seconds of a film, from 30 s on."""
-    id, _, milliseconds = name.rpartition("_")
-    return Segment(id, int(milliseconds) / 1000, []) if milliseconds.isdigit() else None
+                spelled["/".join(spelling.parts[first:])].append(str(path))
+    found: dict[str, str] = {}
+    segments: dict[str, Segment] = {}
+    for name in names:
+        candidates = spelled.get(name, [])
+        if len(candidates) == 1 or name in candidates:
+            found[name] = name if name in candidates else candidates[0]
+        elif candidates:
+            raise ValueError(f"{name} may be {candidates[0]} or {candidates[1]}")
+        else:
+            id, _, milliseconds = name.rpartition("_")  # ``YTID_30000``: ten seconds of a video, from 30 s on
+            if milliseconds.isdigit():
+                segments[name] = Segment(id, int(milliseconds) / 1000, [])
+    of_segment = files_of_segments(list(segments.values()), files)
+    existing = set(files)
+    found |= {name: file for name, file in zip(segments, of_segment, strict=True) if file in existing}
+    return {name: found[name] for name in names if name in found}
 
 
 def _read_names(path: Path) -> dict[str, str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [row for row in csv.reader(file, delimiter="\t") if row]
-    odd = next((row for row in rows if len(row) != 2), None)
-    if odd is not None:
+    if odd := next((row for row in rows if len(row) != 2), None):
         raise ValueError(f"{path}: expected label<TAB>name a line, got {odd}")
     return {label.strip(): name.strip() for label, name in rows}

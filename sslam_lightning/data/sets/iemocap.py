@@ -42,13 +42,8 @@ class IEMOCAPDataModule(LabelledDataModule):
         self._utterances = {session: _read_session(self.root, session) for session in SESSIONS}
 
     def labelled(self, split: Split) -> list[Labelled]:
-        """The utterances of the other sessions for training, those of the fold for validation and test."""
-        return [
-            utterance
-            for session, utterances in self._utterances.items()
-            for utterance in utterances
-            if (session == self.fold) == (split != "train")
-        ]
+        sessions = [session for session in SESSIONS if (session == self.fold) == (split != "train")]
+        return [utterance for session in sessions for utterance in self._utterances[session]]
 
 
 def _read_session(root: Path, session: int) -> list[Labelled]:

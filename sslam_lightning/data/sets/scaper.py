@@ -1,15 +1,15 @@
-"""Soundscapes made with Scaper, wherever their makers put the files: IDMT-DESED-FL, DESED's synthetic part, your own."""
+"""Soundscapes made with Scaper, in whatever folders: URBAN-SED, IDMT-DESED-FL, your own."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sslam_lightning.data.annotations import is_event_table, labels_of, read_event_table, read_recording_events
+from sslam_lightning.data.annotations import labels_of, read_recording_events
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
 from sslam_lightning.data.event_dataset import Annotated, EventDataModule
 from sslam_lightning.data.files import find_files
@@ -17,37 +17,32 @@ from sslam_lightning.data.layout import expect_folder
 from sslam_lightning.data.manifest import MissingFiles
 from sslam_lightning.data.module import Split
 from sslam_lightning.data.parallel import progress
-from sslam_lightning.data.sets.companions import companions
-from sslam_lightning.data.sets.event_table import spellings
-from sslam_lightning.types import Event
 
 _log = logging.getLogger(__name__)
-_CALLED: dict[Split, tuple[str, ...]] = {
+_WORDS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validate", "validation"),
     "test": ("test", "tests", "testing", "eval", "evaluate", "evaluation"),
 }
-_SPLIT_OF = {word: split for split, words in _CALLED.items() for word in words}
+_SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
 _FORM = (
     "soundscapes lie below folders called train, validation (or val) and test (or eval), their events in NAME.txt or "
-    "NAME.jams beside them or in a parallel folder, or in tables (filename, onset, offset, event_label)"
+    "NAME.jams next to them or in a parallel folder; EventTableDataModule reads events in tables"
 )
 
 
 class ScaperDataModule(EventDataModule):
-    """Soundscapes as Scaper writes them, in whatever folders: tags and events.
+    """Soundscapes as Scaper writes them: tags and events.
 
-    A recording belongs to the split that the innermost folder of such a name says (``train``; ``val``, ``validation``, ...;
-    ``test``, ``eval``, ...), or else the first with such a word in its name (``train_clients``). Its events are those of
-    the text or JAMS file of its name, beside it or in a parallel folder (see `companions`), or else of a table (see
-    `read_event_table`). Without a split for test, that for validation serves. Scaper's isolated events (``NAME_events/``)
-    are left alone.
+    A recording belongs to the split named by the innermost folder of such a name (``train``; ``val``, ``validation``, ...;
+    ``test``, ``eval``, ...), or else by the first folder with such a word in its name (``train_clients``). Its events are
+    those of the text or JAMS file of its name, next to it or in a parallel folder (see `companions`). Without a test split
+    the validation split serves as one. Scaper's isolated events (``NAME_events/``) are ignored.
 
     Args:
         root: folder of the data set.
         clip_seconds: cut the recordings into clips of this length; None: a recording is a clip.
-        missing_files: a recording without events, or a table's row without a recording, stops ("error") or is left out
-            ("skip").
+        missing_files: "error", or "skip" to leave out recordings without events.
         options: settings of `AudioDataModule`.
 
     Raises:
@@ -62,8 +57,6 @@ class ScaperDataModule(EventDataModule):
         missing_files: MissingFiles = "error",
         **options: Any,
     ) -> None:
-        if missing_files not in ("error", "skip"):
-            raise ValueError(f"missing_files must be 'error' or 'skip', got {missing_files!r}")
         self._annotated = _read(expect_folder(Path(root), _FORM), missing_files)
         class_names = labels_of(file.events for files in self._annotated.values() for file in files)
         if not class_names:
@@ -71,94 +64,101 @@ class ScaperDataModule(EventDataModule):
         super().__init__(root, class_names, clip_seconds, **options)
 
     def annotated(self, split: Split) -> list[Annotated] | None:
-        """The recordings of a split; the test is that of validation where it has none of its own."""
         return self._annotated.get("val" if split == "test" and "test" not in self._annotated else split)
+
+
+def companions(
+    files: Sequence[str], others: Sequence[str], group_of: Callable[[PurePosixPath], Hashable | None]
+) -> dict[str, str]:
+    """Match each file with the one of ``others`` of the same name, in the nearest of these places.
+
+    Next to it; in a parallel folder of the same group (the paths differ in one folder, or one has a folder more); anywhere
+    in the group or outside all groups, if no other file has this name. Text files come before others.
+
+    Args:
+        files: paths relative to the data set's folder.
+        others: the same.
+        group_of: the group that a folder belongs to, such as a split; None: to no group.
+
+    Returns:
+        Files without a companion are left out.
+
+    Raises:
+        ValueError: a file has two, or two files have the same.
+    """
+    bare = {file: PurePosixPath(file).with_suffix("") for file in files}
+    names = Counter(path.name for path in set(bare.values()))
+    near, named = defaultdict[Hashable, list[str]](list), defaultdict[str, list[str]](list)
+    taken = set(bare.values())
+    for other in others:
+        path = PurePosixPath(other).with_suffix("")
+        if path in taken:
+            near[path].append(other)
+            continue
+        named[path.name].append(other)
+        for way in _parallel(path):
+            near[group_of(path.parent), way].append(other)
+    found: dict[str, str] = {}
+    owner: dict[str, PurePosixPath] = {}
+    for file, path in bare.items():
+        group = group_of(path.parent)
+        candidates = near.get(path) or [one for way in _parallel(path) for one in near.get((group, way), ())]
+        if not candidates and names[path.name] == 1:
+            candidates = [one for one in named.get(path.name, ()) if group_of(PurePosixPath(one).parent) in (None, group)]
+        texts = sorted({one for one in candidates if one.lower().endswith(".txt")} or set(candidates))
+        if len(texts) > 1:
+            raise ValueError(f"{file}: {texts[0]} or {texts[1]} may go with it")
+        if texts:
+            found[file] = texts[0]
+            if owner.setdefault(texts[0], path) != path:
+                raise ValueError(f"{texts[0]}: {file} or a file called {owner[texts[0]]} may go with it")
+    return found
+
+
+def _parallel(path: PurePosixPath) -> Iterator[tuple[str, ...]]:
+    """The path with any folder (``*``) in the place of one, for each of them, and with any folder more."""
+    folders, name = path.parent.parts, path.name
+    for place in range(len(folders) + 1):
+        yield *folders[:place], "*", *folders[place:], name
+        if place < len(folders):
+            yield *folders[:place], "*", *folders[place + 1 :], name
 
 
 def _read(root: Path, missing_files: MissingFiles) -> dict[Split, list[Annotated]]:
     split_of = _splits(root)
-    lists = companions(list(split_of), _found(root, ".txt", ".jams"), _split_of)
-    rows = _rows_of_tables(root, split_of, missing_files)
+    try:
+        annotations = find_files(root, (".txt", ".jams"))
+    except FileNotFoundError:
+        annotations = []
+    lists = companions(list(split_of), annotations, _split_of)
     found: dict[Split, list[Annotated]] = defaultdict(list)
-    without = []
-    with progress(len(split_of), "read events", unit="file") as bar:
-        for file, split in split_of.items():
-            events = read_recording_events(root / lists[file]) if file in lists else rows.get(file)
-            if events is None:
-                without.append(file)
-            else:
-                found[split].append(Annotated(file, events))
+    with progress(len(lists), "read events", unit="file") as bar:
+        for file, annotation in lists.items():
+            found[split_of[file]].append(Annotated(file, read_recording_events(root / annotation)))
             bar.update()
-    if without:
-        told = f"{root}: {len(without)} of {len(split_of)} recordings have no events, the first is {without[0]}"
+    if without := [file for file in split_of if file not in lists]:
+        message = f"{root}: {len(without)} of {len(split_of)} recordings have no events, the first is {without[0]}"
         if missing_files == "error" or "train" not in found:
-            raise FileNotFoundError(f"{told}: {_FORM}")
-        _log.warning("%s; they are skipped", told)
+            raise FileNotFoundError(f"{message}: {_FORM}")
+        _log.warning("%s; they are skipped", message)
     return dict(found)
 
 
 def _splits(root: Path) -> dict[str, Split]:
     """The split of every soundscape."""
-    files = find_files(root, AUDIO_EXTENSIONS)
-    stems = {PurePosixPath(file).with_suffix("") for file in files}
-    soundscapes = [
-        path
-        for path in map(PurePosixPath, files)
-        if not any(
-            folder.name.endswith("_events") and folder.with_name(folder.name.removesuffix("_events")) in stems
-            for folder in path.parents
-        )
-    ]
+    paths = [PurePosixPath(file) for file in find_files(root, AUDIO_EXTENSIONS)]
+    isolated = {path.with_name(f"{path.stem}_events") for path in paths}
+    soundscapes = [path for path in paths if isolated.isdisjoint(path.parents)]
     split_of = {str(path): split for path in soundscapes if (split := _split_of(path.parent)) is not None}
     if "train" not in split_of.values():
         raise FileNotFoundError(f"{root} holds no recordings in a folder called train: {_FORM}")
     if outside := [str(path) for path in soundscapes if str(path) not in split_of]:
-        _log.warning(
-            "%s: %d recordings are in no split and are left alone, the first is %s", root, len(outside), outside[0]
-        )
+        _log.warning("%s: %d recordings are in no split and are ignored, the first is %s", root, len(outside), outside[0])
     return split_of
 
 
 def _split_of(path: PurePosixPath) -> Split | None:
-    """The split that the innermost part of a path is called, or else the first part that has its name among its words."""
-    called = [_SPLIT_OF[part.lower()] for part in path.parts if part.lower() in _SPLIT_OF]
+    """The split named by the innermost part of a path, or else by the first part with such a word."""
+    whole = [_SPLIT_OF[part.lower()] for part in path.parts if part.lower() in _SPLIT_OF]
     words = [word.lower() for part in path.parts for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", part)]
-    return called[-1] if called else next((_SPLIT_OF[word] for word in words if word in _SPLIT_OF), None)
-
-
-def _rows_of_tables(root: Path, split_of: Mapping[str, Split], missing_files: MissingFiles) -> dict[str, list[Event]]:
-    """The events of the recordings that stand in tables; a table that is called after no split may name any of them."""
-    events: dict[str, list[Event]] = {}
-    tables = [path for path in _found(root, ".tsv", ".csv") if is_event_table(root / path)]
-    files_of = spellings(list(split_of)) if tables else {}
-    for table in tables:
-        rows, missing = read_event_table(root / table), []
-        for name, listed in rows.items():
-            file = _named(name, files_of.get(name, []), PurePosixPath(table), split_of)
-            if file is None:
-                missing.append(name)
-            elif sorted(events.setdefault(file, listed)) != sorted(listed):
-                raise ValueError(f"{root / table}: {name} has other events than in another table of {root}")
-        if missing:
-            told = f"{root / table}: {len(missing)} of {len(rows)} recordings are not there, the first is {missing[0]}"
-            if missing_files == "error":
-                raise FileNotFoundError(f"{told}: {_FORM}")
-            _log.warning("%s; they are skipped", told)
-    return events
-
-
-def _named(name: str, files: Sequence[str], table: PurePosixPath, split_of: Mapping[str, Split]) -> str | None:
-    split = _split_of(table.with_suffix(""))
-    files = [file for file in files if split in (None, split_of[file])]
-    below = [file for file in files if PurePosixPath(file).is_relative_to(table.parent)]
-    files = below or files
-    if len(files) > 1:
-        raise ValueError(f"{table}: {name} may be {files[0]} or {files[1]}")
-    return files[0] if files else None
-
-
-def _found(root: Path, *extensions: str) -> list[str]:
-    try:
-        return find_files(root, extensions)
-    except FileNotFoundError:
-        return []
+    return whole[-1] if whole else next((_SPLIT_OF[word] for word in words if word in _SPLIT_OF), None)

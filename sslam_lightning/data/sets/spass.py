@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sslam_lightning.data.excerpts import Excerpt
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule
+from sslam_lightning.data.labelled import Labelled, LabelledDataModule, read_rows
 from sslam_lightning.data.layout import expect_file, expect_files_of, expect_one_of
 from sslam_lightning.data.module import Split
 
@@ -15,13 +15,12 @@ Scene = Literal["market", "park", "square", "street", "waterfront"]
 SCENES: tuple[Scene, ...] = get_args(Scene)
 
 _TRAIN_SHARE = 0.75
-_COLUMNS = ("audio_filename", "class")
 
 
 class SPASSDataModule(LabelledDataModule):
     """One scene of SPASS as clips with several labels, split as SSLAM evaluates it.
 
-    Read are ``N_MatrixLabelsSCENE.csv`` (a row a source, with the columns ``audio_filename`` and ``class``), in the root or
+    It reads ``N_MatrixLabelsSCENE.csv`` (a row a source, with the columns ``audio_filename`` and ``class``), in the root or
     in ``SPASS_META_DATA/``, and the folder ``SCENE audio files`` (or with underscores). In the order of their names the
     first 75 % of the recordings are for training, the rest for validation and test, as in the lists that SSLAM published.
 
@@ -44,29 +43,16 @@ class SPASSDataModule(LabelledDataModule):
         inner = root / "SPASS_META_DATA" / table_name
         table = inner if inner.is_file() else expect_file(root / table_name, form)
         audio = expect_one_of([root / f"{title} audio files", root / f"{title}_audio_files"], form)
-        self._classes = _read_table(table)
-        self._names = sorted(self._classes)
-        expect_files_of(table, audio, self._names)
+        self._classes: dict[str, set[str]] = defaultdict(set)
+        for line, row in read_rows(table, ["audio_filename", "class"]):
+            if not row["audio_filename"] or not row["class"]:
+                raise ValueError(f"{table}, line {line}: audio_filename and class must not be empty")
+            self._classes[row["audio_filename"]].add(row["class"])
+        expect_files_of(table, audio, list(self._classes))
         super().__init__(audio, sorted(set().union(*self._classes.values())), multi_label=True, **options)
 
     def labelled(self, split: Split) -> list[Labelled]:
-        """The first three quarters of the names for training, the rest for validation and test."""
-        border = int(len(self._names) * _TRAIN_SHARE)
-        names = self._names[:border] if split == "train" else self._names[border:]
+        names = sorted(self._classes)
+        border = int(len(names) * _TRAIN_SHARE)
+        names = names[:border] if split == "train" else names[border:]
         return [Labelled(Excerpt(name), sorted(self._classes[name])) for name in names]
-
-
-def _read_table(table: Path) -> dict[str, set[str]]:
-    """The classes that are heard in every recording."""
-    classes: dict[str, set[str]] = {}
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        absent = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-        if absent:
-            raise ValueError(f"{table}: no column {', '.join(absent)} among {', '.join(rows.fieldnames or ())}")
-        for row in rows:
-            name, label = (row[column] for column in _COLUMNS)
-            if not name or not label:
-                raise ValueError(f"{table}, line {rows.line_num}: audio_filename and class must not be empty")
-            classes.setdefault(name, set()).add(label)
-    return classes

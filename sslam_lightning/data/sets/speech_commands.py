@@ -21,13 +21,13 @@ _SILENCE_SHARES: dict[Split, tuple[float, float]] = {"train": (0.0, 0.8), "val":
 
 
 class SpeechCommandsDataModule(LabelledDataModule):
-    """Speech Commands in its official layout, with its official split by ``validation_list.txt`` and ``testing_list.txt``.
+    """Speech Commands in its official layout, with its official split.
 
-    Two tasks are common. In ``words`` every word is a class: 35 in version 2, as EAT and SSLAM report. In ``keywords``
-    there are 12, as SUPERB and others report on version 1: ten words, ``_unknown_`` for all others, and ``_silence_``,
-    which is ``_background_noise_`` cut into seconds: the first 80 % of each recording for training, 10 % for validation and
-    10 % for the test. With ``test_root`` the test is the separate archive (``speech_commands_test_set_v0.01``), in which
-    unknown words and silence have folders of their own and come about as often as a keyword.
+    In the task ``words`` every word is a class: 35 in version 2, as EAT and SSLAM report. In ``keywords`` there are 12, as
+    SUPERB and others report on version 1: ten words, ``_unknown_`` for all others, and ``_silence_``, which is
+    ``_background_noise_`` cut into seconds: the first 80 % of each recording for training, 10 % for validation and 10 % for
+    the test. With ``test_root`` the test is the separate archive (``speech_commands_test_set_v0.01``), in which unknown
+    words and silence have folders of their own and come about as often as a keyword.
 
     Args:
         root: folder of the data set.
@@ -73,7 +73,6 @@ class SpeechCommandsDataModule(LabelledDataModule):
             expect_folder(root / _NOISE, _FORM)
 
     def labelled(self, split: Split) -> list[Labelled]:
-        """The words of a split, and its share of silence."""
         if split == "test" and self.test_root is not None:
             names = find_files(self.test_root, (".wav",))
             return [Labelled(Excerpt(str(self.test_root.absolute() / name)), [self._label(_word(name))]) for name in names]

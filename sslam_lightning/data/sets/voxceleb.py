@@ -49,7 +49,6 @@ class VoxCeleb1DataModule(LabelledDataModule):
         super().__init__(root, speakers, multi_label=False, **options)
 
     def labelled(self, split: Split) -> list[Labelled]:
-        """The recordings of a part of the split."""
         return [Labelled(Excerpt(name), [_speaker(name)]) for name in self._names[split]]
 
 

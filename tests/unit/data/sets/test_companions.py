@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from sslam_lightning.data.sets.companions import companions
+from sslam_lightning.data.sets.scaper import companions
 
 
 def group(folder: PurePosixPath) -> str | None:

@@ -80,8 +80,6 @@ def test_what_is_missing_is_said(root: Path, caplog: pytest.LogCaptureFixture) -
         module(root, train_events="other.tsv")
     with pytest.raises(ValueError, match=r"val_events and val_audio go together, got val\.tsv and None"):
         module(root, val_events="val.tsv")
-    with pytest.raises(ValueError, match="missing_files must be 'error' or 'skip', got 'ignore'"):
-        module(root, missing_files="ignore")
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*audio/gone: events come as a table"):
         module(root, train_audio="audio/gone").make_dataset("train")
     (root / "audio/train/a.wav").unlink()

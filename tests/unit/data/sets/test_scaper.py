@@ -31,12 +31,6 @@ def jams(name: str) -> str:
     return json.dumps({"annotations": [{"namespace": "scaper", "data": [background, *data]}]})
 
 
-def table(*names: str, header: str = "filename\tonset\toffset\tevent_label") -> str:
-    rows = [f"{name}.wav\t{onset}\t{offset}\t{label}" for name in names for onset, offset, label in EVENTS[name]]
-    empty = [f"{name}.wav\t\t\t" for name in names if not EVENTS[name]]
-    return "\n".join([header, *rows, *empty, ""])
-
-
 def put(path: Path, content: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
@@ -59,28 +53,14 @@ def in_folders_of_their_own(root: Path, sound: Write) -> None:
 
 
 def of_clients(root: Path, sound: Write) -> None:
-    """Names come again with every client of a federation, and tables that hold no events lie about."""
+    """Names come again with every client of a federation."""
     for name, split in SPLIT.items():
         sound(f"set/{split}_clients/{name}/scene.wav", seconds=0.6)
         put(root / f"{split}_clients/{name}/annotation/scene.txt", text(name))
     put(root / "clients.csv", "client,device\na,phone\n")
 
 
-def in_tables(root: Path, sound: Write) -> None:
-    """As DESED; the names are unique, so one table would do as well."""
-    for name, split in SPLIT.items():
-        sound(f"set/audio/{split}/soundscapes/{name}.wav", seconds=0.6)
-    put(root / "metadata/train/soundscapes.tsv", table("a", "b"))
-    put(root / "metadata/validation/soundscapes.tsv", table("c"))
-
-
-def in_one_table(root: Path, sound: Write) -> None:
-    for name, split in SPLIT.items():
-        sound(f"set/{split}/{name}.wav", seconds=0.6)
-    put(root / "events.csv", table("a", "b", "c").replace("\t", ","))
-
-
-@pytest.mark.parametrize("layout", [beside, in_folders_of_their_own, of_clients, in_tables, in_one_table])
+@pytest.mark.parametrize("layout", [beside, in_folders_of_their_own, of_clients])
 def test_every_layout_is_the_same_set(layout: Callable[..., None], tmp_path: Path, write_sound: Write) -> None:
     layout(tmp_path / "set", write_sound)
     data = ScaperDataModule(tmp_path / "set", num_workers=0, batch_size=2)
@@ -114,31 +94,14 @@ def test_the_split_of_a_folder(folder: str, split: str | None) -> None:
     assert _split_of(PurePosixPath(folder)) == split
 
 
-def test_rows_are_found_however_they_name_a_recording(tmp_path: Path, write_sound: Write) -> None:
-    for client in ("one", "two"):
-        write_sound(f"set/train/{client}/s.wav", seconds=0.6)
-        put(tmp_path / f"set/train/{client}/events.csv", f"Filename;Onset;Offset;Event_label\ns;0.0;0.2;{client}\n")
-    write_sound("set/eval/s.wav", seconds=0.6)
-    put(tmp_path / "set/meta/eval.tsv", "filename\tonset\toffset\tevent_label\neval/s.wav\t0.0\t0.2\ttwo\n")
-    put(tmp_path / "set/huge.csv", "x" * 200_000)
-    data = ScaperDataModule(tmp_path / "set")
-    assert [data.dataset("train").events(file)[0].label for file in range(2)] == ["one", "two"]
-    assert data.dataset("test").events(0)[0].label == "two"
-    put(tmp_path / "set/all.csv", "filename,onset,offset,event_label\ns.wav,0.0,0.2,one\n")
-    with pytest.raises(ValueError, match=r"^all\.csv: s\.wav may be eval/s\.wav or train/one/s\.wav$"):
-        ScaperDataModule(tmp_path / "set")
-
-
 def test_what_is_left_out_is_told(tmp_path: Path, write_sound: Write, caplog: pytest.LogCaptureFixture) -> None:
     beside(tmp_path / "set", write_sound)
     write_sound("set/soundbank/dog.wav", seconds=0.6)
     write_sound("set/train/weak.wav", seconds=0.6)
-    put(tmp_path / "set/train.csv", table("a", "b").replace("b.wav", "gone.wav").replace("\t", ","))
     data = ScaperDataModule(tmp_path / "set", missing_files="skip")
     assert list(data.dataset("train").recordings.names) == ["train/a.wav", "train/b.wav"]
     for told in (
-        r"set: 1 recordings are in no split and are left alone, the first is soundbank/dog\.wav",
-        r"train\.csv: 1 of 2 recordings are not there, the first is gone\.wav; they are skipped",
+        r"set: 1 recordings are in no split and are ignored, the first is soundbank/dog\.wav",
         r"set: 1 of 4 recordings have no events, the first is train/weak\.wav; they are skipped",
     ):
         assert re.search(told, caplog.text), told
@@ -156,17 +119,6 @@ def test_what_is_missing_is_said(tmp_path: Path, write_sound: Write) -> None:
     (root / "train/b.jams").unlink()
     with pytest.raises(FileNotFoundError, match=r"set: 1 of 3 recordings have no events, the first is train/b\.wav: sound"):
         ScaperDataModule(root)
-    put(root / "train/b.tsv", table("b", "a").replace("b.wav", "d.wav"))
-    with pytest.raises(FileNotFoundError, match=r"b\.tsv: 1 of 2 recordings are not there, the first is d\.wav: sound"):
-        ScaperDataModule(root)
-    put(root / "train/b.tsv", table("b"))
-    assert ScaperDataModule(root).dataset("train").events(1) == EVENTS["b"]
-    put(root / "train.csv", "filename,onset,offset,event_label\nb.wav,0.0,0.2,Cat\n")
-    with pytest.raises(ValueError, match=r"train/b\.tsv: b\.wav has other events than in another table of .*set"):
-        ScaperDataModule(root)
-    (root / "train.csv").unlink()
-    with pytest.raises(ValueError, match="missing_files must be 'error' or 'skip', got 'ignore'"):
-        ScaperDataModule(root, missing_files="ignore")  # type: ignore[arg-type]
 
 
 def test_a_set_without_any_event_is_refused(tmp_path: Path, write_sound: Write) -> None:
