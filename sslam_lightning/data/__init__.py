@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sslam_lightning.data.sets.dcase2016 import DCASE2016Task2DataModule
     from sslam_lightning.data.sets.event_table import EventTableDataModule
     from sslam_lightning.data.sets.iemocap import IEMOCAPDataModule
-    from sslam_lightning.data.sets.scaper import ScaperDataModule
     from sslam_lightning.data.sets.spass import SPASSDataModule
     from sslam_lightning.data.sets.speech_commands import SpeechCommandsDataModule
     from sslam_lightning.data.sets.voxceleb import VoxCeleb1DataModule
@@ -45,7 +44,6 @@ _HOMES = {
     "Excerpt": "sslam_lightning.data.excerpts",
     "ImageFolderDataModule": "sslam_lightning.data.images",
     "SPASSDataModule": "sslam_lightning.data.sets.spass",
-    "ScaperDataModule": "sslam_lightning.data.sets.scaper",
     "SpeechCommandsDataModule": "sslam_lightning.data.sets.speech_commands",
     "Labelled": "sslam_lightning.data.labelled",
     "LabelledDataModule": "sslam_lightning.data.labelled",
@@ -76,7 +74,6 @@ __all__ = [
     "RecordingDataset",
     "Recordings",
     "SPASSDataModule",
-    "ScaperDataModule",
     "SpeechCommandsDataModule",
     "SyntheticDataModule",
     "SyntheticDataset",

@@ -138,7 +138,7 @@ class DetectionModule(FinetuneModule):
         if batch.events is None:
             raise ValueError(
                 f"{batch.names[0]} has no onsets and offsets to learn from: detection takes a data module that knows its "
-                "events, such as DCASE2016Task2DataModule, ScaperDataModule or EventTableDataModule"
+                "events, such as DCASE2016Task2DataModule or EventTableDataModule"
             )
         labels = frame_labels(batch.events, num_frames, self.num_classes, self.frame_seconds)
         return FrameTargets(labels, self._count_frames(batch, num_frames))

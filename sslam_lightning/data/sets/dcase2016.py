@@ -13,8 +13,18 @@ from sslam_lightning.data.layout import expect_folder
 from sslam_lightning.data.module import Split
 from sslam_lightning.types import Event
 
-CLASSES = tuple(
-    ["clearthroat", "cough", "doorslam", "drawer", "keyboard", "keys", "knock", "laughter", "pageturn", "phone", "speech"]
+CLASSES = (
+    "clearthroat",
+    "cough",
+    "doorslam",
+    "drawer",
+    "keyboard",
+    "keys",
+    "knock",
+    "laughter",
+    "pageturn",
+    "phone",
+    "speech",
 )
 
 _DEVELOPMENT = "dcase2016_task2_train_dev/dcase2016_task2_dev"

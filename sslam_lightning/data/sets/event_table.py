@@ -1,15 +1,16 @@
-"""Any recordings whose events stand in one table per split: DESED, AudioSet's strong labels, your own."""
+"""Any recordings with events, in a table or in a file for each: DESED, AudioSet's strong labels, URBAN-SED, your own."""
 
 from __future__ import annotations
 
 import csv
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from sslam_lightning.data.annotations import labels_of, read_event_table, renamed
+from sslam_lightning.data.annotations import labels_of, read_event_table, read_recording_events, renamed
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
 from sslam_lightning.data.event_dataset import Annotated, EventDataModule
 from sslam_lightning.data.files import find_files
@@ -20,7 +21,10 @@ from sslam_lightning.data.sources.segments import Segment, files_of_segments
 from sslam_lightning.types import Event
 
 _log = logging.getLogger(__name__)
-_FORM = "events come as a table (filename, onset, offset, event_label) and a folder of recordings for each split"
+_FORM = (
+    "events come as a table (filename, onset, offset, event_label), or a folder of NAME.txt or NAME.jams, and a folder of "
+    "recordings for each split"
+)
 
 
 class _Table(NamedTuple):
@@ -30,15 +34,17 @@ class _Table(NamedTuple):
 
 
 class EventTableDataModule(EventDataModule):
-    """Recordings of a folder with the events of a table: ``filename<TAB>onset<TAB>offset<TAB>event_label``, with a header.
+    """Recordings of a folder with the events of a table, or with an annotation file each.
 
-    The format of DCASE and DESED, and that of AudioSet's strong labels (see `read_event_table`). A recording without events
-    has a row with its name alone. Names may leave out the extension; AudioSet's ids are found under all the names that
-    downloaders give their files. Files of the folder that are not in the table are ignored.
+    A table is that of DCASE and DESED (``filename<TAB>onset<TAB>offset<TAB>event_label`` with a header), or of AudioSet's
+    strong labels (see `read_event_table`). A recording without events has a row with its name alone. Names may omit the
+    extension; AudioSet's ids are found under all the names that downloaders give their files. Annotation files are
+    ``NAME.txt`` (onset, offset and label a line) or ``NAME.jams``, as Scaper writes them, in the recordings' folder or in
+    one with the same sub-folders. Recordings that are not annotated are ignored.
 
     Args:
         root: folder that all other paths are relative to.
-        train_events: table of the training recordings.
+        train_events: table or folder of annotations of the training recordings.
         train_audio: folder of the training recordings.
         val_events, val_audio: those to validate on; None: no validation.
         test_events, test_audio: those to test on; None: the validation recordings.
@@ -79,8 +85,7 @@ class EventTableDataModule(EventDataModule):
             if (table is None) != (audio is None):
                 raise ValueError(f"{split}_events and {split}_audio go together, got {table} and {audio}")
             if table is not None and audio is not None:
-                path = expect_file(root / table, _FORM)
-                self._tables[split] = _Table(path, audio, renamed(read_event_table(path), name_of))
+                self._tables[split] = _Table(root / table, audio, renamed(_read_events(root / table), name_of))
         # AudioSet's evaluation clips hold a few classes that its training clips do not.
         annotations = [events for table in self._tables.values() for events in table.events.values()]
         super().__init__(root, labels_of(annotations), clip_seconds, **options)
@@ -91,12 +96,15 @@ class EventTableDataModule(EventDataModule):
         if table is None:
             return None
         folder = expect_folder(self.root / table.audio, _FORM)
-        file_of = find_recordings(list(table.events), find_files(folder, AUDIO_EXTENSIONS))
+        files = find_files(folder, AUDIO_EXTENSIONS)
+        file_of = find_recordings(list(table.events), files)
         if missing := [name for name in table.events if name not in file_of]:
             message = f"{table.path}: {len(missing)} of {len(table.events)} recordings are not in {folder}"
             if self.missing_files == "error" or not file_of:
                 raise FileNotFoundError(f"{message}, the first is {missing[0]}")
             _log.warning("%s and are skipped, together with their events", message)
+        if table.path.is_dir() and (unlisted := len(files) - len(file_of)):
+            _log.warning("%s: %d of %d recordings have no annotation and are ignored", folder, unlisted, len(files))
         return [Annotated(f"{table.audio}/{file}", table.events[name]) for name, file in file_of.items()]
 
 
@@ -127,6 +135,18 @@ def find_recordings(names: Sequence[str], files: Sequence[str]) -> dict[str, str
     existing = set(files)
     found |= {name: file for name, file in zip(segments, of_segment, strict=True) if file in existing}
     return {name: found[name] for name in names if name in found}
+
+
+def _read_events(path: Path) -> dict[str, list[Event]]:
+    """The events of a table, or of the annotation files of a folder: text files come before JAMS."""
+    if not path.is_dir():
+        return read_event_table(expect_file(path, _FORM))
+    files = {os.path.splitext(name)[0]: name for name in sorted(find_files(path, (".txt", ".jams")), key=_is_text)}
+    return {name: read_recording_events(path / files[name]) for name in sorted(files)}
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith(".txt")
 
 
 def _read_names(path: Path) -> dict[str, str]:
