@@ -1,9 +1,9 @@
-"""Which clip comes when, on which rank: a pure function of (seed, epoch).
+"""The order of the clips on every rank: a pure function of (seed, epoch).
 
-All clips get one global order, which is cut into global batches; each rank takes its contiguous part of every global
-batch. So the global batches are the same on one device with batch 48 and on four with batch 12, and so are the clips of
-an update on four devices with batch 12 and on one that accumulates four batches of 12. A resumed run needs nothing but
-the epoch and the number of clips of its order that lie behind, on however many ranks.
+One global order of all clips is cut into global batches, of which each rank takes its contiguous part. So the global
+batches are the same on one device with batch 48 and on four with batch 12, and so are the clips of a step on four devices
+and on one that accumulates four batches of 12. A resumed run needs only the epoch and the number of clips that it has had,
+on however many ranks.
 """
 
 from __future__ import annotations
@@ -21,27 +21,24 @@ from sslam_lightning.random_streams import fold_in
 LastBatch = Literal["pad", "drop", "keep"]
 
 _ORDER, _CHOICE = (int.from_bytes(name, "big") for name in (b"order", b"choice"))  # beyond any index of a clip
-_CHUNK = 4096  # clips whose places are Python numbers at the same time
 
 
 class EpochSampler(DistributedSampler[tuple[int, int]]):
-    """Yields ``(epoch, index)`` for one rank; a `DistributedSampler`, so that Lightning leaves it in its place.
+    """Yields ``(epoch, index)`` for one rank; a `DistributedSampler`, so that Lightning does not replace it.
 
     Args:
         num_clips: size of the data set.
         batch_size: clips per device and step; the same as the loader's.
         seed: of the order.
         shuffle: a new order every epoch; otherwise the order of the data set.
-        last_batch: what becomes of the clips that do not fill the last update. "pad" fills it with the first clips
-            of the epoch's order, which so come twice; "drop" leaves them out. Then all ranks get the same number of
-            whole batches, as training needs; only an epoch of less than one global batch is one ragged batch. "keep" is
-            for evaluation: every clip exactly once over all ranks, in the batches that one device would have, so that
-            some ranks may have one batch less than others.
-        accumulated: global batches that make one update. An epoch of less than one update is one of fewer batches.
-        weights: how much sooner a clip is chosen than others; clips of weight 0 never are. Needs ``samples_per_epoch``.
-        samples_per_epoch: choose this many clips anew for every epoch, without replacement; None: all.
-        world: number of ranks; None: asked of torch.distributed when it is needed.
-        rank: this rank; None likewise.
+        last_batch: the clips that do not fill the last step. "pad" fills it with the first clips of the epoch's order,
+            which so come twice; "drop" leaves them out. All ranks get the same number of full batches; only an epoch of
+            less than one global batch is one ragged batch. "keep" is for evaluation: every clip exactly once over all
+            ranks, in the batches that one device would have, so that some ranks may have one batch less than others.
+        accumulated: global batches of one optimizer step. An epoch of less than one step has fewer batches.
+        weights: relative chance to be drawn; 0: never. Needs ``samples_per_epoch``.
+        samples_per_epoch: draw this many clips for every epoch, without replacement; None: all.
+        world, rank: number of ranks, and this one; None: those of torch.distributed when they are needed.
 
     Raises:
         ValueError: settings that do not fit each other or the number of clips.
@@ -84,19 +81,17 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        for chunk in self._mine(self.order(epoch)).split(_CHUNK):
-            for index in chunk.tolist():
-                yield epoch, index
+        yield from ((epoch, int(index)) for index in self._mine(self.order(epoch)).numpy())
 
     def __len__(self) -> int:
-        """Samples of this rank in a whole epoch, wherever this one starts."""
+        # of a whole epoch, wherever this one starts
         world, rank = self._place()
         whole, ragged = self._batches(0, world)
         return whole * self.batch_size + len(range(ragged)[self._part(ragged, world, rank)])
 
     @property
     def num_samples(self) -> int:  # type: ignore[override]
-        """Clips of an epoch over all ranks, padding left out."""
+        """Clips of an epoch over all ranks, without padding."""
         return self.samples_per_epoch or self.num_clips
 
     @property
@@ -105,7 +100,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         return self.batch_size * self._place()[0]
 
     def num_batches(self, start: int = 0) -> int:
-        """Steps of an epoch once ``start`` clips of its order lie behind, those that fill it up counted as well."""
+        """Batches left of an epoch after ``start`` clips of its order, padding included."""
         whole, ragged = self._batches(start, self._place()[0])
         return whole + (ragged > 0)
 
@@ -123,7 +118,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         return shuffled[torch.zeros(self.num_clips, dtype=torch.bool, device="cpu").index_fill_(0, chosen, True)[shuffled]]
 
     def _batches(self, start: int, world: int) -> tuple[int, int]:
-        """Whole global batches behind ``start`` clips of the order, and clips of a ragged one behind them."""
+        """Full global batches after ``start`` clips of the order, and clips of a ragged one after those."""
         batch, left = self.batch_size * world, max(0, self.num_samples - start)
         whole, rest = divmod(left, batch)
         if self.last_batch == "keep":

@@ -24,33 +24,28 @@ class VoxCeleb1DataModule(LabelledDataModule):
         options: settings of `AudioDataModule`. Recordings last 4 to 145 s: ``max_clip_seconds`` keeps their beginning.
 
     Raises:
-        FileNotFoundError: a folder, the split, a speaker or a file of the split is missing.
+        FileNotFoundError: a folder, the split or a file of the split is missing.
         ValueError: a line of another form.
     """
 
     def __init__(self, root: str | Path, split_file: str | Path | None = None, **options: Any) -> None:
         root = Path(root)
         source = expect_file(root / "iden_split.txt" if split_file is None else Path(split_file), _FORM)
-        expect_one_of([root / home for home in _HOMES], _FORM)
-        # A speaker's folder came in one of the two archives.
-        homes = [home for home in _HOMES if (root / home).is_dir()]
-        home_of = {folder.name: home for home in homes for folder in (root / home).iterdir()}
-        self._names: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
+        first_home = expect_one_of([root / home for home in _HOMES], _FORM)
+        # Each speaker is in one of the two archives.
+        homes = [root / home for home in _HOMES if (root / home).is_dir()]
+        home_of = {folder.name: home for home in homes for folder in home.iterdir()}
+        self._rows: dict[Split, list[Labelled]] = {"train": [], "val": [], "test": []}
         for number, line in enumerate(read_lines(source), start=1):
             part, _, name = line.partition(" ")
-            speaker = name.partition("/")[0]
             if part not in _SPLIT_OF or name.count("/") != 2:
                 raise ValueError(f"{source}, line {number}: expected 1, 2 or 3 and SPEAKER/VIDEO/NUMBER.wav, got {line!r}")
-            if speaker not in home_of:
-                raise FileNotFoundError(f"{source}, line {number}: there is no folder of {speaker} in {root}: {_FORM}")
-            self._names[_SPLIT_OF[part]].append(f"{home_of[speaker]}/{name}")
-        expect_files_of(source, root, [name for names in self._names.values() for name in names])
-        speakers = sorted({_speaker(name) for names in self._names.values() for name in names})
-        super().__init__(root, speakers, multi_label=False, **options)
+            speaker = name.partition("/")[0]
+            path = (home_of.get(speaker, first_home) / name).relative_to(root)
+            self._rows[_SPLIT_OF[part]].append(Labelled(Excerpt(path.as_posix()), [speaker]))
+        rows = [row for rows in self._rows.values() for row in rows]
+        expect_files_of(source, root, [row.clip.name for row in rows])
+        super().__init__(root, sorted({row.labels[0] for row in rows}), multi_label=False, **options)
 
     def labelled(self, split: Split) -> list[Labelled]:
-        return [Labelled(Excerpt(name), [_speaker(name)]) for name in self._names[split]]
-
-
-def _speaker(name: str) -> str:
-    return name.split("/")[-3]
+        return self._rows[split]

@@ -48,7 +48,7 @@ def test_what_is_missing_is_said(tmp_path: Path, write_sound: Callable[..., Path
     split = root / "iden_split.txt"
     split.write_text(SPLIT + "3 id10003/film/00001.wav\n")
     with pytest.raises(
-        FileNotFoundError, match=r"line 5: there is no folder of id10003 in .*vox: VoxCeleb1 is wav/SPEAKER"
+        FileNotFoundError, match=r"iden_split.txt: 2 of 5 files do not exist, the first is .*film/00002\.wav"
     ):
         VoxCeleb1DataModule(root)
     split.write_text("4 id10001/film/00001.wav\n")
