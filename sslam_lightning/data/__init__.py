@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sslam_lightning.data.sets.speech_commands import SpeechCommandsDataModule
     from sslam_lightning.data.sets.voxceleb import VoxCeleb1DataModule
     from sslam_lightning.data.synthetic import SyntheticDataModule, SyntheticDataset
-    from sslam_lightning.data.text import LabelledTextDataModule, TextDataModule
+    from sslam_lightning.data.text import TextDataModule
 
 # Imported on first use, so that who only reads audio need not wait for Lightning.
 _HOMES = {
@@ -47,7 +47,6 @@ _HOMES = {
     "SpeechCommandsDataModule": "sslam_lightning.data.sets.speech_commands",
     "Labelled": "sslam_lightning.data.labelled",
     "LabelledDataModule": "sslam_lightning.data.labelled",
-    "LabelledTextDataModule": "sslam_lightning.data.text",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
     "TextDataModule": "sslam_lightning.data.text",
@@ -70,7 +69,6 @@ __all__ = [
     "ImageFolderDataModule",
     "Labelled",
     "LabelledDataModule",
-    "LabelledTextDataModule",
     "RecordingDataset",
     "Recordings",
     "SPASSDataModule",

@@ -111,7 +111,6 @@ class ClipLoader(DataLoader[Any]):
         return sampler.num_batches() - sampler.num_batches(clips)
 
     def _order_settings(self, sampler: EpochSampler) -> dict[str, Any]:
-        """What the order of an epoch depends on."""
         if self._names is None:
             self._names = self.dataset.fingerprint()  # type: ignore[attr-defined]
         return {

@@ -35,10 +35,10 @@ _MAX_REASONS_KEPT = 10_000  # in a checkpoint
 class AudioDataModule(LightningDataModule):
     """Loaders of `Batch` for training, validation, test and prediction.
 
-    A subclass passes its classes to this constructor and lists its clips in `recordings`, or makes data sets of its own in
-    `make_dataset`. Training batches are shuffled and full, and every clip comes once in an epoch, except those that fill up
-    its last batch (see ``last_batch``); all others come in order, every clip once over all devices. A clip that cannot be
-    read, or is too short for the model, is left out with its label, counted, and named at the end.
+    A subclass lists its clips in `recordings`, or makes data sets of its own in `make_dataset`. Training batches are
+    shuffled and full, and every clip comes once in an epoch, except those that fill up its last batch; all others come in
+    order, every clip once over all devices. A clip that cannot be read, or is too short for the model, is left out with its
+    label, counted, and named at the end.
 
     Args:
         class_names: in the order of the labels; empty: no labels.

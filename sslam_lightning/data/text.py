@@ -95,22 +95,24 @@ class TextDataset(ClipDataset):
 
 
 class TextDataModule(AudioDataModule):
-    """All text files below a folder, without labels.
+    """Texts without labels, cut into pieces of one length, or with a label each, from their start.
 
     Args:
-        root: folder of the training texts; sub-folders are searched too.
-        tokenizer: a ``tokenizer.json`` of Hugging Face ``tokenizers``. If there is none yet, a byte-level BPE is trained
-            on the training texts and written there.
-        val_root: folder of the validation texts; None: no validation.
-        extensions: which files are text.
+        root: folder of the training texts; sub-folders are searched too. With ``labelled`` a folder of texts per class in
+            it, or a file of ``label<TAB>text`` lines.
+        tokenizer: a ``tokenizer.json`` of Hugging Face ``tokenizers``, that of the pre-trained model with ``labelled``. If
+            there is none yet, a byte-level BPE is trained on unlabelled training texts and written there.
+        val_root: the same for validation; None: no validation.
+        extensions: which files of a folder are text.
         vocabulary: number of tokens of a tokenizer that is trained.
-        max_tokens: length of a piece.
+        max_tokens: length of a piece; longer labelled texts are cut.
+        labelled: whether every text is of exactly one class.
         options: settings of `AudioDataModule`.
 
     Raises:
-        FileNotFoundError: no such folder, or no text in it (at setup).
-        ImportError: the package ``tokenizers`` is missing.
-        ValueError: a setting out of its range, or a file that is no tokenizer.
+        FileNotFoundError: no such file or folder, or no text in it (at setup where there are no labels).
+        ValueError: a setting out of its range, a line without a label, a label that training does not have, or a file that
+            is no tokenizer.
     """
 
     def __init__(
@@ -121,83 +123,49 @@ class TextDataModule(AudioDataModule):
         extensions: tuple[str, ...] = (".txt", ".md"),
         vocabulary: int = 50265,
         max_tokens: int = 512,
+        labelled: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(class_names=(), multi_label=True, **options)
+        class_names = sorted({*read_labelled(Path(root), extensions).labels}) if labelled else ()
+        super().__init__(class_names=class_names, multi_label=not labelled, **options)
         if vocabulary < 256 + len(SPECIAL) or max_tokens < 2:
             raise ValueError(
                 f"vocabulary must hold {256 + len(SPECIAL)} tokens (bytes and special ones) and a piece 2, "
                 f"got {vocabulary} and {max_tokens}"
             )
-        self.folders: dict[Split, str | Path | None] = {"train": root, "val": val_root, "test": val_root}
-        self.tokenizer, self.extensions = Path(tokenizer), extensions
+        self.sources: dict[Split, str | Path | None] = {"train": root, "val": val_root, "test": val_root}
+        self.tokenizer, self.extensions, self.labelled = Path(tokenizer), extensions, labelled
         self.vocabulary, self.max_tokens = vocabulary, max_tokens
+        if labelled:
+            self.vocabulary = read_tokenizer(self.tokenizer).get_vocab_size()
 
     def prepare_data(self) -> None:
         """Train the tokenizer where there is none yet; one process does it for all."""
-        root = self.folders["train"]
+        root = self.sources["train"]
         if not self.tokenizer.exists() and root is not None:
             trained = train_tokenizer(_read_files(Path(root), find_files(root, self.extensions)), self.vocabulary)
             self.tokenizer.parent.mkdir(parents=True, exist_ok=True)
             trained.save(str(self.tokenizer))
 
     def read_ahead(self, stage: str) -> None:
-        """List the files only: their contents need the tokenizer."""
-        for folder in self.folders.values():
+        if self.labelled:
+            super().read_ahead(stage)
+            return
+        for folder in self.sources.values():
             if folder is not None:
-                find_files(folder, self.extensions)
-
-    def make_dataset(self, split: Split) -> TextDataset | None:
-        folder = self.folders[split]
-        if folder is None:
-            return None
-        tokenizer = read_tokenizer(self.tokenizer)
-        self.vocabulary = tokenizer.get_vocab_size()
-        texts = _read_files(Path(folder), find_files(folder, self.extensions))
-        return TextDataset.of_pieces(texts, tokenizer, self.max_tokens)
-
-    def collate_function(self) -> Callable[..., TextBatch]:
-        return collate_texts
-
-
-class LabelledTextDataModule(AudioDataModule):
-    """Texts of exactly one class each.
-
-    Args:
-        train: a file of ``label<TAB>text`` lines, or a folder with a folder of texts per class.
-        tokenizer: the ``tokenizer.json`` of the pre-trained model.
-        val: the same for validation; None: no validation.
-        extensions: which files of a folder are text.
-        max_tokens: longer texts are cut.
-        options: settings of `AudioDataModule`.
-
-    Raises:
-        FileNotFoundError: no such file or folder, or no text in it.
-        ImportError: the package ``tokenizers`` is missing.
-        ValueError: a line without a label, a label that training does not have, or a file that is no tokenizer.
-    """
-
-    def __init__(
-        self,
-        train: str | Path,
-        tokenizer: str | Path,
-        val: str | Path | None = None,
-        extensions: tuple[str, ...] = (".txt", ".md"),
-        max_tokens: int = 512,
-        **options: Any,
-    ) -> None:
-        self.extensions, self.max_tokens = extensions, max_tokens
-        super().__init__(class_names=sorted({*read_labelled(Path(train), extensions).labels}), multi_label=False, **options)
-        self.sources: dict[Split, str | Path | None] = {"train": train, "val": val, "test": val}
-        self._tokenizer = read_tokenizer(Path(tokenizer))
-        self.vocabulary = self._tokenizer.get_vocab_size()
+                find_files(folder, self.extensions)  # their contents need the tokenizer
 
     def make_dataset(self, split: Split) -> TextDataset | None:
         source = self.sources[split]
         if source is None:
             return None
-        rows = read_labelled(Path(source), self.extensions)
-        return TextDataset.of_labelled(rows, self.class_names, self._tokenizer, self.max_tokens)
+        tokenizer = read_tokenizer(self.tokenizer)
+        self.vocabulary = tokenizer.get_vocab_size()
+        if self.labelled:
+            rows = read_labelled(Path(source), self.extensions)
+            return TextDataset.of_labelled(rows, self.class_names, tokenizer, self.max_tokens)
+        texts = _read_files(Path(source), find_files(source, self.extensions))
+        return TextDataset.of_pieces(texts, tokenizer, self.max_tokens)
 
     def collate_function(self) -> Callable[..., TextBatch]:
         return collate_texts
@@ -216,12 +184,7 @@ def collate_texts(passages: Sequence[Passage | BrokenClip]) -> TextBatch:
 
 
 def read_labelled(source: Path, extensions: Sequence[str]) -> LabelledTexts:
-    """Read the texts of a table or of folders.
-
-    Raises:
-        FileNotFoundError: no such file or folder, or no text in it.
-        ValueError: a line without a label and a text, or a file in no folder of a class.
-    """
+    """Read the texts of a table or of folders; raises as `TextDataModule`."""
     if source.is_dir():
         names, class_names = find_files(source, extensions), class_folders(source)
         labels = [class_names[number] for number in classes_of(source, names, class_names)]

@@ -60,8 +60,9 @@ def _image_classes(folder: Path) -> dict:
 def _text_classes(folder: Path) -> dict:
     lines = [f"{'good' if number % 2 else 'bad'}\tthe mask hides patch {number}" for number in range(8)]
     (folder / "labelled.tsv").write_text("\n".join(lines) + "\n")
-    settings = {"train": str(folder / "labelled.tsv"), "tokenizer": str(folder / "tokenizer.json"), "max_tokens": 32}
-    return {"class_path": "sslam_lightning.data.LabelledTextDataModule", "init_args": settings}
+    settings = {"root": str(folder / "labelled.tsv"), "labelled": True, "max_tokens": 32}
+    settings["tokenizer"] = str(folder / "tokenizer.json")
+    return {"class_path": "sslam_lightning.data.TextDataModule", "init_args": settings}
 
 
 class Case(NamedTuple):

@@ -185,8 +185,8 @@ def test_a_roberta_embeds_and_fine_tunes(pretrained, capsys):
     np.testing.assert_allclose(alone[0], clips["embedding"][0], rtol=1e-4, atol=1e-5)
 
     Path("labelled.tsv").write_text("".join(f"{['even', 'odd'][n % 2]}\tthe mask hides {n}\n" for n in range(8)))
-    settings = {"train": "labelled.tsv", "tokenizer": "tokenizer.json", "max_tokens": 32}
-    data = {"class_path": "sslam_lightning.data.LabelledTextDataModule", "init_args": settings}
+    settings = {"root": "labelled.tsv", "labelled": True, "tokenizer": "tokenizer.json", "max_tokens": 32}
+    data = {"class_path": "sslam_lightning.data.TextDataModule", "init_args": settings}
     tuned = _finetune("tuned", data, hugging_face=encoder, features=None, init_from=checkpoint)
     capsys.readouterr()
     main(["tag", "files/1.txt", "--model", tuned, "--json", *options])

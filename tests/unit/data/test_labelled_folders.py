@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sslam_lightning.data import ImageFolderDataModule, LabelledTextDataModule
+from sslam_lightning.data import ImageFolderDataModule, TextDataModule
 from sslam_lightning.data.text import read_labelled
 from sslam_lightning.data.tokenizer import train_tokenizer
 
@@ -39,7 +39,7 @@ def test_images_of_a_folder_per_class(tmp_path: Path) -> None:
 
 def test_lines_of_label_and_text(tmp_path: Path, tokenizer: Path) -> None:
     (tmp_path / "train.tsv").write_text(LINES)
-    data = LabelledTextDataModule(tmp_path / "train.tsv", tokenizer, max_tokens=6, batch_size=3, num_workers=0)
+    data = TextDataModule(tmp_path / "train.tsv", tokenizer, max_tokens=6, batch_size=3, num_workers=0, labelled=True)
     assert (data.class_names, data.multi_label) == (("bad", "good"), False)
     assert data.vocabulary <= 300
     dataset = data.make_dataset("train")
@@ -62,7 +62,7 @@ def test_texts_of_a_folder_per_class(tmp_path: Path, tokenizer: Path) -> None:
     for label in ("long", "short"):
         (tmp_path / "texts" / label).mkdir(parents=True)
         (tmp_path / "texts" / label / "1.txt").write_text(label)
-    data = LabelledTextDataModule(tmp_path / "texts", tokenizer, num_workers=0)
+    data = TextDataModule(tmp_path / "texts", tokenizer, num_workers=0, labelled=True)
     dataset = data.make_dataset("train")
     assert torch.equal(dataset[1].labels, torch.tensor([0.0, 1.0]))
     assert dataset.name(1) == "short/1.txt"
@@ -79,14 +79,14 @@ def test_texts_of_a_folder_per_class(tmp_path: Path, tokenizer: Path) -> None:
 def test_lines_that_are_none(tmp_path: Path, tokenizer: Path, text: str, message: str) -> None:
     (tmp_path / "train.tsv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        LabelledTextDataModule(tmp_path / "train.tsv", tokenizer)
+        TextDataModule(tmp_path / "train.tsv", tokenizer, labelled=True)
 
 
 def test_a_label_that_training_does_not_have(tmp_path: Path, tokenizer: Path) -> None:
     (tmp_path / "train.tsv").write_text(LINES)
     (tmp_path / "val.tsv").write_text("ugly\ttext\n")
-    data = LabelledTextDataModule(tmp_path / "train.tsv", tokenizer, tmp_path / "val.tsv", num_workers=0)
+    data = TextDataModule(tmp_path / "train.tsv", tokenizer, tmp_path / "val.tsv", num_workers=0, labelled=True)
     with pytest.raises(ValueError, match=r"the label ugly does not come in the training texts \(bad, good\)"):
         data.make_dataset("val")
     with pytest.raises(FileNotFoundError, match=r"there is no file or folder .*nowhere"):
-        LabelledTextDataModule(tmp_path / "nowhere", tokenizer)
+        TextDataModule(tmp_path / "nowhere", tokenizer, labelled=True)
