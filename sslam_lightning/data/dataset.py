@@ -70,10 +70,8 @@ class RecordingDataset(ClipDataset):
             raise ValueError(f"sample_rate_hz must be positive, got {sample_rate_hz}")
         if max_clip_seconds is not None and round(max_clip_seconds * sample_rate_hz) < 1:
             raise ValueError(f"max_clip_seconds must leave at least one sample, got {max_clip_seconds}")
-        self.recordings = recordings
-        self.sample_rate_hz = sample_rate_hz
-        self.resampler = resampler
-        self.max_clip_seconds = max_clip_seconds
+        self.recordings, self.max_clip_seconds = recordings, max_clip_seconds
+        self.sample_rate_hz, self.resampler = sample_rate_hz, resampler
 
     def __len__(self) -> int:
         return len(self.recordings)

@@ -66,8 +66,9 @@ class EventDataset(RecordingDataset):
         file_of: list[int] = []
         parts: list[Excerpt] = []
         for number, (name, _) in enumerate(files):
-            whole = clip_seconds is None
-            cuts = [Excerpt(name)] if whole else cut(name, duration_seconds(Path(root, name)), clip_seconds)
+            cuts = [Excerpt(name)]
+            if clip_seconds is not None:
+                cuts = cut(name, duration_seconds(Path(root, name)), clip_seconds)
             parts += [part._replace(seconds=min(part.seconds, longest)) for part in cuts]
             file_of += [number] * len(cuts)
         heard = [self._inside(file, part.start_seconds, part.seconds) for file, part in zip(file_of, parts, strict=True)]

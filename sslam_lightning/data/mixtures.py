@@ -17,20 +17,10 @@ _SPLIT_NUMBER: dict[Split, int] = {"train": 0, "val": 1, "test": 1}
 
 
 class MixtureDataset(ClipDataset):
-    """Sums of two clips of different classes each, with the labels of both.
+    """Sums of two clips of different classes each, with the labels of both; see `ESC50MixturesDataModule`.
 
     Which clips, and the level of the second one, are functions of (seed, split, index) alone. Both are scaled to the same
     root mean square before; the shorter one ends in silence.
-
-    Args:
-        clips: the clips to mix, one class each.
-        num_mixtures: how many to make.
-        split: makes other choices in another split.
-        max_level_decibels: the second clip is up to so much louder or softer.
-        seed: of the choices.
-
-    Raises:
-        ValueError: if all clips are of one class, or there is no mixture to make.
     """
 
     def __init__(

@@ -96,12 +96,10 @@ class AudioDataModule(LightningDataModule):
         self.multi_label = multi_label
         self.sample_rate_hz = sample_rate_hz
         self.resampler: ResamplerName = resampler
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.batch_size, self.num_workers = batch_size, num_workers
         self.max_clip_seconds, self.min_clip_seconds = max_clip_seconds, min_clip_seconds
         self.seed = seed
-        self.weighted_sampling = weighted_sampling
-        self.samples_per_epoch = samples_per_epoch
+        self.weighted_sampling, self.samples_per_epoch = weighted_sampling, samples_per_epoch
         self.last_batch: LastBatch = last_batch
         self.worker_timeout_seconds = worker_timeout_seconds
         self.min_samples = 1  # of a clip; the model raises it when it is set up

@@ -45,7 +45,7 @@ def ordered_map(
     """Yield ``function(state, job)`` for every job, in the order of the jobs.
 
     Args:
-        function: of a module, so that other processes find it.
+        function: defined in a module, so that it can be pickled.
         state: sent to every process once.
         jobs: small objects; only a few are taken ahead of the results.
         workers: processes; 0: none, everything happens here.

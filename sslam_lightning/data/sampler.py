@@ -67,14 +67,9 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         if last_batch not in get_args(LastBatch):
             raise ValueError(f"last_batch must be one of {', '.join(get_args(LastBatch))}, got {last_batch!r}")
         _check_choice(num_clips, shuffle, weights, samples_per_epoch)
-        self.num_clips = num_clips
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.last_batch = last_batch
-        self.accumulated = accumulated
-        self.weights = weights
-        self.samples_per_epoch = samples_per_epoch
+        self.num_clips, self.batch_size, self.accumulated = num_clips, batch_size, accumulated
+        self.seed, self.shuffle, self.last_batch = seed, shuffle, last_batch
+        self.weights, self.samples_per_epoch = weights, samples_per_epoch
         self.epoch = 0  # set by Lightning through set_epoch
         self.start = 0  # clips of the epoch's order, over all ranks, that an earlier run has had
         self._given_place = None if world is None or rank is None else (world, rank)

@@ -42,13 +42,9 @@ class SyntheticDataset(ClipDataset):
             raise ValueError(f"max_sources must lie in 1..num_classes ({num_classes}), got {max_sources}")
         if sample_rate_hz < 4000 or clip_seconds < 0.1:
             raise ValueError(f"soundscapes need at least 4000 Hz and 0.1 s, got {sample_rate_hz} Hz and {clip_seconds} s")
-        self.num_clips = num_clips
-        self.split = split
-        self.num_samples = round(clip_seconds * sample_rate_hz)
-        self.sample_rate_hz = sample_rate_hz
-        self.num_classes = num_classes
-        self.max_sources = max_sources
-        self.seed = seed
+        self.num_clips, self.split, self.seed = num_clips, split, seed
+        self.num_samples, self.sample_rate_hz = round(clip_seconds * sample_rate_hz), sample_rate_hz
+        self.num_classes, self.max_sources = num_classes, max_sources
 
     def __len__(self) -> int:
         return self.num_clips
