@@ -44,7 +44,7 @@ def _other_extension(path: Path) -> None:
 
 # Way -> (what is done to four good files, what is said of them; None: they can be used).
 WAYS: dict[str, tuple[Callable[[Path], None], str | None]] = {
-    "truncated": (lambda path: _rewrite(path, lambda whole: whole[: len(whole) // 2]), "cut off|not readable|no samples"),
+    "truncated": (lambda path: _rewrite(path, lambda whole: whole[: len(whole) // 2]), "truncated|not readable|no samples"),
     "zero bytes": (lambda path: path.write_bytes(b""), "not readable as audio"),  # type: ignore[dict-item, return-value]
     "text": (lambda path: path.write_text("404 Not Found\n"), "not readable as audio"),  # type: ignore[dict-item, return-value]
     "not a number": (_not_a_number, "NaN or infinite"),
