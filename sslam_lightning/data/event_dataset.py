@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,7 +105,7 @@ class EventDataset(RecordingDataset):
         return Events(number[heard], onset[heard], offset[heard])
 
 
-class EventDataModule(AudioDataModule):
+class EventDataModule(AudioDataModule, ABC):
     """Base of data sets with events. They serve as tagged clips (``multi_label``) and for detection alike.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class Labelled(NamedTuple):
     labels: Sequence[str]
 
 
-class LabelledDataModule(AudioDataModule):
+class LabelledDataModule(AudioDataModule, ABC):
     """Base of data sets with labelled files; a subclass lists them in `labelled`.
 
     Args:
