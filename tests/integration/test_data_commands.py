@@ -197,7 +197,7 @@ def test_folders_of_classes_train_with_cross_entropy(
     assert told in capsys.readouterr().err
     rows = Path(f"{stem}.tsv").read_text().splitlines()
     Path(f"{stem}.tsv").write_text("\n".join([*rows[:-1], f"{rows[-1]};{rows[1].split(chr(9))[-1]}"]) + "\n")
-    with pytest.raises(ValueError, match=rf"{stem}\.tsv, line {len(rows)}: .* has 2 labels"):
+    with pytest.raises(ValueError, match=r"^the train clip .* has 2 labels"):
         SSLAMCLI(args=["fit", "--config=run.yaml", "--trainer.default_root_dir=other"])
 
 
