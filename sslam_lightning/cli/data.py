@@ -33,18 +33,17 @@ def scan(
         silence_db: so are those whose highest peak is no louder than this, relative to full scale.
         workers: processes; default: one per core.
     """
-    from sslam_lightning.cli.data_steps import bare, inspect_listing
-    from sslam_lightning.data.labels import labels_as_written
-    from sslam_lightning.data.packed import PackedStrings
+    from sslam_lightning.cli.data_steps import bare, inspect_recordings
+    from sslam_lightning.data.labels import with_labels
     from sslam_lightning.data.scan import list_folder
 
-    listing, others = list_folder(folder)
+    recordings, others = list_folder(folder)
     if others:
         told = ", ".join(f"{count} {extension}" for extension, count in sorted(others.items()))
         print(f"{others.total()} files are not audio and were not looked at: {told}")
     if labels is not None:
-        listing = listing._replace(labels=PackedStrings(labels_as_written(labels, listing.names)))
-    inspect_listing(listing, out or f"{bare(folder)}.tsv", min_seconds, silence_db, workers, "scan")
+        recordings = with_labels(recordings, labels)
+    inspect_recordings(recordings, out or f"{bare(folder)}.tsv", min_seconds, silence_db, workers, "scan")
 
 
 def check(
@@ -67,13 +66,12 @@ def check(
         silence_db: so are those whose highest peak is no louder than this, relative to full scale.
         workers: processes; default: one per core.
     """
-    from sslam_lightning.cli.data_steps import first_free, inspect_listing
+    from sslam_lightning.cli.data_steps import first_free, inspect_recordings
     from sslam_lightning.data.manifest import read_labelled
-    from sslam_lightning.data.scan import listing_of
 
     stem, extension = os.path.splitext(manifest)
-    listing = listing_of(read_labelled(manifest, labels))
-    inspect_listing(listing, out or first_free(f"{stem}.checked{extension}"), min_seconds, silence_db, workers, "check")
+    out = out or first_free(f"{stem}.checked{extension}")
+    inspect_recordings(read_labelled(manifest, labels), out, min_seconds, silence_db, workers, "check")
 
 
 def stats(
@@ -102,8 +100,8 @@ def stats(
         workers: processes; default: one per core.
     """
     from sslam_lightning.cli.data_steps import bare, leave_out, open_labelled, processes
-    from sslam_lightning.data.durable import refuse_existing
     from sslam_lightning.data.statistics import FrontEnd, measure, output_paths, write_statistics
+    from sslam_lightning.whole_file import refuse_existing
 
     out = out or f"{bare(path)}.stats"
     refuse_existing(*output_paths(out))

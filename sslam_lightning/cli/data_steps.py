@@ -12,7 +12,7 @@ from sslam_lightning.data.manifest import read_labelled
 from sslam_lightning.data.pack import Packing, pack
 from sslam_lightning.data.parallel import default_workers
 from sslam_lightning.data.recordings import Recordings
-from sslam_lightning.data.scan import Listing, listing_of, write_manifest
+from sslam_lightning.data.scan import write_manifest
 from sslam_lightning.data.shards import is_shard_folder, read_labelled_shards
 from sslam_lightning.data.tables import write_table
 
@@ -54,14 +54,14 @@ def import_listed(
         unknown = [word for word in recordings.class_names if word not in known]
         if unknown:
             raise ValueError(f"{classes} does not know the label {unknown[0]!r}, and {len(unknown) - 1} others")
-    inspect_listing(listing_of(recordings), out, min_seconds, silence_db, workers, "import")
+    inspect_recordings(recordings, out, min_seconds, silence_db, workers, "import")
 
 
-def inspect_listing(
-    listing: Listing, out: str, min_seconds: float, silence_db: float, workers: int | None, what: str
+def inspect_recordings(
+    recordings: Recordings, out: str, min_seconds: float, silence_db: float, workers: int | None, what: str
 ) -> None:
-    """Write the manifest of a listing, and tell what was found."""
-    scanned = write_manifest(listing, out, Standards(min_seconds, silence_db), processes(workers), what)
+    """Write the manifest of recordings, and tell what was found."""
+    scanned = write_manifest(recordings, out, Standards(min_seconds, silence_db), processes(workers), what)
     if scanned.num_resumed:
         print(f"went on behind {scanned.num_resumed} files of an interrupted run")
     print(f"{scanned.num_good} good recordings, {scanned.num_seconds / 3600:.2f} hours: {scanned.manifest}")

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from sslam_lightning.data.layout import expect_file
+from sslam_lightning.data.tables import open_text, read_columns
 from sslam_lightning.types import Event
 
 # What the columns of a table of events are called: by DCASE and DESED, and by AudioSet's strong labels.
-_FILE_COLUMNS = ("filename", "segment_id")
-_ONSET_COLUMNS = ("onset", "start_time_seconds")
-_OFFSET_COLUMNS = ("offset", "end_time_seconds")
-_LABEL_COLUMNS = ("event_label", "label")
-_COLUMNS = (_FILE_COLUMNS, _ONSET_COLUMNS, _OFFSET_COLUMNS, _LABEL_COLUMNS)
+_COLUMNS = (
+    ("filename", "segment_id"),
+    ("onset", "start_time_seconds"),
+    ("offset", "end_time_seconds"),
+    ("event_label", "label"),
+)
 
 
 def read_event_list(path: Path) -> list[Event]:
-    """The events of one recording: ``onset<TAB>offset<TAB>label`` a line, in seconds, without a header.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line of another form.
-    """
+    """The events of one recording: ``onset<TAB>offset<TAB>label`` a line, in seconds, without a header."""
     expect_file(path, what="annotation")
     events = []
-    with _readable(path), path.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, start=1):
-            if text.strip():
-                cells = text.strip().split("\t") if "\t" in text else text.split(maxsplit=2)
+    with open_text(path, errors="strict") as file:
+        for line, text in enumerate(map(str.strip, file), start=1):
+            if text:
+                cells = text.split("\t") if "\t" in text else text.split(maxsplit=2)
                 if len(cells) != 3:
-                    raise ValueError(f"{path}, line {line}: expected onset<TAB>offset<TAB>label, got {text.strip()!r}")
-                events.append(_event(cells[0], cells[1], cells[2], f"{path}, line {line}"))
+                    raise ValueError(f"{path}, line {line}: expected onset<TAB>offset<TAB>label, got {text!r}")
+                onset, offset, label = cells
+                events.append(_event(onset, offset, label, f"{path}, line {line}"))
     return events
 
 
@@ -50,39 +46,20 @@ def read_event_table(path: Path) -> dict[str, list[Event]]:
 
     Columns are ``filename, onset, offset, event_label`` (DCASE, DESED) or ``segment_id, start_time_seconds,
     end_time_seconds, label`` (AudioSet). A row that has nothing but a name is a recording without events.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a column is missing, a row of another form, or no rows.
     """
     expect_file(path, what="table of events")
     events: dict[str, list[Event]] = {}
-    with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
-        header, separator = _header(file.readline())
-        named = [_column(path, header, names) for names in _COLUMNS]
-        rows = csv.reader(file, delimiter=separator)
-        for row in rows:
-            if not row:
-                continue
-            where = f"{path}, line {rows.line_num + 1}"
-            if len(row) != len(header):
-                raise ValueError(f"{where}: expected {len(header)} cells as in the header, got {len(row)}")
-            name, onset, offset, label = (row[column].strip() for column in named)
-            found = events.setdefault(name, [])
-            if onset or offset or label:
-                found.append(_event(onset, offset, label, where))
+    for line, (name, onset, offset, label) in read_columns(path, _COLUMNS, "\t;,"):
+        found = events.setdefault(name, [])
+        if onset or offset or label:
+            found.append(_event(onset, offset, label, f"{path}, line {line}"))
     if not events:
         raise ValueError(f"{path}: no events in it")
     return events
 
 
 def read_jams_events(path: Path) -> list[Event]:
-    """The foreground events of a JAMS file that Scaper wrote.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no JAMS file, or one without an annotation of sound events.
-    """
+    """The foreground events of a JAMS file that Scaper wrote."""
     expect_file(path, what="annotation")
     try:
         annotations = json.loads(path.read_text(encoding="utf-8"))["annotations"]
@@ -125,25 +102,3 @@ def _event(onset: Any, offset: Any, label: str, where: str) -> Event:
     if not event.label:
         raise ValueError(f"{where}: an event without a label")
     return event
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What else can be wrong with a text file, with its name."""
-    try:
-        yield
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a table in UTF-8 ({error})") from None
-
-
-def _header(line: str) -> tuple[list[str], str]:
-    """The names of a table's columns, and what separates them."""
-    separator = next((mark for mark in "\t;" if mark in line), ",")
-    return [cell.strip().lower() for cell in next(csv.reader([line], delimiter=separator), [])], separator
-
-
-def _column(path: Path, header: Sequence[str], names: Sequence[str]) -> int:
-    found = next((header.index(name) for name in names if name in header), None)
-    if found is None:
-        raise ValueError(f"{path}: no column {' or '.join(names)} among {', '.join(header)}")
-    return found

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from sslam_lightning.class_names import check_class_names
-from sslam_lightning.data.storage import exists, local_path, open_binary
+from sslam_lightning.data.storage import exists, local_path
+from sslam_lightning.data.tables import open_text, read_rows, split_header
 
 # What headers of known tables call a column, most telling first.
 _NUMBERS = ("index", "class_index", "label_index", "class_id", "classid", "label_id", "target", "idx", "number", "id")
@@ -59,10 +58,11 @@ def read_class_table(path: str | Path) -> ClassTable:
         raise FileNotFoundError(
             f"label descriptors {path} do not exist (data.label_descriptors; `sslam data import` and `stats` write them)"
         )
-    try:
-        rows = _read_rows(path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of classes (index,mid,name): {error}") from None
+    with open_text(path, errors="strict") as file:
+        _, separator = split_header(file.readline())
+        file.seek(0)
+        # AudioSet puts spaces behind its commas in some of its tables
+        rows = [(line, [cell.strip() for cell in row]) for line, row in read_rows(file, path, separator, skip_spaces=True)]
     header: list[str] = []
     if rows and not any(map(_is_number, rows[0][1])):
         header, rows = rows[0][1], rows[1:]
@@ -75,7 +75,6 @@ def read_class_table(path: str | Path) -> ClassTable:
 
 
 def _numbered(path: str, rows: list[tuple[int, list[str]]], columns: Columns) -> ClassTable:
-    """The classes of all rows; the same class may come again, as in a table of clips."""
     words: dict[int, tuple[str, str]] = {}  # label and name by number
     class_of: dict[str, int] = {}
     for line, row in rows:
@@ -94,17 +93,7 @@ def _numbered(path: str, rows: list[tuple[int, list[str]]], columns: Columns) ->
     return ClassTable(tuple(words[i][1] for i in range(len(words))), class_of)
 
 
-def _read_rows(path: str) -> list[tuple[int, list[str]]]:
-    with io.TextIOWrapper(open_binary(path), encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        # AudioSet puts spaces behind its commas in some of its tables
-        reader = csv.reader(file, delimiter="\t" if "\t" in first else ",", skipinitialspace=True)
-        return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
-
-
 def _named_columns(header: list[str], rows: list[list[str]]) -> Columns | None:
-    """As the header says; None where it does not tell the number and a word of a class."""
     names = [re.sub(r"\W+", "_", cell.lower()) for cell in header]
 
     def first(known: tuple[str, ...], taken: int | None = None) -> int | None:

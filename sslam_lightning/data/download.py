@@ -19,13 +19,8 @@ def download_and_unpack(url: str, folder: Path, marker: str) -> None:
 
     Args:
         url: of the archive.
-        folder: to be made; must not exist.
+        folder: to be made; FileExistsError if it exists.
         marker: a file of the data set, relative to the folder, as ``meta/table.csv``.
-
-    Raises:
-        FileExistsError: the folder exists; it is never overwritten.
-        OSError: the download failed.
-        ValueError: not a zip, a member that would lie outside the folder, or no ``marker`` in it.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists but has no {marker}; move it away or give another folder to download to")
@@ -49,11 +44,7 @@ def download_and_unpack(url: str, folder: Path, marker: str) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Extract a zip into a new folder.
-
-    Raises:
-        ValueError: not a zip, or one with a member that would lie outside the folder or is a link.
-    """
+    """Extract a zip into a new folder; ValueError for a member that would lie outside the folder or is a link."""
     try:
         with zipfile.ZipFile(archive) as file:
             for member in file.infolist():

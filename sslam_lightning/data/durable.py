@@ -1,13 +1,13 @@
-"""Files that appear whole or not at all, and never in the place of another."""
+"""Files to append to that belong to one process at a time."""
 
 from __future__ import annotations
 
 import errno
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import IO
+
+from sslam_lightning.whole_file import cannot_write
 
 try:
     import fcntl
@@ -15,35 +15,15 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # as of some that are shared in clusters
-_PATIENCE_SECONDS = 3.0
-
-
-def refuse_existing(*paths: str) -> None:
-    """Raise FileExistsError if there is something already."""
-    for path in paths:
-        if os.path.lexists(path):
-            raise FileExistsError(f"{path} exists already: move it, or name another with --out")
-
-
-@contextmanager
-def only_one_run(path: str) -> Iterator[None]:
-    """Hold a file, so that no other run works on the same. Processes of a killed run hold it until they notice.
-
-    Raises:
-        OSError: another run holds it.
-    """
-    with open(path, "rb") as file:
-        hold(file, path)
-        yield
+_PATIENCE_SECONDS = 3.0  # processes of a killed run hold its files until they notice
 
 
 def hold(file: IO[bytes], path: str) -> None:
     """Keep every other run from this file until it is closed; on a file system without locks nothing does.
 
-    Raises:
-        OSError: another run holds it.
+    OSError if another run holds it.
     """
-    if fcntl is None:  # no such locks on this system
+    if fcntl is None:
         return
     end = time.monotonic() + _PATIENCE_SECONDS
     while True:
@@ -63,8 +43,7 @@ def hold(file: IO[bytes], path: str) -> None:
 def held_file(path: str) -> IO[bytes]:
     """A file to append to, made if there is none, that no other run works on until it is closed.
 
-    Raises:
-        OSError: another run holds it, or held it and has just taken it away.
+    OSError if another run holds it, or held it and has just taken it away.
     """
     file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by who asked for it
     try:
@@ -78,43 +57,11 @@ def held_file(path: str) -> IO[bytes]:
 
 
 def append_whole(file: IO[bytes], line: bytes, path: str) -> None:
-    """Append to an unbuffered file, all of it or nothing.
-
-    Raises:
-        OSError: the disk is full.
-    """
+    """Append to an unbuffered file, all of it or nothing."""
     end = os.fstat(file.fileno()).st_size
-    if file.write(line) != len(line):
-        file.truncate(end)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-
-
-@contextmanager
-def new_file(path: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which gets its name when everything in it is on the disk.
-
-    Raises:
-        FileExistsError: there is a file of this name.
-        OSError: the disk is full, the folder read-only and so on; the message names the file.
-    """
-    refuse_existing(path)
-    unfinished = f"{path}.unfinished"
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(unfinished, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
+        file.truncate(end)
         raise cannot_write(path, error) from error
-    finally:
-        if os.path.exists(unfinished):
-            os.unlink(unfinished)
-
-
-def cannot_write(path: str, error: OSError) -> OSError:
-    """The same error with the file in its message; those of a full disk do not name it."""
-    if error.filename is not None and error.filename != f"{path}.unfinished":
-        return error
-    return OSError(error.errno, f"cannot write {path}: {error.strerror or error}")

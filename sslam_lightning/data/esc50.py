@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from sslam_lightning.data.download import download_and_unpack
 from sslam_lightning.data.excerpts import Excerpt
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule, read_rows
+from sslam_lightning.data.labelled import Labelled, LabelledDataModule
 from sslam_lightning.data.layout import expect_file, expect_files_of
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.tables import read_columns
 
 ARCHIVE_URL = "https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip"
 
@@ -68,12 +69,13 @@ class ESC50DataModule(LabelledDataModule):
 
 def _read_table(table: Path, esc10: bool) -> list[_Row]:
     rows = []
-    for line, row in read_rows(table, [*_Row._fields, "esc10"] if esc10 else _Row._fields):
+    columns = [*_Row._fields, *["esc10"] * esc10]
+    for line, (filename, fold, target, category, *is_esc10) in read_columns(table, [[name] for name in columns]):
         try:
-            parsed = _Row(row["filename"], int(row["fold"]), int(row["target"]), row["category"])
-        except (TypeError, ValueError):
+            parsed = _Row(filename, int(fold), int(target), category)
+        except ValueError:
             raise ValueError(f"{table}, line {line}: fold and target must be whole numbers") from None
-        if not esc10 or str(row["esc10"]).strip().lower() == "true":
+        if not esc10 or is_esc10[0].lower() == "true":
             rows.append(parsed)
     if not rows:
         raise ValueError(f"{table}: no rows" + (" of the ESC-10 subset" if esc10 else ""))

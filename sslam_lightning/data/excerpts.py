@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.data.audio import check_is_file, open_sound, read_audio
-from sslam_lightning.data.recordings import Recordings, make_recordings
+from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.storage import for_libsndfile
 
 _ROUNDING_SECONDS = 1e-3  # too little for a clip of its own
@@ -39,12 +39,10 @@ class Excerpts(Recordings):
         return (f"{path} from {s} s" if s else path for path, s in zip(super().paths(), starts, strict=True))
 
     def seconds(self, index: int, max_seconds: float | None) -> float | None:
-        """The excerpt's own length, or less."""
         wanted = min(float(self.length_seconds[index]), float("inf") if max_seconds is None else max_seconds)
         return wanted if np.isfinite(wanted) else None
 
     def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
-        """The mono waveform of an excerpt and its sample rate in Hz."""
         return read_audio(self.path(index), self.seconds(index, max_seconds), float(self.start_seconds[index]))
 
 
@@ -52,13 +50,11 @@ def make_excerpts(
     root: str, excerpts: Sequence[Excerpt], classes: Sequence[Sequence[int]], class_names: Sequence[str]
 ) -> Excerpts:
     """Pack excerpts into `Excerpts`. ``classes`` holds the class indices of every row."""
-    packed = make_recordings(root, (excerpt.name for excerpt in excerpts), classes, class_names)
-    return Excerpts(
-        packed.root,
-        packed.names,
-        packed.label_start,
-        packed.label_index,
-        packed.class_names,
+    return Excerpts.of_rows(
+        root,
+        (excerpt.name for excerpt in excerpts),
+        classes,
+        class_names,
         start_seconds=np.array([excerpt.start_seconds for excerpt in excerpts], dtype=np.float64),
         length_seconds=np.array([excerpt.seconds for excerpt in excerpts], dtype=np.float64),
     )
@@ -78,11 +74,7 @@ def cut(name: str, file_seconds: float, clip_seconds: float) -> list[Excerpt]:
 
 
 def duration_seconds(path: str | os.PathLike[str]) -> float:
-    """How long a file is, told by its header.
-
-    Raises:
-        UnreadableAudio: no such file, or not audio.
-    """
+    """How long a file is, told by its header; UnreadableAudio if it is not audio."""
     path = os.fspath(path)
     check_is_file(path)
     with open_sound(for_libsndfile(path), path) as sound:

@@ -8,13 +8,10 @@ from pathlib import Path
 
 
 def walk(folder: str | Path) -> Iterator[str]:
-    """Every file below a folder, by its path from there.
+    """Every file below a folder, by its path from there; OSError for a folder that cannot be listed.
 
     Links to folders are followed, but no folder is entered twice: what lies here itself has its own name and not that of a
     link. Hidden files and what lies in hidden folders are left out.
-
-    Raises:
-        OSError: a folder that cannot be listed.
     """
     starts, entered = [str(folder)], set[str]()
     for start in starts:  # which grow by the links that are found on the way
@@ -31,13 +28,9 @@ def walk(folder: str | Path) -> Iterator[str]:
 
 
 def find_files(root: str | Path, extensions: Iterable[str]) -> list[str]:
-    """Paths below ``root``, relative to it and sorted, whose extension is one of ``extensions`` in any case.
+    """Paths below ``root`` (see `walk`), relative to it and sorted, whose extension is one of ``extensions`` in any case.
 
-    What is looked at, says `walk`.
-
-    Raises:
-        FileNotFoundError: no such folder, or no such file in it.
-        OSError: a folder in it cannot be listed.
+    FileNotFoundError if there is no such folder, or no such file in it.
     """
     root, wanted = Path(root), {extension.lower() for extension in extensions}
     if not root.is_dir():
@@ -50,11 +43,7 @@ def find_files(root: str | Path, extensions: Iterable[str]) -> list[str]:
 
 
 def class_folders(root: str | Path) -> tuple[str, ...]:
-    """The folders in ``root``, sorted: the classes of what lies in them.
-
-    Raises:
-        FileNotFoundError: no such folder, or no folder in it.
-    """
+    """The folders in ``root``, sorted: the classes of what lies in them. FileNotFoundError if there is none."""
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
@@ -65,11 +54,7 @@ def class_folders(root: str | Path) -> tuple[str, ...]:
 
 
 def classes_of(root: Path, names: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    """The class of every file, by the first folder on the way to it.
-
-    Raises:
-        ValueError: a file that lies in no folder, or in one that is no class.
-    """
+    """The class of every file, by the first folder on the way to it; ValueError where that is no class."""
     number = {name: place for place, name in enumerate(class_names)}
     folders = [name.partition("/")[0] for name in names]
     for name, folder in zip(names, folders, strict=True):

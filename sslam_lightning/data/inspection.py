@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from sslam_lightning.data.audio import UnreadableAudio, check_sample_rate, container_hint, is_container
-from sslam_lightning.data.rejected import Rejected
 from sslam_lightning.data.storage import exists, file_size, for_libsndfile, is_url, join, open_binary
 from sslam_lightning.data.truncation import missing_bytes
 
@@ -25,6 +23,13 @@ class Found(NamedTuple):
     channels: int
     frames: int  # samples of each channel
     labels: str
+
+
+class Rejected(NamedTuple):
+    """A recording that is left out: listed with its reason, beside what was kept."""
+
+    path: str
+    reason: str
 
 
 class Standards(NamedTuple):
@@ -84,7 +89,6 @@ def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | 
 
 
 def _listen(sound: soundfile.SoundFile) -> tuple[int, float, bool]:
-    """Samples that can be decoded, the highest magnitude among them, and whether all are finite."""
     frames, peak, finite = 0, 0.0, True
     block_frames = max(1, _BLOCK_SAMPLES // sound.channels)
     while finite and len(block := sound.read(block_frames, dtype="float32", always_2d=True)):
@@ -93,11 +97,3 @@ def _listen(sound: soundfile.SoundFile) -> tuple[int, float, bool]:
         finite = bool(np.isfinite(highest))  # the maximum of NaN is NaN
         peak = max(peak, highest)
     return frames, peak, finite
-
-
-def relative_name(path: str, folder: str) -> str:
-    """How a manifest in ``folder`` calls a file: relative if it lies in the folder, as it moves with it; else in full."""
-    if is_url(path):
-        return path.removeprefix(folder.rstrip("/") + "/")
-    path, folder = os.path.abspath(path), os.path.abspath(folder)
-    return os.path.relpath(path, folder) if os.path.commonpath([path, folder]) == folder else path

@@ -2,67 +2,78 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from sslam_lightning.data.durable import cannot_write, hold
+from sslam_lightning.data.durable import append_whole, held_file
+from sslam_lightning.data.parallel import ordered_map, progress
 
 
 class Journal:
-    """A file of JSON values in the order of the jobs. A last line that was cut off is taken away.
+    """A file of JSON values in the order of the chunks; a last line that was cut off is taken away.
 
-    Args:
-        path: of the journal; begun if there is none.
-        settings: what the results depend on; a journal of other settings is refused.
-
-    Raises:
-        FileExistsError: the journal is of other work.
-        OSError: the disk is full, the folder read-only, another run is writing it.
+    FileExistsError if a journal that was begun depends on other ``settings``, OSError if another run is writing it.
     """
 
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self.path = path
         self.num_done = 0  # results that are there already
-        first = json.dumps(settings) + "\n"
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        self._file = held_file(path)
         try:
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by close and remove
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        hold(self._file, path)  # before a look inside: another run may be writing
-        self._resume(first.encode("ascii"))
+            self._resume(json.loads(json.dumps(settings)))
+        except BaseException:
+            self.close()
+            raise
 
-    def _resume(self, first: bytes) -> None:
-        if os.fstat(self._file.fileno()).st_size == 0:
-            self._write(first)
-            return
-        with open(self.path, "r+b") as file:
-            if file.readline() != first:
-                self._file.close()
+    def _resume(self, settings: dict[str, Any]) -> None:
+        with open(self.path, "rb") as file:
+            first = file.readline()
+            if not first:
+                self._append(settings)
+                return
+            if first != _line(settings):
                 raise FileExistsError(
-                    f"{self.path} is of other files or settings: give the same, or delete it to start anew"
+                    f"{self.path} is of other files or settings{_differing(first, settings)}: give the same, or delete it "
+                    "to start over"
                 )
             end = file.tell()
             for line in file:
                 if not line.endswith(b"\n"):
                     break
                 end, self.num_done = end + len(line), self.num_done + 1
-            file.truncate(end)
+        self._file.truncate(end)
 
-    def append(self, result: Any) -> None:
-        """Add the next result; it survives the end of this process."""
-        self._write(json.dumps(result).encode("ascii") + b"\n")
+    def run(
+        self,
+        function: Callable[[int], Any],
+        num_rows: int,
+        workers: int,
+        what: str,
+        chunk_rows: int = 1,
+        crashed: Callable[[int], Any] | None = None,
+    ) -> None:
+        """Do what is left of the work, with a progress bar; results survive the end of this process.
 
-    def _write(self, line: bytes) -> None:
-        try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+        Args:
+            function: called with the first row of every chunk; handed to every process once.
+            num_rows: of all chunks together.
+            workers: processes.
+            what: goes before the progress bar.
+            chunk_rows: rows that make one result.
+            crashed: makes the result of a chunk that ends its process; None: that is an error.
+        """
+        first_rows = range(self.num_done * chunk_rows, num_rows, chunk_rows)
+        with progress(num_rows, what, done=min(first_rows.start, num_rows)) as bar:
+            results = ordered_map(_call, function, first_rows, workers, crashed)
+            for first, result in zip(first_rows, results, strict=True):
+                self._append(result)
+                bar.update(min(chunk_rows, num_rows - first))
+
+    def _append(self, result: Any) -> None:
+        append_whole(self._file, _line(result), self.path)
 
     def results(self) -> Iterator[Any]:
         """All results, from the first."""
@@ -77,14 +88,20 @@ class Journal:
     def remove(self) -> None:
         """The work is done."""
         os.unlink(self.path)
-        self._file.close()
+        self.close()
 
 
-def fingerprint(*parts: Iterable[str]) -> str:
-    """A digest of lists of strings."""
-    digest = hashlib.sha256()
-    for strings in parts:
-        for string in strings:
-            digest.update(string.encode("utf-8", "surrogateescape") + b"\0")
-        digest.update(b"\1")
-    return digest.hexdigest()
+def _call(function: Callable[[int], Any], first: int) -> Any:
+    return function(first)
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value).encode("ascii") + b"\n"
+
+
+def _differing(first: bytes, settings: dict[str, Any]) -> str:
+    try:
+        before = json.loads(first)
+        return f" ({', '.join(name for name in settings if before.get(name) != settings[name])})"
+    except (ValueError, AttributeError, RecursionError):
+        return ""

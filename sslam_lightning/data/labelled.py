@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,14 +49,3 @@ class LabelledDataModule(AudioDataModule, ABC):
                 raise ValueError(f"{clip.name}: the label {unknown[0]!r} is none of the {len(class_of)} classes ({known})")
         classes = [sorted(class_of[label] for label in row.labels) for row in rows]
         return make_excerpts(str(self.root), [row.clip for row in rows], classes, self.class_names)
-
-
-def read_rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows of a CSV file with a header; raises ValueError where it lacks a column."""
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        names = rows.fieldnames or ()
-        if absent := [column for column in columns if column not in names]:
-            raise ValueError(f"{table}: no column {', '.join(absent)} among {', '.join(names)}")
-        for row in rows:
-            yield rows.line_num, row

@@ -9,17 +9,7 @@ from sslam_lightning.data.manifest import missing_rows
 
 
 def expect_file(path: Path, form: str = "", what: str = "") -> Path:
-    """The path itself, if there is such a file.
-
-    Args:
-        path: the file.
-        form: what the data set looks like, for the message.
-        what: what the file is, for the message.
-
-    Raises:
-        FileNotFoundError: there is none.
-        IsADirectoryError: it is a folder.
-    """
+    """The path itself, if there is such a file; messages say ``what`` it is, and of what ``form`` the data set."""
     name, form = f"{what} {path}".lstrip(), f": {form}" if form else ""
     if path.is_dir():
         raise IsADirectoryError(f"{name} is a folder, where a file is expected{form}")
@@ -30,17 +20,11 @@ def expect_file(path: Path, form: str = "", what: str = "") -> Path:
 
 def expect_folder(path: Path, form: str) -> Path:
     """The path itself, if there is such a folder; as `expect_file`."""
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}: {form}")
-    return path
+    return expect_one_of([path], form)
 
 
 def expect_one_of(paths: Sequence[Path], form: str) -> Path:
-    """The first of several folders that exists, where a set is unpacked in several ways.
-
-    Raises:
-        FileNotFoundError: none of them exists.
-    """
+    """The first of several folders that exists, where a set is unpacked in several ways."""
     found = next((path for path in paths if path.is_dir()), None)
     if found is None:
         raise FileNotFoundError(f"there is no folder {' or '.join(map(str, paths))}: {form}")
@@ -48,12 +32,7 @@ def expect_one_of(paths: Sequence[Path], form: str) -> Path:
 
 
 def expect_files_of(source: Path, root: Path, names: Sequence[str]) -> None:
-    """Complain of files that a list or a table names and that do not lie in ``root``.
-
-    Raises:
-        FileNotFoundError: with their number and the first of them.
-        ValueError: the list names no file at all.
-    """
+    """Raise FileNotFoundError for files of a table that do not lie in ``root``, and ValueError for a table of none."""
     if not names:
         raise ValueError(f"{source}: no recordings in it")
     missing = missing_rows(str(root), names)

@@ -11,31 +11,27 @@ Either may lie anywhere that fsspec opens. Two million rows take a few seconds a
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from sslam_lightning.data.descriptors import ClassTable, table_of_words
 from sslam_lightning.data.labels import LABEL_SEPARATOR, read_labels, words_of
-from sslam_lightning.data.packed import CHUNK, PackedClasses, PackedStrings, StringPacker
+from sslam_lightning.data.packed import PackedClasses, PackedStrings
 from sslam_lightning.data.recordings import Recordings, make_recordings
-from sslam_lightning.data.storage import exists, is_url, join, list_names, local_path, open_binary, parent
+from sslam_lightning.data.storage import exists, is_url, join, list_names, local_path, parent
+from sslam_lightning.data.tables import Table, open_text, split_header
 
 MissingFiles = Literal["error", "skip"]
-_NO_HASH = -1  # Python's hash is never this
 
 _log = logging.getLogger(__name__)
 
 
-class Rows(NamedTuple):
+class _Rows(NamedTuple):
     """A manifest as it is written."""
 
     root: str
@@ -59,58 +55,68 @@ def read_manifest(
 
     Raises:
         FileNotFoundError: no such manifest, root folder or ``.lbl``; or a file of a row ("error").
-        ValueError: an empty manifest, one that changes while it is read, a malformed row, or labels that do not fit (see
-            `read_labels`).
+        ValueError: an empty manifest, one that changes while it is read, a malformed row, or labels that do not fit.
     """
     if missing_files not in ("error", "skip"):
         raise ValueError(f"missing_files must be 'error' or 'skip', got {missing_files!r}")
     manifest = local_path(manifest)
-    root, names, written = read_rows(manifest)
-    missing = missing_rows(root, names)
-    if missing:
-        message = f"{manifest}: {len(missing)} of {len(names)} files do not exist"
-        if missing_files == "error":
-            raise FileNotFoundError(f"{message}, the first is {join(root, names[min(missing)])}")
-        if len(missing) == len(names):
-            raise FileNotFoundError(f"{message}, so nothing is left")
-        _log.warning("%s and are skipped, together with their labels", message)
-        names = PackedStrings(name for row, name in enumerate(names) if row not in missing)
-        if written is not None:
-            written = PackedStrings(text for row, text in enumerate(written) if row not in missing)
+    rows = _without_missing(manifest, _read_rows(manifest), missing_files)
     if table is None:
-        return make_recordings(root, names, [()] * len(names), ())
-    if written is not None and labels is None:
-        return make_recordings(root, names, _classes(manifest, names, written, table), table.names)
-    classes = read_labels(labels or os.path.splitext(manifest)[0] + ".lbl", names, table)
-    return make_recordings(root, names, classes, table.names)
+        return make_recordings(rows.root, rows.names, [()] * len(rows.names), ())
+    return _labelled(manifest, rows, labels, table)
 
 
 def read_labelled(manifest: str | Path, labels: str | Path | None = None) -> Recordings:
-    """Read a manifest with all its labels, whatever they are: its classes are the words that come in it, in their order.
+    """Read a manifest with all its labels, whatever they are, as `read_manifest` does; files that do not exist stay in.
 
-    Args:
-        manifest: as for `read_manifest`. Files that do not exist stay in.
-        labels: a ``.lbl``; None: labels in the manifest, or in the ``.lbl`` beside it if there is one, or none.
+    Its classes are the words that come in it, in alphabetical order; there are none where it has no labels.
     """
     manifest = local_path(manifest)
-    root, names, written = read_rows(manifest)
-    if written is not None and labels is None:
-        table = table_of_words(word.strip() for text in set(written) for word in text.split(LABEL_SEPARATOR))
-        return make_recordings(root, names, _classes(manifest, names, written, table), table.names)
-    given, labels = labels, local_path(labels or os.path.splitext(manifest)[0] + ".lbl")
-    if given is None and not exists(labels):
-        return make_recordings(root, names, [()] * len(names), ())
-    table = table_of_words(words_of(labels))
-    return make_recordings(root, names, read_labels(labels, names, table), table.names)
+    rows = _read_rows(manifest)
+    if rows.labels is not None and labels is None:
+        table = table_of_words(word.strip() for text in set(rows.labels) for word in text.split(LABEL_SEPARATOR))
+    elif labels is None and not exists(label_file(manifest)):
+        return make_recordings(rows.root, rows.names, [()] * len(rows.names), ())
+    else:
+        table = table_of_words(words_of(local_path(labels or label_file(manifest))))
+    return _labelled(manifest, rows, labels, table)
 
 
-def read_rows(manifest: str) -> Rows:
-    """Read a manifest of either form, without looking at its files.
+def label_file(manifest: str) -> str:
+    """Where a manifest without a column ``labels`` has them."""
+    return os.path.splitext(manifest)[0] + ".lbl"
 
-    Raises:
-        FileNotFoundError: no such manifest or root folder.
-        ValueError: a folder, an empty manifest, one that changes while it is read, a malformed row.
-    """
+
+def _labelled(manifest: str, rows: _Rows, labels: str | Path | None, table: ClassTable) -> Recordings:
+    def explain(row: int, label: str) -> ValueError:
+        return ValueError(f"{manifest}: label {label!r} of {rows.names[row]} is not among the label descriptors")
+
+    if rows.labels is not None and labels is None:
+        classes = PackedClasses.of_texts(rows.labels, LABEL_SEPARATOR, table.class_of, explain)
+    else:
+        classes = read_labels(labels or label_file(manifest), rows.names, table)
+    return make_recordings(rows.root, rows.names, classes, table.names)
+
+
+def _without_missing(manifest: str, rows: _Rows, missing_files: MissingFiles) -> _Rows:
+    root, names, labels = rows
+    missing = missing_rows(root, names)
+    if not missing:
+        return rows
+    message = f"{manifest}: {len(missing)} of {len(names)} files do not exist"
+    if missing_files == "error":
+        raise FileNotFoundError(f"{message}, the first is {join(root, names[min(missing)])}")
+    if len(missing) == len(names):
+        raise FileNotFoundError(f"{message}, so nothing is left")
+    _log.warning("%s and are skipped, together with their labels", message)
+
+    def kept(cells: PackedStrings) -> PackedStrings:
+        return PackedStrings(cell for row, cell in enumerate(cells) if row not in missing)
+
+    return _Rows(root, kept(names), None if labels is None else kept(labels))
+
+
+def _read_rows(manifest: str) -> _Rows:
     if os.path.isdir(manifest):
         raise ValueError(f"{manifest} is a folder, not a manifest: `sslam data scan {manifest}` writes one of it")
     if not exists(manifest):
@@ -121,10 +127,10 @@ def read_rows(manifest: str) -> Rows:
             raise ValueError(
                 f"{manifest}: empty manifest; its first line must be a header with a column 'path', or the root folder"
             )
-        separator = "\t" if "\t" in first else ","
-        header = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=separator))]
+        header, _ = split_header(first)
         if "path" in header and len(header) > 1:
-            rows = _read_table(manifest, file, header, separator)
+            file.seek(0)
+            rows = _read_table(Table(file, manifest))
         else:
             rows = _read_fairseq(manifest, file, first.rstrip("\r\n"))
     if not len(rows.names):
@@ -134,38 +140,20 @@ def read_rows(manifest: str) -> Rows:
     return rows
 
 
-def _read_table(manifest: str, file: Iterable[str], header: list[str], separator: str) -> Rows:
-    path_column = header.index("path")
-    label_column = header.index("labels") if "labels" in header else None
-    columns = [path_column] if label_column is None else [path_column, label_column]
-    reader = csv.reader(file, delimiter=separator)
-    packers = [StringPacker() for _ in columns]
-    waiting: list[list[str]] = [[] for _ in columns]  # cells alone: rows that wait would keep the garbage collector busy
+def _read_table(table: Table) -> _Rows:
+    columns = [table.header.index(name) for name in ("path", "labels") if name in table.header]
 
-    def pack() -> None:
-        for packer, cells in zip(packers, waiting, strict=True):
-            packer.extend(cells)
-            cells.clear()
+    def cells() -> Iterator[tuple[str, ...]]:  # no lists, which the garbage collector would look at again and again
+        for line, row in table:
+            if not row[columns[0]]:
+                raise table.malformed(line, row)
+            yield tuple(map(row.__getitem__, columns))
 
-    try:
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header) or not row[path_column]:
-                line = reader.line_num + 1
-                raise ValueError(f"{manifest}, line {line}: expected {separator.join(header)}, got {separator.join(row)!r}")
-            for column, cells in zip(columns, waiting, strict=True):
-                cells.append(row[column])
-            if len(waiting[0]) == CHUNK:
-                pack()
-    except csv.Error as error:
-        raise ValueError(f"{manifest}, line {reader.line_num + 1}: {error}") from error
-    pack()
-    paths, *labels = (packer.packed() for packer in packers)
-    return Rows(parent(manifest) or ".", paths, labels[0] if labels else None)
+    names, *labels = PackedStrings.of_columns(cells()) or [PackedStrings(())]
+    return _Rows(parent(str(table.path)) or ".", names, labels[0] if labels else None)
 
 
-def _read_fairseq(manifest: str, file: Iterable[str], first: str) -> Rows:
+def _read_fairseq(manifest: str, file: Iterable[str], first: str) -> _Rows:
     if "\t" in first:
         raise ValueError(f"{manifest}, line 1: expected the root folder or a header with a column 'path', got {first!r}")
 
@@ -179,14 +167,14 @@ def _read_fairseq(manifest: str, file: Iterable[str], first: str) -> Rows:
                 raise ValueError(f"{manifest}, line {line}: expected 'path<TAB>samples', got {text!r}")
             yield name
 
-    return Rows(join(parent(manifest), first.strip()), PackedStrings(names()), None)  # an absolute root stays as it is
+    return _Rows(join(parent(manifest), first.strip()), PackedStrings(names()), None)  # an absolute root stays as it is
 
 
 @contextmanager
-def _unchanging(manifest: str) -> Iterator[io.TextIOWrapper]:
+def _unchanging(manifest: str) -> Iterator[TextIOWrapper]:
     """The text of a manifest; refused if somebody writes to it or replaces it meanwhile."""
     before = None if is_url(manifest) else os.stat(manifest)
-    with io.TextIOWrapper(open_binary(manifest), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with open_text(manifest) as file:
         yield file
     if before is not None:
         after = os.stat(manifest)
@@ -194,36 +182,19 @@ def _unchanging(manifest: str) -> Iterator[io.TextIOWrapper]:
             raise ValueError(f"{manifest} changed while it was read: start again when nothing writes to it any more")
 
 
-def _classes(manifest: str, names: PackedStrings, written: PackedStrings, table: ClassTable) -> PackedClasses:
-    def explain(row: int, label: str) -> ValueError:
-        return ValueError(f"{manifest}: label {label!r} of {names[row]} is not among the label descriptors")
-
-    return PackedClasses.of_texts(written, LABEL_SEPARATOR, table.class_of, explain)
-
-
 def missing_rows(root: str, names: Sequence[str]) -> set[int]:
     """Rows of ``names``, relative to ``root``, without a file; none where the storage cannot list its folders.
 
-    Lists each folder once, as millions of single questions are slow on network storage, and keeps hashes instead of
-    names, as two listings of millions of names are large.
+    Lists each folder once, as millions of single questions are slow on network storage.
     """
-    number_of: dict[str, int] = {}
-    folders, hashes = array("l"), array("q")
-    for name in names:
-        folder, _, file_name = name.rpartition("/")
-        folders.append(number_of.setdefault(folder, len(number_of)))
-        hashes.append(hash(file_name))
-    folder_of, hash_of = np.array(folders), np.array(hashes)
-    order = np.argsort(folder_of, kind="stable")
-    bounds = np.searchsorted(folder_of[order], np.arange(len(number_of) + 1))
+    listings: dict[str, set[str] | None] = {}
     missing: set[int] = set()
-    for folder, number in number_of.items():
-        listing = list_names(join(root, folder or ("/" if names[order[bounds[number]]].startswith("/") else "")))
-        if listing is None:
-            continue
-        present = np.append(np.sort(np.fromiter(map(hash, listing), dtype=np.int64, count=len(listing))), _NO_HASH)
-        rows = order[bounds[number] : bounds[number + 1]]
+    for row, name in enumerate(names):
+        folder, _, file_name = name.rpartition("/")
+        if folder not in listings:
+            listings[folder] = list_names(join(root, folder or ("/" if name.startswith("/") else "")))
+        listing = listings[folder]
         # some file systems do not tell upper from lower case or normalise names, so the listing can only acquit
-        unlisted = rows[present[np.searchsorted(present[:-1], hash_of[rows])] != hash_of[rows]]
-        missing.update(int(row) for row in unlisted if not exists(join(root, names[int(row)])))
+        if listing is not None and file_name not in listing and not exists(join(root, name)):
+            missing.add(row)
     return missing

@@ -15,7 +15,7 @@ from typing import TypeVar, overload
 import numpy as np
 from jaxtyping import Int
 
-CHUNK = 4096  # strings, or ends of them, that are Python objects at the same time
+_CHUNK = 4096  # strings, or ends of them, that are Python objects at the same time
 _UNKNOWN = -1
 Item = TypeVar("Item")
 
@@ -23,43 +23,22 @@ Item = TypeVar("Item")
 def in_chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     """A few thousand at a time."""
     remaining = iter(items)
-    while chunk := list(islice(remaining, CHUNK)):
+    while chunk := list(islice(remaining, _CHUNK)):
         yield chunk
-
-
-class StringPacker:
-    """Gathers strings for a `PackedStrings`."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._ends = [np.zeros(1, dtype=np.int64)]
-
-    def extend(self, strings: Sequence[str]) -> None:
-        """Add some; a few thousand at once are the fastest."""
-        text = "".join(strings)
-        encoded = text.encode("utf-8", "surrogateescape")  # file names may be any bytes
-        ascii_only = len(encoded) == len(text)
-        sizes = map(len, strings if ascii_only else (s.encode("utf-8", "surrogateescape") for s in strings))
-        self._ends.append(len(self._data) + np.cumsum(np.fromiter(sizes, dtype=np.int64, count=len(strings))))
-        self._data += encoded
-
-    def packed(self) -> PackedStrings:
-        """All of them; none can be added any more."""
-        return PackedStrings.of_buffers(np.frombuffer(self._data, dtype=np.uint8), np.concatenate(self._ends))
 
 
 class PackedStrings(Sequence[str]):
     """A read-only list of strings in one buffer of UTF-8 bytes."""
 
-    _bytes: np.ndarray
-    _ends: np.ndarray
-
     def __init__(self, strings: Iterable[str]) -> None:
-        packer = StringPacker()
+        data, sizes = bytearray(), [np.zeros(1, dtype=np.int64)]
         for chunk in in_chunks(strings):
-            packer.extend(chunk)
-        packed = packer.packed()
-        self._bytes, self._ends = packed._bytes, packed._ends
+            text = "".join(chunk)
+            encoded = _encoded(text)
+            lengths = map(len, chunk if len(encoded) == len(text) else map(_encoded, chunk))
+            sizes.append(np.fromiter(lengths, dtype=np.int64, count=len(chunk)))
+            data += encoded
+        self._bytes, self._ends = np.frombuffer(data, dtype=np.uint8), np.cumsum(np.concatenate(sizes))
 
     @classmethod
     def of_buffers(cls, data: Int[np.ndarray, "bytes"], ends: Int[np.ndarray, "strings_and_one"]) -> PackedStrings:
@@ -68,12 +47,23 @@ class PackedStrings(Sequence[str]):
         packed._bytes, packed._ends = data, ends
         return packed
 
+    @classmethod
+    def of_columns(cls, rows: Iterable[Sequence[str]]) -> list[PackedStrings]:
+        """Every column of a table."""
+        parts = [[cls(cells) for cells in zip(*chunk, strict=True)] for chunk in in_chunks(rows)]
+        return [
+            cls.of_buffers(
+                np.concatenate([part._bytes for part in column]), _starts(np.diff(part._ends) for part in column)
+            )
+            for column in zip(*parts, strict=True)
+        ]
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __iter__(self) -> Iterator[str]:
-        for first in range(0, len(self), CHUNK):
-            ends = self._ends[first : first + CHUNK + 1]
+        for first in range(0, len(self), _CHUNK):
+            ends = self._ends[first : first + _CHUNK + 1]
             part = self._bytes[ends[0] : ends[-1]].tobytes()
             places = pairwise((ends - ends[0]).tolist())
             if part.isascii():  # then bytes are characters
@@ -100,12 +90,7 @@ class PackedStrings(Sequence[str]):
 
 
 class PackedClasses(Sequence[list[int]]):
-    """A read-only list of rows of class indices.
-
-    Args:
-        start: where each row begins in ``flat``, and where the last one ends.
-        flat: the classes of all rows.
-    """
+    """A read-only list of rows of class indices: row i is ``flat[start[i]:start[i + 1]]``."""
 
     def __init__(self, start: Int[np.ndarray, "rows_and_one"], flat: Int[np.ndarray, "classes"]) -> None:
         self.start, self.flat = start, flat
@@ -113,11 +98,11 @@ class PackedClasses(Sequence[list[int]]):
     @classmethod
     def of_rows(cls, rows: Iterable[Sequence[int]]) -> PackedClasses:
         """As they are."""
-        sizes, flat = array("q", [0]), array("i")
+        sizes, flat = array("q"), array("i")
         for row in rows:
             sizes.append(len(row))
             flat.extend(row)
-        return cls(np.cumsum(np.frombuffer(sizes, dtype=np.int64)), np.frombuffer(flat, dtype=np.int32))
+        return cls(_starts([np.frombuffer(sizes, dtype=np.int64)]), np.frombuffer(flat, dtype=np.int32))
 
     @classmethod
     def of_pairs(cls, row: Int[np.ndarray, "pairs"], classes: Int[np.ndarray, "pairs"], num_rows: int) -> PackedClasses:
@@ -126,7 +111,7 @@ class PackedClasses(Sequence[list[int]]):
         pairs = np.sort(row.astype(np.int64) * num_classes + classes)
         pairs = pairs[np.diff(pairs, prepend=-1) > 0]
         count = np.bincount(pairs // num_classes, minlength=num_rows)
-        return cls(np.concatenate([[0], np.cumsum(count)]), (pairs % num_classes).astype(np.int32))
+        return cls(_starts([count]), (pairs % num_classes).astype(np.int32))
 
     @classmethod
     def of_texts(
@@ -134,35 +119,25 @@ class PackedClasses(Sequence[list[int]]):
     ) -> PackedClasses:
         """Rows like ``label;label``; white space around labels and empty ones do not count.
 
-        Args:
-            texts: a row each.
-            separator: of labels.
-            class_of: the class of every label.
-            explain: makes the error of a row with a label that has no class.
+        ``class_of`` holds the class of every label; ``explain`` makes the error of a row with another one.
         """
         num_rows = 0
-        parts: list[PackedClasses] = []
+        all_rows, all_classes = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int32)]
         for chunk in in_chunks(texts):
             words = separator.join(chunk).split(separator)
             counts = np.fromiter(map(str.count, chunk, repeat(separator)), dtype=np.int64, count=len(chunk)) + 1
-            row = np.repeat(np.arange(len(chunk)), counts)
+            row = np.repeat(np.arange(num_rows, num_rows + len(chunk)), counts)
             classes = np.fromiter(map(class_of.get, words, repeat(_UNKNOWN)), dtype=np.int32, count=len(words))
             for place in np.flatnonzero(classes == _UNKNOWN).tolist():
                 if word := words[place].strip():
                     if word not in class_of:
-                        raise explain(num_rows + int(row[place]), word)
+                        raise explain(int(row[place]), word)
                     classes[place] = class_of[word]
             known = classes != _UNKNOWN
-            parts.append(cls.of_pairs(row[known], classes[known], len(chunk)))
+            all_rows.append(row[known])
+            all_classes.append(classes[known])
             num_rows += len(chunk)
-        return cls.joined(parts)
-
-    @classmethod
-    def joined(cls, parts: Sequence[PackedClasses]) -> PackedClasses:
-        """The rows of several, one behind the other."""
-        sizes = [np.diff(part.start) for part in parts]
-        start = np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *sizes]))
-        return cls(start, np.concatenate([np.zeros(0, dtype=np.int32), *(part.flat for part in parts)]))
+        return cls.of_pairs(np.concatenate(all_rows), np.concatenate(all_classes), num_rows)
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -177,3 +152,12 @@ class PackedClasses(Sequence[list[int]]):
         place = range(len(self))[row]
         indices: list[int] = self.flat[self.start[place] : self.start[place + 1]].tolist()
         return indices
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # file names may be any bytes
+
+
+def _starts(sizes: Iterable[Int[np.ndarray, "_"]]) -> Int[np.ndarray, "rows_and_one"]:
+    """Where rows of these sizes begin, and where the last one ends."""
+    return np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *sizes]))

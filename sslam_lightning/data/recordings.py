@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,8 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS, UnreadableAudio, read_audio
+from sslam_lightning.data.descriptors import table_of_words
 from sslam_lightning.data.packed import PackedClasses, PackedStrings
 from sslam_lightning.data.storage import is_url, join, open_binary
+
+Kind = TypeVar("Kind", bound="Recordings")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +56,9 @@ class Recordings:
         return read_audio(self.path(index), max_seconds)
 
     def file(self, index: int) -> tuple[bytes, str]:
-        """The file of a recording as it is, and the extension that tells its format.
-
-        Raises:
-            UnreadableAudio: it cannot be read, or its name does not tell its format.
-        """
+        """The file of a recording as it is, and its extension; UnreadableAudio where its name tells no format."""
         path = self.path(index)
-        extension = os.path.splitext(path)[1].lower()
-        if extension not in AUDIO_EXTENSIONS:
-            raise UnreadableAudio(f"{path}: {extension!r} is no extension of audio")
+        extension = audio_extension(path, path)
         try:
             with open_binary(path) as file:
                 return file.read(), extension
@@ -76,33 +75,55 @@ class Recordings:
         multi_hot[self.classes(index)] = 1.0
         return multi_hot
 
+    def fingerprint(self) -> list[str]:
+        """What tells these recordings and their labels from others."""
+        root = self.root if is_url(self.root) else os.path.abspath(self.root)
+        labels = hashlib.blake2b(self.label_start.tobytes() + self.label_index.tobytes(), digest_size=8).hexdigest()
+        return [root, self.names.fingerprint(), PackedStrings(self.class_names).fingerprint(), labels]
 
-def make_recordings(
-    root: str, names: Iterable[str], classes: Sequence[Sequence[int]], class_names: Sequence[str]
-) -> Recordings:
-    """Pack rows into `Recordings`. ``classes`` holds the class indices of every row.
+    @classmethod
+    def of_rows(
+        cls: type[Kind],
+        root: str,
+        names: Iterable[str],
+        classes: Sequence[Sequence[int]],
+        class_names: Sequence[str],
+        **fields: Any,
+    ) -> Kind:
+        """Pack rows. ``classes`` holds the class indices of every row; ``fields`` are those of a subclass."""
+        packed = names if isinstance(names, PackedStrings) else PackedStrings(names)
+        rows = classes if isinstance(classes, PackedClasses) else PackedClasses.of_rows(classes)
+        if len(packed) != len(rows):
+            raise ValueError(f"every recording needs its own list of classes, got {len(packed)} and {len(rows)}")
+        used = rows.flat
+        if len(used) and not 0 <= used.min() <= used.max() < len(class_names):
+            raise ValueError(f"class indices must lie in 0..{len(class_names) - 1}, got {used.min()}..{used.max()}")
+        return cls(root, packed, rows.start, rows.flat, tuple(class_names), **fields)
 
-    Raises:
-        ValueError: a different number of names and rows of classes, or a class index without a name.
-    """
-    packed = names if isinstance(names, PackedStrings) else PackedStrings(names)
-    rows = classes if isinstance(classes, PackedClasses) else PackedClasses.of_rows(classes)
-    if len(packed) != len(rows):
-        raise ValueError(f"every recording needs its own list of classes, got {len(packed)} and {len(rows)}")
-    if len(rows.flat) and not 0 <= rows.flat.min() <= rows.flat.max() < len(class_names):
-        raise ValueError(f"class indices must lie in 0..{len(class_names) - 1}, got {rows.flat.min()}..{rows.flat.max()}")
-    return Recordings(root, packed, rows.start, rows.flat, tuple(class_names))
+    @classmethod
+    def of_words(cls: type[Kind], root: str, names: Iterable[str], words: Sequence[Iterable[str]], **fields: Any) -> Kind:
+        """Pack rows whose classes are the words that come in any of them, in alphabetical order."""
+        table = table_of_words(word for row in words for word in row)
+        classes = [sorted({table.class_of[word] for word in row if word}) for row in words]
+        return cls.of_rows(root, names, classes, table.names, **fields)
+
+
+make_recordings = Recordings.of_rows
+
+
+def audio_extension(name: str, recording: str) -> str:
+    """The extension by which a file tells its format; UnreadableAudio, about ``recording``, if it tells none."""
+    extension = os.path.splitext(name)[1].lower()
+    if extension not in AUDIO_EXTENSIONS:
+        raise UnreadableAudio(f"{recording}: {extension!r} is no extension of audio")
+    return extension
 
 
 def class_balanced_weights(recordings: Recordings) -> Float[Tensor, "recordings"]:
     """How much more often a recording of rare classes should be drawn: the sum over its classes of 1000 / (n + 0.01).
 
-    n is the number of recordings of the class, counted over these recordings alone, so that skipped files count for
-    nothing. A recording without labels weighs 0. Source: SSAST (Gong et al., AAAI 2022) and EAT. Weights that came with the
-    recordings (see `sslam_lightning.data.statistics`) are returned as they are.
-
-    Raises:
-        ValueError: the recordings have no labels.
+    n is the number of these recordings that are of the class; a recording without labels weighs 0. Source: SSAST (Gong et
+    al., AAAI 2022) and EAT. Weights that came with the recordings are returned as they are. ValueError without labels.
     """
     if recordings.weights is not None:
         return torch.from_numpy(recordings.weights)

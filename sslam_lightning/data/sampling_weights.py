@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from array import array
 from dataclasses import replace
 
 import numpy as np
 
 from sslam_lightning.data.recordings import Recordings, class_balanced_weights
-from sslam_lightning.data.storage import exists, local_path, open_binary
-from sslam_lightning.data.tables import write_table
+from sslam_lightning.data.storage import exists, local_path
+from sslam_lightning.data.tables import Table, open_text, write_table
 
 _HEADER = ["path", "weight"]
 
@@ -33,21 +31,22 @@ def with_weights(recordings: Recordings, path: str) -> Recordings:
     if not exists(path):
         raise FileNotFoundError(f"sampling weights {path} do not exist")
     weights = array("d")
-    with io.TextIOWrapper(open_binary(path), encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file, "excel-tab")
-        if next(rows, None) != _HEADER:
+    with open_text(path) as file:
+        rows = Table(file, path, "\t")
+        if rows.header != _HEADER:
             raise ValueError(f"{path}: expected the header path<TAB>weight")
-        for name, row in zip(recordings.names, rows, strict=False):
-            if len(row) != 2 or row[0] != name:
+        lines = iter(rows)
+        for name, (line, row) in zip(recordings.names, lines, strict=False):
+            if row[0] != name:
                 raise ValueError(
-                    f"{path}, line {rows.line_num}: expected the weight of {name}, got {row}; "
+                    f"{path}, line {line}: expected the weight of {name}, got {row}; "
                     "these are weights of other recordings: run sslam data stats again"
                 )
             try:
                 weights.append(float(row[1]))
             except ValueError:
-                raise ValueError(f"{path}, line {rows.line_num}: {row[1]!r} is no number") from None
-        count = len(weights) + sum(1 for _ in rows)
+                raise ValueError(f"{path}, line {line}: {row[1]!r} is no number") from None
+        count = len(weights) + sum(1 for _ in lines)
     if count != len(recordings):
         raise ValueError(f"{path} holds {count} weights for {len(recordings)} recordings: run sslam data stats again")
     return replace(recordings, weights=np.array(weights))

@@ -42,19 +42,13 @@ class PackedRecordings(Recordings):
     reader: RangeReader = field(default_factory=RangeReader, repr=False)
 
     def path(self, index: int) -> str:
-        """The shard, and the recording in it; for messages."""
         return f"{join(self.root, self.shards[self.shard_of[index]])}#{self.names[index]}"
 
     def file(self, index: int) -> tuple[bytes, str]:
-        """Not as it was: these have been packed already."""
         raise ValueError(f"{self.root} holds shards already: pack the files that they were made of")
 
     def packed_file(self, index: int) -> bytes:
-        """The packed file of a recording, in one read.
-
-        Raises:
-            UnreadableAudio: the shard is not there, or ends too early.
-        """
+        """The packed file of a recording, in one read; UnreadableAudio where the shard is not there, or ends too early."""
         shard = join(self.root, self.shards[self.shard_of[index]])
         try:
             return self.reader(shard, int(self.offset[index]), int(self.size[index]))
@@ -62,7 +56,6 @@ class PackedRecordings(Recordings):
             raise UnreadableAudio(f"{self.path(index)}: cannot be read ({error})") from error
 
     def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
-        """The mono waveform of a recording and its sample rate in Hz."""
         return decode_audio(self.packed_file(index), self.path(index), max_seconds)
 
 
@@ -73,15 +66,10 @@ def is_shard_folder(path: str) -> bool:
 
 
 def read_shards(folder: str, table: ClassTable | None = None) -> PackedRecordings:
-    """Open a folder of shards, by path or URL.
+    """Open a folder of shards, by path or URL; without a table of classes, recordings without labels.
 
-    Args:
-        folder: as `sslam_lightning.data.pack` wrote it.
-        table: the classes; None: recordings without labels.
-
-    Raises:
-        FileNotFoundError: no index in the folder.
-        ValueError: not an index of ours, one that points outside its shards, or a label that is not in the table.
+    FileNotFoundError without an index in the folder; ValueError for one that is not ours or points outside its shards, and
+    for a label that is not in the table.
     """
     folder = local_path(folder)
     columns, about = read_index(folder)
@@ -128,11 +116,7 @@ def read_index(folder: str) -> tuple[Any, dict[str, Any]]:
 
 
 def import_pyarrow() -> ModuleType:
-    """pyarrow, with its IPC part.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+    """pyarrow, with its IPC part; ValueError if it is not installed."""
     try:
         import pyarrow.ipc
     except ImportError as error:
@@ -166,7 +150,6 @@ def _string_buffers(column: Any) -> tuple[Int[np.ndarray, "bytes"], Int[np.ndarr
 
 
 def _classes(folder: str, column: Any, vocabulary: list[str], table: ClassTable) -> PackedClasses:
-    """Class indices of every recording, ascending and each once, as those of manifests are."""
     unknown = [word for word in vocabulary if word not in table.class_of]
     if unknown:
         raise ValueError(f"{folder}: label {unknown[0]!r} is not among the label descriptors")

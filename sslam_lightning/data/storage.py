@@ -1,12 +1,14 @@
 """Files by path or URL: a local path, or anything that fsspec opens (``s3://``, ``http://``, ``memory://``, ``file://``).
 
-Local files are read by the operating system's own calls. Remote ones are read through fsspec, whose file systems are
-kept by fsspec itself, one set a process, so nothing here has to survive a fork.
+Local files are read by the operating system's own calls, remote ones through fsspec, which keeps its file systems by
+itself, one set a process: nothing here has to survive a fork.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import fsspec
@@ -42,29 +44,18 @@ def parent(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file.
-
-    Raises:
-        OSError: it cannot be asked for: no connection, no permission.
-    """
+    """Whether there is a file; OSError where it cannot be asked for (no connection)."""
     if not is_url(path):
         return os.path.isfile(path)
-    system, inside = _system(path)
-    try:  # not isfile, to which a server that does not answer has no file
-        return bool(system.info(inside)["type"] == "file")
-    except FileNotFoundError:
-        return False
-    except Exception as error:
-        raise _trouble(path, error) from error
+    with _remote(path) as (system, inside):
+        try:  # not isfile, to which a server that does not answer has no file
+            return bool(system.info(inside)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
 
 def open_binary(path: str) -> IO[bytes]:
-    """A file object to read from.
-
-    Raises:
-        OSError: no such file, or no connection.
-        ValueError: a protocol that fsspec has no library for; the message says which to install.
-    """
+    """A file object to read from; ValueError for a protocol without its library, with what to install."""
     if not is_url(path):
         return open(path, "rb")
     system, inside = _system(path)
@@ -74,8 +65,7 @@ def open_binary(path: str) -> IO[bytes]:
 class RangeReader:
     """Reads parts of files, each by one call. May be pickled and forked: reading keeps no position.
 
-    Raises:
-        OSError: no such file, no connection, or the file ends before the part does.
+    OSError where there is no such file, no connection, or the file ends before the part does.
     """
 
     _MAX_OPEN = 256  # a process may have so many files open, and a data set more shards than that
@@ -84,13 +74,9 @@ class RangeReader:
         self._open: dict[str, IO[bytes]] = {}
 
     def __call__(self, path: str, start: int, size: int) -> bytes:
-        """``size`` bytes from ``start`` on."""
         if is_url(path):
-            system, inside = _system(path)
-            try:
+            with _remote(path) as (system, inside):
                 part = system.cat_file(inside, start=start, end=start + size)
-            except Exception as error:
-                raise _trouble(path, error) from error
         else:
             if path not in self._open:
                 if len(self._open) >= self._MAX_OPEN:
@@ -127,12 +113,17 @@ def list_names(folder: str) -> set[str] | None:
         return set()
 
 
-def _trouble(url: str, error: Exception) -> OSError:
-    """The error as one of the operating system's: libraries of protocols have classes of their own."""
-    if isinstance(error, OSError):
-        return error
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return OSError(f"{url} cannot be reached: {reason}")
+@contextmanager
+def _remote(url: str) -> Iterator[tuple[Any, str]]:
+    """The file system of a URL, and the path there. Errors of the protocols' libraries become OSErrors."""
+    system, inside = _system(url)
+    try:
+        yield system, inside
+    except OSError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OSError(f"{url} cannot be reached: {reason}") from error
 
 
 def _system(url: str) -> tuple[Any, str]:

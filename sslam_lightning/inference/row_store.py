@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sslam_lightning.data.durable import refuse_existing
 from sslam_lightning.data.journal import Journal
 
 _BYTES = 4  # of a float32

@@ -22,9 +22,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from sslam_lightning.data.durable import refuse_existing
 from sslam_lightning.inference.sources import legible
-from sslam_lightning.whole_file import replacing
+from sslam_lightning.whole_file import refuse_existing, replacing
 
 _BLOCK_BYTES = 16 << 20
 

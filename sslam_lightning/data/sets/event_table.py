@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections import defaultdict
@@ -18,6 +17,7 @@ from sslam_lightning.data.layout import expect_file, expect_folder
 from sslam_lightning.data.manifest import MissingFiles
 from sslam_lightning.data.module import Split
 from sslam_lightning.data.sources.segments import Segment, files_of_segments
+from sslam_lightning.data.tables import open_text, read_rows
 from sslam_lightning.types import Event
 
 _log = logging.getLogger(__name__)
@@ -150,8 +150,8 @@ def _is_text(name: str) -> bool:
 
 
 def _read_names(path: Path) -> dict[str, str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file, delimiter="\t") if row]
+    with open_text(path, errors="strict") as file:
+        rows = [row for _, row in read_rows(file, path, "\t")]
     if odd := next((row for row in rows if len(row) != 2), None):
         raise ValueError(f"{path}: expected label<TAB>name a line, got {odd}")
     return {label.strip(): name.strip() for label, name in rows}

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sslam_lightning.data.excerpts import Excerpt
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule, read_rows
+from sslam_lightning.data.labelled import Labelled, LabelledDataModule
 from sslam_lightning.data.layout import expect_file, expect_files_of, expect_one_of
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.tables import read_columns
 
 Scene = Literal["market", "park", "square", "street", "waterfront"]
 SCENES: tuple[Scene, ...] = get_args(Scene)
@@ -44,10 +45,10 @@ class SPASSDataModule(LabelledDataModule):
         table = inner if inner.is_file() else expect_file(root / table_name, form)
         audio = expect_one_of([root / f"{title} audio files", root / f"{title}_audio_files"], form)
         self._classes: dict[str, set[str]] = defaultdict(set)
-        for line, row in read_rows(table, ["audio_filename", "class"]):
-            if not row["audio_filename"] or not row["class"]:
+        for line, (name, label) in read_columns(table, [["audio_filename"], ["class"]]):
+            if not name or not label:
                 raise ValueError(f"{table}, line {line}: audio_filename and class must not be empty")
-            self._classes[row["audio_filename"]].add(row["class"])
+            self._classes[name].add(label)
         expect_files_of(table, audio, list(self._classes))
         super().__init__(audio, sorted(set().union(*self._classes.values())), multi_label=True, **options)
 

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from sslam_lightning.data.audio import UnreadableAudio, decode_audio
 from sslam_lightning.data.descriptors import ClassTable
 from sslam_lightning.data.layout import expect_file
-from sslam_lightning.data.recordings import Recordings, make_recordings
+from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.whole_numbers import whole_rate
 
 
@@ -28,90 +29,76 @@ class HDF5Recordings(Recordings):
     """Recordings in one HDF5 file; ``root`` is that file."""
 
     rate_hz: int | None  # None: mp3, which tells its own
-    opened: "_Opened" = field(repr=False)
 
     def path(self, index: int) -> str:
-        """The file, and the recording in it; for messages."""
         return f"{self.root}#{self.names[index]}"
 
     def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
-        """The mono waveform of a recording and its sample rate in Hz."""
         if self.rate_hz is None:
             return decode_audio(self.file(index)[0], self.path(index), max_seconds)
-        samples = self._item(index, "waveform")
-        waveform = torch.from_numpy(_mono(samples))
+        waveform = torch.from_numpy(_mono(self._item(index, "waveform")))
         if len(waveform) == 0 or not waveform.isfinite().all():
             raise UnreadableAudio(f"{self.path(index)}: " + ("not finite" if len(waveform) else "holds no samples"))
         return waveform, self.rate_hz
 
     def file(self, index: int) -> tuple[bytes, str]:
-        """The mp3 file of a recording."""
         if self.rate_hz is not None:
             raise ValueError(f"{self.root} holds waveforms and no files: choose another codec than original")
         return np.asarray(self._item(index, "mp3"), dtype=np.uint8).tobytes(), ".mp3"
 
     def _item(self, index: int, name: str) -> Any:
         try:
-            return self.opened(self.root)[name][index]
+            return _opened(self.root, os.stat(self.root).st_mtime_ns, os.getpid())[name][index]
         except OSError as error:
             raise UnreadableAudio(f"{self.path(index)}: cannot be read ({error})") from error
 
 
-class _Opened:
-    """The file, opened once in every process."""
+@lru_cache(maxsize=1)
+def _opened(path: str, modified: int, process: int) -> Any:
+    """The file, opened once in every process, as HDF5's handles do not survive a fork."""
+    return _open(path)
 
-    def __init__(self) -> None:
-        self._file: Any = None
-        self._process = 0
 
-    def __call__(self, path: str) -> Any:
-        if self._process != os.getpid():
-            self._file, self._process = _import_h5py().File(path, "r"), os.getpid()
-        return self._file
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_file": None, "_process": 0}
+def _open(path: str) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ValueError("HDF5 needs h5py: pip install 'sslam-lightning[data]'") from error
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} is no HDF5 file ({str(error).splitlines()[0]})") from error
 
 
 def read_hdf5(path: str, table: ClassTable | None, sample_rate_hz: int | None = None) -> HDF5Recordings:
-    """Open an HDF5 file of recordings.
+    """Open an HDF5 file of recordings; ValueError if it is not of this form.
 
-    Args:
-        path: the file.
-        table: the classes, in the order of its targets.
-        sample_rate_hz: of its waveforms, where it does not say so.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not of this form, no sample rate, targets without a table or of another number of classes.
+    ``table`` holds the classes in the order of its targets, ``sample_rate_hz`` is for a file that does not say it.
     """
     expect_file(Path(path))
-    try:
-        file = _import_h5py().File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is no HDF5 file ({str(error).splitlines()[0]})") from error
-    with file:
+    with _open(path) as file:
         sound = "waveform" if "waveform" in file else "mp3"
-        absent = [name for name in ("audio_name", sound) if name not in file]
-        if absent:
+        if "audio_name" not in file or sound not in file:
             raise ValueError(f"{path}: expected audio_name, and waveform or mp3; it holds {', '.join(file) or 'nothing'}")
         names = [
             name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name for name in file["audio_name"][:]
         ]
-        told = file.attrs.get("sample_rate", file[sound].attrs.get("sample_rate"))
-        if sample_rate_hz is not None and (sound == "mp3" or told not in (None, sample_rate_hz)):
-            why = "holds mp3, which tells its own rate" if sound == "mp3" else f"says that its waveforms have {told} Hz"
-            raise ValueError(f"{path} {why}: leave sample_rate_hz out, got {sample_rate_hz}")
-        rate = sample_rate_hz if told is None else told
-        if sound == "waveform" and rate is None:
-            raise ValueError(f"{path} does not say the sample rate of its waveforms: give --sample_rate_hz")
+        rate_hz = _rate_hz(path, file, sound, sample_rate_hz)
         classes = _targets(path, file, len(names), table)
-    class_names = table.names if table is not None else ()
-    packed = make_recordings(path, names, classes, class_names)
-    rate_hz = whole_rate(rate, f"{path}: sample_rate") if sound == "waveform" else None
-    return HDF5Recordings(
-        path, packed.names, packed.label_start, packed.label_index, class_names, rate_hz=rate_hz, opened=_Opened()
-    )
+    return HDF5Recordings.of_rows(path, names, classes, () if table is None else table.names, rate_hz=rate_hz)
+
+
+def _rate_hz(path: str, file: Any, sound: str, sample_rate_hz: int | None) -> int | None:
+    told = file.attrs.get("sample_rate", file[sound].attrs.get("sample_rate"))
+    if sample_rate_hz is not None and (sound == "mp3" or told not in (None, sample_rate_hz)):
+        why = "holds mp3, which tells its own rate" if sound == "mp3" else f"says that its waveforms have {told} Hz"
+        raise ValueError(f"{path} {why}: leave sample_rate_hz out, got {sample_rate_hz}")
+    if sound == "mp3":
+        return None
+    rate = sample_rate_hz if told is None else told
+    if rate is None:
+        raise ValueError(f"{path} does not say the sample rate of its waveforms: give --sample_rate_hz")
+    return whole_rate(rate, f"{path}: sample_rate")
 
 
 def _targets(path: str, file: Any, count: int, table: ClassTable | None) -> list[list[int]]:
@@ -140,11 +127,3 @@ def _mono(samples: np.ndarray) -> np.ndarray:
     if waveform.ndim == 2:  # channels are fewer than samples
         waveform = waveform.mean(axis=int(np.argmin(waveform.shape)))
     return waveform
-
-
-def _import_h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ValueError("HDF5 needs h5py: pip install 'sslam-lightning[data]'") from error
-    return h5py

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from glob import escape, glob
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.data.audio import AUDIO_EXTENSIONS, UnreadableAudio, decode_audio
-from sslam_lightning.data.descriptors import table_of_words
-from sslam_lightning.data.recordings import Recordings, make_recordings
+from sslam_lightning.data.audio import UnreadableAudio, decode_audio
+from sslam_lightning.data.recordings import Recordings, audio_extension
+from sslam_lightning.data.shards import import_pyarrow
 
 _LABEL_COLUMNS = ("human_labels", "labels")
 
@@ -28,62 +29,39 @@ class ParquetRecordings(Recordings):
 
     groups: list[tuple[str, int]]  # every row group: its file, and its number in it
     first_row: list[int]  # of every group
-    opened: "_OpenGroup" = field(repr=False)
 
     def path(self, index: int) -> str:
-        """The parquet file, and the recording in it; for messages."""
         return f"{self.groups[self._group(index)][0]}#{self.names[index]}"
 
     def read(self, index: int, max_seconds: float | None = None) -> tuple[Float[Tensor, "samples"], int]:
-        """The mono waveform of a recording and its sample rate in Hz."""
         return decode_audio(self._struct(index)["bytes"], self.path(index), max_seconds)
 
     def file(self, index: int) -> tuple[bytes, str]:
-        """The sound file of a recording as it is."""
         struct = self._struct(index)
-        extension = os.path.splitext(struct.get("path") or "")[1].lower()
-        if extension not in AUDIO_EXTENSIONS:
-            raise UnreadableAudio(f"{self.path(index)}: {extension!r} is no extension of audio")
-        return struct["bytes"], extension
+        return struct["bytes"], audio_extension(struct.get("path") or "", self.path(index))
 
     def _group(self, index: int) -> int:
         return bisect_right(self.first_row, index) - 1
 
     def _struct(self, index: int) -> dict[str, Any]:
         group = self._group(index)
-        struct = self.opened(*self.groups[group])[index - self.first_row[group]].as_py()
+        file, number = self.groups[group]
+        struct = _read_audio(file, number, os.stat(file).st_mtime_ns)[index - self.first_row[group]].as_py()
         if not struct or not struct.get("bytes"):
             raise UnreadableAudio(f"{self.path(index)}: no bytes of audio in it")
         return struct
 
 
-class _OpenGroup:
+@lru_cache(maxsize=1)
+def _read_audio(path: str, group: int, modified: int) -> Any:
     """The row group that was read last: rows are asked for in their order."""
-
-    def __init__(self) -> None:
-        self._at: tuple[str, int] | None = None
-        self._audio: Any = None
-
-    def __call__(self, path: str, group: int) -> Any:
-        if self._at != (path, group):
-            self._audio = _import_parquet().ParquetFile(path).read_row_group(group, columns=["audio"]).column("audio")
-            self._at = (path, group)
-        return self._audio
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_at": None, "_audio": None}
+    return _open(path).read_row_group(group, columns=["audio"]).column("audio")
 
 
 def read_parquet(path: str, label_column: str | None = None) -> ParquetRecordings:
-    """Open parquet files of recordings.
+    """Open a parquet file of recordings, or a folder of them; ValueError if they are not of this form.
 
-    Args:
-        path: one file, or a folder of them.
-        label_column: None: the first of human_labels and labels that there is.
-
-    Raises:
-        FileNotFoundError: no such file, or none in the folder.
-        ValueError: not of this form.
+    ``label_column`` is by default the first of human_labels and labels that there is.
     """
     files = sorted(glob(os.path.join(escape(path), "**", "*.parquet"), recursive=True)) if os.path.isdir(path) else [path]
     if not files or not os.path.exists(files[0]):
@@ -103,15 +81,7 @@ def read_parquet(path: str, label_column: str | None = None) -> ParquetRecording
             groups.append((file, group))
             names += _names(table, group, columns, len(names))
             words += _words(file, table, group, labels)
-    vocabulary = table_of_words(word for row in words for word in row)
-    classes = [sorted({vocabulary.class_of[word] for word in row}) for row in words]
-    packed = make_recordings(path, names, classes, vocabulary.names)
-    return ParquetRecordings(
-        *(path, packed.names, packed.label_start, packed.label_index, vocabulary.names),
-        groups=groups,
-        first_row=first_row,
-        opened=_OpenGroup(),
-    )
+    return ParquetRecordings.of_words(path, names, words, groups=groups, first_row=first_row)
 
 
 def _names(table: Any, group: int, columns: list[str], first: int) -> list[str]:
@@ -133,16 +103,10 @@ def _words(file: str, table: Any, group: int, column: str | None) -> list[list[s
 
 
 def _open(path: str) -> Any:
-    parquet = _import_parquet()
+    import_pyarrow()
+    from pyarrow import parquet
+
     try:
         return parquet.ParquetFile(path)
     except (ValueError, OSError) as error:  # Arrow's own are of the first kind
         raise ValueError(f"{path} is no parquet file ({str(error).splitlines()[0]})") from error
-
-
-def _import_parquet() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ValueError("parquet needs pyarrow: pip install 'sslam-lightning[data]'") from error
-    return pyarrow.parquet

@@ -6,7 +6,6 @@ Lines are ``YTID, start_seconds, end_seconds, "/m/..,/m/.."`` behind comments. D
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import defaultdict
@@ -14,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sslam_lightning.data.descriptors import table_of_words
 from sslam_lightning.data.layout import expect_file
-from sslam_lightning.data.recordings import Recordings, make_recordings
+from sslam_lightning.data.recordings import Recordings
+from sslam_lightning.data.tables import open_text, read_rows
 
 _ID_LENGTH = 11
 _STEM = re.compile(r"(?P<prefix>Y?)(?P<id>.{11})(?:[_-](?P<start>\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?")
@@ -31,45 +30,38 @@ class Segment(NamedTuple):
 
 
 def read_segments(path: str | Path, folder: str, names: Sequence[str]) -> Recordings:
-    """Find the files of a list of segments. One without a file keeps its id as name, so that it is reported as absent.
+    """Find the files of a list of segments among ``names``, files in ``folder``.
 
-    Args:
-        path: the list, for example ``balanced_train_segments.csv``.
-        folder: of the files.
-        names: the files in it.
-
-    Raises:
-        FileNotFoundError: no such list.
-        ValueError: a malformed line, or two files for one segment.
+    A segment without a file keeps its id as name, so that it is reported as absent. ValueError for a malformed line, or two
+    files for one segment.
     """
     segments = _read(Path(path))
-    table = table_of_words(label for segment in segments for label in segment.labels)
-    classes = [sorted({table.class_of[label] for label in segment.labels}) for segment in segments]
-    return make_recordings(folder, files_of_segments(segments, names), classes, table.names)
+    return Recordings.of_words(folder, files_of_segments(segments, names), [segment.labels for segment in segments])
 
 
 def files_of_segments(segments: Sequence[Segment], names: Sequence[str]) -> list[str]:
-    """Which of the files ``names`` holds each segment; the id itself for one that has none.
-
-    Raises:
-        ValueError: two files for one segment.
-    """
-    files = _by_id(names, {segment.id for segment in segments})
+    """Which of the files ``names`` holds each segment; the id itself for one that has none."""
+    ids = {segment.id for segment in segments}
+    files: dict[str, list[tuple[float | None, str]]] = defaultdict(list)  # of an id, with the start that the name tells
+    for name in names:
+        match = _STEM.fullmatch(os.path.splitext(os.path.basename(name))[0])
+        if match and match["id"] in ids:
+            files[match["id"]].append((None if match["start"] is None else float(match["start"]), name))
     return [_file_of(segment, files) for segment in segments]
 
 
 def _read(path: Path) -> list[Segment]:
     expect_file(path, what="list of segments")
     segments = []
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:  # what is no text is no segment
-        for line, row in enumerate(csv.reader(file, skipinitialspace=True), start=1):
-            if not row or row[0].startswith("#") or row[0] == "YTID":
+    with open_text(path, errors="replace") as file:  # what is no text is no segment
+        for line, row in read_rows(file, path, ",", skip_spaces=True):
+            if row[0].startswith("#") or row[0] == "YTID":
                 continue
             try:
                 id, start, _, labels = row
                 if len(id) != _ID_LENGTH:
                     raise ValueError
-                segments.append(Segment(id, float(start), [word.strip() for word in labels.split(",") if word.strip()]))
+                segments.append(Segment(id, float(start), [label.strip() for label in labels.split(",")]))
             except ValueError:
                 raise ValueError(
                     f'{path}, line {line}: expected YTID, start_seconds, end_seconds, "labels", got {", ".join(row)}'
@@ -77,17 +69,6 @@ def _read(path: Path) -> list[Segment]:
     if not segments:
         raise ValueError(f"{path}: no segments in it")
     return segments
-
-
-def _by_id(names: Sequence[str], ids: set[str]) -> dict[str, list[tuple[float | None, str]]]:
-    """Files of every id, each with the start that its name tells, if it does."""
-    found: dict[str, list[tuple[float | None, str]]] = defaultdict(list)
-    for name in names:
-        stem = os.path.splitext(os.path.basename(name))[0]
-        match = _STEM.fullmatch(stem)
-        if match and match["id"] in ids:
-            found[match["id"]].append((None if match["start"] is None else float(match["start"]), name))
-    return found
 
 
 def _file_of(segment: Segment, files: dict[str, list[tuple[float | None, str]]]) -> str:

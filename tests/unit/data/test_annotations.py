@@ -52,7 +52,7 @@ def test_event_tables(tmp_path: Path) -> None:
             "file\tonset\toffset\tlabel\na\t0\t1\tdog\n",
             r"no column filename or segment_id among file, onset, offset, label",
         ),
-        ("filename\tonset\toffset\tlabel\na\t0\t1\n", r"line 2: expected 4 cells as in the header, got 3"),
+        ("filename\tonset\toffset\tlabel\na\t0\t1\n", r"line 2: expected filename<TAB>onset<TAB>offset<TAB>label, got"),
         ("filename\tonset\toffset\tlabel\na\t0\t1\t\n", r"line 2: an event without a label"),
         ("filename\tonset\toffset\tlabel\na\t0\tlate\tdog\n", r"line 2: onset and offset must be numbers of seconds"),
         ("filename\tonset\toffset\tlabel\n", r"t\.tsv: no events in it"),

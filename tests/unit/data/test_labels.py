@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.data.descriptors import ClassTable
-from sslam_lightning.data.labels import labels_as_written, read_labels
+from sslam_lightning.data.labels import read_labels, with_labels
+from sslam_lightning.data.recordings import make_recordings
 
 TABLE = ClassTable(("A", "B", "C"), {"a": 0, "b": 1, "c": 2, "A": 0, "B": 1, "C": 2})
 
@@ -69,4 +70,4 @@ def test_absent_file(tmp_path: Path) -> None:
 def test_a_label_that_a_manifest_would_tear_apart(tmp_path: Path) -> None:
     (tmp_path / "a.lbl").write_text("a.wav\tdogs;cats,bees\n")
     with pytest.raises(ValueError, match=r"a\.lbl: the label 'dogs;cats' holds a ;, which separates labels"):
-        labels_as_written(tmp_path / "a.lbl", ["a.wav"])
+        with_labels(make_recordings("", ["a.wav"], [()], ()), tmp_path / "a.lbl")

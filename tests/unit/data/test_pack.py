@@ -22,9 +22,9 @@ import torch
 
 from sslam_lightning.data import AudioSetDataModule
 from sslam_lightning.data.audio import UnreadableAudio, read_audio
-from sslam_lightning.data.durable import only_one_run
+from sslam_lightning.data.durable import held_file
 from sslam_lightning.data.manifest import read_labelled
-from sslam_lightning.data.pack import Packing, _begin, encode, pack
+from sslam_lightning.data.pack import Packing, encode, pack
 from sslam_lightning.data.resample import resample
 from sslam_lightning.data.shards import METADATA, read_labelled_shards, read_shards
 from sslam_lightning.data.wav import decode_wav
@@ -164,13 +164,13 @@ def test_an_interrupted_packing_gives_the_same_bytes(sounds: Path, tmp_path: Pat
             raise KeyboardInterrupt
         return resample(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sslam_lightning.data.pack.resample", stop_at_sixth)
+    monkeypatch.setattr("sslam_lightning.data.dataset.resample", stop_at_sixth)
     with pytest.raises(KeyboardInterrupt):
         pack(recordings, str(tmp_path / "shards"), packing)
     assert sorted(path.name for path in (tmp_path / "shards").glob("*.tar*")) == ["shard-000000.tar", "shard-000001.tar"]
     with pytest.raises(FileNotFoundError, match=r"holds no index\.arrow.*the same sslam data pack command continues it"):
         read_shards(str(tmp_path / "shards"))
-    with pytest.raises(FileExistsError, match=r"was begun with other settings \(codec\)"):
+    with pytest.raises(FileExistsError, match=r"pack\.journal is of other files or settings \(codec\)"):
         pack(recordings, str(tmp_path / "shards"), packing._replace(codec="flac16"))
     assert pack(recordings, str(tmp_path / "shards"), packing, workers=2).num_kept == 2
     assert content(tmp_path / "shards") == content(tmp_path / "whole")
@@ -211,7 +211,7 @@ def test_a_killed_packing_gives_the_same_bytes(tmp_path: Path, write_sound: Writ
     for more in (1, 3, 4):
         told = fork.Event()
         with monkeypatch.context() as patch:
-            patch.setattr("sslam_lightning.data.pack.progress", StopsAfter(more, told))
+            patch.setattr("sslam_lightning.data.journal.progress", StopsAfter(more, told))
             process = fork.Process(target=pack, args=(recordings, str(shards), packing, 1))
             process.start()
         assert told.wait(300)
@@ -227,10 +227,9 @@ def test_two_runs_at_once(sounds: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("sslam_lightning.data.durable._PATIENCE_SECONDS", 0.0)
     (tmp_path / "shards").mkdir()
     recordings, packing = read_labelled(sounds), Packing()
-    _begin(recordings, str(tmp_path / "shards"), packing)
     with (
-        only_one_run(str(tmp_path / "shards" / "pack.json")),
-        pytest.raises(OSError, match=r"another run is working on .*pack\.json"),
+        held_file(str(tmp_path / "shards" / "pack.journal")),
+        pytest.raises(OSError, match=r"another run is working on .*pack\.journal"),
     ):
         pack(recordings, str(tmp_path / "shards"), packing)
 

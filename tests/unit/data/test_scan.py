@@ -12,11 +12,10 @@ import soundfile
 from wrong_headers import told_as
 
 from sslam_lightning.data.audio import UnreadableAudio, container_hint, read_audio
-from sslam_lightning.data.inspection import Found, Standards, inspect
+from sslam_lightning.data.inspection import Found, Rejected, Standards, inspect
 from sslam_lightning.data.manifest import read_labelled, read_manifest
 from sslam_lightning.data.recordings import make_recordings
-from sslam_lightning.data.rejected import Rejected
-from sslam_lightning.data.scan import _look, list_folder, listing_of, write_manifest
+from sslam_lightning.data.scan import _look, list_folder, write_manifest
 from sslam_lightning.data.wav import encode_wav
 
 Write = Callable[..., Path]
@@ -199,7 +198,7 @@ def test_names_of_any_kind_come_back(tmp_path: Path, write_sound: Write, extensi
         os.link(tmp_path / "plain.wav", target)
     listing = list_folder(str(tmp_path / "in"))[0]
     classes = [[0, 1]] * len(NAMES)
-    labelled = listing_of(make_recordings(listing.root, listing.names, classes, ["Bee, buzzing", 'The "other"']))
+    labelled = make_recordings(listing.root, listing.names, classes, ["Bee, buzzing", 'The "other"'])
     manifest = tmp_path / f"m{extension}"
     write_manifest(labelled, str(manifest), Standards())
     recordings = read_labelled(manifest)
@@ -222,10 +221,10 @@ def test_a_manifest_elsewhere_names_files_in_full(tmp_path: Path, write_sound: W
     assert rows(tmp_path / "else" / "m.csv")[0]["path"] == str(path)
 
 
-def die(work: Any, row: int) -> object:
-    if work.listing.names[row] == "b.wav":
+def die(recordings: Any, standards: Any, row: int) -> object:
+    if recordings.names[row] == "b.wav":
         os._exit(139)  # as a decoder that crashes ends its process
-    return _look(work, row)
+    return _look(recordings, standards, row)
 
 
 def test_a_file_that_crashes_the_decoder_is_listed(

@@ -15,13 +15,13 @@ import torch
 
 from sslam_lightning.data import AudioSetDataModule
 from sslam_lightning.data.audio import UnreadableAudio, read_audio
-from sslam_lightning.data.durable import new_file
 from sslam_lightning.data.inspection import Standards
 from sslam_lightning.data.manifest import read_labelled, read_manifest
 from sslam_lightning.data.pack import Packing, pack
-from sslam_lightning.data.scan import list_folder, listing_of, write_manifest
+from sslam_lightning.data.scan import list_folder, write_manifest
 from sslam_lightning.data.storage import RangeReader, join, list_names, parent
 from sslam_lightning.types import Batch
+from sslam_lightning.whole_file import new_file
 
 Write = Callable[..., Path]
 
@@ -151,8 +151,7 @@ def test_a_full_disk(manifest: Path, tmp_path: Path, small_files_only: None) -> 
 
 
 def test_a_full_disk_while_scanning(manifest: Path, tmp_path: Path) -> None:
-    many = read_labelled(manifest)
-    listing = listing_of(many)
+    listing = read_labelled(manifest)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (250, before[1]))
     try:
