@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from sslam_lightning.data.audio import UnreadableAudio, check_sample_rate, container_hint, is_container
-from sslam_lightning.data.storage import exists, file_size, for_libsndfile, is_url, join, open_binary
-from sslam_lightning.data.truncation import missing_bytes
+from sslam_lightning.data.audio import UnreadableAudio, open_sound
+from sslam_lightning.data.storage import exists, for_libsndfile, is_url, join, open_binary
 
 _BLOCK_SAMPLES = 1 << 18  # of all channels, so that an hour of sound does not have to lie in memory
 
@@ -55,25 +54,16 @@ def inspect(root: str, name: str, labels: str, standards: Standards) -> Found | 
     try:
         if not exists(path):
             return Rejected(name, "no such file")
-        if file_size(path) == 0:
-            return Rejected(name, "empty file")
         with open_binary(path) as file:
-            cut_off = missing_bytes(file)
-        if cut_off:
-            return Rejected(name, f"truncated: {cut_off} bytes are missing at its end")
-        source = open_binary(path) if is_url(path) else for_libsndfile(path)
-        with soundfile.SoundFile(source) as sound:
-            check_sample_rate(sound.samplerate, name)
+            if not file.read(1):
+                return Rejected(name, "empty file")
+        with open_sound(open_binary(path) if is_url(path) else for_libsndfile(path), name) as sound:
             frames, peak, finite = _listen(sound)
             found = Found(name, round(frames / sound.samplerate, 6), sound.samplerate, sound.channels, frames, labels)
             # the length of an mp3 is a guess, if its first frame does not tell it
             expected = 0 if sound.format == "MP3" else sound.frames
-    except UnreadableAudio as error:
-        return Rejected(name, str(error).removeprefix(f"{name}: "))
-    except (soundfile.SoundFileError, OSError) as error:
-        reason = " ".join(str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).split())
-        reason += f"; {container_hint(name, for_data=True)}" if is_container(name) else ""
-        return Rejected(name, f"not readable as audio: {reason}")
+    except (UnreadableAudio, OSError) as error:
+        return Rejected(name, " ".join(str(error).removeprefix(f"{name}: ").split()))
     if frames == 0:
         return Rejected(name, "holds no samples")
     if not finite:

@@ -32,7 +32,7 @@ class Journal:
         with open(self.path, "rb") as file:
             first = file.readline()
             if not first:
-                self._append(settings)
+                self.append(settings)
                 return
             if first != _line(settings):
                 raise FileExistsError(
@@ -55,7 +55,7 @@ class Journal:
         chunk_rows: int = 1,
         crashed: Callable[[int], Any] | None = None,
     ) -> None:
-        """Do what is left of the work, with a progress bar; results survive the end of this process.
+        """Do what is left of the work, with a progress bar.
 
         Args:
             function: called with the first row of every chunk; handed to every process once.
@@ -69,10 +69,11 @@ class Journal:
         with progress(num_rows, what, done=min(first_rows.start, num_rows)) as bar:
             results = ordered_map(_call, function, first_rows, workers, crashed)
             for first, result in zip(first_rows, results, strict=True):
-                self._append(result)
+                self.append(result)
                 bar.update(min(chunk_rows, num_rows - first))
 
-    def _append(self, result: Any) -> None:
+    def append(self, result: Any) -> None:
+        """Add the next result; it survives the end of this process."""
         append_whole(self._file, _line(result), self.path)
 
     def results(self) -> Iterator[Any]:

@@ -75,14 +75,14 @@ def read_labelled(manifest: str | Path, labels: str | Path | None = None) -> Rec
     rows = _read_rows(manifest)
     if rows.labels is not None and labels is None:
         table = table_of_words(word.strip() for text in set(rows.labels) for word in text.split(LABEL_SEPARATOR))
-    elif labels is None and not exists(label_file(manifest)):
+    elif labels is None and not exists(_label_file(manifest)):
         return make_recordings(rows.root, rows.names, [()] * len(rows.names), ())
     else:
-        table = table_of_words(words_of(local_path(labels or label_file(manifest))))
+        table = table_of_words(words_of(local_path(labels or _label_file(manifest))))
     return _labelled(manifest, rows, labels, table)
 
 
-def label_file(manifest: str) -> str:
+def _label_file(manifest: str) -> str:
     """Where a manifest without a column ``labels`` has them."""
     return os.path.splitext(manifest)[0] + ".lbl"
 
@@ -94,7 +94,7 @@ def _labelled(manifest: str, rows: _Rows, labels: str | Path | None, table: Clas
     if rows.labels is not None and labels is None:
         classes = PackedClasses.of_texts(rows.labels, LABEL_SEPARATOR, table.class_of, explain)
     else:
-        classes = read_labels(labels or label_file(manifest), rows.names, table)
+        classes = read_labels(labels or _label_file(manifest), rows.names, table)
     return make_recordings(rows.root, rows.names, classes, table.names)
 
 

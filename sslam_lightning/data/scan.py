@@ -7,6 +7,7 @@ manifest appears when all files have been looked at.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -105,7 +106,7 @@ def _write(recordings: Recordings, manifest: str, rejected: str, journal: Journa
     if len(bad) < len(recordings):
         columns = Found._fields if len(recordings.label_index) else Found._fields[:-1]
         write_table(manifest, columns, (found[: len(columns)] for found in good()))
-    reasons = Counter(result.reason.partition(":")[0] for result in bad)
+    reasons = Counter(re.split(r":| \(", result.reason)[0] for result in bad)
     seconds = sum(found.seconds for found in good())
     return Scanned(manifest, rejected, len(recordings) - len(bad), seconds, journal.num_done, reasons)
 

@@ -91,15 +91,6 @@ class RangeReader:
         return {"_open": {}}
 
 
-def file_size(path: str) -> int:
-    """Bytes of a file; -1 where a server does not tell."""
-    if not is_url(path):
-        return os.path.getsize(path)
-    system, inside = _system(path)
-    size = system.size(inside)
-    return -1 if size is None else int(size)
-
-
 def list_names(folder: str) -> set[str] | None:
     """Names in a folder, nothing where there is none; None: this storage cannot list its folders."""
     if not is_url(folder):

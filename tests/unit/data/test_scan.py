@@ -60,7 +60,7 @@ def test_bad_files_are_listed_with_their_reasons_and_good_ones_measured(damaged:
     reasons = {row["path"]: row["reason"] for row in rows(tmp_path / "m.rejected.tsv")}
     beginnings = {
         "in/empty.wav": "empty file",
-        "in/text.wav": "not readable as audio: ",
+        "in/text.wav": "not readable as audio (",
         "in/cut.wav": f"truncated: {44 + 16000 - 4000} bytes are missing",
         "in/cut.ogg": "truncated: 100 bytes are missing",
         "in/silent.wav": "silent: all samples are 0",
@@ -249,9 +249,9 @@ def test_containers_are_rejected_with_a_hint(tmp_path: Path, extension: str) -> 
     assert list(list_folder(str(tmp_path))[0].names) == [f"a{extension}"]
     found = inspect(str(tmp_path), f"a{extension}", "", Standards())
     assert isinstance(found, Rejected)
-    assert found.reason.startswith("not readable as audio: ")
+    assert found.reason.startswith("not readable as audio (")
     hint = container_hint(f"a{extension}", for_data=True)
-    assert found.reason.endswith(f"; {hint}")
+    assert found.reason.endswith(f"; {hint})")
     for words in ("needs FFmpeg and torchcodec: pip install 'sslam-lightning[m4a]'", "convert it to flac"):
         assert words in hint
         assert words in container_hint(f"a{extension}")
