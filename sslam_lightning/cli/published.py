@@ -34,7 +34,7 @@ def published_recipe(config: Mapping[str, Any]) -> tuple[str, ...]:
         return (f"pretrain/eat_{size}", "overlays/as_published/stage1")
     if model["class_path"].endswith("DetectionModule"):
         return ("finetune/dcase2016_task2",)
-    overlays = ("finetune", "mixup", "linear") if settings["frozen_encoder"] else ("finetune", "mixup")
+    overlays: tuple[str, ...] = ("finetune", "mixup", "linear") if settings["frozen_encoder"] else ("finetune", "mixup")
     recipe = "audioset_2m" if data["init_args"].get("weighted_sampling") else "audioset_20k"
     if data["class_path"].endswith("ESC50DataModule"):
         recipe, overlays = "esc50", tuple(name for name in overlays if name != "mixup")
