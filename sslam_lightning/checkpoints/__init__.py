@@ -1,25 +1,21 @@
 """Checkpoints of any kind, opened, converted and shared as data. No pickle is ever executed."""
 
-from sslam_lightning.checkpoints.bat import from_bat
 from sslam_lightning.checkpoints.convert import Converted, convert
-from sslam_lightning.checkpoints.fairseq import from_fairseq
+from sslam_lightning.checkpoints.formats.bat import from_bat
+from sslam_lightning.checkpoints.formats.fairseq import from_fairseq
+from sslam_lightning.checkpoints.formats.mae_ast import from_mae_ast
 from sslam_lightning.checkpoints.hub import push_to_hub
-from sslam_lightning.checkpoints.load import AnyWeights, load_classifier, load_encoder, open_encoder
-from sslam_lightning.checkpoints.mae_ast import from_mae_ast
-from sslam_lightning.checkpoints.newest import BEST, LAST, Newest, newest_whole_checkpoint, step_of
+from sslam_lightning.checkpoints.latest import BEST, LAST, Newest, check_resumable, newest_whole_checkpoint, step_of
+from sslam_lightning.checkpoints.load import load_classifier, load_encoder, open_encoder
 from sslam_lightning.checkpoints.read import check_source, read_model, read_weights
-from sslam_lightning.checkpoints.resume import check_resumable
-from sslam_lightning.checkpoints.strictly import check_names_and_shapes, load_strictly
-from sslam_lightning.checkpoints.transformers_weights import TransformersWeights
+from sslam_lightning.checkpoints.state_dict import check_names_and_shapes, load_strictly
 from sslam_lightning.checkpoints.weights import Weights
 
 __all__ = [
     "BEST",
     "LAST",
-    "AnyWeights",
     "Converted",
     "Newest",
-    "TransformersWeights",
     "Weights",
     "check_names_and_shapes",
     "check_resumable",

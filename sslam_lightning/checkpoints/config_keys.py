@@ -19,8 +19,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from sslam_lightning.checkpoints.pickle_scan import printable
-from sslam_lightning.checkpoints.stand_ins import opened, section
+from sslam_lightning.checkpoints.messages import printable
+from sslam_lightning.checkpoints.pickle_stubs import opened, section
 
 Purpose = Literal["inference", "init_from", "training"]
 """What a checkpoint is opened for: features and predictions; an encoder that another training starts from; to continue
@@ -53,7 +53,7 @@ def check_keys(cfg: Any, table: KeyTable, where: str, purpose: Purpose, unused: 
     """Refuse a configuration with a key that is not in the table, or a value that is not computed here.
 
     Args:
-        cfg: one section of a file, as plain data or stand-ins.
+        cfg: one section of a file, as plain data or stubs.
         table: the rules of its keys.
         where: what to call the section in messages: "a.pt: cfg.model".
         purpose: what the file is opened for.
@@ -62,27 +62,21 @@ def check_keys(cfg: Any, table: KeyTable, where: str, purpose: Purpose, unused: 
     Raises:
         ValueError: naming the unknown key, or every key whose value is not computed.
     """
-    refused = []
+    refused: list[str] = []
+    purposes: set[Purpose] = set()
     for path, value in _leaves(cfg, table, where):
         rule = table[path]
-        if (
-            not isinstance(rule, Only)
-            or purpose not in rule.purposes
-            or path.startswith(tuple(f"{name}." for name in unused))
-        ):
+        if not isinstance(rule, Only) or purpose not in rule.purposes or path.startswith(tuple(f"{x}." for x in unused)):
             continue
         allowed = [section(cfg, *each.path.split(".")) if isinstance(each, Same) else each for each in rule.values]
         value = _resolved(value, cfg)
         if not isinstance(value, _PLAIN) or value not in allowed:
-            refused.append((path, value, allowed, rule.purposes))
+            refused.append(f"{path} is {_shown(value)}, only {' or '.join(map(_shown, allowed))} is computed here")
+            purposes.update(rule.purposes)
     if refused:
-        others = [each for each in _PURPOSES if not any(each in purposes for *_, purposes in refused)]
+        others = [each for each in _PURPOSES if each not in purposes]
         hint = f" for {purpose} (it can be opened for {' and '.join(others)})" if others else ""
-        told = (
-            f"{path} is {_shown(value)}, only {' or '.join(map(_shown, allowed))} is computed here"
-            for path, value, allowed, _ in refused
-        )
-        raise ValueError(f"{where}.{'; '.join(told)}{hint}")
+        raise ValueError(f"{where}.{'; '.join(refused)}{hint}")
 
 
 def _leaves(cfg: Any, table: KeyTable, where: str, start: str = "") -> Iterator[tuple[str, Any]]:

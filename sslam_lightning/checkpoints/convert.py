@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from sslam_lightning.checkpoints.formats.transformers import write_transformers
 from sslam_lightning.checkpoints.hub import check_repository, push_to_hub
 from sslam_lightning.checkpoints.read import read_weights
-from sslam_lightning.checkpoints.transformers_folder import write_transformers
 from sslam_lightning.checkpoints.weights import Part
 from sslam_lightning.checkpoints.write import Form, refuse_existing, write_weights
 

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sslam_lightning.checkpoints.messages import first_line
+
 _FILES = ["config.json", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 _FILE_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json", ".yaml")
 
@@ -26,7 +28,7 @@ def download(hub_id: str) -> Path:
     try:
         return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=_FILES))
     except Exception as error:  # of the network, of the Hub, of the cache: the library has no common class for them
-        raise OSError(f"no checkpoint at {hub_id}, and the Hub did not give one: {_first_line(error)}") from None
+        raise OSError(f"no checkpoint at {hub_id}, and the Hub did not give one: {first_line(error)}") from None
 
 
 def push_to_hub(folder: str | Path, hub_id: str, private: bool = False) -> str:
@@ -59,7 +61,7 @@ def push_to_hub(folder: str | Path, hub_id: str, private: bool = False) -> str:
             commit_message="Add the model",
         )
     except Exception as error:
-        raise OSError(f"{hub_id} could not be put on the Hub: {_first_line(error)}") from None
+        raise OSError(f"{hub_id} could not be put on the Hub: {first_line(error)}") from None
     return str(address)
 
 
@@ -75,8 +77,3 @@ def _library(purpose: str) -> Any:
     except ImportError:
         raise OSError(f"{purpose} huggingface_hub is needed: pip install 'sslam-lightning[hub]'") from None
     return huggingface_hub
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

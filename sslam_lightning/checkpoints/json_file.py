@@ -26,11 +26,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: bytes) -> dict[str, Any]:
-    """The one table that a text of JSON is.
-
-    Raises:
-        ValueError: one line, if it is too deep, no JSON table, or names a key twice.
-    """
+    """The one table that a text of JSON is; raises as :func:`read_json`."""
     try:
         content = json.loads(text, object_pairs_hook=_table, parse_constant=_refuse_constant)
     except RecursionError:
@@ -38,6 +34,22 @@ def parse_json(text: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not a table")
     return content
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of a folder. Links may lead to the folder itself or to where the Hub's cache keeps its files, not elsewhere.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is a link that leads elsewhere.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {folder}: it holds no {name}")
+    home, target = folder.resolve(), path.resolve()
+    if not target.is_relative_to(home) and not target.is_relative_to(home.parent.parent / "blobs"):
+        raise ValueError(f"{path} is a link that leads out of its folder")
+    return path
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from sslam_lightning.checkpoints.formats.transformers_settings import making_a_model
 from sslam_lightning.checkpoints.read import read_model
-from sslam_lightning.checkpoints.strictly import load_strictly
-from sslam_lightning.checkpoints.transformers_weights import TransformersWeights
-from sslam_lightning.checkpoints.verify import num_classes
+from sslam_lightning.checkpoints.state_dict import check_names_and_shapes, load_strictly
 from sslam_lightning.checkpoints.weights import Part, Weights
 from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.models import (
     ClassificationHead,
     Classifier,
     ClipEncoder,
+    Encoder,
+    HuggingFaceClipEncoder,
+    HuggingFaceConfig,
     TransformerDecoder,
     TransformerDecoderConfig,
 )
-
-AnyWeights = Weights | TransformersWeights
 
 
 def load_encoder(source: str | Path, part: Part = "student") -> ClipEncoder:
@@ -46,35 +48,46 @@ def load_classifier(source: str | Path) -> Classifier:
         ValueError: if it cannot be used, or holds no head.
     """
     weights = read_model(source)
-    num_classes(weights)  # what has no head is told so before anything is built
+    _ = weights.num_classes  # what has no head is refused before anything is built
     encoder = open_encoder(weights)
     return Classifier(encoder, *build_head(weights, encoder)).eval()
 
 
 @float32_by_default()
-def build_head(weights: AnyWeights, encoder: ClipEncoder) -> tuple[ClassificationHead, TransformerDecoder | None]:
+def build_head(weights: Weights, encoder: ClipEncoder) -> tuple[ClassificationHead, TransformerDecoder | None]:
     """The head, and the decoder that it stands on where it does.
 
     Raises:
         ValueError: if there is no head.
     """
-    classes, decoder, width = num_classes(weights), None, encoder.dim
+    decoder, width = None, encoder.dim
     if weights.head_on == "decoder" and isinstance(weights.decoder_config, TransformerDecoderConfig):
         decoder, width = TransformerDecoder(weights.decoder_config, width), weights.decoder_config.dim
         load_strictly(decoder, weights.decoder or {}, "decoder", weights.source)
-    head = ClassificationHead(width, classes, weights.pooling, weights.head_norm_eps)
+    head = ClassificationHead(width, weights.num_classes, weights.pooling, weights.head_norm_eps)
     load_strictly(head, weights.head or {}, "head", weights.source)
     return head, decoder
 
 
 @float32_by_default()
-def open_encoder(weights: AnyWeights, part: Part = "student") -> ClipEncoder:
+def open_encoder(weights: Weights, part: Part = "student") -> ClipEncoder:
     """One of the encoders of a checkpoint that has been read.
 
     Raises:
+        ImportError: transformers is missing, and the encoder is one of its models.
         ValueError: if it holds no teacher where one is asked for, or not what its configuration says.
     """
-    state = weights.part(part)
-    encoder = weights.new_encoder()
+    state, config = weights.part(part), weights.encoder
+    encoder: ClipEncoder
+    if isinstance(config, HuggingFaceConfig):
+        with making_a_model(weights.source), torch.device("meta"):  # where shapes cost nothing, however large they are
+            claimed = HuggingFaceClipEncoder(config).state_dict()
+        check_names_and_shapes(claimed, state, f"{weights.source}: {part}.")
+        encoder = HuggingFaceClipEncoder(config)
+    else:
+        with torch.device("meta"):  # initial weights would be drawn only to be overwritten
+            encoder = Encoder(config)
+        # As `to_empty`, but no more than has to be.
+        encoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
     load_strictly(encoder, state, part, weights.source)
     return encoder

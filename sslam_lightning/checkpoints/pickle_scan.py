@@ -1,4 +1,8 @@
-"""Reading a pickle without running it: which names does it ask for, and what would it do with them."""
+"""Reading a pickle without running it: which names does it ask for.
+
+``torch.load(weights_only=True)`` runs nothing of a file, but a few bytes make it allocate what memory they like:
+``bytearray(10**12)``, and bytes that ``_codecs.encode`` doubles at every turn. So a file may ask for less here.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +11,21 @@ import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from typing import Any
 
-from sslam_lightning.checkpoints.stand_ins import is_harmless
+from sslam_lightning.checkpoints.messages import printable
+from sslam_lightning.checkpoints.pickle_stubs import is_harmless
 
-# Everything that tensors and plain data are made of, and no more: torch would accept others, some of which allocate memory
-# at a word.
+# Everything that tensors and plain data are made of, and no more.
 _DATA = re.compile(
-    r"""
-      collections\.OrderedDict
-    | builtins\.set
-    | torch\.Size | torch\.device
-    | torch\.(float|bfloat|complex|int|uint)\d+ | torch\.bool
-    | torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage
-    | torch\.storage\.UntypedStorage
-    | torch\._utils\._rebuild_(tensor_v2|parameter)
-    """,
-    re.VERBOSE,
+    r"collections\.OrderedDict|builtins\.set|torch\.Size|torch\.device|torch\.bool"
+    r"|torch\.(float|bfloat|complex|int|uint)\d+"
+    r"|torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage|torch\.storage\.UntypedStorage"
+    r"|torch\._utils\._rebuild_(tensor_v2|parameter)"
 )
 # How Python 3 writes bytes, such as those of a NumPy scalar, in protocol 2: encode(text, "latin1"). The function knows
 # other encodings, some of which make much of little, so it may be called in this way only.
 _ENCODE = ("name", "_codecs.encode")
 _CALL_FOR_BYTES = (("text", None), ("text", "latin1"), ("TUPLE2", None), ("REDUCE", None))
 _CODE = ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX")
-_PUTS = ("BINPUT", "LONG_BINPUT")
-_GETS = ("BINGET", "LONG_BINGET")
 
 
 def names_to_replace(content: bytes) -> set[str]:
@@ -43,30 +39,24 @@ def names_to_replace(content: bytes) -> set[str]:
     last: tuple[str, Any] = ("", None)
     due: list[tuple[str, Any]] = []  # what has to follow a call for bytes
     for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in _PUTS:
+        if opcode.name in ("BINPUT", "LONG_BINPUT"):
             if argument in memo:
                 raise ValueError("its pickle uses a place of its memory twice, which torch.save does not")
             memo[argument] = last
             continue
-        last = memo.get(argument, ("", None)) if opcode.name in _GETS else _token(opcode.name, argument)
+        got = opcode.name in ("BINGET", "LONG_BINGET")
+        last = memo.get(argument, ("", None)) if got else _token(opcode.name, argument)
         if due:
             kind, value = due.pop(0)
             if last[0] != kind or value not in (None, last[1]):
                 raise ValueError("it holds more than data: it asks for _codecs.encode")
         elif last == _ENCODE:
             due = list(_CALL_FOR_BYTES)
-        if opcode.name == "GLOBAL" and last != _ENCODE:
-            name = last[1]
-            if is_harmless(name):
-                replaced.add(name)
-            elif not _DATA.fullmatch(name):
-                raise ValueError(f"it holds more than data: it asks for {printable(name)}")
+        elif last[0] == "name" and is_harmless(last[1]):
+            replaced.add(last[1])
+        elif last[0] == "name" and not _DATA.fullmatch(last[1]):
+            raise ValueError(f"it holds more than data: it asks for {printable(last[1])}")
     return replaced
-
-
-def printable(text: str) -> str:
-    """The beginning of a text from a file, fit for a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
 
 
 def _token(opcode: str, argument: Any) -> tuple[str, Any]:
@@ -74,15 +64,7 @@ def _token(opcode: str, argument: Any) -> tuple[str, Any]:
         raise ValueError(f"it holds more than data (a pickle's {opcode})")
     if opcode == "PROTO" and argument != 2:
         raise ValueError(f"its pickle has protocol {argument}, torch.save's is 2")
-    if opcode == "GLOBAL":
-        return "name", _today(argument)
-    if opcode == "BINUNICODE":
-        return "text", argument
-    return opcode, None
-
-
-def _today(argument: str) -> str:
-    """The name of Python 3 for what a pickle of protocol 2 calls by its old one."""
-    module, _, name = argument.partition(" ")
-    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-    return f"{module}.{name}"
+    if opcode == "GLOBAL":  # protocol 2 has the names of Python 2
+        module, _, name = argument.partition(" ")
+        return "name", ".".join(NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)))
+    return ("text", argument) if opcode == "BINUNICODE" else (opcode, None)

@@ -6,24 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sslam_lightning.checkpoints.archive import open_archive
-from sslam_lightning.checkpoints.bat import from_bat_file, is_bat_file
 from sslam_lightning.checkpoints.config_keys import Purpose
-from sslam_lightning.checkpoints.fairseq import from_fairseq_file
+from sslam_lightning.checkpoints.formats.bat import from_bat_file, is_bat_file
+from sslam_lightning.checkpoints.formats.eat_hf import MODEL_TYPE, from_hugging_face
+from sslam_lightning.checkpoints.formats.fairseq import from_fairseq_file
+from sslam_lightning.checkpoints.formats.lightning import LIGHTNING_MARK, from_lightning
+from sslam_lightning.checkpoints.formats.mae_ast import MAE_AST_MARK, from_mae_ast_file
+from sslam_lightning.checkpoints.formats.safetensors import FORMAT, from_shared, read_folder
+from sslam_lightning.checkpoints.formats.transformers import is_transformers_folder, read_transformers_folder
 from sslam_lightning.checkpoints.hub import download, is_hub_id
-from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE, from_hugging_face
-from sslam_lightning.checkpoints.json_file import read_json
-from sslam_lightning.checkpoints.lightning import CONFIG_KEY, from_lightning
-from sslam_lightning.checkpoints.mae_ast import MAE_AST_MARK, from_mae_ast_file
-from sslam_lightning.checkpoints.newest import BEST, LAST
-from sslam_lightning.checkpoints.safetensors_file import inside, read_folder
-from sslam_lightning.checkpoints.shared import FORMAT, from_shared
-from sslam_lightning.checkpoints.stand_ins import opened
-from sslam_lightning.checkpoints.transformers_folder import is_transformers_folder, read_transformers_folder
-from sslam_lightning.checkpoints.transformers_weights import TransformersWeights, from_transformers_checkpoint
+from sslam_lightning.checkpoints.json_file import inside, read_json
+from sslam_lightning.checkpoints.latest import BEST, LAST
+from sslam_lightning.checkpoints.pickle_stubs import opened
 from sslam_lightning.checkpoints.verify import verify
 from sslam_lightning.checkpoints.weights import Weights
-
-LIGHTNING_MARK = "pytorch-lightning_version"
 
 
 def read_weights(source: str | Path, purpose: Purpose = "training") -> Weights:
@@ -41,22 +37,12 @@ def read_weights(source: str | Path, purpose: Purpose = "training") -> Weights:
         OSError: if the Hub cannot be asked.
         ValueError: if the checkpoint is damaged, unsafe, or of another project.
     """
-    path = Path(source)
-    if path.is_dir():
-        return verify(_from_folder(path, str(source)))
-    if path.is_file():
-        found = _from_file(path, purpose)
-        if isinstance(found, TransformersWeights):
-            raise ValueError(
-                f"{source} holds a model of Hugging Face transformers: sslam convert --to transformers writes it"
-            )
-        return verify(found)
-    if not path.exists() and isinstance(source, str) and is_hub_id(source):
-        return verify(_from_folder(download(source), source))
-    raise FileNotFoundError(f"no checkpoint at {source}")
+    weights = _read(source, purpose)
+    _ = weights.own_encoder  # a model of transformers is refused
+    return weights
 
 
-def read_model(source: str | Path, purpose: Purpose = "inference") -> Weights | TransformersWeights:
+def read_model(source: str | Path, purpose: Purpose = "inference") -> Weights:
     """What :func:`read_weights` reads, or a model of Hugging Face transformers: in a checkpoint of ours or its own folder.
 
     Raises:
@@ -64,12 +50,7 @@ def read_model(source: str | Path, purpose: Purpose = "inference") -> Weights | 
         FileNotFoundError, OSError, ValueError: as :func:`read_weights`.
     """
     path = Path(source)
-    if is_transformers_folder(path):
-        return read_transformers_folder(path)
-    if path.is_file():
-        found = _from_file(path, purpose)
-        return found if isinstance(found, TransformersWeights) else verify(found)
-    return read_weights(source, purpose)
+    return read_transformers_folder(path) if is_transformers_folder(path) else _read(source, purpose)
 
 
 def check_source(source: str | Path) -> None:
@@ -78,18 +59,30 @@ def check_source(source: str | Path) -> None:
         raise FileNotFoundError(f"no checkpoint at {source}")
 
 
-def _from_file(path: Path, purpose: Purpose) -> Weights | TransformersWeights:
+def _read(source: str | Path, purpose: Purpose) -> Weights:
+    path = Path(source)
+    if path.is_dir():
+        return verify(_from_folder(path, str(source)))
+    if path.is_file():
+        return verify(_from_file(path, purpose))
+    if not path.exists() and isinstance(source, str) and is_hub_id(source):
+        return verify(_from_folder(download(source), source))
+    raise FileNotFoundError(f"no checkpoint at {source}")
+
+
+def _from_file(path: Path, purpose: Purpose) -> Weights:
     if path.suffix == ".safetensors":
         raise ValueError(f"{path} holds weights without their configuration: name the folder that holds both")
     content, size, source = open_archive(path), path.stat().st_size, str(path)
-    if is_bat_file(content):
-        return from_bat_file(content, source, size, purpose)
-    if isinstance(content, Mapping) and LIGHTNING_MARK in content:
-        return (from_transformers_checkpoint if CONFIG_KEY in content else from_lightning)(content, source, size)
-    has_model = isinstance(content, Mapping) and isinstance(opened(content.get("model")), Mapping)
-    if has_model and any(isinstance(opened(content.get(name)), Mapping) for name in ("cfg", "args")):
-        reader = from_mae_ast_file if MAE_AST_MARK in opened(content["model"]) else from_fairseq_file
-        return reader(content, source, size, purpose)
+    if isinstance(content, Mapping):
+        if is_bat_file(content):
+            return from_bat_file(content, source, size, purpose)
+        if LIGHTNING_MARK in content:
+            return from_lightning(content, source, size)
+        model = opened(content.get("model"))
+        if isinstance(model, Mapping) and any(isinstance(opened(content.get(name)), Mapping) for name in ("cfg", "args")):
+            reader = from_mae_ast_file if MAE_AST_MARK in model else from_fairseq_file
+            return reader(content, source, size, purpose)
     raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg), nor one of BAT, nor one of this project")
 
 

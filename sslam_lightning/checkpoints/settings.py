@@ -8,18 +8,26 @@ from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import torch
-from torch import Tensor
-
-from sslam_lightning.checkpoints.weights import State
 from sslam_lightning.class_names import check_class_names
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
 
 T = TypeVar("T")
 
-_MAX_NAME = 200
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def shown(value: Any) -> str:
+    """A value for a message: itself where it is short and plain, else its type."""
+    text = repr(value) if isinstance(value, (bool, int, float, str, NoneType)) else type(value).__name__
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def as_table(settings: Any, where: str) -> Mapping[str, Any]:
+    """``settings``, if they are a table; else a ValueError."""
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{where} must be a table of settings, got {shown(settings)}")
+    return settings
 
 
 def as_kind(value: Any, hint: Any, where: str) -> Any:
@@ -36,7 +44,7 @@ def as_kind(value: Any, hint: Any, where: str) -> Any:
         return as_kind(value, next(option for option in options if option is not NoneType), where)
     if get_origin(hint) is Literal:
         if not any(type(value) is type(option) and value == option for option in get_args(hint)):
-            raise ValueError(f"{where} must be one of {', '.join(map(repr, get_args(hint)))}, got {_shown(value)}")
+            raise ValueError(f"{where} must be one of {', '.join(map(repr, get_args(hint)))}, got {shown(value)}")
         return value
     if get_origin(hint) is tuple:
         return _as_tuple(value, get_args(hint), where)
@@ -49,14 +57,14 @@ def as_kind(value: Any, hint: Any, where: str) -> Any:
     if hint is float and type(value) is int:
         value = float(value)
     if type(value) is not hint or (hint is float and not math.isfinite(value)):
-        raise ValueError(f"{where} must be {_KINDS[hint]}, got {_shown(value)}")
+        raise ValueError(f"{where} must be {_KINDS[hint]}, got {shown(value)}")
     return value
 
 
 def _as_tuple(value: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
     """Plain data has no tuples: they come back as lists."""
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{where} must be a list, got {_shown(value)}")
+        raise ValueError(f"{where} must be a list, got {shown(value)}")
     if hints[-1] is Ellipsis:
         hints = (hints[0],) * len(value)
     if len(value) != len(hints):
@@ -70,9 +78,7 @@ def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
     Raises:
         ValueError: if a value is of another type, or the class refuses it.
     """
-    if not isinstance(settings, Mapping):
-        raise ValueError(f"{where} must be a table of settings, got {_shown(settings)}")
-    hints = get_type_hints(kind)
+    settings, hints = as_table(settings, where), get_type_hints(kind)
     names = [field.name for field in fields(kind) if field.name in settings]  # type: ignore[arg-type]
     values = {name: as_kind(settings[name], hints[name], f"{where}.{name}") for name in names}
     try:
@@ -92,15 +98,13 @@ def read_front_end(settings: Any, where: str) -> FrontEndConfig:
     kind = known.get(str(name).rpartition(".")[2])
     if kind is None:
         others = ", ".join(sorted(known))
-        raise ValueError(f"{where}: {_shown(name)} is not among {others}, and no class is imported because a file names it")
+        raise ValueError(f"{where}: {shown(name)} is not among {others}, and no class is imported because a file names it")
     return read_dataclass(kind, settings.get("init_args") or {}, where)
 
 
-def read_decoder(state: State, settings: Any, where: str) -> DecoderConfig | TransformerDecoderConfig:
+def read_decoder(state: Mapping[str, Any], settings: Any, where: str) -> DecoderConfig | TransformerDecoderConfig:
     """The settings of a decoder; its weights tell which it is: blocks have a token that stands for hidden patches."""
-    if "mask_token" in state:
-        return read_dataclass(TransformerDecoderConfig, settings, where)
-    return read_dataclass(DecoderConfig, settings, where)
+    return read_dataclass(TransformerDecoderConfig if "mask_token" in state else DecoderConfig, settings, where)
 
 
 def as_plain(config: Any) -> dict[str, Any]:
@@ -117,7 +121,7 @@ def read_features(settings: Any, where: str) -> dict[str, Any] | None:
     if settings is None:
         return None
     features = read_dataclass(LogMels, settings, where)
-    return {name: getattr(features, name) for name in (field.name for field in fields(LogMels)) if name in settings}
+    return {field.name: getattr(features, field.name) for field in fields(LogMels) if field.name in settings}
 
 
 def features_with(own: Mapping[str, Any], given: Mapping[str, Any]) -> LogMels:
@@ -159,7 +163,7 @@ def front_end_of(num_frames: Any, encoder: EncoderConfig, where: str, **more: fl
 
 
 def read_class_names(names: Any, where: str) -> tuple[str, ...]:
-    """A list of names, one a class.
+    """A list of names, one a class; none where it is missing, or where transformers made them up ("LABEL_0").
 
     Raises:
         ValueError: if it holds anything but texts, or a text with a control character.
@@ -167,40 +171,6 @@ def read_class_names(names: Any, where: str) -> tuple[str, ...]:
     if names is None:
         return ()
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{where} must be a list of names, got {_shown(names)}")
+        raise ValueError(f"{where} must be a list of names, got {shown(names)}")
     check_class_names(names, where)
-    return tuple(names)
-
-
-def read_state(state: Any, where: str, max_bytes: int | None = None) -> State:
-    """A table of weights, if it is one: ordinary tensors of floating-point numbers, each with memory of its own.
-
-    Args:
-        state: what a file holds.
-        where: what to call it in messages.
-        max_bytes: more than the file can hold; a file may say the same bytes are many weights.
-
-    Raises:
-        ValueError: naming the first key that is not one of a weight.
-    """
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{where} must be a table of weights, got {_shown(state)}")
-    total = 0
-    for key, value in state.items():
-        if not isinstance(key, str) or not key.isprintable() or not 0 < len(key) <= _MAX_NAME:
-            raise ValueError(f"{where} has a key that is no weight's name: {_shown(key)}")
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{where}: {key} must be a tensor, got {_shown(value)}")
-        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise ValueError(f"{where}: {key} is no ordinary tensor of numbers")
-        if value.nbytes > value.untyped_storage().nbytes():
-            raise ValueError(f"{where}: {key} claims the shape {tuple(value.shape)} with the memory of a smaller one")
-        total += value.nbytes
-    if max_bytes is not None and total > max_bytes:
-        raise ValueError(f"{where} claims {total} bytes of weights, the file has {max_bytes}")
-    return dict(state)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, (bool, int, float, str, NoneType)) else type(value).__name__
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return () if list(names) == [f"LABEL_{number}" for number in range(len(names))] else tuple(names)

@@ -1,19 +1,17 @@
-"""What a checkpoint file offers, in this project's names."""
+"""What a checkpoint offers, in this project's names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
+from sslam_lightning.checkpoints.formats.transformers_settings import check_same_model, check_waveforms
 from sslam_lightning.models import (
     DecoderConfig,
-    Encoder,
     EncoderConfig,
-    FrontEndConfig,
     HuggingFaceConfig,
     TransformerDecoderConfig,
 )
@@ -24,50 +22,26 @@ State = dict[str, Tensor]
 Part = Literal["student", "teacher"]
 HeadOn = Literal["encoder", "decoder"]
 
-_ARCHITECTURE = (
-    "dim",
-    "depth",
-    "prenet_depth",
-    "num_heads",
-    "mlp_ratio",
-    "norm_order",
-    "norm_eps",
-    "clip_token",
-    "input_norm",
-    "conv_positions",
-    "alibi",
-    "gated_attention",
-    "max_time_patches",
-)
-_CONVOLUTIONS = ("dim", "depth", "kernel_size", "groups", "dimensions", "residual", "projection_depth")
-_BLOCKS = (
-    "dim",
-    "depth",
-    "num_heads",
-    "mlp_ratio",
-    "positions",
-    "norm_order",
-    "input_norm",
-    "norm_eps",
-    "gated_attention",
-    "projection_bias",
-)
 _OF_PATCHES = ("in_channels", "num_mels", "patch_size")  # of the front-end that an encoder has if it has no other
+# Settings that may differ: they are about training, or the shapes of weights tell them.
+_FREE = ("weight_init", "zero_clip_token", "noise_std", "max_tokens", "mel_patches")
 
 
 class Weights(NamedTuple):
     """The parts of a checkpoint; None where the file has none.
 
+    ``encoder`` is a model of this project or, as :class:`HuggingFaceConfig`, one of Hugging Face transformers.
     ``teacher`` has the encoder's names, as ``student`` has, but may lack parts that it takes from the student, see
     :class:`sslam_lightning.models.Teacher`. ``contrast`` is MAE-AST's second read-out of the decoder.
     ``unused`` lists keys of the file that no part took.
-    ``features`` are the keyword arguments of :class:`sslam_lightning.features.LogMels` that the model was trained with,
-    None where the file does not say. ``multi_label``, ``pooling``, ``head_on`` (whose tokens it takes) and
-    ``head_norm_eps`` are about the head, ``resampler`` about the data.
+    ``features`` are the keyword arguments of :class:`sslam_lightning.features.LogMels` that the model was trained with (of
+    waveforms ``sample_rate_hz`` alone), None where the file does not say. ``multi_label``, ``pooling``, ``head_on`` (whose
+    tokens it takes) and ``head_norm_eps`` are about the head, ``resampler`` about the data. ``images`` are the settings of
+    a processor of images. ``pads_as_trained`` says that short clips are padded and the padding is seen.
     """
 
     source: str
-    encoder: EncoderConfig
+    encoder: EncoderConfig | HuggingFaceConfig
     student: State
     teacher: State | None = None
     decoder_config: DecoderConfig | TransformerDecoderConfig | None = None
@@ -83,6 +57,32 @@ class Weights(NamedTuple):
     contrast: State | None = None
     head_on: HeadOn = "encoder"
     head_norm_eps: float = 1e-6
+    images: Mapping[str, Any] | None = None
+    pads_as_trained: bool = False
+
+    @property
+    def own_encoder(self) -> EncoderConfig:
+        """The configuration of an encoder of this project.
+
+        Raises:
+            ValueError: if it is a model of transformers.
+        """
+        if isinstance(self.encoder, HuggingFaceConfig):
+            raise ValueError(
+                f"{self.source} holds a model of Hugging Face transformers: sslam convert --to transformers writes it"
+            )
+        return self.encoder
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the head tells apart.
+
+        Raises:
+            ValueError: if there is no head, or it has no linear layer.
+        """
+        if self.head is None or "linear.weight" not in self.head or self.head["linear.weight"].ndim != 2:
+            raise ValueError(f"{self.source} holds no classification head: it is a pre-trained model, not a fine-tuned one")
+        return len(self.head["linear.weight"])
 
     def part(self, name: Part) -> State:
         """One of the encoders, whole: a teacher with the student's parts where it has none of its own.
@@ -90,14 +90,10 @@ class Weights(NamedTuple):
         Raises:
             ValueError: if the file has no teacher.
         """
-        return {**self.student, **one_of(self, name)}
-
-    def new_encoder(self) -> Encoder:
-        """The encoder, its weights yet to be filled in: initial ones would be drawn only to be overwritten."""
-        with torch.device("meta"):
-            encoder = Encoder(self.encoder)
-        # As `to_empty`, but no more than has to be.
-        return encoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
+        state = self.student if name == "student" else self.teacher
+        if state is None:
+            raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")
+        return {**self.student, **state}
 
     def check_architecture(self, config: EncoderConfig | HuggingFaceConfig, whose: str = "the configured one") -> None:
         """Refuse a configured encoder whose weights these are not. Switches of training, such as dropout, may differ.
@@ -105,13 +101,21 @@ class Weights(NamedTuple):
         Raises:
             ValueError: naming the first setting that differs.
         """
-        if isinstance(config, HuggingFaceConfig):
+        own = self.encoder
+        if isinstance(own, HuggingFaceConfig) and isinstance(config, HuggingFaceConfig):
+            check_same_model(own.settings, config.resolve(), self.source)
+            check_waveforms(own.normalize_waveforms, config.normalize_waveforms, self.source)
+        elif isinstance(own, HuggingFaceConfig):
+            raise ValueError(
+                f"{self.source} holds a {own.model} of transformers, the configured encoder is one of this project: name "
+                "the model in model.hugging_face"
+            )
+        elif isinstance(config, HuggingFaceConfig):
             raise ValueError(f"{self.source} holds an encoder of this project, {whose} is a model of transformers")
-        patches = _OF_PATCHES if config.front_end is None else ()
-        for name in ("front_end", *patches, *_ARCHITECTURE):
-            theirs, ours = _without_dropout(getattr(self.encoder, name)), _without_dropout(getattr(config, name))
-            if theirs != ours:
-                raise ValueError(f"{self.source}: its encoder.{name} is {theirs}, {whose} is {ours}")
+        else:
+            names = ["front_end", *([] if config.front_end else _OF_PATCHES)]
+            names += [name for name in _settings(config) if name not in _OF_PATCHES]
+            self._refuse_difference("encoder", own, config, names, whose)
 
     def check_decoder(self, config: DecoderConfig | TransformerDecoderConfig) -> None:
         """Refuse a configured decoder whose weights these are not; none at all are no mistake. Switches of training, such
@@ -122,33 +126,28 @@ class Weights(NamedTuple):
         """
         if self.decoder is None:
             return
-        its = self.decoder_config or DecoderConfig()
-        if type(its) is not type(config):
-            raise ValueError(f"{self.source}: its decoder is made of {_parts(its)}, the configured one of {_parts(config)}")
-        for name in _CONVOLUTIONS if isinstance(config, DecoderConfig) else _BLOCKS:
-            theirs, ours = getattr(its, name), getattr(config, name)
+        own = self.decoder_config or DecoderConfig()
+        if type(own) is not type(config):
+            raise ValueError(
+                f"{self.source}: its decoder is made of {_layers(own)}, the configured one of {_layers(config)}"
+            )
+        self._refuse_difference("decoder", own, config, _settings(config), "the configured one")
+
+    def _refuse_difference(self, part: str, own: Any, config: Any, names: list[str], whose: str) -> None:
+        for name in names:
+            theirs, ours = (_without_dropout(getattr(each, name)) for each in (own, config))
             if theirs != ours:
-                raise ValueError(f"{self.source}: its decoder.{name} is {theirs}, the configured one is {ours}")
+                raise ValueError(f"{self.source}: its {part}.{name} is {theirs}, {whose} is {ours}")
 
 
-def _parts(config: DecoderConfig | TransformerDecoderConfig) -> str:
-    return "convolutions" if isinstance(config, DecoderConfig) else "transformer blocks"
+def _settings(config: Any) -> list[str]:
+    return [field.name for field in fields(config) if "drop" not in field.name and field.name not in _FREE]
 
 
 def _without_dropout(setting: Any) -> Any:
     """The settings of a front-end but for its dropout, anything else as it is."""
-    if isinstance(setting, FrontEndConfig) and any(field.name == "dropout" for field in fields(setting)):  # type: ignore[arg-type]
-        return replace(setting, dropout=0.0)  # type: ignore[type-var]
-    return setting
+    return replace(setting, dropout=0.0) if is_dataclass(setting) and hasattr(setting, "dropout") else setting  # type: ignore[type-var]
 
 
-def one_of(weights: Any, part: Part) -> State:
-    """The student or the teacher of what was read from a file.
-
-    Raises:
-        ValueError: if the file has no teacher.
-    """
-    state: State | None = weights.student if part == "student" else weights.teacher
-    if state is None:
-        raise ValueError(f"{weights.source} holds no {part}: set model.init_part to student, or ask for the part student")
-    return state
+def _layers(config: DecoderConfig | TransformerDecoderConfig) -> str:
+    return "convolutions" if isinstance(config, DecoderConfig) else "transformer blocks"

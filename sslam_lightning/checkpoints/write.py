@@ -14,11 +14,10 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 
-from sslam_lightning.checkpoints.card import model_card
-from sslam_lightning.checkpoints.fairseq_export import to_fairseq
-from sslam_lightning.checkpoints.hugging_face import to_hugging_face
-from sslam_lightning.checkpoints.safetensors_file import NAME
-from sslam_lightning.checkpoints.shared import to_shared
+from sslam_lightning.checkpoints.formats.eat_hf import to_hugging_face
+from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
+from sslam_lightning.checkpoints.formats.safetensors import WEIGHTS_NAME, to_shared
+from sslam_lightning.checkpoints.model_card import model_card
 from sslam_lightning.checkpoints.weights import State, Weights
 
 Form = Literal["shared", "hugging_face", "fairseq", "transformers"]
@@ -41,19 +40,16 @@ def write_weights(weights: Weights, target: Path, form: Form, hub_id: str | None
         ValueError: if the form cannot hold the encoder itself.
     """
     refuse_existing(target)
-    left_out: tuple[str, ...] = ()
     if form == "fairseq":
         content, left_out = to_fairseq(weights)
         with written_whole(target) as temporary:
             torch.save(content, temporary)
         return left_out
-    if form == "hugging_face":
-        config, state, left_out = to_hugging_face(weights)
-    else:
-        config, state = to_shared(weights)
+    config, state, left_out = to_hugging_face(weights) if form == "hugging_face" else (*to_shared(weights), ())
     gone: dict[str, Any] = {part.partition(" ")[0]: None for part in left_out}
+    card = model_card(weights._replace(**gone), hub_id or target.name)
     with written_whole(target) as temporary:
-        _write_folder(temporary, config, state, model_card(weights._replace(**gone), hub_id or target.name))
+        _write_folder(temporary, config, state, card)
     return left_out
 
 
@@ -69,13 +65,13 @@ def _write_folder(folder: Path, config: dict[str, Any], state: State, card: str)
     (folder / "README.md").write_text(card, "utf-8")
     # Safetensors keeps no two names for one memory, and files of PyTorch may have them.
     copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
-    save_file(copies, folder / NAME, {"format": "pt"})
-    shutil.copymode(folder / "config.json", folder / NAME)  # it would be for its owner alone
+    save_file(copies, folder / WEIGHTS_NAME, {"format": "pt"})
+    shutil.copymode(folder / "config.json", folder / WEIGHTS_NAME)  # it would be for its owner alone
 
 
 @contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """A temporary name beside the target that becomes the target when all is written, and nothing before."""
+    """A temporary name beside the target, a file or a folder, that becomes the target when all is written."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     try:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sslam_lightning.checkpoints import TransformersWeights, Weights, open_encoder, read_model
+from sslam_lightning.checkpoints import open_encoder, read_model
+from sslam_lightning.checkpoints.formats.transformers_preprocessor import check_images
 from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.checkpoints.settings import as_kind, check_normalization, features_with
-from sslam_lightning.checkpoints.transformers_preprocessor import check_images
+from sslam_lightning.checkpoints.weights import Weights
 from sslam_lightning.data.descriptors import read_class_table
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
@@ -91,7 +92,7 @@ def load_model(
             reads = "images" if isinstance(takes, ImageInput) else "text"
             raise ValueError(f"{path} reads {reads}, and {name} is about sound: leave {name} out, got {setting}")
     if isinstance(takes, ImageInput):
-        check_images(getattr(weights, "images", None), str(path))
+        check_images(weights.images, str(path))
         return ImageModel(encoder, image_size, **options)
     if tokenizer is None:
         raise ValueError(f"{path} reads text: set tokenizer to the tokenizer.json that it was trained with")
@@ -100,14 +101,14 @@ def load_model(
 
 def _audio_model(
     path: str,
-    weights: Weights | TransformersWeights,
+    weights: Weights,
     encoder: ClipEncoder,
     padding: Padding | None,
     features: Mapping[str, Any],
     options: dict[str, Any],
 ) -> AudioModel:
     given = {**(weights.features or {}), **features}
-    as_trained: Padding | None = "trained" if getattr(weights, "pads_as_trained", False) else None
+    as_trained: Padding | None = "trained" if weights.pads_as_trained else None
     options |= {"resampler": weights.resampler, "padding": padding or as_trained}
     if isinstance(encoder.front_end.takes, WaveformInput):
         if unknown := [name for name in given if name != "sample_rate_hz"]:

@@ -12,11 +12,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sslam_lightning.checkpoints import load_strictly
-from sslam_lightning.checkpoints.lightning import CONFIG_KEY
-from sslam_lightning.checkpoints.transformers_folder import read_own_checkpoint, read_pretrained
-from sslam_lightning.checkpoints.transformers_preprocessor import read_preprocessing
-from sslam_lightning.checkpoints.transformers_settings import check_same_model
-from sslam_lightning.checkpoints.transformers_weights import check_waveforms
+from sslam_lightning.checkpoints.formats.lightning import CONFIG_KEY, read_own_transformers
+from sslam_lightning.checkpoints.formats.transformers import read_pretrained
+from sslam_lightning.checkpoints.formats.transformers_preprocessor import read_preprocessing
+from sslam_lightning.checkpoints.formats.transformers_settings import check_waveforms
+from sslam_lightning.checkpoints.state_dict import with_prefix
 from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
 from sslam_lightning.masking import MaskSampler, UniformMask
@@ -130,16 +130,18 @@ class Data2Vec1Module(SelfSupervisedModule):
         Raises:
             ValueError: naming the first setting of the model that differs, or the first parameter that does not fit.
         """
+        settings = self.student.whole_config()
         if Path(path).is_dir():
             student = teacher = read_pretrained(Path(path), self.student.model)
-            normalized = read_preprocessing(Path(path), self.student.whole_config()).normalize_waveforms
+            normalized = read_preprocessing(Path(path), settings).normalize_waveforms
+            check_waveforms(normalized, self.student.normalize_waveforms, path)
             left: Sequence[str] = ()
         else:
-            own = read_own_checkpoint(Path(path))
-            check_same_model(own.config, self.student.model.config, path)
-            student, teacher, left = own.student, own.teacher or own.student, own.unused
-            normalized = own.normalize_waveforms
-        check_waveforms(normalized, self.student.normalize_waveforms, path)
+            own = read_own_transformers(Path(path))
+            normalizes = self.student.normalize_waveforms
+            own.check_architecture(HuggingFaceConfig(settings["model_type"], settings, normalize_waveforms=normalizes))
+            student, teacher = (with_prefix(state, "model.") for state in (own.student, own.teacher or own.student))
+            left = own.unused
         load_strictly(self.student.model, student, "student", path)
         load_strictly(self.teacher.encoder.model, teacher, "teacher", path)
         tell_parts(path, ["student", "teacher"], left, ["mask_token", "regression_head"])

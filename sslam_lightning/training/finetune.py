@@ -15,8 +15,8 @@ from torchmetrics import MaxMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sslam_lightning.augment import Mixup, SpecAugment, noise_and_roll, roll_and_gain
-from sslam_lightning.checkpoints import Weights, read_model
-from sslam_lightning.checkpoints.lightning import CONFIG_KEY
+from sslam_lightning.checkpoints import read_model
+from sslam_lightning.checkpoints.formats.lightning import CONFIG_KEY
 from sslam_lightning.features import LogMels
 from sslam_lightning.metrics import MeanAveragePrecision, MeanLoss, ScoredMeanAveragePrecision
 from sslam_lightning.models import (
@@ -294,7 +294,7 @@ class FinetuneModule(AudioModule):
         weights = read_model(path, "init_from")
         weights.check_architecture(self.encoder.config)
         if self.decoder is not None:
-            if not isinstance(weights, Weights):
+            if isinstance(weights.encoder, HuggingFaceConfig):
                 raise ValueError(f"{path} holds no decoder: set model.decoder to null")
             weights.check_decoder(self.decoder.config)
         theirs = len(weights.head["linear.bias"]) if weights.head else 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from sslam_lightning.checkpoints import AnyWeights, load_strictly
+from sslam_lightning.checkpoints import Weights, load_strictly
 from sslam_lightning.checkpoints.weights import State
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import SpectrogramTokensConfig
@@ -16,7 +16,7 @@ _PARTS = ("student", "teacher", "decoder", "reconstruction", "contrast", "head")
 
 
 def take_over(
-    weights: AnyWeights, parts: Mapping[str, tuple[nn.Module | None, State | None]], features: LogMels | None = None
+    weights: Weights, parts: Mapping[str, tuple[nn.Module | None, State | None]], features: LogMels | None = None
 ) -> None:
     """Load every part of a checkpoint into the module that it is for.
 
@@ -40,7 +40,7 @@ def take_over(
     tell_start(weights, taken, fresh)
 
 
-def check_features(weights: AnyWeights, features: LogMels | None) -> None:
+def check_features(weights: Weights, features: LogMels | None) -> None:
     """Refuse log-mels that are made in another way than those that the weights were trained on.
 
     Their length may differ, and so may mean and standard deviation, which are those of a data set; but not where the
@@ -62,7 +62,7 @@ def check_features(weights: AnyWeights, features: LogMels | None) -> None:
             )
 
 
-def tell_start(weights: AnyWeights, taken: Sequence[str], fresh: Sequence[str]) -> None:
+def tell_start(weights: Weights, taken: Sequence[str], fresh: Sequence[str]) -> None:
     """Say once what a start took from a checkpoint, what it did not, and what begins anew."""
     left = [*(name for name in _PARTS if getattr(weights, name, None) and name not in taken), *weights.unused]
     tell_parts(weights.source, taken, left, fresh)

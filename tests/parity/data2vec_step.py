@@ -12,7 +12,7 @@ from recipes import FromReadings, RecordedMasks, data2vec_batch, layer_targets, 
 from torch import Tensor
 
 from sslam_lightning.checkpoints import Weights, from_fairseq, load_strictly
-from sslam_lightning.checkpoints.fairseq import rename
+from sslam_lightning.checkpoints.formats.fairseq import rename
 from sslam_lightning.models import DecoderConfig, Readings
 from sslam_lightning.objectives import Regression, Utterance
 from sslam_lightning.training import PretrainModule

@@ -11,7 +11,7 @@ from reference_data import case_names
 from test_trajectories import fit
 
 from sslam_lightning.checkpoints import from_bat, load_strictly
-from sslam_lightning.checkpoints.bat import rename
+from sslam_lightning.checkpoints.formats.bat import rename
 from sslam_lightning.layers import Block
 from sslam_lightning.masking import mask_from_hidden
 from sslam_lightning.models import TransformerDecoder, TransformerDecoderConfig

@@ -8,7 +8,7 @@ from bat_cases import RECIPE
 from reference_data import case_names
 from torch import nn
 
-from sslam_lightning.checkpoints.bat import rename
+from sslam_lightning.checkpoints.formats.bat import rename
 from sslam_lightning.evaluation import ConvexGatedProbe
 from sslam_lightning.evaluation.token_probes import ConvexGate
 from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig

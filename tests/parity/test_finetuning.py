@@ -8,7 +8,7 @@ from recipes import log_mel_batch, recipe_input, recipe_state
 from reference_data import case_names
 
 from sslam_lightning.checkpoints import Weights, convert, load_classifier, load_strictly
-from sslam_lightning.checkpoints.fairseq import from_fairseq_file, rename
+from sslam_lightning.checkpoints.formats.fairseq import from_fairseq_file, rename
 from sslam_lightning.training import FinetuneModule
 from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
 

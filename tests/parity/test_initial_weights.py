@@ -10,7 +10,7 @@ from reference_data import case_names
 from torch import Tensor
 
 from sslam_lightning.checkpoints import from_fairseq
-from sslam_lightning.checkpoints.fairseq import rename
+from sslam_lightning.checkpoints.formats.fairseq import rename
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import DecoderConfig
 from sslam_lightning.objectives import Reconstruction

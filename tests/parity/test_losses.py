@@ -15,7 +15,7 @@ from recipes import (
 )
 from reference_data import case_names
 
-from sslam_lightning.checkpoints.fairseq import rename
+from sslam_lightning.checkpoints.formats.fairseq import rename
 
 _OURS = {
     "cls": "utterance",

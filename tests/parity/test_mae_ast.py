@@ -13,7 +13,7 @@ from reference_data import case_names
 
 import sslam_lightning
 from sslam_lightning.checkpoints import from_mae_ast, load_strictly, read_weights
-from sslam_lightning.checkpoints.mae_ast import rename
+from sslam_lightning.checkpoints.formats.mae_ast import rename
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference import AudioModel
 from sslam_lightning.models import EncoderConfig, SpectrogramTokensConfig, TransformerDecoderConfig

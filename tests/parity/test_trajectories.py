@@ -10,7 +10,7 @@ from recipes import FromLogMels, RecordedMasks, log_mel_batch, pretrain_module
 from reference_data import case_names
 
 from sslam_lightning.checkpoints import from_fairseq, load_strictly, read_weights
-from sslam_lightning.checkpoints.fairseq import rename
+from sslam_lightning.checkpoints.formats.fairseq import rename
 from sslam_lightning.training import FinetuneModule
 from sslam_lightning.training.callbacks import EMAConfig, EMATeacher
 from sslam_lightning.training.optimizers import OptimizerConfig

@@ -8,7 +8,7 @@ import torch
 from fairseq_names import IMAGE, encoder_state, head_state, pretrained, randomised
 
 from sslam_lightning.checkpoints import Weights, from_fairseq, load_strictly, read_weights
-from sslam_lightning.checkpoints.fairseq import model_section
+from sslam_lightning.checkpoints.formats.fairseq import model_section
 from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder, EncoderConfig
 
 MODEL_CFG = {"num_heads": 2, "norm_eps": 1e-6, "layer_norm_first": False}

@@ -12,7 +12,7 @@ from tiny_weights import DECODER, ENCODER, FEATURES, finetuned, pretrained, stat
 
 from sslam_lightning.checkpoints import Weights, read_weights
 from sslam_lightning.checkpoints.config_keys import check_keys
-from sslam_lightning.checkpoints.fairseq_export import to_fairseq
+from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
 from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
 from sslam_lightning.checkpoints.write import write_weights
 from sslam_lightning.models import ConvDecoder, Encoder, Teacher

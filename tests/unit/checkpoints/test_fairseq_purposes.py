@@ -11,7 +11,7 @@ import torch
 from tiny_weights import DECODER, ENCODER, finetuned, pretrained
 
 from sslam_lightning.checkpoints import load_classifier, load_encoder, read_weights
-from sslam_lightning.checkpoints.fairseq_export import to_fairseq
+from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
 from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import FinetuneModule, PretrainModule
 

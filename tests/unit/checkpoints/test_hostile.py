@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sslam_lightning.checkpoints import convert
-from sslam_lightning.checkpoints.fairseq_export import to_fairseq
+from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
 from sslam_lightning.checkpoints.write import write_weights
 
 MEBIBYTE = 2**20
@@ -594,7 +594,7 @@ def test_a_configuration_that_is_none(folder: Path, text: str, message: str) -> 
         ({"patch_size": 0}, "stride is 16, only 0 is computed here"),
         ({"patch_size": 0, "stride": 0, "mel_bins": 0}, "patch_size must be at least 1, got 0"),
         ({"in_chans": 3}, "a spectrogram has one channel, got in_channels 3"),
-        ({"mel_bins": 64}, "its table of positions is for 128 mels, its mel_bins are 64"),
+        ({"mel_bins": 64}, "is not the fixed sine-cosine table of 4 patches along the mels"),
         ({"stride": 2}, "stride is 2, only 16 is computed here"),
         ({"num_classes": 10**9}, "num_classes is 1000000000, its head has 3"),
         ({"model_variant": "jailbreak"}, "model_variant must be one of 'pretrain', 'finetune', got 'jailbreak'"),
@@ -602,7 +602,7 @@ def test_a_configuration_that_is_none(folder: Path, text: str, message: str) -> 
         ({"qkv_bias": False}, "qkv_bias is False, only True is computed here"),
         ({"norm_eps": 1e999}, "config.json is not the JSON of a model"),
         ({"mlp_ratio": 10**300}, "mlp_ratio"),
-        ({"sslam_lightning": "x"}, "must be a table of settings, got str"),
+        ({"sslam_lightning": "x"}, "must be a table of settings, got 'x'"),
     ],
     ids=str,
 )

@@ -18,7 +18,7 @@ import torch
 from tiny_weights import assert_same_bits, finetuned, pretrained
 
 from sslam_lightning.checkpoints import read_weights
-from sslam_lightning.checkpoints.fairseq_export import to_fairseq
+from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
 
 
 class Node:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-from sslam_lightning.checkpoints.lightning import CONFIG_KEY
-from sslam_lightning.checkpoints.transformers_folder import read_pretrained, write_transformers
+from sslam_lightning.checkpoints.formats.lightning import CONFIG_KEY
+from sslam_lightning.checkpoints.formats.transformers import read_pretrained, write_transformers
 
 transformers = pytest.importorskip("transformers")
 

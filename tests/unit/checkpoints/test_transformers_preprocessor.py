@@ -13,7 +13,7 @@ import torch
 
 import sslam_lightning
 from sslam_lightning.checkpoints import load_classifier, load_encoder, read_model
-from sslam_lightning.checkpoints.transformers_folder import write_transformers
+from sslam_lightning.checkpoints.formats.transformers import write_transformers
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import HuggingFaceConfig
 from sslam_lightning.objectives import LayerTargets
@@ -233,7 +233,7 @@ def test_a_checkpoint_of_a_waveform_model_says_whether_it_normalizes(normalizes:
     torch.save({**checkpoint, "hyper_parameters": plain(checkpoint["hyper_parameters"])}, tmp_path / "a.ckpt")
     write_transformers(tmp_path / "a.ckpt", tmp_path / "plain")
     for place in ("a.ckpt", "plain"):
-        assert read_model(tmp_path / place).normalize_waveforms is normalizes
+        assert read_model(tmp_path / place).encoder.normalize_waveforms is normalizes
 
 
 def test_numpy_is_what_the_extractor_takes() -> None:

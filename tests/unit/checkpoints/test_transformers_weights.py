@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sslam_lightning.checkpoints import load_classifier, load_encoder, read_model, read_weights
-from sslam_lightning.checkpoints.transformers_folder import is_transformers_folder
+from sslam_lightning.checkpoints.formats.transformers import is_transformers_folder
 from sslam_lightning.models import EncoderConfig, HuggingFaceConfig
 from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule
@@ -51,8 +51,8 @@ def tuned(tmp_path: Path) -> Path:
 
 def test_a_pretrained_checkpoint(pretrained: Path) -> None:
     weights, content = read_model(pretrained), torch.load(pretrained, weights_only=True)["state_dict"]
-    assert weights.config["model_type"] == "vit"
-    assert (weights.head, weights.class_names, weights.token_module) == (None, (), None)
+    assert weights.encoder.settings["model_type"] == "vit"
+    assert (weights.head, weights.class_names, weights.encoder.token_module) == (None, (), None)
     assert set(weights.unused) == {
         *("student.mask_token", "teacher.encoder.mask_token", "regression_head.weight", "regression_head.bias")
     }
@@ -83,7 +83,7 @@ def test_a_tuned_checkpoint(tuned: Path) -> None:
     again = Data2Vec1Module(CONFIG, targets=LayerTargets(1, "block"))
     again.start_from(str(tuned))
     for model in (again.student.model, again.teacher.encoder.model):
-        assert all(torch.equal(w, weights.student[name]) for name, w in model.state_dict().items())
+        assert all(torch.equal(w, weights.student[f"model.{name}"]) for name, w in model.state_dict().items())
 
 
 def test_a_folder_with_a_head_of_another_task(tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sslam_lightning.checkpoints.fairseq import AUDIOSET, NORMALISATION, POOLING, RULES, WRAPPER
-from sslam_lightning.checkpoints.fairseq_config import NUM_MELS, PATCH_STRIDE
-from sslam_lightning.checkpoints.names import to_theirs
-from sslam_lightning.checkpoints.own_section import OWN_SECTION, write_description
-from sslam_lightning.checkpoints.position_table import released_table
-from sslam_lightning.checkpoints.verify import num_classes, public_mlp_ratio, refuse_others, teacher_parts
+from sslam_lightning.checkpoints.formats.eat import public_mlp_ratio, refuse_others, released_table
+from sslam_lightning.checkpoints.formats.fairseq import AUDIOSET, NORMALISATION, POOLING, RULES, WRAPPER
+from sslam_lightning.checkpoints.formats.fairseq_config import NUM_MELS, PATCH_STRIDE
+from sslam_lightning.checkpoints.key_mapping import to_theirs
+from sslam_lightning.checkpoints.metadata import OWN_SECTION, write_metadata
+from sslam_lightning.checkpoints.state_dict import with_prefix
+from sslam_lightning.checkpoints.verify import teacher_parts
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import DecoderConfig, TransformerDecoderConfig
-from sslam_lightning.models.teacher import TeacherParts
 
 _PREDICTION_MODES = {ours: theirs for theirs, ours in POOLING.items()}
 
@@ -36,26 +36,24 @@ def to_fairseq(weights: Weights) -> tuple[dict[str, Any], tuple[str, ...]]:
     left_out = _left_out(weights)
     nothing: dict[str, Any] = dict.fromkeys(left_out)
     kept = weights._replace(**nothing)
-    if kept.head:
-        state: dict[str, Any] = {**_encoder(kept, kept.student, frames, WRAPPER), **to_theirs(kept.head, "head", RULES)}
-    else:
-        state = {**_encoder(kept, kept.student, frames)}
-        for part in ("decoder", "reconstruction"):
-            state |= to_theirs(getattr(kept, part) or {}, part, RULES)
-        if kept.teacher:
-            state["_ema"] = _teacher(kept, kept.teacher, frames)
+    state: dict[str, Any] = _encoder(kept, kept.student, frames, WRAPPER if kept.head else "")
+    for part in ("decoder", "reconstruction", "head"):
+        state |= to_theirs(getattr(kept, part) or {}, part, RULES)
+    if kept.teacher:
+        of_blocks = teacher_parts(kept.teacher) == "blocks"  # then it is their list itself
+        state["_ema"] = with_prefix(kept.teacher, "blocks.") if of_blocks else _encoder(kept, kept.teacher, frames)
     content = {
         "args": None,
         "cfg": _finetuned_cfg(kept, frames) if kept.head else _pretrained_cfg(kept, frames),
         "model": state,
         "task_state": {"labels": {name: str(number) for number, name in enumerate(weights.class_names)}},
-        OWN_SECTION: write_description(weights),
+        OWN_SECTION: write_metadata(weights),
     }
     return content, left_out
 
 
 def _refuse_what_it_cannot_be(weights: Weights) -> None:
-    source, config, decoder = weights.source, weights.encoder, weights.decoder_config
+    source, config, decoder = weights.source, weights.own_encoder, weights.decoder_config
     if config.norm_order == "pre":
         raise ValueError(f"{source}: fairseq's models have no norm_order 'pre'")
     refuse_others(weights, "fairseq's EAT")
@@ -65,10 +63,9 @@ def _refuse_what_it_cannot_be(weights: Weights) -> None:
     ]
     if isinstance(decoder, DecoderConfig) and weights.decoder and not weights.head:
         fixed += [("decoder.dimensions", decoder.dimensions, 2), ("decoder.projection_depth", decoder.projection_depth, 1)]
-    features, plain = weights.features or {}, LogMels()
-    for name, value in features.items():
+    for name, value in (weights.features or {}).items():
         if name not in ("num_frames", "mean", "std"):
-            fixed.append((f"features.{name}", value, getattr(plain, name)))
+            fixed.append((f"features.{name}", value, getattr(LogMels(), name)))
     for name, value, only in fixed:
         if value != only:
             raise ValueError(f"{source}: its {name} is {value}, fairseq's EAT has {only}: convert to shared")
@@ -79,14 +76,13 @@ def _normalisation(weights: Weights) -> dict[str, bool]:
     """The switches of the public task that stand for the mean and standard deviation of the model's log-mels."""
     features, plain = weights.features or {}, LogMels()
     ours = (features.get("mean", plain.mean), features.get("std", plain.std))
-    known = {AUDIOSET: None, **{of: name for name, of in NORMALISATION.items()}}
-    if ours not in known:
-        pairs = ", ".join(f"{mean} and {std}" for mean, std in known)
+    if ours not in (AUDIOSET, *NORMALISATION.values()):
+        pairs = ", ".join(f"{mean} and {std}" for mean, std in (AUDIOSET, *NORMALISATION.values()))
         raise ValueError(
             f"{weights.source}: its features.mean and std are {ours[0]} and {ours[1]}, fairseq's EAT has {pairs}: "
             "convert to shared"
         )
-    return {name: name == known[ours] for name in NORMALISATION}
+    return {name: ours == of for name, of in NORMALISATION.items()}
 
 
 def _left_out(weights: Weights) -> tuple[str, ...]:
@@ -98,52 +94,20 @@ def _left_out(weights: Weights) -> tuple[str, ...]:
         if isinstance(weights.decoder_config, TransformerDecoderConfig):
             lost |= {"decoder", "reconstruction"}
         # The public read-out is a third as wide as the encoder, and comes with a teacher.
-        if weights.encoder.dim // 3 != weights.encoder.patch_size**2 or not weights.teacher:
+        if weights.own_encoder.dim // 3 != weights.own_encoder.patch_size**2 or not weights.teacher:
             lost.add("reconstruction")
     order = ("teacher", "decoder", "reconstruction", "contrast")
     return tuple(name for name in order if name in lost and getattr(weights, name))
 
 
 def _encoder(weights: Weights, state: State, frames: int, prefix: str = "") -> State:
-    config = weights.encoder
+    config = weights.own_encoder
     table = released_table(config.num_mels // config.patch_size, config.dim, frames // config.patch_size)
     return to_theirs(state, "encoder", RULES, prefix) | to_theirs({"positions": table}, "positions", RULES, prefix)
 
 
-def _teacher(weights: Weights, state: State, frames: int) -> State:
-    """A teacher of blocks alone is their list itself."""
-    if teacher_parts(state) == "blocks":
-        return {name.removeprefix("blocks."): value for name, value in state.items()}
-    return _encoder(weights, state, frames)
-
-
 def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
-    config, decoder = weights.encoder, weights.decoder_config if weights.decoder else None
-    teacher: TeacherParts = teacher_parts(weights.teacher) if weights.teacher else "encoder"
-    image: dict[str, Any] = {
-        "type": "IMAGE",
-        "prenet_depth": config.prenet_depth,
-        "num_extra_tokens": 1,
-        "init_extra_token_zero": config.zero_clip_token,
-        "in_chans": config.in_channels,
-        "patch_size": config.patch_size,
-        "embed_dim": config.dim,
-        "fixed_positions": True,
-        "target_length": frames,
-        "ema_local_encoder": teacher == "encoder",
-        "decoder": None,
-    }
-    if isinstance(decoder, DecoderConfig):
-        image["mask_noise_std"] = decoder.noise_std
-        image["decoder"] = {
-            "decoder_dim": decoder.dim,
-            "decoder_groups": decoder.groups,
-            "decoder_kernel": decoder.kernel_size,
-            "decoder_layers": decoder.depth,
-            "decoder_residual": decoder.residual,
-            "projection_layers": decoder.projection_depth,
-            "input_dropout": decoder.input_dropout,
-        }
+    config, teacher = weights.own_encoder, teacher_parts(weights.teacher) if weights.teacher else "encoder"
     model = {
         "_name": "data2vec_multi",
         "depth": config.depth,
@@ -151,7 +115,7 @@ def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
         "norm_eps": config.norm_eps,
         "norm_affine": True,
         "embed_dim": config.dim,
-        "mlp_ratio": public_mlp_ratio(weights),
+        "mlp_ratio": public_mlp_ratio(config),
         "layer_norm_first": config.norm_order != "post",
         "start_drop_path_rate": config.drop_path_start,
         "end_drop_path_rate": config.drop_path_end,
@@ -164,16 +128,44 @@ def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
         "recon_loss": 1.0 if weights.reconstruction else 0.0,  # above 0 there is a read-out
         "ema_encoder_only": teacher == "blocks",
         "skip_ema": not weights.teacher,
-        "modalities": {"image": image},
+        "modalities": {"image": {**_image(weights, frames), "ema_local_encoder": teacher == "encoder"}},
         "supported_modality": "IMAGE",
     }
     return {"model": model, "task": _task("mae_image_pretraining", weights, frames)}
 
 
+def _image(weights: Weights, frames: int) -> dict[str, Any]:
+    config, decoder = weights.own_encoder, weights.decoder_config
+    image = {
+        "type": "IMAGE",
+        "prenet_depth": config.prenet_depth,
+        "num_extra_tokens": 1,
+        "init_extra_token_zero": config.zero_clip_token,
+        "in_chans": config.in_channels,
+        "patch_size": config.patch_size,
+        "embed_dim": config.dim,
+        "fixed_positions": True,
+        "target_length": frames,
+        "decoder": None,
+    }
+    if not isinstance(decoder, DecoderConfig) or not weights.decoder:
+        return image
+    settings = {
+        "decoder_dim": decoder.dim,
+        "decoder_groups": decoder.groups,
+        "decoder_kernel": decoder.kernel_size,
+        "decoder_layers": decoder.depth,
+        "decoder_residual": decoder.residual,
+        "projection_layers": decoder.projection_depth,
+        "input_dropout": decoder.input_dropout,
+    }
+    return {**image, "mask_noise_std": decoder.noise_std, "decoder": settings}
+
+
 def _finetuned_cfg(weights: Weights, frames: int) -> dict[str, Any]:
     model = {
         "_name": "mae_image_classification",
-        "num_classes": num_classes(weights),
+        "num_classes": weights.num_classes,
         "prediction_mode": _PREDICTION_MODES[weights.pooling],
         "use_fc_norm": True,
         "audio_mae": weights.multi_label,  # False is one label a clip, of whatever data
@@ -188,5 +180,4 @@ def _finetuned_cfg(weights: Weights, frames: int) -> dict[str, Any]:
 
 
 def _task(name: str, weights: Weights, frames: int) -> dict[str, Any]:
-    switches = _normalisation(weights)
-    return {"_name": name, "audio_mae": True, "downsr_16hz": True, "target_length": frames, **switches}
+    return {"_name": name, "audio_mae": True, "downsr_16hz": True, "target_length": frames, **_normalisation(weights)}

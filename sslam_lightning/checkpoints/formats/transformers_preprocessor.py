@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sslam_lightning.checkpoints.config_keys import check_keys
-from sslam_lightning.checkpoints.json_file import read_json
+from sslam_lightning.checkpoints.json_file import inside, read_json
 from sslam_lightning.checkpoints.key_tables import AST_EXTRACTOR_KEYS, WAVEFORM_EXTRACTOR_KEYS
-from sslam_lightning.checkpoints.pickle_scan import printable
-from sslam_lightning.checkpoints.safetensors_file import inside
+from sslam_lightning.checkpoints.messages import printable
 from sslam_lightning.checkpoints.settings import as_kind, read_features
 from sslam_lightning.features import LogMels
 from sslam_lightning.models.transformers.settings import transformers_library
@@ -21,16 +20,24 @@ _TABLES = {_AST: AST_EXTRACTOR_KEYS, _WAVEFORMS: WAVEFORM_EXTRACTOR_KEYS}
 _AST_MODEL = "audio-spectrogram-transformer"
 _IMAGES = ("image_processor_type", "image_mean", "do_resize")  # keys by which a processor of images is known
 _USED = ("sampling_rate", "do_normalize", "max_length", "num_mel_bins", "mean", "std")
+_CROPPED: dict[str, tuple[Any, ...]] = {  # what a processor of images may say, as it is computed here
+    "do_normalize": (True,),
+    "do_rescale": (True,),
+    "rescale_factor": (1 / 255, 0.00392156862745098),
+    "image_mean": ([0.485, 0.456, 0.406],),
+    "image_std": ([0.229, 0.224, 0.225],),
+    "do_resize": (True,),
+    "resample": (3,),  # bicubic
+}
 _NOT_NORMALIZED = (0.0, 0.5)  # mean and std, of which the double divides
 
 
 class Preprocessing(NamedTuple):
     """What a folder says about the input of its model; the defaults are those of a folder that says nothing.
 
-    Args:
-        features: keyword arguments of :class:`sslam_lightning.features.LogMels`, of waveforms ``sample_rate_hz`` alone.
-        normalize_waveforms: whether every clip is brought to mean 0 and variance 1.
-        images: the settings of a processor of images as they stand in the file.
+    ``features`` are keyword arguments of :class:`sslam_lightning.features.LogMels`, of waveforms ``sample_rate_hz`` alone;
+    ``normalize_waveforms`` says whether every clip is brought to mean 0 and variance 1; ``images`` are the settings of a
+    processor of images as they stand in the file.
     """
 
     features: Mapping[str, Any] | None = None
@@ -39,11 +46,7 @@ class Preprocessing(NamedTuple):
 
 
 def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing of a folder.
-
-    Args:
-        folder: what ``save_pretrained`` has written.
-        config: its model's configuration.
+    """The preprocessing of a folder whose model has this ``config``.
 
     Raises:
         ValueError: if the file has a setting that is not known or not computed here, naming it.
@@ -88,17 +91,8 @@ def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing
 def write_preprocessing(
     folder: Path, model_type: str, features: Mapping[str, Any] | None, normalize_waveforms: bool
 ) -> bool:
-    """Write how sound becomes the input of a model; of a model that reads none, nothing.
-
-    Args:
-        folder: of the model.
-        model_type: of its configuration.
-        features: what its checkpoint says of its log-mels.
-        normalize_waveforms: whether it reads waveforms at mean 0 and variance 1.
-
-    Returns:
-        False if transformers has no such log-mels.
-    """
+    """Write how sound becomes the input of a model; of a model that reads none, nothing. False if transformers has no such
+    log-mels."""
     library = transformers_library()
     if model_type == _AST_MODEL:
         if features is None:
@@ -127,15 +121,6 @@ def check_images(images: Mapping[str, Any] | None, source: str) -> None:
     Raises:
         ValueError: naming the first setting that differs.
     """
-    computed: dict[str, tuple[Any, ...]] = {
-        "do_normalize": (True,),
-        "do_rescale": (True,),
-        "rescale_factor": (1 / 255, 0.00392156862745098),
-        "image_mean": ([0.485, 0.456, 0.406],),
-        "image_std": ([0.229, 0.224, 0.225],),
-        "do_resize": (True,),
-        "resample": (3,),  # bicubic
-    }
-    for name, allowed in computed.items():
+    for name, allowed in _CROPPED.items():
         if images is not None and name in images and images[name] not in allowed:
             raise ValueError(f"{source}: {NAME}: {name} is {images[name]}, only {allowed[0]} is computed here")

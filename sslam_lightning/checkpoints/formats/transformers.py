@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from sslam_lightning.checkpoints.archive import open_archive
-from sslam_lightning.checkpoints.hugging_face import MODEL_TYPE
-from sslam_lightning.checkpoints.json_file import read_json
-from sslam_lightning.checkpoints.safetensors_file import inside, read_folder
-from sslam_lightning.checkpoints.shared import FORMAT
-from sslam_lightning.checkpoints.strictly import load_strictly
-from sslam_lightning.checkpoints.transformers_head import with_head
-from sslam_lightning.checkpoints.transformers_preprocessor import read_preprocessing, write_preprocessing
-from sslam_lightning.checkpoints.transformers_settings import check_same_model, refusal
-from sslam_lightning.checkpoints.transformers_weights import TransformersWeights, from_transformers_checkpoint
-from sslam_lightning.checkpoints.weights import Part, State
+from sslam_lightning.checkpoints.formats.eat_hf import MODEL_TYPE
+from sslam_lightning.checkpoints.formats.lightning import read_own_transformers
+from sslam_lightning.checkpoints.formats.safetensors import FORMAT, read_folder
+from sslam_lightning.checkpoints.formats.transformers_preprocessor import read_preprocessing, write_preprocessing
+from sslam_lightning.checkpoints.formats.transformers_settings import check_same_model, making_a_model
+from sslam_lightning.checkpoints.json_file import inside, read_json
+from sslam_lightning.checkpoints.messages import first_line
+from sslam_lightning.checkpoints.settings import read_class_names
+from sslam_lightning.checkpoints.state_dict import load_strictly, with_prefix
+from sslam_lightning.checkpoints.weights import Part, State, Weights
 from sslam_lightning.checkpoints.write import written_whole
+from sslam_lightning.models import HuggingFaceConfig
 from sslam_lightning.models.transformers.model import freeze_idle
 from sslam_lightning.models.transformers.settings import make_config, make_model, plain_settings, read_settings
 
-
-def read_own_checkpoint(path: Path) -> TransformersWeights:
-    """The models of a checkpoint of ``Data2Vec1Module`` or of what was fine-tuned from it, opened as data.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is another one.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    content = open_archive(path)
-    return from_transformers_checkpoint(content if isinstance(content, Mapping) else {}, str(path), path.stat().st_size)
+_AST_HEAD = {"classifier.layernorm.": "norm.", "classifier.dense.": "linear."}  # of ASTForAudioClassification
 
 
 def write_transformers(source: Path, target: Path, part: Part = "student") -> tuple[str, ...]:
@@ -47,19 +36,19 @@ def write_transformers(source: Path, target: Path, part: Part = "student") -> tu
         The parts that such a folder cannot hold.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_own_checkpoint`, or if weights and configuration do not agree.
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if it is one of another module, or weights and configuration do not agree.
     """
-    found = read_own_checkpoint(source)
-    try:
-        model = make_model(make_config(plain_settings(found.config)))
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise refusal(str(source), error) from None
-    load_strictly(model, found.own(part), part, str(source))
+    weights = read_own_transformers(source)
+    assert isinstance(weights.encoder, HuggingFaceConfig), "others have been refused"
+    config = weights.encoder
+    with making_a_model(str(source)):
+        model = make_model(make_config(plain_settings(config.settings)))
+    load_strictly(model, with_prefix(weights.part(part), "model."), part, str(source))
     with written_whole(target) as temporary:
         model.save_pretrained(temporary)
-        kind = found.config["model_type"]
-        has_features = write_preprocessing(temporary, kind, found.features, found.normalize_waveforms)
-    return (*(("head",) if found.head else ()), *(() if has_features else ("features",)))
+        has_features = write_preprocessing(temporary, config.model, weights.features, config.normalize_waveforms)
+    return (*(("head",) if weights.head else ()), *(() if has_features else ("features",)))
 
 
 def is_transformers_folder(folder: Path) -> bool:
@@ -72,34 +61,61 @@ def is_transformers_folder(folder: Path) -> bool:
     return isinstance(kind, str) and config.get("format") != FORMAT and kind != MODEL_TYPE
 
 
-def read_transformers_folder(folder: Path) -> TransformersWeights:
+def read_transformers_folder(folder: Path) -> Weights:
     """The model of a folder that ``save_pretrained`` has written, whatever head it was written with.
 
     Raises:
         ValueError: if transformers has no such model, or the folder does not hold all of it.
     """
-    try:
+    with making_a_model(str(folder)):
         config = make_config(read_settings(folder))
         _check_size(folder, config)
         model = freeze_idle(make_model(config))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise refusal(str(folder), error) from None
-    whole = json.loads(config.to_json_string(use_diff=False))
-    found = read_preprocessing(folder, whole)
+    settings = json.loads(config.to_json_string(use_diff=False))
+    found = read_preprocessing(folder, settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # idle parts that the folder lacks are drawn: the same at every time, for who compares digests
         state, others = _open_pretrained(folder, model)
-    weights = TransformersWeights(
+    weights = Weights(
         str(folder),
-        whole,
-        state,
+        HuggingFaceConfig(settings["model_type"], settings, normalize_waveforms=found.normalize_waveforms),
+        {f"model.{name}": value for name, value in state.items()},
         features=found.features,
-        normalize_waveforms=found.normalize_waveforms,
         images=found.images,
         pads_as_trained="num_frames" in (found.features or {}),
         unused=others,
     )
-    return with_head(weights, read_folder(folder), config) if others else weights
+    return _with_head(weights, folder, config)
+
+
+def _with_head(weights: Weights, folder: Path, config: Any) -> Weights:
+    """The weights with the head of ``ASTForAudioClassification``: a layer norm and a linear layer on the mean of the
+    model's two special tokens. Other heads stay in ``unused``."""
+    starts = tuple(_AST_HEAD)
+    names = [name for name in weights.unused if name.startswith(starts)]
+    if not names or config.model_type != "audio-spectrogram-transformer":
+        return weights
+    state = read_folder(folder)
+    head = {
+        ours + name.removeprefix(theirs): state[name]
+        for name in names
+        for theirs, ours in _AST_HEAD.items()
+        if name.startswith(theirs)
+    }
+    classes, count = [config.id2label[number] for number in sorted(config.id2label)], len(head.get("linear.weight", ()))
+    if len(classes) != count:
+        raise ValueError(f"{folder}: config.json: id2label has {len(classes)} names for {count} classes")
+    assert isinstance(weights.encoder, HuggingFaceConfig), "it was made of a folder of transformers"
+    return weights._replace(
+        encoder=replace(weights.encoder, cls_pooling=True),
+        head=head,
+        unused=tuple(name for name in weights.unused if name not in names),
+        class_names=read_class_names(classes, f"{folder}: config.json: id2label"),
+        # As the pipeline of transformers chooses between sigmoid and softmax.
+        multi_label=getattr(config, "problem_type", None) == "multi_label_classification" or len(classes) == 1,
+        pooling="clip_token",
+        head_norm_eps=config.layer_norm_eps,
+    )
 
 
 def _check_size(folder: Path, config: Any) -> None:
@@ -143,8 +159,7 @@ def _open_pretrained(folder: Path, like: Any) -> tuple[State, tuple[str, ...]]:
             ignore_mismatched_sizes=True,  # told, not raised with a table of them
         )
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f"{folder} cannot be opened as a model in safetensors: {reason}") from None
+        raise ValueError(f"{folder} cannot be opened as a model in safetensors: {first_line(error)[:200]}") from None
     for name, found, expected in sorted(told["mismatched_keys"]):
         raise ValueError(f"{folder}: {name} has shape {tuple(found)}, the model expects {tuple(expected)}")
     learned = {name for name, parameter in like.named_parameters() if parameter.requires_grad}

@@ -48,7 +48,5 @@ def to_theirs(state: State, part: str, rules: Sequence[Rule], prefix: str = "") 
 
 def _translate(name: str, pattern: str, target: str) -> str | None:
     found = re.fullmatch(re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)"), name)
-    if not found:
-        return None
-    values = iter(found.groups())
-    return re.sub(r"[#*]", lambda _: next(values), target)
+    values = iter(found.groups()) if found else None
+    return re.sub(r"[#*]", lambda _: next(values), target) if values else None

@@ -1,4 +1,4 @@
-"""The names of BAT's public checkpoints (github houtan-ghaffari/BAT_ICML2026).
+"""BAT's public checkpoints (github houtan-ghaffari/BAT_ICML2026).
 
 Its trainer writes ``encoder``, ``decoder``, ``ema_encoder`` and ``args``; the released weights are one ``state_dict`` of a
 student and a teacher without settings; a fine-tuned model is ``state`` and ``args``.
@@ -7,21 +7,25 @@ student and a teacher without settings; a fine-tuned model is ``state`` and ``ar
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from sslam_lightning.checkpoints.bat_arguments import Arguments, read_arguments
-from sslam_lightning.checkpoints.config_keys import Purpose
-from sslam_lightning.checkpoints.names import Rule, to_ours
-from sslam_lightning.checkpoints.pickle_scan import printable
-from sslam_lightning.checkpoints.settings import read_features, read_state
-from sslam_lightning.checkpoints.stand_ins import opened
-from sslam_lightning.checkpoints.verify import count_stack
+from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
+from sslam_lightning.checkpoints.formats.eat import columns_of
+from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
+from sslam_lightning.checkpoints.key_tables import BAT_KEYS
+from sslam_lightning.checkpoints.messages import naming, printable
+from sslam_lightning.checkpoints.pickle_stubs import opened
+from sslam_lightning.checkpoints.settings import as_table, read_dataclass, read_features
+from sslam_lightning.checkpoints.state_dict import count_stack, read_state, with_prefix
 from sslam_lightning.checkpoints.weights import State, Weights
+from sslam_lightning.features.decibels import fft_samples
+from sslam_lightning.features.fbank import hop_samples
 from sslam_lightning.layers import mel_major_positions
 from sslam_lightning.models import EncoderConfig, TransformerDecoderConfig
+from sslam_lightning.whole_numbers import check_whole_numbers
 
 _MARK = "patch_embed.proj.weight"
 _RELEASED = "student.encoder."
@@ -39,14 +43,50 @@ _RULES = (
     Rule("head.ln.*", "head", "norm.*"),
     Rule("head.fc.*", "head", "linear.*"),
 )
-_TOLERANCE = 2e-3  # of the table of positions: half precision keeps three digits
 _SIZES = {384: 6, 768: 12, 1024: 16}  # width and heads of the public models, where a file does not say
+_SINGLE_LABEL = ("esc50", "scv2")  # tasks
+_PARTS = ("encoder", "decoder", "ema_encoder", "state")  # of a file, the last of a fine-tuned model alone
 
 
-def is_bat_file(content: Any) -> bool:
+@dataclass(frozen=True)
+class Arguments:
+    """The honored keys of ``BAT_KEYS``; None: the file does not say. Sizes that weights tell as well are compared."""
+
+    sr: int = 16000
+    n_fft: int = 1024
+    hop_length: int = 160
+    n_mels: int = 128
+    time_frame_size: int | None = None
+    patch_size: int | None = None
+    dim: int | None = None
+    depth: int | None = None
+    num_heads: int | None = None
+    mlp_ratio: float | None = None
+    decoder_dim: int | None = None
+    decoder_depth: int | None = None
+    decoder_heads: int | None = None
+    decoder_mlp_ratio: float | None = None
+    task: str | None = None
+    use_cls_in_head: bool = True
+
+    def __post_init__(self) -> None:
+        check_whole_numbers(self, "args")
+
+    def refuse_unless(self, **sizes: float) -> None:
+        """Raise ValueError if an argument says something else than the weights do."""
+        for name, size in sizes.items():
+            if getattr(self, name) not in (None, size):
+                raise ValueError(f"args.{name} is {getattr(self, name)}, its weights are those of {size:g}")
+
+    def heads(self, name: str, dim: int) -> int:
+        """Attention heads, those of the public models where the file does not say."""
+        if getattr(self, name) is None and dim not in _SIZES:
+            raise ValueError(f"it has no args.{name}, and its width {dim} is none of the public models' ({list(_SIZES)})")
+        return getattr(self, name) or _SIZES[dim]
+
+
+def is_bat_file(content: Mapping[str, Any]) -> bool:
     """Whether a file's content has the names of BAT's trainer, of its released weights, or of its fine-tuned models."""
-    if not isinstance(content, Mapping):
-        return False
     trained, tuned = opened(content.get("encoder")), _tuned_state(content)
     return (
         (isinstance(trained, Mapping) and _MARK in trained)
@@ -58,36 +98,21 @@ def is_bat_file(content: Any) -> bool:
 def from_bat_file(
     content: Mapping[str, Any], source: str, max_bytes: int | None = None, purpose: Purpose = "training"
 ) -> Weights:
-    """The model of one of BAT's files.
-
-    Args:
-        content: the file's.
-        source: what to call this checkpoint in messages.
-        max_bytes: of weights that the file can hold.
-        purpose: what the file is opened for.
-
-    Raises:
-        ValueError: if a part of the model is missing, is not what it has to be, or has settings that are not computed here.
-    """
-    unused: list[str] = []
+    """The model of one of BAT's files; arguments and errors as :func:`from_fairseq_file`."""
     if _RELEASED + _MARK in _released_state(content):
         whole = read_state(_released_state(content), f"{source}: state_dict", max_bytes)
-        state = {key.removeprefix("student."): value for key, value in whole.items() if key.startswith("student.")}
-        teacher = {key.removeprefix("teacher."): value for key, value in whole.items() if key.startswith("teacher.")}
-        unused += (key for key in whole if not key.startswith(("student.", "teacher.")))
-        return from_bat(state, None, source, teacher, purpose)._replace(unused=tuple(unused))
-    known = {"encoder", "decoder", "ema_encoder", "args", "optimized_steps", "state", "history", "test_metrics"}
-    unused += (printable(str(key)) for key in content if key not in known)
-    if (tuned := _tuned_state(content)) is not None:
-        parts = {"state": tuned}
-    else:
-        parts = {name: opened(content.get(name)) for name in ("encoder", "decoder", "ema_encoder") if name in content}
-    read = {name: read_state(part, f"{source}: {name}", max_bytes) for name, part in parts.items()}
-    state = {f"{name}.{key}": value for name in ("encoder", "decoder") for key, value in read.get(name, {}).items()}
-    for key, value in read.get("state", {}).items():
+        weights = from_bat(with_prefix(whole, "student."), None, source, with_prefix(whole, "teacher."), purpose)
+        return weights._replace(unused=tuple(key for key in whole if not key.startswith(("student.", "teacher."))))
+    tuned = _tuned_state(content)
+    found = content if tuned is None else {"state": tuned}
+    parts = {name: read_state(opened(found[name]), f"{source}: {name}", max_bytes) for name in _PARTS if name in found}
+    state = {f"{name}.{key}": value for name in ("encoder", "decoder") for key, value in parts.get(name, {}).items()}
+    for key, value in parts.get("state", {}).items():
         state[key if key.startswith("head.") else f"encoder.{key}"] = value
-    teacher = {f"encoder.{key}": value for key, value in read.get("ema_encoder", {}).items()}
-    return from_bat(state, content.get("args"), source, teacher, purpose)._replace(unused=tuple(unused))
+    teacher = {f"encoder.{key}": value for key, value in parts.get("ema_encoder", {}).items()}
+    known = {*_PARTS, "args", "optimized_steps", "history", "test_metrics"}
+    unused = tuple(printable(str(key)) for key in content if key not in known)
+    return from_bat(state, content.get("args"), source, teacher, purpose)._replace(unused=unused)
 
 
 def from_bat(
@@ -112,22 +137,14 @@ def from_bat(
     parts, teacher_parts = rename(state, source), rename(teacher or {}, f"{source}: its teacher")
     arguments = read_arguments(args, f"{source}: args", purpose)
     encoder, decoder = parts.get("encoder", {}), parts.get("decoder")
-    try:
+    with naming(source, "a BAT checkpoint"):
         config = _encoder_config(encoder, arguments, parts["positions"]["table"])
         decoder_config = _decoder_config(decoder, config, arguments) if decoder else None
-    except KeyError as error:
-        raise ValueError(f"{source} is not a BAT checkpoint: {error} is missing") from None
-    except (RuntimeError, TypeError, IndexError, ZeroDivisionError) as error:
-        raise ValueError(f"{source} is not a BAT checkpoint: {str(error).splitlines()[0][:200]}") from None
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    patch = config.patch_size
-    frames = arguments.time_frame_size or (config.max_time_patches or 0) * patch
     features = {
         "kind": "decibel",
-        "num_frames": frames,
+        "num_frames": arguments.time_frame_size or (config.max_time_patches or 0) * config.patch_size,
         "num_mels": config.num_mels,
-        "patch_frames": patch,
+        "patch_frames": config.patch_size,
         "sample_rate_hz": arguments.sr,
     }
     return Weights(
@@ -139,8 +156,8 @@ def from_bat(
         decoder,
         head=parts.get("head"),
         features=read_features(features, f"{source}: args"),
-        multi_label=arguments.multi_label,
-        pooling=arguments.pooling,
+        multi_label=arguments.task not in _SINGLE_LABEL,
+        pooling="clip_token" if arguments.use_cls_in_head else "mean",
         resampler="soxr",
     )
 
@@ -151,10 +168,26 @@ def rename(state: Mapping[str, Tensor], source: str) -> dict[str, State]:
     if unknown:
         raise ValueError(f"{source} has the weight {unknown[0]}, which no BAT model that is computed here has")
     decoder = parts.get("decoder", {})
-    for name, ndim in (("mask_token", 1), ("positions", 2)):
-        if name in decoder and decoder[name].shape[:-ndim] == (1,) * (3 - ndim):
-            decoder[name] = decoder[name].flatten(0, -ndim) if ndim > 1 else decoder[name].flatten()
+    for name, shape in (("mask_token", (1, 1)), ("positions", (1,))):
+        if name in decoder and decoder[name].ndim == 3 and decoder[name].shape[: len(shape)] == shape:
+            decoder[name] = decoder[name][(0,) * len(shape)]
     return dict(parts)
+
+
+def read_arguments(args: Any, where: str, purpose: Purpose) -> Arguments:
+    """The arguments of a file; None are the defaults.
+
+    Raises:
+        ValueError: naming the first that is unknown, of another type, or not computed here.
+    """
+    args = {} if args is None else as_table(opened(args), where)
+    check_keys(args, BAT_KEYS, where, purpose)
+    arguments = read_dataclass(Arguments, {key: opened(value) for key, value in args.items()}, where)
+    computed = {"n_fft": fft_samples(arguments.sr), "hop_length": hop_samples(arguments.sr)}
+    for name, value in computed.items():
+        if getattr(arguments, name) != value:
+            raise ValueError(f"{where}.{name} is {getattr(arguments, name)}, only {value} is computed here")
+    return arguments
 
 
 def _encoder_config(encoder: State, arguments: Arguments, table: Tensor) -> EncoderConfig:
@@ -163,47 +196,31 @@ def _encoder_config(encoder: State, arguments: Arguments, table: Tensor) -> Enco
     if channels != 1 or patch != mel_side:
         raise ValueError(f"patch_embed.proj.weight is for patches of {channels} x {patch} x {mel_side}, not for squares")
     depth, mlp_ratio = count_stack(encoder, "blocks"), len(encoder["blocks.0.mlp.fc1.bias"]) / dim
-    for name, found in (("dim", dim), ("depth", depth), ("patch_size", patch), ("mlp_ratio", mlp_ratio)):
-        arguments.refuse_unless(name, found)
+    arguments.refuse_unless(dim=dim, depth=depth, patch_size=patch, mlp_ratio=mlp_ratio)
     if arguments.n_mels % patch:
         raise ValueError(f"args.n_mels must be a multiple of patch_size, got {arguments.n_mels} and {patch}")
     return EncoderConfig(
         dim=dim,
         depth=depth,
-        num_heads=arguments.num_heads or _heads(dim, "num_heads"),
+        num_heads=arguments.heads("num_heads", dim),
         mlp_ratio=mlp_ratio,
         patch_size=patch,
         num_mels=arguments.n_mels,
         input_norm="input_norm.weight" in encoder,
         gated_attention="blocks.0.attn.gate.weight" in encoder,
-        max_time_patches=_time_patches(table, arguments.n_mels // patch, dim),
+        max_time_patches=columns_of(table, arguments.n_mels // patch, dim, "encoder.pos_embed", mel_major_positions),
         weight_init="xavier",
     )
-
-
-def _time_patches(table: Tensor, num_mel: int, dim: int) -> int:
-    """Columns of the field that the encoder's table of positions is for; it is computed here, so it is compared.
-
-    Raises:
-        ValueError: if it is another table, learned or of another field.
-    """
-    rows = table.reshape(-1, dim).float() if table.numel() and table.shape[-1] == dim else torch.zeros(0, dim)
-    num_time = len(rows) // num_mel
-    expected = mel_major_positions(num_time, num_mel, dim)
-    if not num_time or len(rows) % num_mel or not (rows - expected).abs().max() < _TOLERANCE:  # a NaN is not
-        raise ValueError(f"encoder.pos_embed is not the fixed sine-cosine table of {num_mel} patches along the mels")
-    return num_time
 
 
 def _decoder_config(decoder: State, encoder: EncoderConfig, arguments: Arguments) -> TransformerDecoderConfig:
     dim, depth = len(decoder["mask_token"]), count_stack(decoder, "blocks")
     mlp_ratio = len(decoder["blocks.0.mlp.fc1.bias"]) / dim
-    for name, found in (("decoder_dim", dim), ("decoder_depth", depth), ("decoder_mlp_ratio", mlp_ratio)):
-        arguments.refuse_unless(name, found)
+    arguments.refuse_unless(decoder_dim=dim, decoder_depth=depth, decoder_mlp_ratio=mlp_ratio)
     return TransformerDecoderConfig(
         dim=dim,
         depth=depth,
-        num_heads=arguments.decoder_heads or _heads(dim, "decoder_heads"),
+        num_heads=arguments.heads("decoder_heads", dim),
         mlp_ratio=mlp_ratio,
         positions="learned",
         max_tokens=len(decoder["positions"]),
@@ -214,12 +231,6 @@ def _decoder_config(decoder: State, encoder: EncoderConfig, arguments: Arguments
         projection_bias=False,
         weight_init="xavier",
     )
-
-
-def _heads(dim: int, name: str) -> int:
-    if dim not in _SIZES:
-        raise ValueError(f"it has no args.{name}, and its width {dim} is none of the public models' ({list(_SIZES)})")
-    return _SIZES[dim]
 
 
 def _released_state(content: Mapping[str, Any]) -> Mapping[str, Any]:

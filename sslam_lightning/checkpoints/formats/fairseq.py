@@ -1,4 +1,4 @@
-"""The names of fairseq's data2vec 2.0 (waveforms, images, text), EAT and SSLAM checkpoints."""
+"""fairseq's checkpoints of data2vec 2.0 (waveforms, images, text), EAT and SSLAM."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, cast
 from torch import Tensor
 
 from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
-from sslam_lightning.checkpoints.fairseq_config import NOT_OURS, Modality, decoder_config, encoder_config
+from sslam_lightning.checkpoints.formats.fairseq_config import NOT_OURS, Modality, decoder_config, encoder_config
+from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
 from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
-from sslam_lightning.checkpoints.names import Rule, to_ours
-from sslam_lightning.checkpoints.own_section import OWN_SECTION, Description, read_description
-from sslam_lightning.checkpoints.pickle_scan import printable
-from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names, read_state
-from sslam_lightning.checkpoints.stand_ins import opened, section
+from sslam_lightning.checkpoints.messages import printable
+from sslam_lightning.checkpoints.metadata import OWN_SECTION, with_own_section
+from sslam_lightning.checkpoints.pickle_stubs import opened, section
+from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names
+from sslam_lightning.checkpoints.state_dict import read_state
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import EncoderConfig, WaveformConfig
 from sslam_lightning.models.heads import Pooling
@@ -62,7 +63,7 @@ POOLING: dict[str, Pooling] = {"CLS_TOKEN": "clip_token", "MEAN_POOLING": "mean"
 
 _MODALITIES: tuple[Modality, ...] = ("image", "audio", "text")
 _MODEL = "cfg.model"
-_OF_MODALITY = re.compile(rf"(?:{re.escape(WRAPPER)})?modality_encoders\.(?:IMAGE|AUDIO|TEXT)\.")
+_OF_MODALITY = re.compile(rf"(?:{re.escape(WRAPPER)})?modality_encoders\.(IMAGE|AUDIO|TEXT)\.")
 TRAINING_STATE = {"args", "criterion", "optimizer_history", "extra_state", "last_optimizer_state"}
 NORMALISATION = {"esc50_eval": (-6.627, 5.359), "spcv2_eval": (-6.846, 5.565)}  # of the log-mels, by the task's switch
 AUDIOSET = (-4.268, 4.569)
@@ -77,9 +78,8 @@ def rename(state: Mapping[str, Tensor]) -> tuple[dict[str, State], tuple[str, ..
 
 def _counted_from_zero(name: str) -> str:
     """In their list of positional convolutions a transposition comes first, so they are counted from 1."""
-    start, place, rest = name.partition("conv_positions.convs.")
-    number, _, rest = rest.partition(".")
-    return f"{start}{place}{int(number) - 1}.{rest}" if place and len(number) < 9 else name
+    match = re.fullmatch(r"conv_positions\.convs\.(\d{1,8})\.(.*)", name)
+    return f"conv_positions.convs.{int(match[1]) - 1}.{match[2]}" if match else name
 
 
 def from_fairseq_file(
@@ -94,7 +94,7 @@ def from_fairseq_file(
         purpose: what it is opened for.
 
     Raises:
-        ValueError: if this is no model of the EAT family, or a key of its configuration is unknown or not computed.
+        ValueError: if this is no such model, or a key of its configuration is unknown or not computed.
     """
     state = dict(opened(content["model"]) or {})
     teacher = state.pop("_ema", None)
@@ -110,9 +110,8 @@ def from_fairseq_file(
     )
     known = {"model", "cfg", "task_state", OWN_SECTION, *TRAINING_STATE}
     weights = weights._replace(unused=(*weights.unused, *(printable(str(key)) for key in content if key not in known)))
-    own = content.get(OWN_SECTION)
-    if own is not None:
-        return read_description(own, f"{source}: {OWN_SECTION}").applied_to(weights)
+    if content.get(OWN_SECTION) is not None:
+        return with_own_section(weights, content[OWN_SECTION], f"{source}: {OWN_SECTION}")
     if where != _MODEL:
         check_keys(section(cfg, "model"), EAT_FINETUNING_KEYS, f"{source}: {_MODEL}", purpose)
     return _described(cfg, content, weights, purpose)
@@ -143,21 +142,21 @@ def from_fairseq(
     teacher = state.pop("_ema", teacher)
     modality = _modality_of(state, source)
     parts, unknown = rename(state)
-    decoder = parts.get("decoder")
+    encoder, decoder = parts["encoder"], parts.get("decoder")
     if purpose == "training" and not decoder and not teacher:
         purpose = "init_from"
     others = tuple(f"modalities.{name}" for name in _MODALITIES if name != modality)
     check_keys(model_cfg, DATA2VEC2_KEYS, f"{source}: {where}", purpose, others)
-    _refuse_a_shared_scale(model_cfg, modality, f"{source}: {where}", purpose)
-    tokens = section(model_cfg, "modalities", modality, "num_extra_tokens")
-    if modality == "image" and tokens != 0 and "clip_token" not in parts["encoder"]:
+    own = section(model_cfg, "modalities", modality)
+    _refuse_a_shared_scale(own, f"{source}: {where}.modalities.{modality}", purpose)
+    if modality == "image" and section(own, "num_extra_tokens") != 0 and "clip_token" not in encoder:
         raise ValueError(f"{source} is {NOT_OURS}: modality_encoders.IMAGE.extra_tokens is missing")
     teacher_parts, teacher_unknown = rename(teacher) if teacher else ({}, ())
-    config = encoder_config(model_cfg, modality, parts["encoder"], parts.get("positions", {}), source)
+    config = encoder_config(model_cfg, modality, encoder, parts.get("positions", {}), source)
     return Weights(
         source,
         config,
-        _one_scale_a_head(parts["encoder"], config),
+        _one_scale_a_head(encoder, config),
         _one_scale_a_head(teacher_parts["encoder"], config) if teacher else None,
         decoder_config(model_cfg, modality, decoder, source) if decoder else None,
         decoder,
@@ -169,7 +168,7 @@ def from_fairseq(
 
 def _modality_of(state: Mapping[str, Any], source: str) -> Modality:
     """The one that the model was trained on, as the names of its weights say."""
-    found = {key.removeprefix(WRAPPER).split(".")[1].lower() for key in state if _OF_MODALITY.match(key)}
+    found = {match[1].lower() for key in state if (match := _OF_MODALITY.match(key))}
     if len(found) != 1:
         what = f"encoders of {' and '.join(sorted(found))}" if found else "no modality_encoders.*.local_encoder"
         raise ValueError(f"{source} is {NOT_OURS}{' of one modality' if found else ''}: it has {what}")
@@ -184,12 +183,12 @@ def _one_scale_a_head(encoder: State, config: EncoderConfig) -> State:
     return {**encoder, "alibi.scale": scale.reshape(1, 1, -1, 1, 1).expand(1, 1, config.num_heads, 1, 1).clone()}
 
 
-def _refuse_a_shared_scale(model_cfg: Any, modality: Modality, where: str, purpose: Purpose) -> None:
+def _refuse_a_shared_scale(modality: Any, where: str, purpose: Purpose) -> None:
     """One scale for all heads is the same as many, until it learns."""
-    own = section(model_cfg, "modalities", modality)
-    learned, per_head = section(own, "learned_alibi_scale"), section(own, "learned_alibi_scale_per_head")
-    if section(own, "use_alibi_encoder") and learned and not per_head and purpose != "inference":
-        key = f"{where}.modalities.{modality}.learned_alibi_scale_per_head"
+    per_head = section(modality, "learned_alibi_scale_per_head")
+    learned = section(modality, "use_alibi_encoder") and section(modality, "learned_alibi_scale")
+    if learned and not per_head and purpose != "inference":
+        key = f"{where}.learned_alibi_scale_per_head"
         raise ValueError(f"{key} is {per_head}, only True is computed here for {purpose} (it can be opened for inference)")
 
 
@@ -213,30 +212,28 @@ def model_section(cfg: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any
 
 def _described(cfg: Any, content: Mapping[str, Any], weights: Weights, purpose: Purpose) -> Weights:
     """The weights with front-end and classes, as far as the public trainer's configuration says them."""
-    task, model, source = section(cfg, "task"), section(cfg, "model"), weights.source
+    task, model, source, encoder = section(cfg, "task"), section(cfg, "model"), weights.source, weights.own_encoder
     _check_task(task, source, purpose)
-    if isinstance(weights.encoder.front_end, WaveformConfig) and task is not None:
+    if isinstance(encoder.front_end, WaveformConfig) and task is not None:
         normalise = as_kind(section(task, "normalize") or False, bool, f"{source}: cfg.task.normalize")
-        front_end = replace(weights.encoder.front_end, normalise=normalise)
-        weights = weights._replace(encoder=replace(weights.encoder, front_end=front_end))
-    one_class = [name for name in NORMALISATION if section(model, name) is True]
-    features = None
-    num_frames = section(task, "target_length")
-    if num_frames is not None and weights.encoder.front_end is None and section(task, "audio_mae") is not False:
+        encoder = replace(encoder, front_end=replace(encoder.front_end, normalise=normalise))
+    features, num_frames = None, section(task, "target_length")
+    if num_frames is not None and encoder.front_end is None and section(task, "audio_mae") is not False:
         mean, std = [AUDIOSET, *(of for name, of in NORMALISATION.items() if section(task, name) is True)][-1]
-        features = front_end_of(num_frames, weights.encoder, f"{source}: cfg.task.target_length", mean=mean, std=std)
+        features = front_end_of(num_frames, encoder, f"{source}: cfg.task.target_length", mean=mean, std=std)
     pooling = _pooling(section(model, "prediction_mode"), source)
-    if weights.head and pooling == "clip_token" and not weights.encoder.clip_token:
+    if weights.head and pooling == "clip_token" and not encoder.clip_token:
         raise ValueError(f"{source}: cfg.model.prediction_mode is CLS_TOKEN, but num_extra_tokens is 0")
     log_keys = section(cfg, "criterion", "log_keys")
-    counts_correct = isinstance(log_keys, list) and "correct" in [opened(key) for key in log_keys]
-    of_audio = section(model, "audio_mae") is not False
-    return Description(
-        features,
-        _class_names(section(content.get("task_state"), "labels"), source) if weights.head else (),
-        of_audio and not (one_class or counts_correct),
-        pooling,
-    ).applied_to(weights)
+    one_class = (
+        section(model, "audio_mae") is False
+        or any(section(model, name) is True for name in NORMALISATION)
+        or (isinstance(log_keys, list) and "correct" in [opened(key) for key in log_keys])
+    )
+    names = _class_names(section(content.get("task_state"), "labels"), source) if weights.head else ()
+    return weights._replace(
+        encoder=encoder, features=features, class_names=names, multi_label=not one_class, pooling=pooling
+    )
 
 
 def _check_task(task: Any, source: str, purpose: Purpose) -> None:

@@ -5,9 +5,11 @@ Names and shapes of weights do not tell: heads, activations, norms and their eps
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from sslam_lightning.checkpoints.messages import first_line
 from sslam_lightning.models.transformers.settings import make_config, plain_settings
 
 # What a model computes in evaluation does not depend on these: how it is trained, and who wrote it.
@@ -25,10 +27,8 @@ def check_same_model(settings: Mapping[str, Any], own: Any, source: str) -> None
     Raises:
         ValueError: naming the first setting that differs, or why transformers refuses ``settings``.
     """
-    try:
+    with making_a_model(source):
         theirs = _that_matter(make_config(plain_settings(settings)))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise refusal(source, error) from None
     ours = _that_matter(own)
     # The type first: all else follows from it.
     for name in sorted({*theirs, *ours}, key=lambda name: (name != "model_type", name)):
@@ -38,10 +38,27 @@ def check_same_model(settings: Mapping[str, Any], own: Any, source: str) -> None
             )
 
 
-def refusal(source: str, error: Exception) -> ValueError:
+def check_waveforms(theirs: bool, ours: bool, source: str) -> None:
+    """Refuse a configured encoder that normalizes waveforms where ``source`` does not, or the other way round.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if theirs != ours:
+        raise ValueError(
+            f"{source} has normalize_waveforms (do_normalize) = {theirs}, the configured encoder {ours}: set "
+            f"normalize_waveforms of the encoder to {str(theirs).lower()}"
+        )
+
+
+@contextmanager
+def making_a_model(source: str) -> Iterator[None]:
     """One line for what transformers says of a configuration in many."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return ValueError(f"{source}: transformers makes no model of its configuration ({reason})")
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
+        reason = first_line(error)[:200]
+        raise ValueError(f"{source}: transformers makes no model of its configuration ({reason})") from None
 
 
 def _that_matter(config: Any) -> dict[str, Any]:

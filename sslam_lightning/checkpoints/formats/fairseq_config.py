@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from typing import Any, Literal
 
-from torch import Tensor
-
-from sslam_lightning.checkpoints.pickle_scan import printable
-from sslam_lightning.checkpoints.position_table import mel_patches_of
+from sslam_lightning.checkpoints.formats.eat import columns_of
+from sslam_lightning.checkpoints.messages import naming, printable
+from sslam_lightning.checkpoints.pickle_stubs import section
 from sslam_lightning.checkpoints.settings import as_kind
-from sslam_lightning.checkpoints.stand_ins import section
-from sslam_lightning.checkpoints.verify import count_stack
+from sslam_lightning.checkpoints.state_dict import count_stack
 from sslam_lightning.checkpoints.weights import State
 from sslam_lightning.models import (
     ConvPositionsConfig,
@@ -26,11 +24,12 @@ from sslam_lightning.models.front_ends.waveform import Layer
 
 Modality = Literal["image", "audio", "text"]
 
-NOT_OURS = "not an EAT, SSLAM or data2vec 2.0 checkpoint"
+_OURS = "an EAT, SSLAM or data2vec 2.0 checkpoint"
+NOT_OURS = f"not {_OURS}"
 PADDING_TOKEN = 1  # of fairseq's dictionaries
 NUM_MELS = 128  # of every model of the public code, whose configuration does not say it
 PATCH_STRIDE = 16  # of the public patch embedding for spectrograms, whatever its patch_size
-_MAX_LAYERS = 1000
+_CONVOLUTIONS = r"\[\((\d+),(\d+),(\d+)\)\](?:\*(\d{1,3}))?"
 
 
 def encoder_config(cfg: Any, modality: Modality, encoder: State, positions: State, source: str) -> EncoderConfig:
@@ -39,28 +38,21 @@ def encoder_config(cfg: Any, modality: Modality, encoder: State, positions: Stat
     Raises:
         ValueError: if weights are missing, or a setting cannot be computed.
     """
-    try:
+    with naming(source, _OURS):
         hidden_dim, dim = encoder["blocks.0.mlp.fc1.weight"].shape
         front_end = _front_end(cfg, modality, encoder)
-        patch_size = 16 if front_end is not None else encoder["front_end.proj.weight"].shape[-1]
-        mlp_ratio = hidden_dim / dim
+        table = positions.get("positions") if front_end is None else None  # an image's may be of any height
+        if table is not None:
+            columns_of(table, NUM_MELS // PATCH_STRIDE, dim, "its table of positions")
         relative = encoder.get("conv_positions.convs.0.weight")
-        conv_positions = None if relative is None else _conv_positions(encoder, relative)
-    except (KeyError, IndexError, ZeroDivisionError, TypeError) as error:
-        raise ValueError(f"{source} is {NOT_OURS}: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    table = positions.get("positions") if front_end is None else None  # an image's may be of any height
-    mel_patches = None if table is None else mel_patches_of(table, dim, source)
-    before = bool(section(cfg, "layer_norm_first"))
-    try:
+        before = bool(section(cfg, "layer_norm_first"))
         return EncoderConfig(
             dim=dim,
             depth=count_stack(encoder, "blocks"),
             num_heads=as_kind(section(cfg, "num_heads"), int, "cfg.model.num_heads"),
-            mlp_ratio=mlp_ratio,
-            patch_size=patch_size,
-            num_mels=mel_patches * patch_size if mel_patches else NUM_MELS,
+            mlp_ratio=hidden_dim / dim,
+            patch_size=PATCH_STRIDE,
+            num_mels=NUM_MELS,
             norm_order="pre_released" if before else "post",
             norm_eps=as_kind(section(cfg, "norm_eps") or 1e-6, float, "cfg.model.norm_eps"),
             prenet_depth=count_stack(encoder, "prenet"),
@@ -68,11 +60,9 @@ def encoder_config(cfg: Any, modality: Modality, encoder: State, positions: Stat
             clip_token="clip_token" in encoder,
             zero_clip_token=section(cfg, "modalities", modality, "init_extra_token_zero") is True,
             input_norm="input_norm.weight" in encoder or before,
-            conv_positions=conv_positions,
+            conv_positions=None if relative is None else _conv_positions(encoder, relative.shape),
             alibi=_alibi(cfg, modality, encoder),
         )
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
 
 
 def decoder_config(cfg: Any, modality: Modality, decoder: State, source: str) -> DecoderConfig:
@@ -86,9 +76,8 @@ def decoder_config(cfg: Any, modality: Modality, decoder: State, source: str) ->
         found = section(cfg, "modalities", modality, *path)
         return as_kind(default if found is None else found, kind, ".".join(("cfg.model.modalities", modality, *path)))
 
-    try:
-        first = decoder["convs.0.weight"]
-        dim, per_group, kernel_size, *rest = first.shape
+    with naming(source, "a checkpoint with a decoder of EAT, SSLAM or data2vec 2.0"):
+        dim, per_group, kernel_size, *rest = decoder["convs.0.weight"].shape
         two_layers = "proj.2.weight" in decoder
         encoder_dim = decoder["proj.2.weight" if two_layers else "proj.weight"].shape[0]
         return DecoderConfig(
@@ -102,34 +91,31 @@ def decoder_config(cfg: Any, modality: Modality, decoder: State, source: str) ->
             projection_depth=2 if two_layers else 1,
             input_dropout=setting(float, 0.0, "decoder", "input_dropout"),
         )
-    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise ValueError(f"{source}: its decoder is not one of EAT, SSLAM or data2vec 2.0: {error}") from None
 
 
 def _front_end(cfg: Any, modality: Modality, encoder: State) -> FrontEndConfig | None:
     """None is the spectrogram's: an image of one channel."""
+    own = section(cfg, "modalities", modality)
     if modality == "text":
         # The first place is that of the padding token, behind which places are counted.
         vocabulary, num_places = len(encoder["front_end.tokens.weight"]), len(encoder["front_end.places.weight"])
-        dropout = section(cfg, "modalities", "text", "dropout")
+        dropout = section(own, "dropout")
         dropout = as_kind(0.1 if dropout is None else dropout, float, "cfg.model.modalities.text.dropout")
         return TextConfig(vocabulary, num_places - PADDING_TOKEN - 1, PADDING_TOKEN, dropout)
     if modality == "audio":
-        where = "cfg.model.modalities.audio.feature_encoder_spec"
-        spec = section(cfg, "modalities", "audio", "feature_encoder_spec")
+        where, spec = "cfg.model.modalities.audio.feature_encoder_spec", section(own, "feature_encoder_spec")
         layers = WaveformConfig().layers if spec is None else conv_layers(as_kind(spec, str, where), where)
         convs = [encoder[f"front_end.convs.{number}.weight"] for number in range(count_stack(encoder, "front_end.convs"))]
         if [(conv.shape[0], conv.shape[-1]) for conv in convs] != [(channels, kernel) for channels, kernel, _ in layers]:
             raise ValueError(f"{where} is not that of the file's {len(convs)} convolutions")
         return WaveformConfig(layers)
     _, in_channels, patch_size, _ = encoder["front_end.proj.weight"].shape
-    of_eat = in_channels == 1 or section(cfg, "modalities", "image", "target_length") is not None
-    if of_eat and patch_size != PATCH_STRIDE:
+    frames = section(own, "target_length")
+    if (in_channels == 1 or frames is not None) and patch_size != PATCH_STRIDE:
         raise ValueError(
             f"cfg.model.modalities.image.patch_size is {patch_size}, but the public code cuts patches at a stride of "
             f"{PATCH_STRIDE}: only {PATCH_STRIDE} is computed here"
         )
-    frames = section(cfg, "modalities", "image", "target_length")
     if in_channels == 1 and "alibi.scale" in encoder and frames != NUM_MELS:
         raise ValueError(
             f"cfg.model.modalities.image.use_alibi_encoder is True with a target_length of {frames} frames, but the public "
@@ -139,42 +125,24 @@ def _front_end(cfg: Any, modality: Modality, encoder: State) -> FrontEndConfig |
 
 
 def conv_layers(spec: str, where: str) -> tuple[Layer, ...]:
-    """Channels, kernel and stride of every convolution. fairseq writes Python, ``[(512, 10, 5)] + [(512, 3, 2)] * 4``: here
-    it is read, not run, and may be made of lists, sums, multiples and ``[::-1]``.
+    """Channels, kernel and stride of every convolution. fairseq writes Python, ``[(512, 10, 5)] + [(512, 3, 2)] * 4``,
+    which is read here, not run.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: if it is anything else than such a sum.
     """
-    try:
-        layers = _as_list(ast.parse(spec[:_MAX_LAYERS].strip(), mode="eval").body)
-        if all(len(layer) == 3 and all(type(number) is int for number in layer) for layer in layers):
-            return tuple((channels, kernel, stride) for channels, kernel, stride in layers)
-    except (ValueError, SyntaxError, TypeError, AttributeError, RecursionError, MemoryError):
-        pass
-    raise ValueError(f"{where} is not a list of (channels, kernel, stride): {printable(spec[:200])!r}")
+    text = "".join(spec[:1000].split())
+    if not re.fullmatch(rf"{_CONVOLUTIONS}(\+{_CONVOLUTIONS})*", text):
+        raise ValueError(f"{where} is not a sum of [(channels, kernel, stride)] * times: {printable(spec[:200])!r}")
+    return tuple(
+        (int(channels), int(kernel), int(stride))
+        for channels, kernel, stride, times in re.findall(_CONVOLUTIONS, text)
+        for _ in range(int(times or 1))
+    )
 
 
-def _as_list(node: ast.expr) -> list[Any]:
-    """What an expression of lists comes to."""
-    match node:
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            result = _as_list(left) + _as_list(right)
-        case (
-            ast.BinOp(left=ast.Constant(value=int(times)), op=ast.Mult(), right=of)
-            | ast.BinOp(left=of, op=ast.Mult(), right=ast.Constant(value=int(times)))
-        ):
-            result = _as_list(of) * min(times, _MAX_LAYERS + 1)
-        case ast.Subscript(value=of, slice=ast.Slice(lower=None, upper=None, step=step)):
-            result = _as_list(of)[:: ast.literal_eval(step) if step else 1]
-        case _:
-            result = list(ast.literal_eval(node))
-    if len(result) > _MAX_LAYERS:
-        raise ValueError("too long")
-    return result
-
-
-def _conv_positions(encoder: State, first: Tensor) -> ConvPositionsConfig:
-    dim, per_group, kernel = first.shape
+def _conv_positions(encoder: State, shape: tuple[int, ...]) -> ConvPositionsConfig:
+    dim, per_group, kernel = shape
     depth = count_stack(encoder, "conv_positions.convs")
     return ConvPositionsConfig(depth, kernel * depth, dim // per_group)
 

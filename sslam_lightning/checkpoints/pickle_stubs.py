@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# The closed list: whatever of these a file names, it gets a StandIn. User directories give the enums their first words.
+# The closed list: whatever of these a file names, it gets a PickleStub. User directories give the enums their first words.
 _HARMLESS = re.compile(
     r"""
       omegaconf\.(base\.(Container)?Metadata|base\.UnionNode|dictconfig\.DictConfig|listconfig\.ListConfig
@@ -33,18 +33,16 @@ _HARMLESS = re.compile(
 _PREDICTION_MODES = {1: "MEAN_POOLING", 2: "CLS_TOKEN", 3: "LIN_SOFTMAX"}  # the members of the public enum, in its order
 
 
-class StandIn:
+class PickleStub:
     """Takes whatever a pickle hands over, keeps it, and does nothing with it."""
 
-    def __init__(self, *args: Any) -> None:
-        self.args = args
-        self.state: Mapping[str, Any] = {}
+    args: tuple[Any, ...]
+    state: Mapping[str, Any]
 
-    def __new__(cls, *args: Any) -> StandIn:
-        """A pickle may create objects without calling ``__init__``."""
-        made = super().__new__(cls)
-        made.args, made.state = args, {}
-        return made
+    def __new__(cls, *args: Any) -> PickleStub:  # a pickle may create objects without calling `__init__`
+        stub = super().__new__(cls)
+        stub.args, stub.state = args, {}
+        return stub
 
     def __setstate__(self, state: Any) -> None:
         self.state = state if isinstance(state, Mapping) else {}
@@ -55,15 +53,15 @@ def is_harmless(name: str) -> bool:
     return _HARMLESS.fullmatch(name) is not None
 
 
-def stand_in_for(name: str) -> type[StandIn]:
+def stub_for(name: str) -> type[PickleStub]:
     """A class of its own for every name, so that objects of different classes stay apart."""
-    return type(name.rpartition(".")[2], (StandIn,), {})
+    return type(name.rpartition(".")[2], (PickleStub,), {})
 
 
 def opened(value: Any) -> Any:
     """What a configuration's node holds, one level deep; plain data comes back as it is."""
     for _ in range(8):  # a node in a union in an interpolation; a file that nests deeper is playing
-        if not isinstance(value, StandIn):
+        if not isinstance(value, PickleStub):
             return value
         kind = type(value).__name__
         if kind in ("DictConfig", "ListConfig"):
@@ -72,10 +70,8 @@ def opened(value: Any) -> Any:
             value = value.state.get("_val", value.state.get("_content"))
         elif kind == "PredictionMode":
             value = _PREDICTION_MODES.get(value.args[0] if value.args else 0)
-        elif kind == "Namespace":
-            value = dict(value.state)
         else:
-            return None
+            return dict(value.state) if kind == "Namespace" else None
     return None
 
 
