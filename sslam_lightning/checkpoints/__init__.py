@@ -1,4 +1,8 @@
-"""Checkpoints of any kind, opened, converted and shared as data. No pickle is ever executed."""
+"""Checkpoints of any kind, opened, converted and shared as data. No pickle is ever executed.
+
+Whatever is wrong with a file is a ValueError of one line that names the file and the first thing that is wrong; a file
+that is not there is a FileNotFoundError.
+"""
 
 from sslam_lightning.checkpoints.convert import Converted, convert
 from sslam_lightning.checkpoints.formats.bat import from_bat

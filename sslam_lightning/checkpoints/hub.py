@@ -18,11 +18,7 @@ def is_hub_id(source: str) -> bool:
 
 
 def download(hub_id: str) -> Path:
-    """The folder in the Hub's cache with a model's configuration and weights; offline, what the cache has.
-
-    Raises:
-        OSError: if huggingface_hub is missing, or neither the Hub nor the cache has the model.
-    """
+    """The folder in the Hub's cache with a model's configuration and weights; offline, what the cache has."""
     repository, _, revision = hub_id.partition("@")
     hub = _library(f"no checkpoint at {hub_id}, and to look on the Hub")
     try:

@@ -12,11 +12,7 @@ MAX_BYTES = 2 * 2**20
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The one table that a JSON file holds.
-
-    Raises:
-        ValueError: one line, if it is too large or deep, is no JSON table, or names a key twice.
-    """
+    """The one table that a JSON file holds."""
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{path} takes {size} bytes, the JSON of a model takes at most {MAX_BYTES}")
     try:
@@ -37,12 +33,7 @@ def parse_json(text: bytes) -> dict[str, Any]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """A file of a folder. Links may lead to the folder itself or to where the Hub's cache keeps its files, not elsewhere.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is a link that leads elsewhere.
-    """
+    """A file of a folder. Links may lead into the folder itself or to where the Hub's cache keeps its files."""
     path = folder / name
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {folder}: it holds no {name}")

@@ -134,7 +134,7 @@ _OF_WAVEFORMS = _table(
 _OF_TEXT = _table(
     no_effect="data sample_break_mode tokens_per_sample mask_prob leave_unmasked_prob random_token_prob "
     "freq_weighted_replacement mask_whole_words mask_multiple_length mask_stdev shorten_method "
-    "shorten_data_split_list seed include_target_tokens include_index skip_masking d2v2_multi",
+    "shorten_data_split_list seed include_target_tokens include_index skip_masking d2v2_multi"
 )
 TASK_KEYS: Mapping[str, KeyTable] = {
     "mae_image_pretraining": _OF_IMAGES,

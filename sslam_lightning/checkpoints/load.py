@@ -55,11 +55,7 @@ def load_classifier(source: str | Path) -> Classifier:
 
 @float32_by_default()
 def build_head(weights: Weights, encoder: ClipEncoder) -> tuple[ClassificationHead, TransformerDecoder | None]:
-    """The head, and the decoder that it stands on where it does.
-
-    Raises:
-        ValueError: if there is no head.
-    """
+    """The head, and the decoder that it stands on where it does."""
     decoder, width = None, encoder.dim
     if weights.head_on == "decoder" and isinstance(weights.decoder_config, TransformerDecoderConfig):
         decoder, width = TransformerDecoder(weights.decoder_config, width), weights.decoder_config.dim

@@ -18,12 +18,7 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def naming(source: str, kind: str) -> Iterator[None]:
-    """Turn what goes wrong while a model is read into a ValueError of one line that names its file.
-
-    Args:
-        source: the file.
-        kind: what it should be, such as "a BAT checkpoint".
-    """
+    """Turn what goes wrong while a model is read into a ValueError of one line that names its file."""
     try:
         yield
     except KeyError as error:

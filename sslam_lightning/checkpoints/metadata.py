@@ -29,11 +29,7 @@ NAMES = ("encoder", "features", "class_names", *_KINDS)
 
 
 def read_metadata(settings: Any, where: str) -> dict[str, Any]:
-    """The fields of :class:`Weights` that a table of settings says, but for its encoder.
-
-    Raises:
-        ValueError: naming the first setting that is not what it has to be.
-    """
+    """The fields of :class:`Weights` that a table of settings says, but for its encoder."""
     settings = as_table(settings, where)
     found = {name: as_kind(settings[name], kind, f"{where}.{name}") for name, kind in _KINDS.items() if name in settings}
     return {
@@ -44,11 +40,7 @@ def read_metadata(settings: Any, where: str) -> dict[str, Any]:
 
 
 def with_own_section(weights: Weights, settings: Any, where: str) -> Weights:
-    """The weights with what our section of a file says.
-
-    Raises:
-        ValueError: naming the first setting that is not what it has to be, or that is of another encoder.
-    """
+    """The weights with what our section of a file says."""
     found = read_metadata(settings, where)
     if settings.get("encoder") is not None:
         found["encoder"] = read_dataclass(EncoderConfig, settings["encoder"], f"{where}.encoder")

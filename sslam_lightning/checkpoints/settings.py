@@ -73,11 +73,7 @@ def _as_tuple(value: Any, hints: tuple[Any, ...], where: str) -> tuple[Any, ...]
 
 
 def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
-    """A dataclass from those of its fields that ``settings`` has; the others keep their defaults.
-
-    Raises:
-        ValueError: if a value is of another type, or the class refuses it.
-    """
+    """A dataclass from those of its fields that ``settings`` has; the others keep their defaults."""
     settings, hints = as_table(settings, where), get_type_hints(kind)
     names = [field.name for field in fields(kind) if field.name in settings]  # type: ignore[arg-type]
     values = {name: as_kind(settings[name], hints[name], f"{where}.{name}") for name in names}
@@ -88,11 +84,7 @@ def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
 
 
 def read_front_end(settings: Any, where: str) -> FrontEndConfig:
-    """The settings of a front-end: ``class_path`` names one of those that are there already, none is imported for a file.
-
-    Raises:
-        ValueError: if there is none of this name, or its settings are not what they have to be.
-    """
+    """The settings of a front-end: ``class_path`` names one of those that are there, none is imported for a file."""
     name = settings.get("class_path") if isinstance(settings, Mapping) else settings
     known = {kind.__name__: kind for kind in FrontEndConfig.__subclasses__() if is_dataclass(kind)}
     kind = known.get(str(name).rpartition(".")[2])
@@ -126,11 +118,7 @@ def read_features(settings: Any, where: str) -> dict[str, Any] | None:
 
 def features_with(own: Mapping[str, Any], given: Mapping[str, Any]) -> LogMels:
     """A model's log-mels with settings that somebody gives over its own; extremes are those of a clip, whatever it is
-    batched with.
-
-    Raises:
-        ValueError: if there is no such setting, a value is of another type, or the front-end refuses it.
-    """
+    batched with."""
     refuse_unknown_features(given)
     return read_dataclass(LogMels, {**own, "extremes": "clip", **given}, "features")
 
@@ -163,11 +151,7 @@ def front_end_of(num_frames: Any, encoder: EncoderConfig, where: str, **more: fl
 
 
 def read_class_names(names: Any, where: str) -> tuple[str, ...]:
-    """A list of names, one a class; none where it is missing, or where transformers made them up ("LABEL_0").
-
-    Raises:
-        ValueError: if it holds anything but texts, or a text with a control character.
-    """
+    """A list of names, one a class; none where it is missing, or where transformers made them up ("LABEL_0")."""
     if names is None:
         return ()
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):

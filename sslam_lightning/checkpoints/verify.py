@@ -24,11 +24,7 @@ from sslam_lightning.models.teacher import TeacherParts
 
 def verify(weights: Weights) -> Weights:
     """The same weights, if every part is complete, of the configured size and finite. Models of transformers are compared
-    when they are built.
-
-    Raises:
-        ValueError: naming the first thing that is not.
-    """
+    when they are built."""
     if isinstance(weights.encoder, HuggingFaceConfig):
         return weights
     source = weights.source

@@ -9,12 +9,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from sslam_lightning.checkpoints.formats.transformers_settings import check_same_model, check_waveforms
-from sslam_lightning.models import (
-    DecoderConfig,
-    EncoderConfig,
-    HuggingFaceConfig,
-    TransformerDecoderConfig,
-)
+from sslam_lightning.models import DecoderConfig, EncoderConfig, HuggingFaceConfig, TransformerDecoderConfig
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.types import ResamplerName
 
@@ -62,11 +57,7 @@ class Weights(NamedTuple):
 
     @property
     def own_encoder(self) -> EncoderConfig:
-        """The configuration of an encoder of this project.
-
-        Raises:
-            ValueError: if it is a model of transformers.
-        """
+        """The configuration of an encoder of this project."""
         if isinstance(self.encoder, HuggingFaceConfig):
             raise ValueError(
                 f"{self.source} holds a model of Hugging Face transformers: sslam convert --to transformers writes it"
@@ -75,21 +66,13 @@ class Weights(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """How many classes the head tells apart.
-
-        Raises:
-            ValueError: if there is no head, or it has no linear layer.
-        """
+        """How many classes the head tells apart."""
         if self.head is None or "linear.weight" not in self.head or self.head["linear.weight"].ndim != 2:
             raise ValueError(f"{self.source} holds no classification head: it is a pre-trained model, not a fine-tuned one")
         return len(self.head["linear.weight"])
 
     def part(self, name: Part) -> State:
-        """One of the encoders, whole: a teacher with the student's parts where it has none of its own.
-
-        Raises:
-            ValueError: if the file has no teacher.
-        """
+        """One of the encoders, whole: a teacher with the student's parts where it has none of its own."""
         state = self.student if name == "student" else self.teacher
         if state is None:
             raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")

@@ -175,11 +175,7 @@ def rename(state: Mapping[str, Tensor], source: str) -> dict[str, State]:
 
 
 def read_arguments(args: Any, where: str, purpose: Purpose) -> Arguments:
-    """The arguments of a file; None are the defaults.
-
-    Raises:
-        ValueError: naming the first that is unknown, of another type, or not computed here.
-    """
+    """The arguments of a file; None are the defaults."""
     args = {} if args is None else as_table(opened(args), where)
     check_keys(args, BAT_KEYS, where, purpose)
     arguments = read_dataclass(Arguments, {key: opened(value) for key, value in args.items()}, where)

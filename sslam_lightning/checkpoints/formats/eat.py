@@ -23,11 +23,7 @@ def released_table(num_mel: int, dim: int, num_time: int) -> Tensor:
 def columns_of(
     table: Tensor, num_mel: int, dim: int, where: str, formula: Callable[[int, int, int], Tensor] = sincos_positions
 ) -> int:
-    """How many columns of patches a file's table of positions is for. The model computes it, so it is compared and left.
-
-    Raises:
-        ValueError: if it is another table, so that the computed one would mean something else.
-    """
+    """How many columns of patches a file's table of positions is for. The model computes it, so it is compared and left."""
     fits = table.ndim > 1 and table.shape[-1] == dim and dim % 4 == 0
     rows = table.float().flatten(0, -2) if fits else table.new_zeros(0)
     num_time = len(rows) // num_mel
@@ -38,11 +34,7 @@ def columns_of(
 
 
 def refuse_others(weights: Weights, layout: str) -> None:
-    """Refuse an encoder that a layout of log-mel patches with a clip token cannot hold; our own form holds all of them.
-
-    Raises:
-        ValueError: naming the first setting that the layout does not know.
-    """
+    """Refuse an encoder that a layout of log-mel patches with a clip token cannot hold; our own form holds all of them."""
     if weights.head and weights.head_on == "decoder":
         raise ValueError(f"{weights.source}: {layout} knows no head behind a decoder: convert to shared")
     config, plain = weights.own_encoder, EncoderConfig()

@@ -43,11 +43,7 @@ _NUM_FRAMES, _NUM_CLASSES = 1024, 527  # of the released models
 
 
 def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> Weights:
-    """Weights and configuration of a folder of this layout.
-
-    Raises:
-        ValueError: if it is not one, or a setting is unknown or not computed here.
-    """
+    """Weights and configuration of a folder of this layout."""
     where = f"{source}: config.json"
     check_keys({"patch_size": 16, "stride": 16, **config}, EAT_HUGGING_FACE_KEYS, where, "training")
     if missing := [name for name in _NO_DEFAULT if config.get(name) is None]:
@@ -88,11 +84,7 @@ def _described(weights: Weights, config: Mapping[str, Any], where: str) -> Weigh
 def to_hugging_face(weights: Weights) -> tuple[dict[str, Any], State, tuple[str, ...]]:
     """``config.json``, the weights under this layout's names, and the parts that it cannot hold.
 
-    The public code gives a head's norm an epsilon of 1e-5, which changes logits in the sixth digit where it was 1e-6.
-
-    Raises:
-        ValueError: if it cannot hold the encoder itself.
-    """
+    The public code gives a head's norm an epsilon of 1e-5, which changes logits in the sixth digit where it was 1e-6."""
     config, head = weights.own_encoder, weights.head
     if config.norm_order != "post":
         raise ValueError(f"{weights.source}: the Hugging Face layout knows norm_order 'post', not {config.norm_order!r}")

@@ -85,17 +85,7 @@ def _counted_from_zero(name: str) -> str:
 def from_fairseq_file(
     content: Mapping[str, Any], source: str, max_bytes: int | None = None, purpose: Purpose = "training"
 ) -> Weights:
-    """Everything that a file of fairseq's trainer says about a model.
-
-    Args:
-        content: the file's: ``model``, and its configuration in ``cfg`` or, before Hydra, in ``args``.
-        source: what to call this checkpoint in messages.
-        max_bytes: of weights that the file can hold.
-        purpose: what it is opened for.
-
-    Raises:
-        ValueError: if this is no such model, or a key of its configuration is unknown or not computed.
-    """
+    """Everything that a file of fairseq's trainer says about a model."""
     state = dict(opened(content["model"]) or {})
     teacher = state.pop("_ema", None)
     cfg = content.get("cfg") or {"model": content.get("args")}
@@ -194,11 +184,7 @@ def _refuse_a_shared_scale(modality: Any, where: str, purpose: Purpose) -> None:
 
 def model_section(cfg: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], str]:
     """The pre-trained model's part of a whole fairseq configuration, and where it is; a fine-tuned file keeps it inside its
-    own.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    own."""
     model, where = section(cfg, "model"), _MODEL
     if model is not None and not isinstance(model, Mapping):
         raise ValueError(f"{source}: its configuration has {type(model).__name__} where cfg.model is expected")

@@ -33,11 +33,7 @@ _CONVOLUTIONS = r"\[\((\d+),(\d+),(\d+)\)\](?:\*(\d{1,3}))?"
 
 
 def encoder_config(cfg: Any, modality: Modality, encoder: State, positions: State, source: str) -> EncoderConfig:
-    """The encoder: what shapes tell is read from them, the rest from the configuration.
-
-    Raises:
-        ValueError: if weights are missing, or a setting cannot be computed.
-    """
+    """The encoder: what shapes tell is read from them, the rest from the configuration."""
     with naming(source, _OURS):
         hidden_dim, dim = encoder["blocks.0.mlp.fc1.weight"].shape
         front_end = _front_end(cfg, modality, encoder)
@@ -66,11 +62,7 @@ def encoder_config(cfg: Any, modality: Modality, encoder: State, positions: Stat
 
 
 def decoder_config(cfg: Any, modality: Modality, decoder: State, source: str) -> DecoderConfig:
-    """The decoder of the modality that the model was trained on; the file describes those of others as well.
-
-    Raises:
-        ValueError: if weights are missing, or a setting is of another type.
-    """
+    """The decoder of the modality that the model was trained on; the file describes those of others as well."""
 
     def setting(kind: type, default: Any, *path: str) -> Any:
         found = section(cfg, "modalities", modality, *path)
@@ -126,11 +118,7 @@ def _front_end(cfg: Any, modality: Modality, encoder: State) -> FrontEndConfig |
 
 def conv_layers(spec: str, where: str) -> tuple[Layer, ...]:
     """Channels, kernel and stride of every convolution. fairseq writes Python, ``[(512, 10, 5)] + [(512, 3, 2)] * 4``,
-    which is read here, not run.
-
-    Raises:
-        ValueError: if it is anything else than such a sum.
-    """
+    which is read here, not run."""
     text = "".join(spec[:1000].split())
     if not re.fullmatch(rf"{_CONVOLUTIONS}(\+{_CONVOLUTIONS})*", text):
         raise ValueError(f"{where} is not a sum of [(channels, kernel, stride)] * times: {printable(spec[:200])!r}")

@@ -26,11 +26,7 @@ def to_fairseq(weights: Weights) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The content of a ``.pt`` file, plain data, and the parts that it cannot hold.
 
     A pre-trained model is written as the public trainer does, with its teacher under ``_ema``; one with a head as a
-    fine-tuned model, which has an encoder and a head and nothing else.
-
-    Raises:
-        ValueError: naming the first setting that the public code cannot load or would compute otherwise.
-    """
+    fine-tuned model, which has an encoder and a head and nothing else."""
     _refuse_what_it_cannot_be(weights)
     frames = int((weights.features or {}).get("num_frames") or 1024)
     left_out = _left_out(weights)

@@ -25,11 +25,7 @@ _NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "centre")  # what training
 
 
 def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:
-    """Weights and configuration of a checkpoint of one of our modules.
-
-    Raises:
-        ValueError: if the file is another project's.
-    """
+    """Weights and configuration of a checkpoint of one of our modules."""
     state = read_state(checkpoint.get("state_dict") or {}, f"{source}: state_dict", max_bytes)
     settings, where = checkpoint.get("hyper_parameters") or {}, f"{source}: hyper_parameters"
     of_transformers = CONFIG_KEY in checkpoint
@@ -89,12 +85,7 @@ def _of_transformers(config: Any, settings: Mapping[str, Any], source: str) -> H
 
 
 def read_own_transformers(path: Path) -> Weights:
-    """The models of a checkpoint of ``Data2Vec1Module`` or of what was fine-tuned from it, opened as data.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is another one.
-    """
+    """The models of a checkpoint of ``Data2Vec1Module`` or of what was fine-tuned from it, opened as data."""
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     content = open_archive(path)

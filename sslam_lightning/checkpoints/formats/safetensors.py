@@ -29,11 +29,7 @@ _PARTS = ("student", "teacher", "decoder", "reconstruction", "head", "contrast")
 
 
 def from_shared(config: Mapping[str, Any], state: State, source: str) -> Weights:
-    """The weights of a folder in our form.
-
-    Raises:
-        ValueError: if its configuration is not one of ours, or of a later version.
-    """
+    """The weights of a folder in our form."""
     where = f"{source}: config.json"
     version = as_kind(config.get("version"), int, f"{where}: version")
     if version > _VERSION:
@@ -63,12 +59,7 @@ def to_shared(weights: Weights) -> tuple[dict[str, Any], State]:
 
 
 def read_folder(folder: Path) -> State:
-    """All weights of a folder, in one file or in several with an index.
-
-    Raises:
-        FileNotFoundError: if it has neither ``model.safetensors`` nor an index, or lacks a file of the index.
-        ValueError: one line, if a file is damaged or lies outside of the folder.
-    """
+    """All weights of a folder, in one file or in several with an index."""
     if (folder / WEIGHTS_NAME).exists() or not (folder / INDEX_NAME).exists():
         return _read_tensors(inside(folder, WEIGHTS_NAME))
     index = inside(folder, INDEX_NAME)

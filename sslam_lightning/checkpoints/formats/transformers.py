@@ -30,15 +30,7 @@ _AST_HEAD = {"classifier.layernorm.": "norm.", "classifier.dense.": "linear."}  
 
 def write_transformers(source: Path, target: Path, part: Part = "student") -> tuple[str, ...]:
     """Write a model as ``save_pretrained`` does: ``config.json``, ``model.safetensors`` and, of a model that reads sound,
-    ``preprocessor_config.json``.
-
-    Returns:
-        The parts that such a folder cannot hold.
-
-    Raises:
-        FileNotFoundError: if there is no such checkpoint.
-        ValueError: if it is one of another module, or weights and configuration do not agree.
-    """
+    ``preprocessor_config.json``."""
     weights = read_own_transformers(source)
     assert isinstance(weights.encoder, HuggingFaceConfig), "others have been refused"
     config = weights.encoder
@@ -62,11 +54,7 @@ def is_transformers_folder(folder: Path) -> bool:
 
 
 def read_transformers_folder(folder: Path) -> Weights:
-    """The model of a folder that ``save_pretrained`` has written, whatever head it was written with.
-
-    Raises:
-        ValueError: if transformers has no such model, or the folder does not hold all of it.
-    """
+    """The model of a folder that ``save_pretrained`` has written, whatever head it was written with."""
     with making_a_model(str(folder)):
         config = make_config(read_settings(folder))
         _check_size(folder, config)
@@ -128,11 +116,7 @@ def _check_size(folder: Path, config: Any) -> None:
 
 
 def read_pretrained(folder: Path, like: Any) -> State:
-    """The weights of a folder of transformers for a model such as ``like``; from safetensors, and without its code.
-
-    Raises:
-        ValueError: if there are none, or they are not those of such a model.
-    """
+    """The weights of a folder of transformers for a model such as ``like``; from safetensors, and without its code."""
     return _open_pretrained(folder, like)[0]
 
 

@@ -46,11 +46,7 @@ class Preprocessing(NamedTuple):
 
 
 def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing of a folder whose model has this ``config``.
-
-    Raises:
-        ValueError: if the file has a setting that is not known or not computed here, naming it.
-    """
+    """The preprocessing of a folder whose model has this ``config``."""
     if not (folder / NAME).exists():
         return Preprocessing()
     content, where = read_json(inside(folder, NAME)), f"{folder}: {NAME}"
@@ -116,11 +112,7 @@ def write_preprocessing(
 
 
 def check_images(images: Mapping[str, Any] | None, source: str) -> None:
-    """Refuse a processor of images that does otherwise than :func:`sslam_lightning.data.image_file.cropped`.
-
-    Raises:
-        ValueError: naming the first setting that differs.
-    """
+    """Refuse a processor of images that does otherwise than :func:`sslam_lightning.data.image_file.cropped`."""
     for name, allowed in _CROPPED.items():
         if images is not None and name in images and images[name] not in allowed:
             raise ValueError(f"{source}: {NAME}: {name} is {images[name]}, only {allowed[0]} is computed here")

@@ -22,11 +22,7 @@ _BOOKKEEPING = {
 
 
 def check_same_model(settings: Mapping[str, Any], own: Any, source: str) -> None:
-    """Refuse weights of a model with other ``settings`` than those of the configuration ``own``.
-
-    Raises:
-        ValueError: naming the first setting that differs, or why transformers refuses ``settings``.
-    """
+    """Refuse weights of a model with other ``settings`` than those of the configuration ``own``."""
     with making_a_model(source):
         theirs = _that_matter(make_config(plain_settings(settings)))
     ours = _that_matter(own)
@@ -39,11 +35,7 @@ def check_same_model(settings: Mapping[str, Any], own: Any, source: str) -> None
 
 
 def check_waveforms(theirs: bool, ours: bool, source: str) -> None:
-    """Refuse a configured encoder that normalizes waveforms where ``source`` does not, or the other way round.
-
-    Raises:
-        ValueError: naming the setting.
-    """
+    """Refuse a configured encoder that normalizes waveforms where ``source`` does not, or the other way round."""
     if theirs != ours:
         raise ValueError(
             f"{source} has normalize_waveforms (do_normalize) = {theirs}, the configured encoder {ours}: set "
