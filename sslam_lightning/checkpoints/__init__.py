@@ -8,7 +8,6 @@ from sslam_lightning.checkpoints.convert import Converted, convert
 from sslam_lightning.checkpoints.formats.bat import from_bat
 from sslam_lightning.checkpoints.formats.fairseq import from_fairseq
 from sslam_lightning.checkpoints.formats.mae_ast import from_mae_ast
-from sslam_lightning.checkpoints.hub import push_to_hub
 from sslam_lightning.checkpoints.latest import BEST, LAST, Newest, check_resumable, newest_whole_checkpoint, step_of
 from sslam_lightning.checkpoints.load import load_classifier, load_encoder, open_encoder
 from sslam_lightning.checkpoints.read import check_source, read_model, read_weights
@@ -33,7 +32,6 @@ __all__ = [
     "load_strictly",
     "newest_whole_checkpoint",
     "open_encoder",
-    "push_to_hub",
     "read_model",
     "read_weights",
     "step_of",

@@ -23,14 +23,13 @@ from sslam_lightning.checkpoints.weights import State, Weights
 Form = Literal["shared", "hugging_face", "fairseq", "transformers"]
 
 
-def write_weights(weights: Weights, target: Path, form: Form, hub_id: str | None = None) -> tuple[str, ...]:
+def write_weights(weights: Weights, target: Path, form: Form) -> tuple[str, ...]:
     """Write a model.
 
     Args:
         weights: its parts.
         target: a folder (``shared``, ``hugging_face``) or a file (``fairseq``), which must not exist yet.
         form: how.
-        hub_id: where the model card says that the model is; the folder's name by default.
 
     Returns:
         The parts that the form cannot hold.
@@ -47,7 +46,7 @@ def write_weights(weights: Weights, target: Path, form: Form, hub_id: str | None
         return left_out
     config, state, left_out = to_hugging_face(weights) if form == "hugging_face" else (*to_shared(weights), ())
     gone: dict[str, Any] = {part.partition(" ")[0]: None for part in left_out}
-    card = model_card(weights._replace(**gone), hub_id or target.name)
+    card = model_card(weights._replace(**gone), target.name)
     with written_whole(target) as temporary:
         _write_folder(temporary, config, state, card)
     return left_out

@@ -10,8 +10,6 @@ def convert(
     target: str,
     to: Literal["shared", "hugging_face", "fairseq", "transformers"] = "shared",
     part: Literal["student", "teacher"] | None = None,
-    push: str | None = None,
-    private: bool = False,
 ) -> None:
     """Write a checkpoint in another form; its weights keep every bit, and nothing in it is executed.
 
@@ -24,13 +22,11 @@ def convert(
             and a head on the clip token); fairseq is a .pt file under the public code's names; transformers is the folder
             of a model of Hugging Face transformers that was trained by data2vec 1.0.
         part: keep only this encoder of a pre-trained model. By default both, or the student where a form holds one.
-        push: put the folder on the Hub as well, as owner/name (log in with ``hf auth login`` first).
-        private: make a new repository on the Hub private.
     """
     from sslam_lightning.checkpoints import convert as write
 
-    done = write(source, target, to, part, push, private)
-    print(f"wrote {done.target}" + (f" and {done.address}" if done.address else ""))
+    done = write(source, target, to, part)
+    print(f"wrote {done.target}")
     if done.left_out:
         print(f"left out, the form {to} has no place for it: {', '.join(done.left_out)}")
     if done.unused:

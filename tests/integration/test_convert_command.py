@@ -54,8 +54,6 @@ def test_what_is_said(source: Path, tmp_path, capsys) -> None:
         (["SOURCE", "x", "--part", "third"], "third"),
         (["SOURCE", "x", "--to", "onnx"], "onnx"),
         (["SOURCE"], "target"),
-        (["SOURCE", "x", "--private", "true"], "private is for the repository that push makes: name one, or leave"),
-        (["SOURCE", "x", "--push", "nobody"], "a repository on the Hub is named owner/name, got 'nobody'"),
     ],
 )
 def test_what_is_refused(source: Path, tmp_path, capsys, monkeypatch, args: list[str], said: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import stat
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_weights import ENCODER, assert_same_bits, finetuned, pretrained
 
-from sslam_lightning.checkpoints import convert, push_to_hub, read_weights
+from sslam_lightning.checkpoints import convert, read_weights
 from sslam_lightning.checkpoints.write import write_weights
 
 FORMS = ("shared", "hugging_face", "fairseq")
@@ -204,7 +203,7 @@ def test_a_shared_form_of_a_later_release(tmp_path) -> None:
         read_weights(tmp_path / "a")
 
 
-# The card and the Hub ------------------------------------------------------------------------------------------------
+# The card --------------------------------------------------------------------------------------------------------
 
 
 def test_the_card_says_what_the_model_is(tmp_path) -> None:
@@ -222,62 +221,3 @@ def test_the_card_says_what_the_model_is(tmp_path) -> None:
     card = (tmp_path / "classifier" / "README.md").read_text()
     assert "pipeline_tag: audio-classification" in card
     assert "- Classes: 3, exactly one of them in a clip (dog, rain, heavy, crow)" in card
-
-
-class Api:
-    """Stands in for the Hub, and takes what the real one takes."""
-
-    calls: list[tuple[str, dict[str, Any]]] = []  # noqa: RUF012
-    real: Any = None
-
-    def create_repo(self, repo_id: str, **settings: Any) -> str:
-        signature(self.real.create_repo).bind(None, repo_id, **settings)
-        self.calls.append((repo_id, settings))
-        return f"https://huggingface.co/{repo_id}"
-
-    def upload_folder(self, **settings: Any) -> None:
-        signature(self.real.upload_folder).bind(None, **settings)
-        self.calls.append(("upload", settings))
-
-
-@pytest.fixture
-def hub(monkeypatch) -> list:
-    huggingface_hub = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(Api, "real", huggingface_hub.HfApi)
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    Api.calls.clear()
-    return Api.calls
-
-
-def test_pushing_what_was_converted(tmp_path, hub: list) -> None:
-    write_weights(finetuned(), tmp_path / "source", "shared")
-    done = convert(tmp_path / "source", tmp_path / "model", "hugging_face", push="me/crows", private=True)
-    assert done.address == "https://huggingface.co/me/crows"
-    assert hub[0] == ("me/crows", {"repo_type": "model", "private": True, "exist_ok": True})
-    name, upload = hub[1]
-    assert (name, upload["repo_id"], upload["folder_path"]) == ("upload", "me/crows", str(tmp_path / "model"))
-    assert "*.py" not in upload["allow_patterns"]
-    assert {"config.json", "model.safetensors", "README.md"} <= set(upload["allow_patterns"])
-    assert 'load_classifier("me/crows")' in (tmp_path / "model" / "README.md").read_text()
-
-
-def test_what_cannot_be_pushed(tmp_path, hub: list) -> None:
-    write_weights(finetuned(), tmp_path / "source", "shared")
-    with pytest.raises(ValueError, match="a repository on the Hub is named owner/name, got 'crows'"):
-        convert(tmp_path / "source", tmp_path / "model", push="crows")
-    with pytest.raises(ValueError, match="convert to shared or hugging_face, got fairseq"):
-        convert(tmp_path / "source", tmp_path / "model", "fairseq", push="me/crows")
-    with pytest.raises(ValueError, match=r"is no folder of a model: it holds no config\.json"):
-        push_to_hub(tmp_path, "me/crows")
-    assert hub == []
-    assert contents(tmp_path) == ["source"]
-
-
-def test_a_hub_that_refuses(tmp_path, monkeypatch, hub: list) -> None:
-    def refuse(self: Api, **settings: Any) -> None:
-        raise RuntimeError("401 Client Error\nlog in first")
-
-    monkeypatch.setattr(Api, "upload_folder", refuse)
-    write_weights(finetuned(), tmp_path / "source", "shared")
-    with pytest.raises(OSError, match=r"^me/crows could not be put on the Hub: 401 Client Error$"):
-        push_to_hub(tmp_path / "source", "me/crows")
