@@ -12,10 +12,9 @@ from sslam_lightning.checkpoints.formats.eat_hf import MODEL_TYPE, from_hugging_
 from sslam_lightning.checkpoints.formats.fairseq import from_fairseq_file
 from sslam_lightning.checkpoints.formats.lightning import LIGHTNING_MARK, from_lightning
 from sslam_lightning.checkpoints.formats.mae_ast import MAE_AST_MARK, from_mae_ast_file
-from sslam_lightning.checkpoints.formats.safetensors import FORMAT, from_shared, read_folder
+from sslam_lightning.checkpoints.formats.safetensors import FORMAT, from_shared, inside, read_folder, read_json
 from sslam_lightning.checkpoints.formats.transformers import is_transformers_folder, read_transformers_folder
 from sslam_lightning.checkpoints.hub import download, is_hub_id
-from sslam_lightning.checkpoints.json_file import inside, read_json
 from sslam_lightning.checkpoints.latest import BEST, LAST
 from sslam_lightning.checkpoints.pickle_stubs import opened
 from sslam_lightning.checkpoints.verify import verify

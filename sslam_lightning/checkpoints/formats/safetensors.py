@@ -5,8 +5,7 @@ A model of ours is all that a checkpoint knows of it, as JSON and safetensors, a
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,17 +13,19 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from sslam_lightning.checkpoints.json_file import MAX_BYTES, inside, parse_json, read_json
 from sslam_lightning.checkpoints.messages import first_line
-from sslam_lightning.checkpoints.metadata import NAMES, with_own_section, write_metadata
+from sslam_lightning.checkpoints.metadata import NAMES, read_metadata, write_metadata
 from sslam_lightning.checkpoints.settings import as_kind, read_dataclass, read_decoder
-from sslam_lightning.checkpoints.state_dict import read_state
+from sslam_lightning.checkpoints.state_dict import read_state, with_prefix
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import EncoderConfig
 
 FORMAT = "sslam_lightning"
-WEIGHTS_NAME, INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS_NAME = "model.safetensors"
 _VERSION = 1
+# A configuration with the names of 527 classes takes 30 thousand, the table of contents of a large model 100 thousand;
+# what a text of JSON becomes in memory may be thirty times as large as it is.
+_MAX_BYTES = 2 * 2**20
 _PARTS = ("student", "teacher", "decoder", "reconstruction", "head", "contrast")
 
 
@@ -36,18 +37,14 @@ def from_shared(config: Mapping[str, Any], state: State, source: str) -> Weights
         raise ValueError(f"{source} has version {version} of its form, this release knows {_VERSION}: install a newer one")
     if config.get("encoder") is None:
         raise ValueError(f"{source}: its config.json has no encoder")
-    parts: dict[str, State] = defaultdict(dict)
-    for name, tensor in state.items():
-        part, _, rest = name.partition(".")
-        parts[part if part in _PARTS else ""][rest if part in _PARTS else name] = tensor
-    unknown = [f"config.json: {name[:80]}" for name in config if name not in (*NAMES, "format", "version", "decoder")]
-    unused = (*parts.pop("", {}), *unknown)
-    encoder = read_dataclass(EncoderConfig, config["encoder"], f"{where}.encoder")
-    weights = Weights(source, encoder, parts.pop("student", {}), unused=unused)._replace(**parts)
+    parts: dict[str, Any] = {part: own for part in _PARTS if (own := with_prefix(state, f"{part}."))}
     if config.get("decoder") is not None:
-        decoder = read_decoder(weights.decoder or {}, config["decoder"], f"{where}: decoder")
-        weights = weights._replace(decoder_config=decoder)
-    return with_own_section(weights, config, where)
+        parts["decoder_config"] = read_decoder(parts.get("decoder", {}), config["decoder"], f"{where}: decoder")
+    unknown = [name for name in state if not name.startswith(tuple(f"{part}." for part in _PARTS))]
+    unknown += [f"config.json: {name[:80]}" for name in config if name not in (*NAMES, "format", "version", "decoder")]
+    encoder = read_dataclass(EncoderConfig, config["encoder"], f"{where}.encoder")
+    weights = Weights(source, encoder, parts.pop("student", {}), unused=tuple(unknown))
+    return weights._replace(**parts, **read_metadata(config, where))
 
 
 def to_shared(weights: Weights) -> tuple[dict[str, Any], State]:
@@ -59,27 +56,10 @@ def to_shared(weights: Weights) -> tuple[dict[str, Any], State]:
 
 
 def read_folder(folder: Path) -> State:
-    """All weights of a folder, in one file or in several with an index."""
-    if (folder / WEIGHTS_NAME).exists() or not (folder / INDEX_NAME).exists():
-        return _read_tensors(inside(folder, WEIGHTS_NAME))
-    index = inside(folder, INDEX_NAME)
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise ValueError(f"{index} has no weight_map from weights to files")
-    state: State = {}
-    for name in sorted(set(places.values())):
-        if not re.fullmatch(r"[\w.-]+\.safetensors", name):
-            raise ValueError(f"{index} names {name[:80]!r}, which is no safetensors file of its folder")
-        state.update(_read_tensors(inside(folder, name)))
-    if state.keys() != places.keys():
-        raise ValueError(f"{index} and its files do not hold the same weights")
-    return state
-
-
-def _read_tensors(path: Path) -> State:
-    """The weights of one file, which stay in it until they are used."""
+    """All weights of a folder, which stay in its file until they are used."""
+    path = inside(folder, WEIGHTS_NAME)
     try:
-        parse_json(_header(path))  # the library takes headers of 100 MB, and the last of two weights with one name
+        _parse_json(_header(path))  # the library takes headers of 100 MB, and the last of two weights with one name
         with safe_open(path, framework="pt", device="cpu") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, ValueError, OverflowError) as error:
@@ -90,6 +70,49 @@ def _read_tensors(path: Path) -> State:
 def _header(path: Path) -> bytes:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > MAX_BYTES:
-            raise ValueError(f"its header claims {length} bytes, a model's takes at most {MAX_BYTES}")
+        if length > _MAX_BYTES:
+            raise ValueError(f"its header claims {length} bytes, a model's takes at most {_MAX_BYTES}")
         return file.read(length)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The one table that a JSON file holds."""
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise ValueError(f"{path} takes {size} bytes, the JSON of a model takes at most {_MAX_BYTES}")
+    try:
+        return _parse_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not the JSON of a model: {error}") from None
+
+
+def _parse_json(text: bytes) -> dict[str, Any]:
+    """The one table that a text of JSON is; raises as :func:`read_json`."""
+    try:
+        content = json.loads(text, object_pairs_hook=_table, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, not a table")
+    return content
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of a folder. Links may lead into the folder itself or to where the Hub's cache keeps its files."""
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {folder}: it holds no {name}")
+    home, target = folder.resolve(), path.resolve()
+    if not target.is_relative_to(home) and not target.is_relative_to(home.parent.parent / "blobs"):
+        raise ValueError(f"{path} is a link that leads out of its folder")
+    return path
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("it names a key twice")
+    return table
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

@@ -12,10 +12,9 @@ from safetensors import SafetensorError
 
 from sslam_lightning.checkpoints.formats.eat_hf import MODEL_TYPE
 from sslam_lightning.checkpoints.formats.lightning import read_own_transformers
-from sslam_lightning.checkpoints.formats.safetensors import FORMAT, read_folder
+from sslam_lightning.checkpoints.formats.safetensors import FORMAT, inside, read_folder, read_json
 from sslam_lightning.checkpoints.formats.transformers_preprocessor import read_preprocessing, write_preprocessing
 from sslam_lightning.checkpoints.formats.transformers_settings import check_same_model, making_a_model
-from sslam_lightning.checkpoints.json_file import inside, read_json
 from sslam_lightning.checkpoints.messages import first_line
 from sslam_lightning.checkpoints.settings import read_class_names
 from sslam_lightning.checkpoints.state_dict import load_strictly, with_prefix

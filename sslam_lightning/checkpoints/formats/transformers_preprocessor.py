@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sslam_lightning.checkpoints.config_keys import check_keys
-from sslam_lightning.checkpoints.json_file import inside, read_json
+from sslam_lightning.checkpoints.formats.safetensors import inside, read_json
 from sslam_lightning.checkpoints.key_tables import AST_EXTRACTOR_KEYS, WAVEFORM_EXTRACTOR_KEYS
 from sslam_lightning.checkpoints.messages import printable
 from sslam_lightning.checkpoints.settings import as_kind, read_features

@@ -612,23 +612,12 @@ def test_settings_that_lie(folder: Path, settings: dict[str, Any], message: str)
     assert message in refuse(folder)
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "sub/x.safetensors", "x.bin", "x/", 7])
-def test_an_index_that_leads_out(folder: Path, name: Any) -> None:
+def test_an_index_is_not_followed(folder: Path) -> None:
     state = load_file(folder / "model.safetensors")
     os.replace(folder / "model.safetensors", folder.parent / "outside.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(state, name)}))
-    message = refuse(folder)
-    assert "which is no safetensors file of its folder" in message or "has no weight_map" in message
-
-
-def test_an_index_that_promises_more(folder: Path) -> None:
-    state = load_file(folder / "model.safetensors")
-    os.replace(folder / "model.safetensors", folder / "model-1-of-1.safetensors")
-    index = folder / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": dict.fromkeys(state, "model-1-of-1.safetensors")}))
-    convert(folder, folder.parent / "whole")
-    index.write_text(json.dumps({"weight_map": dict.fromkeys([*state, "more"], "model-1-of-1.safetensors")}))
-    assert "do not hold the same weights" in refuse(folder)
+    index = {"weight_map": dict.fromkeys(state, "../outside.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "it holds no model.safetensors" in refuse(folder)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])

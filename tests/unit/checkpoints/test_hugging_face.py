@@ -185,22 +185,6 @@ def test_a_missing_weight_is_named(tmp_path) -> None:
         rewritten(tmp_path / "model", config, state)
 
 
-def test_several_files_with_an_index(tmp_path) -> None:
-    original = finetuned()
-    _, state = written(original, tmp_path / "model")
-    (tmp_path / "model" / "model.safetensors").unlink()
-    names, places = sorted(state), {}
-    for number, part in enumerate((names[:5], names[5:]), start=1):
-        file = f"model-0000{number}-of-00002.safetensors"
-        save_file({name: state[name] for name in part}, tmp_path / "model" / file)
-        places |= dict.fromkeys(part, file)
-    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    assert_same_bits(read_weights(tmp_path / "model"), original)
-    (tmp_path / "model" / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="it holds no model-00002-of-00002"):
-        read_weights(tmp_path / "model")
-
-
 def test_a_single_file_without_its_configuration(tmp_path) -> None:
     written(pretrained(), tmp_path / "model")
     with pytest.raises(ValueError, match="weights without their configuration: name the folder that holds both"):
