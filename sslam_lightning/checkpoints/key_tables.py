@@ -227,18 +227,3 @@ AST_EXTRACTOR_KEYS = _table(_EXTRACTOR, honored="num_mel_bins max_length mean st
 """``preprocessor_config.json`` of an audio spectrogram transformer. Its class pads with zeros, whatever the file says."""
 WAVEFORM_EXTRACTOR_KEYS = _EXTRACTOR
 """``preprocessor_config.json`` of a model of waveforms."""
-
-PUBLIC_CLASSES: Mapping[str, tuple[KeyTable, str]] = {
-    "Data2VecMultiConfig": (DATA2VEC2_KEYS, ""),
-    "D2vModalitiesConfig": (DATA2VEC2_KEYS, "modalities."),
-    "D2vImageConfig": (DATA2VEC2_KEYS, "modalities.image."),
-    "D2vAudioConfig": (DATA2VEC2_KEYS, "modalities.audio."),
-    "D2vTextConfig": (DATA2VEC2_KEYS, "modalities.text."),
-    "D2vModalityConfig": (DATA2VEC2_KEYS, "modalities.image."),
-    "D2vDecoderConfig": (DATA2VEC2_KEYS, "modalities.image.decoder."),
-    "MaeImageClassificationConfig": (EAT_FINETUNING_KEYS, ""),
-    "MAE_AST_Config": (MAE_AST_KEYS, ""),
-    "MAE_AST_Pretraining_Config": (MAE_AST_TASK_KEYS, ""),
-    "MAE_AST_Criterion_Config": (MAE_AST_LOSS_KEYS, ""),
-}
-"""The public code's configuration classes: the table of their keys, and the path that they have in it."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslam_lightning.checkpoints.archive import open_archive
-from sslam_lightning.checkpoints.formats.lightning import LIGHTNING_MARK
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -47,26 +46,19 @@ def step_of(path: Path) -> int:
     """
     content = open_archive(path)
     if not isinstance(content, Mapping) or "loops" not in content or not isinstance(content.get("global_step"), int):
-        raise ValueError(f"{path} is no run to go on with")
+        raise ValueError(f"{path} is no run to go on with; to start from its weights set model.init_from")
     return int(content["global_step"])
 
 
 def check_resumable(path: Path) -> int | None:
-    """Say what is wrong with the checkpoint of a run in one line, before anything is built.
-
-    Returns:
-        How many updates it has; None for a word such as "hpc", which is Lightning's.
+    """:func:`step_of` of what ``--ckpt_path`` names; None for a word such as "hpc", which is Lightning's.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, unsafe, or no Lightning checkpoint.
+        ValueError: as :func:`step_of`.
     """
-    if not path.is_file():
-        if path.suffix or len(path.parts) > 1:
-            raise FileNotFoundError(f"no checkpoint at {path}")
-        return None
-    content = open_archive(path)
-    if not isinstance(content, Mapping) or LIGHTNING_MARK not in content:
-        raise ValueError(f"{path} is no run of this project to go on with; to start from its weights set model.init_from")
-    step = content.get("global_step")
-    return step if isinstance(step, int) else 0
+    if path.is_file():
+        return step_of(path)
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    return None

@@ -9,7 +9,28 @@ import pytest
 from data2vec_step import assert_same_features, assert_same_step, public_weights, recorded_step, without_randomness
 from reference_data import case_names, reference_folder
 
-from sslam_lightning.checkpoints.key_tables import PUBLIC_CLASSES
+from sslam_lightning.checkpoints.key_tables import (
+    DATA2VEC2_KEYS,
+    EAT_FINETUNING_KEYS,
+    MAE_AST_KEYS,
+    MAE_AST_LOSS_KEYS,
+    MAE_AST_TASK_KEYS,
+)
+
+# The public code's configuration classes: the table of their keys, and the path that they have in it.
+PUBLIC_CLASSES = {
+    "Data2VecMultiConfig": (DATA2VEC2_KEYS, ""),
+    "D2vModalitiesConfig": (DATA2VEC2_KEYS, "modalities."),
+    "D2vImageConfig": (DATA2VEC2_KEYS, "modalities.image."),
+    "D2vAudioConfig": (DATA2VEC2_KEYS, "modalities.audio."),
+    "D2vTextConfig": (DATA2VEC2_KEYS, "modalities.text."),
+    "D2vModalityConfig": (DATA2VEC2_KEYS, "modalities.image."),
+    "D2vDecoderConfig": (DATA2VEC2_KEYS, "modalities.image.decoder."),
+    "MaeImageClassificationConfig": (EAT_FINETUNING_KEYS, ""),
+    "MAE_AST_Config": (MAE_AST_KEYS, ""),
+    "MAE_AST_Pretraining_Config": (MAE_AST_TASK_KEYS, ""),
+    "MAE_AST_Criterion_Config": (MAE_AST_LOSS_KEYS, ""),
+}
 
 
 def _public_classes() -> list[tuple[str, str]]:

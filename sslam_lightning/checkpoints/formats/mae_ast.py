@@ -19,7 +19,6 @@ from sslam_lightning.checkpoints.settings import as_kind
 from sslam_lightning.checkpoints.state_dict import count_stack, read_state
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels
-from sslam_lightning.layers.block import NormOrder
 from sslam_lightning.models import EncoderConfig, SpectrogramTokensConfig, TransformerDecoderConfig
 
 MAE_AST_MARK = "decoder_mask_emb"  # a weight that no other model has
@@ -49,9 +48,7 @@ _RULES = (
     Rule("final_proj_reconstruction.*", "reconstruction", "*"),
     Rule("final_proj_classification.*", "contrast", "*"),
     # Tables that are formulas, and parameters that the public model holds but never uses.
-    Rule("enc_sine_pos_embed.pe", "nothing", "enc_sine_pos_embed.pe"),
-    Rule("dec_sine_pos_embed.pe", "nothing", "dec_sine_pos_embed.pe"),
-    Rule("encoder_mask_emb", "nothing", "encoder_mask_emb"),
+    *(Rule(name, "nothing", name) for name in ("enc_sine_pos_embed.pe", "dec_sine_pos_embed.pe", "encoder_mask_emb")),
     Rule("layer_norm.*", "nothing", "layer_norm.*"),
 )
 
@@ -110,42 +107,16 @@ def from_mae_ast(
     check_keys({**_UNSAID, **cfg}, MAE_AST_KEYS, f"{source}: cfg.model", purpose)
     if task is not None:
         check_keys({**_UNSAID_TASK, **task}, MAE_AST_TASK_KEYS, f"{source}: cfg.task", purpose)
-    order: NormOrder = "pre" if section(cfg, "layer_norm_first") else "post"
     with naming(source, "a MAE-AST checkpoint"):
-        parts, unknown = rename(state, order == "pre")
-        encoder, decoder = parts["encoder"], parts["decoder"]
-        dim, decoder_dim = len(encoder["front_end.proj.bias"]), len(decoder["mask_token"])
-        hidden_dim, num_heads = len(encoder["blocks.0.mlp.fc1.bias"]), _size(cfg, "model", "encoder_attention_heads")
-        token = _size(cfg, "model", "ast_kernel_size_time"), _size(cfg, "model", "ast_kernel_size_chan")
-        features = None if task is None else _features(task, *token)
-        config = EncoderConfig(
-            dim=dim,
-            depth=count_stack(encoder, "blocks"),
-            num_heads=num_heads,
-            mlp_ratio=hidden_dim / dim,
-            norm_order=order,
-            norm_eps=1e-5,
-            front_end=SpectrogramTokensConfig(*token, *([] if features is None else [features.num_mels])),
-            clip_token=False,
-        )
-        decoder_config = TransformerDecoderConfig(
-            dim=decoder_dim,
-            depth=count_stack(decoder, "blocks"),
-            num_heads=num_heads,
-            mlp_ratio=hidden_dim / decoder_dim,
-            norm_order=order,
-        )
-    sizes = {"encoder_layers": config.depth, "encoder_embed_dim": dim, "encoder_ffn_embed_dim": hidden_dim}
-    sizes |= {"decoder_layers": decoder_config.depth, "decoder_embed_dim": decoder_dim}
-    for name, size in sizes.items():
-        if name in cfg and section(cfg, name) != size:
-            raise ValueError(f"{source}: cfg.model.{name} is {section(cfg, name)}, its weights are for {size}")
+        parts, unknown = rename(state, bool(section(cfg, "layer_norm_first")))
+        features = None if task is None else _features(cfg, task)
+        encoder, decoder = _configs(cfg, parts, features)
     return Weights(
         source,
-        config,
         encoder,
-        decoder_config=decoder_config,
-        decoder=decoder,
+        parts["encoder"],
+        decoder_config=decoder,
+        decoder=parts["decoder"],
         reconstruction=parts.get("reconstruction"),
         contrast=parts.get("contrast"),
         unused=unknown,
@@ -153,15 +124,45 @@ def from_mae_ast(
     )
 
 
+def _configs(
+    cfg: Mapping[str, Any], parts: Mapping[str, State], features: LogMels | None
+) -> tuple[EncoderConfig, TransformerDecoderConfig]:
+    """Encoder and decoder: what shapes tell is read from them, and has to be what the configuration says."""
+    dim, decoder_dim = len(parts["encoder"]["front_end.proj.bias"]), len(parts["decoder"]["mask_token"])
+    hidden_dim = len(parts["encoder"]["blocks.0.mlp.fc1.bias"])
+    depth, decoder_depth = (count_stack(parts[part], "blocks") for part in ("encoder", "decoder"))
+    sizes = {"encoder_layers": depth, "encoder_embed_dim": dim, "encoder_ffn_embed_dim": hidden_dim}
+    sizes |= {"decoder_layers": decoder_depth, "decoder_embed_dim": decoder_dim}
+    for name, size in sizes.items():
+        if name in cfg and section(cfg, name) != size:
+            raise ValueError(f"cfg.model.{name} is {section(cfg, name)}, its weights are for {size}")
+    token = _size(cfg, "model", "ast_kernel_size_time"), _size(cfg, "model", "ast_kernel_size_chan")
+    front_end = SpectrogramTokensConfig(*token, *([] if features is None else [features.num_mels]))
+    shared: dict[str, Any] = {
+        "num_heads": _size(cfg, "model", "encoder_attention_heads"),
+        "norm_order": "pre" if section(cfg, "layer_norm_first") else "post",
+        "norm_eps": 1e-5,
+    }
+    return (
+        EncoderConfig(dim, depth, mlp_ratio=hidden_dim / dim, front_end=front_end, clip_token=False, **shared),
+        TransformerDecoderConfig(decoder_dim, decoder_depth, mlp_ratio=hidden_dim / decoder_dim, **shared),
+    )
+
+
 def _size(settings: Mapping[str, Any], part: str, name: str) -> int:
     return as_kind(section(settings, name), int, f"cfg.{part}.{name}")
 
 
-def _features(task: Mapping[str, Any], token_frames: int, token_mels: int) -> LogMels:
+def _features(cfg: Mapping[str, Any], task: Mapping[str, Any]) -> LogMels:
     """The log-mels of its data set."""
-    num_mels, rate_hz = _size(task, "task", "feature_dim"), _size(task, "task", "sample_rate")
+    num_mels, token_mels = _size(task, "task", "feature_dim"), _size(cfg, "model", "ast_kernel_size_chan")
     if token_mels < 1 or num_mels % token_mels:
         raise ValueError(
             f"cfg.task.feature_dim must be a multiple of cfg.model.ast_kernel_size_chan {token_mels}, got {num_mels}"
         )
-    return replace(MAE_AST_LOG_MELS, num_mels=num_mels, sample_rate_hz=rate_hz, patch_frames=token_frames)
+    return replace(
+        MAE_AST_LOG_MELS,
+        num_mels=num_mels,
+        sample_rate_hz=_size(task, "task", "sample_rate"),
+        patch_frames=_size(cfg, "model", "ast_kernel_size_time"),
+    )

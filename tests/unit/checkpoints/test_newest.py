@@ -40,7 +40,9 @@ def test_where_last_is_damaged_the_one_with_the_most_updates(tmp_path: Path) -> 
     assert passed_over[0].startswith(f"passed over: {half} cannot be opened as a checkpoint: ")
     assert passed_over[1].startswith(f"passed over: {tmp_path / 'folder.ckpt'} cannot be opened as a checkpoint: ")
     assert passed_over[2].startswith(f"passed over: {empty} cannot be opened as a checkpoint: ")
-    assert passed_over[3] == f"passed over: {foreign} is no run to go on with"
+    assert (
+        passed_over[3] == f"passed over: {foreign} is no run to go on with; to start from its weights set model.init_from"
+    )
     assert all("\n" not in line for line in passed_over)
 
 
