@@ -12,7 +12,7 @@ from recipes import RecordedMasks, log_mel_batch, recipe_state
 from reference_data import case_names
 
 import sslam_lightning
-from sslam_lightning.checkpoints import from_mae_ast, load_strictly, read_weights
+from sslam_lightning.checkpoints import from_mae_ast, load_strictly, open_encoder, read_weights
 from sslam_lightning.checkpoints.formats.mae_ast import rename
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference import AudioModel
@@ -191,8 +191,7 @@ def test_keys_that_change_the_arithmetic_are_refused_by_name_or_play_no_part(nam
             from_mae_ast(state, case["cfg"], name, case["task"], "inference")
         return
     weights = from_mae_ast(state, case["cfg"], name, case["task"], "inference")
-    encoder = weights.new_encoder()
-    load_strictly(encoder, weights.student, "student", name)
+    encoder = open_encoder(weights)
     log_mels = torch.tensor(arrays["source"])
     encoder.train()(log_mels)  # the running averages of one step
     with torch.no_grad():
