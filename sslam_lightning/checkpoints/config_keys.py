@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from sslam_lightning.checkpoints.messages import printable
-from sslam_lightning.checkpoints.pickle_stubs import opened, section
+from sslam_lightning.checkpoints.pickle_stubs import section
 
 Purpose = Literal["inference", "init_from", "training"]
 """What a checkpoint is opened for: features and predictions; an encoder that another training starts from; to continue
@@ -53,7 +53,7 @@ def check_keys(cfg: Any, table: KeyTable, where: str, purpose: Purpose, unused: 
     """Refuse a configuration with a key that is not in the table, or a value that is not computed here.
 
     Args:
-        cfg: one section of a file, as plain data or stubs.
+        cfg: one section of a file, as plain data.
         table: the rules of its keys.
         where: what to call the section in messages: "a.pt: cfg.model".
         purpose: what the file is opened for.
@@ -81,15 +81,14 @@ def check_keys(cfg: Any, table: KeyTable, where: str, purpose: Purpose, unused: 
 
 def _leaves(cfg: Any, table: KeyTable, where: str, start: str = "") -> Iterator[tuple[str, Any]]:
     """The keys of a section and of the sections in it, with their values."""
-    node = opened(cfg)
-    for key, value in node.items() if isinstance(node, Mapping) else ():
+    for key, value in cfg.items() if isinstance(cfg, Mapping) else ():
         path = f"{start}{key}"
         nested = any(known.startswith(f"{path}.") for known in table)
         if path in table:
-            yield path, opened(value)
-        elif nested and isinstance(opened(value), Mapping):
+            yield path, value
+        elif nested and isinstance(value, Mapping):
             yield from _leaves(value, table, where, f"{path}.")
-        elif key != "_name" and not (nested and opened(value) is None):  # fairseq writes _name into any section
+        elif key != "_name" and not (nested and value is None):  # fairseq writes _name into any section
             close = difflib.get_close_matches(path[:200], table, 1)
             hint = f", did you mean {close[0]}?" if close else ""
             raise ValueError(f"{where}.{printable(path[:200])} is no configuration key of the public code{hint}")

@@ -1,4 +1,4 @@
-"""What takes the place of other projects' objects in old fairseq files: classes of ours that do nothing.
+"""What takes the place of other projects' objects in old fairseq files: plain data, or an object that does nothing.
 
 Files written before fairseq saved plain data hold their configuration as OmegaConf nodes, enums or an
 ``argparse.Namespace``. None of those packages is needed, or imported, to read what the nodes hold.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# The closed list: whatever of these a file names, it gets a PickleStub. User directories give the enums their first words.
+# The closed list: whatever of these a file names, it gets a stub. User directories give the enums their first words.
 _HARMLESS = re.compile(
     r"""
       omegaconf\.(base\.(Container)?Metadata|base\.UnionNode|dictconfig\.DictConfig|listconfig\.ListConfig
@@ -34,18 +34,49 @@ _PREDICTION_MODES = {1: "MEAN_POOLING", 2: "CLS_TOKEN", 3: "LIN_SOFTMAX"}  # the
 
 
 class PickleStub:
-    """Takes whatever a pickle hands over, keeps it, and does nothing with it."""
+    """Takes whatever a pickle hands over, and does nothing with it; of an OmegaConf node it keeps the value."""
 
-    args: tuple[Any, ...]
-    state: Mapping[str, Any]
+    value: Any = None
 
-    def __new__(cls, *args: Any) -> PickleStub:  # a pickle may create objects without calling `__init__`
-        stub = super().__new__(cls)
-        stub.args, stub.state = args, {}
-        return stub
+    def __new__(cls, *_: Any) -> PickleStub:
+        return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, Mapping) else {}
+        if isinstance(state, Mapping) and type(self).__name__.endswith("Node"):
+            self.value = state.get("_val", state.get("_content"))
+
+
+class _Table(dict):  # a DictConfig
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        content = state.get("_content")
+        self.update({key: _value(item) for key, item in content.items()} if isinstance(content, Mapping) else {})
+
+
+class _List(list):  # a ListConfig
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        content = state.get("_content")
+        self.extend(map(_value, content) if isinstance(content, list) else [])
+
+
+class _Namespace(dict):
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.update(state)
+
+
+def _prediction_mode(number: Any = None) -> str | None:
+    return _PREDICTION_MODES.get(number)
+
+
+_PLAIN = {"DictConfig": _Table, "ListConfig": _List, "Namespace": _Namespace, "PredictionMode": _prediction_mode}
+
+
+def _value(node: Any) -> Any:
+    """What a node holds; anything else as it is."""
+    for _ in range(8):  # a node in a union in an interpolation; a file that nests deeper is playing
+        if not isinstance(node, PickleStub):
+            return node
+        node = node.value
+    return None
 
 
 def is_harmless(name: str) -> bool:
@@ -53,31 +84,14 @@ def is_harmless(name: str) -> bool:
     return _HARMLESS.fullmatch(name) is not None
 
 
-def stub_for(name: str) -> type[PickleStub]:
-    """A class of its own for every name, so that objects of different classes stay apart."""
-    return type(name.rpartition(".")[2], (PickleStub,), {})
-
-
-def opened(value: Any) -> Any:
-    """What a configuration's node holds, one level deep; plain data comes back as it is."""
-    for _ in range(8):  # a node in a union in an interpolation; a file that nests deeper is playing
-        if not isinstance(value, PickleStub):
-            return value
-        kind = type(value).__name__
-        if kind in ("DictConfig", "ListConfig"):
-            value = value.state.get("_content")
-        elif kind.endswith("Node"):
-            value = value.state.get("_val", value.state.get("_content"))
-        elif kind == "PredictionMode":
-            value = _PREDICTION_MODES.get(value.args[0] if value.args else 0)
-        else:
-            return dict(value.state) if kind == "Namespace" else None
-    return None
+def stub_for(name: str) -> Any:
+    """What takes the place of ``module.name``; a class of its own for every name, so that objects stay apart."""
+    kind = name.rpartition(".")[2]
+    return _PLAIN.get(kind) or type(kind, (PickleStub,), {})
 
 
 def section(node: Any, *names: str) -> Any:
     """The value at a path of names in a configuration, None where it has no such place."""
     for name in names:
-        node = opened(node)
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return opened(node)
+        node = _value(node.get(name)) if isinstance(node, Mapping) else None
+    return node

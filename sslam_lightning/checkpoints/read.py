@@ -16,7 +16,6 @@ from sslam_lightning.checkpoints.formats.safetensors import FORMAT, from_shared,
 from sslam_lightning.checkpoints.formats.transformers import is_transformers_folder, read_transformers_folder
 from sslam_lightning.checkpoints.hub import download, is_hub_id
 from sslam_lightning.checkpoints.latest import BEST, LAST
-from sslam_lightning.checkpoints.pickle_stubs import opened
 from sslam_lightning.checkpoints.verify import verify
 from sslam_lightning.checkpoints.weights import Weights
 
@@ -78,8 +77,8 @@ def _from_file(path: Path, purpose: Purpose) -> Weights:
             return from_bat_file(content, source, size, purpose)
         if LIGHTNING_MARK in content:
             return from_lightning(content, source, size)
-        model = opened(content.get("model"))
-        if isinstance(model, Mapping) and any(isinstance(opened(content.get(name)), Mapping) for name in ("cfg", "args")):
+        model = content.get("model")
+        if isinstance(model, Mapping) and any(isinstance(content.get(name), Mapping) for name in ("cfg", "args")):
             reader = from_mae_ast_file if MAE_AST_MARK in model else from_fairseq_file
             return reader(content, source, size, purpose)
     raise ValueError(f"{path} is neither a fairseq checkpoint (model, cfg), nor one of BAT, nor one of this project")

@@ -96,7 +96,9 @@ def read_front_end(settings: Any, where: str) -> FrontEndConfig:
 
 def read_decoder(state: Mapping[str, Any], settings: Any, where: str) -> DecoderConfig | TransformerDecoderConfig:
     """The settings of a decoder; its weights tell which it is: blocks have a token that stands for hidden patches."""
-    return read_dataclass(TransformerDecoderConfig if "mask_token" in state else DecoderConfig, settings, where)
+    if "mask_token" in state:
+        return read_dataclass(TransformerDecoderConfig, settings, where)
+    return read_dataclass(DecoderConfig, settings, where)
 
 
 def as_plain(config: Any) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _modules(weights: Weights) -> dict[str, nn.Module]:
             leads_back = "output_proj.weight" in weights.decoder
             width = config.dim if leads_back else decoder_config.dim  # MAE-AST's decoder gives its own width
             modules["decoder"] = TransformerDecoder(decoder_config, config.dim, config.dim if leads_back else None)
-        elif weights.decoder:
+        elif weights.decoder and isinstance(decoder_config, DecoderConfig):
             modules["decoder"] = ConvDecoder(decoder_config, config.dim)
         for part in ("reconstruction", "contrast"):
             if getattr(weights, part):

@@ -17,7 +17,6 @@ from sslam_lightning.checkpoints.formats.eat import columns_of
 from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
 from sslam_lightning.checkpoints.key_tables import BAT_KEYS
 from sslam_lightning.checkpoints.messages import naming, printable
-from sslam_lightning.checkpoints.pickle_stubs import opened
 from sslam_lightning.checkpoints.settings import as_table, read_dataclass, read_features
 from sslam_lightning.checkpoints.state_dict import count_stack, read_state, with_prefix
 from sslam_lightning.checkpoints.weights import State, Weights
@@ -87,7 +86,7 @@ class Arguments:
 
 def is_bat_file(content: Mapping[str, Any]) -> bool:
     """Whether a file's content has the names of BAT's trainer, of its released weights, or of its fine-tuned models."""
-    trained, tuned = opened(content.get("encoder")), _tuned_state(content)
+    trained, tuned = content.get("encoder"), _tuned_state(content)
     return (
         (isinstance(trained, Mapping) and _MARK in trained)
         or _RELEASED + _MARK in _released_state(content)
@@ -105,7 +104,7 @@ def from_bat_file(
         return weights._replace(unused=tuple(key for key in whole if not key.startswith(("student.", "teacher."))))
     tuned = _tuned_state(content)
     found = content if tuned is None else {"state": tuned}
-    parts = {name: read_state(opened(found[name]), f"{source}: {name}", max_bytes) for name in _PARTS if name in found}
+    parts = {name: read_state(found[name], f"{source}: {name}", max_bytes) for name in _PARTS if name in found}
     state = {f"{name}.{key}": value for name in ("encoder", "decoder") for key, value in parts.get(name, {}).items()}
     for key, value in parts.get("state", {}).items():
         state[key if key.startswith("head.") else f"encoder.{key}"] = value
@@ -176,9 +175,9 @@ def rename(state: Mapping[str, Tensor], source: str) -> dict[str, State]:
 
 def read_arguments(args: Any, where: str, purpose: Purpose) -> Arguments:
     """The arguments of a file; None are the defaults."""
-    args = {} if args is None else as_table(opened(args), where)
+    args = {} if args is None else as_table(args, where)
     check_keys(args, BAT_KEYS, where, purpose)
-    arguments = read_dataclass(Arguments, {key: opened(value) for key, value in args.items()}, where)
+    arguments = read_dataclass(Arguments, args, where)
     computed = {"n_fft": fft_samples(arguments.sr), "hop_length": hop_samples(arguments.sr)}
     for name, value in computed.items():
         if getattr(arguments, name) != value:
@@ -231,11 +230,11 @@ def _decoder_config(decoder: State, encoder: EncoderConfig, arguments: Arguments
 
 def _released_state(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """The table of weights of a file without settings: its ``state_dict``, or all of it."""
-    state = opened(content.get("state_dict", content))
+    state = content.get("state_dict", content)
     return state if isinstance(state, Mapping) else {}
 
 
 def _tuned_state(content: Mapping[str, Any]) -> Any:
     """That of a fine-tuned model; the public script writes it as the only member of a tuple."""
-    state = opened(content.get("state"))
-    return opened(state[0]) if isinstance(state, (tuple, list)) and len(state) == 1 else state
+    state = content.get("state")
+    return state[0] if isinstance(state, (tuple, list)) and len(state) == 1 else state

@@ -58,7 +58,7 @@ def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> W
     parts, unused = to_ours(state, RULES)
     if (table := parts.get("positions", {}).get("positions")) is not None:
         columns_of(table, encoder.num_mels // encoder.patch_size, encoder.dim, f"{source}: its table of positions")
-    if not finetuned and parts.pop("head", None):
+    if not finetuned and parts.pop("head", {}):
         unused = (*unused, *(key for key in state if key.startswith(("model.head.", "model.fc_norm."))))
     weights = Weights(source, encoder, parts["encoder"], head=parts.get("head"), unused=unused)
     classes = as_kind(config.get("num_classes", _NUM_CLASSES), int, f"{where}: num_classes")
@@ -71,7 +71,8 @@ def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> W
 
 def _described(weights: Weights, config: Mapping[str, Any], where: str) -> Weights:
     """Front-end and classes, from what the layout can say."""
-    size, labels, features, names = config.get("img_size"), config.get("id2label"), None, ()
+    size, labels, features = config.get("img_size"), config.get("id2label"), None
+    names: tuple[str, ...] = ()
     if isinstance(size, list) and len(size) == 2:
         features = front_end_of(size[0], weights.own_encoder, f"{where}: img_size")
     numbers = [str(number) for number in range(weights.num_classes if weights.head else 0)]

@@ -15,7 +15,7 @@ from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
 from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
 from sslam_lightning.checkpoints.messages import printable
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, with_own_section
-from sslam_lightning.checkpoints.pickle_stubs import opened, section
+from sslam_lightning.checkpoints.pickle_stubs import section
 from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names
 from sslam_lightning.checkpoints.state_dict import read_state
 from sslam_lightning.checkpoints.weights import State, Weights
@@ -86,7 +86,7 @@ def from_fairseq_file(
     content: Mapping[str, Any], source: str, max_bytes: int | None = None, purpose: Purpose = "training"
 ) -> Weights:
     """Everything that a file of fairseq's trainer says about a model."""
-    state = dict(opened(content["model"]) or {})
+    state = dict(content["model"])
     teacher = state.pop("_ema", None)
     cfg = content.get("cfg") or {"model": content.get("args")}
     model_cfg, where = model_section(cfg, source)
@@ -214,7 +214,7 @@ def _described(cfg: Any, content: Mapping[str, Any], weights: Weights, purpose: 
     one_class = (
         section(model, "audio_mae") is False
         or any(section(model, name) is True for name in NORMALISATION)
-        or (isinstance(log_keys, list) and "correct" in [opened(key) for key in log_keys])
+        or (isinstance(log_keys, list) and "correct" in log_keys)
     )
     names = _class_names(section(content.get("task_state"), "labels"), source) if weights.head else ()
     return weights._replace(
@@ -247,7 +247,7 @@ def _class_names(labels: Any, source: str) -> tuple[str, ...]:
     if not isinstance(labels, Mapping) or not labels:
         return ()
     try:
-        numbers = {int(opened(number)): name for name, number in labels.items()}
+        numbers = {int(number): name for name, number in labels.items()}
     except (TypeError, ValueError):
         raise ValueError(f"{source}: task_state.labels must be a table from names to numbers") from None
     if sorted(numbers) != list(range(len(labels))):

@@ -14,7 +14,7 @@ from sslam_lightning.checkpoints.formats.fairseq import TRAINING_STATE
 from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
 from sslam_lightning.checkpoints.key_tables import MAE_AST_KEYS, MAE_AST_LOSS_KEYS, MAE_AST_TASK_KEYS
 from sslam_lightning.checkpoints.messages import naming, printable
-from sslam_lightning.checkpoints.pickle_stubs import opened, section
+from sslam_lightning.checkpoints.pickle_stubs import section
 from sslam_lightning.checkpoints.settings import as_kind
 from sslam_lightning.checkpoints.state_dict import count_stack, read_state
 from sslam_lightning.checkpoints.weights import State, Weights
@@ -75,7 +75,7 @@ def from_mae_ast_file(
     content: Mapping[str, Any], source: str, max_bytes: int | None = None, purpose: Purpose = "training"
 ) -> Weights:
     """The model of a file of MAE-AST's trainer, which is fairseq's; arguments and errors as :func:`from_fairseq_file`."""
-    state = read_state(opened(content["model"]), f"{source}: model", max_bytes)
+    state = read_state(content["model"], f"{source}: model", max_bytes)
     model, task, criterion = (section(content, "cfg", name) for name in ("model", "task", "criterion"))
     if not isinstance(model, Mapping):
         raise ValueError(f"{source}: its configuration has no cfg.model")
