@@ -17,16 +17,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from sslam_lightning.checkpoints.messages import printable
+from sslam_lightning.checkpoints.messages import printable, shown
 from sslam_lightning.checkpoints.pickle_stubs import section
 
 Purpose = Literal["inference", "init_from", "training"]
 """What a checkpoint is opened for: features and predictions; an encoder that another training starts from; to continue
 pre-training, with decoder and teacher. Converting keeps everything, so it counts as training."""
 
-_PURPOSES: tuple[Purpose, ...] = ("inference", "init_from", "training")
+_PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -71,7 +71,7 @@ def check_keys(cfg: Any, table: KeyTable, where: str, purpose: Purpose, unused: 
         allowed = [section(cfg, *each.path.split(".")) if isinstance(each, Same) else each for each in rule.values]
         value = _resolved(value, cfg)
         if not isinstance(value, _PLAIN) or value not in allowed:
-            refused.append(f"{path} is {_shown(value)}, only {' or '.join(map(_shown, allowed))} is computed here")
+            refused.append(f"{path} is {shown(value)}, only {' or '.join(map(shown, allowed))} is computed here")
             purposes.update(rule.purposes)
     if refused:
         others = [each for each in _PURPOSES if each not in purposes]
@@ -98,7 +98,3 @@ def _resolved(value: Any, cfg: Any) -> Any:
     """A reference to another key of the model, as OmegaConf writes it, or the value as it is."""
     match = re.fullmatch(r"\$\{model\.(\w{1,100})\}", value) if isinstance(value, str) else None
     return section(cfg, match[1]) if match else value
-
-
-def _shown(value: Any) -> str:
-    return printable(repr(value)[:80]) if isinstance(value, _PLAIN) else type(value).__name__

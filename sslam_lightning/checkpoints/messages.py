@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import NoneType
+from typing import Any
 
 
 def printable(text: str, length: int = 300) -> str:
     """The beginning of a text from a file, fit for a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:length])
+
+
+def shown(value: Any) -> str:
+    """A value: itself where it is short and plain, else its type."""
+    text = repr(value) if isinstance(value, (bool, int, float, str, NoneType)) else type(value).__name__
+    return printable(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def unknown_keys(content: Iterable[Any], known: Iterable[str]) -> tuple[str, ...]:
+    """The keys of a file that nobody knows."""
+    return tuple(printable(str(key)) for key in content if key not in known)
 
 
 def first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from sslam_lightning.checkpoints.messages import shown
 from sslam_lightning.class_names import check_class_names
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
@@ -15,12 +16,6 @@ from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig,
 T = TypeVar("T")
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-
-
-def shown(value: Any) -> str:
-    """A value for a message: itself where it is short and plain, else its type."""
-    text = repr(value) if isinstance(value, (bool, int, float, str, NoneType)) else type(value).__name__
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def as_table(settings: Any, where: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslam_lightning.checkpoints.settings import shown
+from sslam_lightning.checkpoints.messages import shown
 from sslam_lightning.checkpoints.weights import State
 
 _MAX_NAME = 200

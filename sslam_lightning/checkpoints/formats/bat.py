@@ -16,7 +16,7 @@ from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.eat import columns_of
 from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
 from sslam_lightning.checkpoints.key_tables import BAT_KEYS
-from sslam_lightning.checkpoints.messages import naming, printable
+from sslam_lightning.checkpoints.messages import naming, unknown_keys
 from sslam_lightning.checkpoints.settings import as_table, read_dataclass, read_features
 from sslam_lightning.checkpoints.state_dict import count_stack, read_state, with_prefix
 from sslam_lightning.checkpoints.weights import State, Weights
@@ -110,8 +110,8 @@ def from_bat_file(
         state[key if key.startswith("head.") else f"encoder.{key}"] = value
     teacher = {f"encoder.{key}": value for key, value in parts.get("ema_encoder", {}).items()}
     known = {*_PARTS, "args", "optimized_steps", "history", "test_metrics"}
-    unused = tuple(printable(str(key)) for key in content if key not in known)
-    return from_bat(state, content.get("args"), source, teacher, purpose)._replace(unused=unused)
+    weights = from_bat(state, content.get("args"), source, teacher, purpose)
+    return weights._replace(unused=unknown_keys(content, known))
 
 
 def from_bat(

@@ -13,7 +13,7 @@ from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.fairseq_config import NOT_OURS, Modality, decoder_config, encoder_config
 from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
 from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
-from sslam_lightning.checkpoints.messages import printable
+from sslam_lightning.checkpoints.messages import printable, shown, unknown_keys
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, with_own_section
 from sslam_lightning.checkpoints.pickle_stubs import section
 from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names
@@ -99,7 +99,7 @@ def from_fairseq_file(
         where,
     )
     known = {"model", "cfg", "task_state", OWN_SECTION, *TRAINING_STATE}
-    weights = weights._replace(unused=(*weights.unused, *(printable(str(key)) for key in content if key not in known)))
+    weights = weights._replace(unused=(*weights.unused, *unknown_keys(content, known)))
     if content.get(OWN_SECTION) is not None:
         return with_own_section(weights, content[OWN_SECTION], f"{source}: {OWN_SECTION}")
     if where != _MODEL:
@@ -229,7 +229,7 @@ def _check_task(task: Any, source: str, purpose: Purpose) -> None:
         return
     if not isinstance(name, str) or name not in TASK_KEYS:
         known = ", ".join(TASK_KEYS)
-        raise ValueError(f"{source}: cfg.task._name is {printable(repr(name)[:80])}, only {known} can be opened")
+        raise ValueError(f"{source}: cfg.task._name is {shown(name)}, only {known} can be opened")
     check_keys(task, TASK_KEYS[name], f"{source}: cfg.task", purpose)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sslam_lightning.checkpoints.archive import open_archive
-from sslam_lightning.checkpoints.messages import printable
+from sslam_lightning.checkpoints.messages import unknown_keys
 from sslam_lightning.checkpoints.metadata import read_metadata
 from sslam_lightning.checkpoints.settings import as_kind, as_table, read_dataclass, read_decoder
 from sslam_lightning.checkpoints.state_dict import read_state, with_prefix
@@ -62,11 +62,9 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         metadata["head_on"] = "decoder" if decoder else "encoder"  # fine-tuning keeps no decoder but one that is used
     else:
         metadata["class_names"] = ()
-    others = [key for key in checkpoint if key not in _TRAINING and not str(key).endswith("DataModule")]
     unused = [key for key in state if not key.startswith((*taken.values(), *_NO_WEIGHTS))]
-    return Weights(source, encoder, student, unused=(*unused, *(printable(str(key)) for key in others)))._replace(
-        **parts, **metadata
-    )
+    unused += unknown_keys([key for key in checkpoint if not str(key).endswith("DataModule")], _TRAINING)
+    return Weights(source, encoder, student, unused=tuple(unused))._replace(**parts, **metadata)
 
 
 def _of_transformers(config: Any, settings: Mapping[str, Any], source: str) -> HuggingFaceConfig:

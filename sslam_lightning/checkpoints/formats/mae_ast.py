@@ -13,7 +13,7 @@ from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.fairseq import TRAINING_STATE
 from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
 from sslam_lightning.checkpoints.key_tables import MAE_AST_KEYS, MAE_AST_LOSS_KEYS, MAE_AST_TASK_KEYS
-from sslam_lightning.checkpoints.messages import naming, printable
+from sslam_lightning.checkpoints.messages import naming, unknown_keys
 from sslam_lightning.checkpoints.pickle_stubs import section
 from sslam_lightning.checkpoints.settings import as_kind
 from sslam_lightning.checkpoints.state_dict import count_stack, read_state
@@ -82,7 +82,7 @@ def from_mae_ast_file(
     check_keys(criterion, MAE_AST_LOSS_KEYS, f"{source}: cfg.criterion", purpose)
     weights = from_mae_ast(state, model, source, task, purpose)
     known = {"model", "cfg", "task_state", *TRAINING_STATE}
-    return weights._replace(unused=(*weights.unused, *(printable(str(key)) for key in content if key not in known)))
+    return weights._replace(unused=(*weights.unused, *unknown_keys(content, known)))
 
 
 def from_mae_ast(
