@@ -1,4 +1,4 @@
-"""Pre-training: stage 1 (EAT) and stage 2 (SSLAM) are configurations of one module."""
+"""Pre-training: stage 1 (EAT), stage 2 (SSLAM) and MAE-AST are configurations of one module."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from sslam_lightning.models.initial_weights import init_bert
 from sslam_lightning.models.teacher import TeacherParts
 from sslam_lightning.objectives import (
     Dino,
+    InfoNCE,
     LayerTargets,
     Objective,
     Reconstruction,
@@ -43,14 +44,18 @@ from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
 from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.training.pretrain_settings import check_settings
+from sslam_lightning.training.pretrain_settings import LOSSES_TO_TARGETS, check_settings
 from sslam_lightning.training.self_supervised import SelfSupervisedModule
 from sslam_lightning.training.start import take_over
 from sslam_lightning.types import AnyBatch, Batch, Grid, Guesses, Mask, Mixture, Seen, Targets
 
+_LOSSES = (*LOSSES_TO_TARGETS, "reconstruction", "info_nce")
+
 
 class PretrainModule(SelfSupervisedModule):
     """Masked regression to a teacher that follows the student (data2vec 2.0, EAT), on clean clips or on mixtures (SSLAM).
+
+    Without a teacher (``ema: null``) it is a masked autoencoder: reconstruction and InfoNCE (MAE-AST, arXiv 2203.16691).
 
     Args:
         encoder: size and switches of student and teacher.
@@ -59,15 +64,17 @@ class PretrainModule(SelfSupervisedModule):
         masking: which patches are hidden.
         masks_per_clip: masked copies of every clip in a step.
         targets: how the teacher's layers become targets.
-        regression: decoder output against targets at hidden patches.
+        regression: decoder output against targets at hidden patches; None leaves it out.
         utterance: clip token against the mean target; None leaves it out.
         reconstruction: decoder output against the patches' own values; None leaves it out.
+        info_nce: decoder output against the other hidden patches of a clip; None leaves it out.
         dino: a cross entropy instead of the utterance loss; None leaves it out.
         mixing: partners and regions of stage 2's mixtures; None is stage 1.
         source_retention: mixtures against both of their sources; needs ``mixing``.
         objective: a loss of your own beside these, see :class:`sslam_lightning.objectives.Objective`; None for none.
-        transformer_decoder: a decoder of transformer blocks in place of the convolutional one (BAT); None is the latter.
-        ema: how the teacher follows.
+        transformer_decoder: a decoder of transformer blocks in place of the convolutional one (BAT, MAE-AST); None is the
+            latter.
+        ema: how the teacher follows; None is no teacher, and only losses that need none.
         teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
         guard: when to stop a run that collapses.
         optimizer: AdamW and its schedule.
@@ -78,7 +85,7 @@ class PretrainModule(SelfSupervisedModule):
         seed: of everything random in training.
         compile: compile blocks and decoder with ``torch.compile``.
         crop_to_shortest: cut every waveform, at a random place, to the length of its batch's shortest, instead of padding
-            that one; for front-ends that read waveforms. Losses, in validation too, then depend on which clips meet.
+            that one; for waveforms, or log-mels of any length. Losses, in validation too, then depend on which clips meet.
         roll: shift every waveform circularly by a random part of its length (BAT).
     """
 
@@ -92,15 +99,16 @@ class PretrainModule(SelfSupervisedModule):
         masking: MaskSampler = InverseBlockMask(),
         masks_per_clip: int = 16,
         targets: LayerTargets = LayerTargets(),
-        regression: Regression = Regression(),
+        regression: Regression | None = Regression(),
         utterance: Utterance | None = Utterance(),
         reconstruction: Reconstruction | None = None,
+        info_nce: InfoNCE | None = None,
         dino: Dino | None = None,
         mixing: Mixer | None = None,
         source_retention: SourceRetention | None = None,
         objective: Objective | None = None,
         transformer_decoder: TransformerDecoderConfig | None = None,
-        ema: EMAConfig = EMAConfig(),
+        ema: EMAConfig | None = EMAConfig(),
         teacher_parts: TeacherParts = "encoder",
         guard: GuardConfig = GuardConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
@@ -115,50 +123,69 @@ class PretrainModule(SelfSupervisedModule):
         self.save_hyperparameters()
         self.crop_to_shortest, self.roll = crop_to_shortest, roll
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
-        self.targets, self.regression, self.utterance = targets, regression, utterance
-        self.reconstruction, self.dino, self.source_retention = reconstruction, dino, source_retention
+        self.targets, self.regression, self.utterance, self.dino = targets, regression, utterance, dino
+        self.reconstruction, self.info_nce, self.source_retention = reconstruction, info_nce, source_retention
         self.objective = objective
         self.ema, self.guard, self.init_from = ema, guard, init_from
+        self.named_losses = Losses(name for name in _LOSSES if getattr(self, name))
 
         self.student = Encoder(encoder)
         check_settings(self)
-        self.decoder = (transformer_decoder or decoder).build(encoder.dim)
-        if isinstance(self.front_end, TokenEmbeddings):
-            init_bert(self.decoder)  # as published for text; other decoders keep torch's initial weights
-        self.reconstruction_head = nn.Linear(encoder.dim, self.front_end.num_values) if reconstruction else None
-        self.teacher = Teacher(self.student, teacher_parts)
+        self.decoder, width = self._build_decoder(transformer_decoder or decoder)
+        num_values = self.front_end.num_values
+        self.reconstruction_head = nn.Linear(width, num_values) if reconstruction else None
+        self.contrast_head = nn.Linear(width, num_values) if info_nce else None
+        self.teacher = Teacher(self.student, teacher_parts) if ema else None
         self.centre: Tensor | None
         self.register_buffer("centre", torch.zeros(1, encoder.dim, dtype=torch.float32) if dino else None)
-        objectives = ("regression", "utterance", "dino", "reconstruction", "source_retention", "objective")
-        self.named_losses = Losses(name for name in objectives if getattr(self, name))
+
+    def _build_decoder(
+        self, config: DecoderConfig | TransformerDecoderConfig
+    ) -> tuple[ConvDecoder | TransformerDecoder, int]:
+        """The decoder and the width of its output: targets are as wide as the encoder, patches leave it its own."""
+        dim = self.student.dim
+        if self.ema or isinstance(config, DecoderConfig):
+            decoder: ConvDecoder | TransformerDecoder = config.build(dim)
+        else:
+            decoder, dim = TransformerDecoder(config, dim), config.dim
+            nn.init.uniform_(decoder.mask_token)  # as in MAE-AST's public code
+        if isinstance(self.front_end, TokenEmbeddings):
+            init_bert(decoder)  # as published for text; other decoders keep torch's initial weights
+        return decoder, dim
 
     # The method ------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
-        """One step of stage 1 or 2."""
+        """Mix, mask, let the teacher see everything and the student what is visible, compare."""
         if self.is_unusable(batch):
             return self.sit_out()
         keys = self.clip_keys(batch)
-        if self.crop_to_shortest and isinstance(batch, Batch):
-            batch = crop_to_shortest(batch, keys)
-        if self.roll and isinstance(batch, Batch):
-            batch = batch._replace(waveforms=roll(batch.waveforms, batch.num_samples, keys))
+        batch = self.augmented(batch, keys)
         clips, padding = self.read(batch)
         mixture = self.mix(clips, keys, padding, self.frames_behind(batch, clips))
         grid = self.front_end.grid(mixture.clips)
         mask = self.draw_masks(keys, grid, mixture.padding)
         embedded = self.student.embed(mixture.clips)
-        targets = self.teacher_targets(embedded, mixture, grid)
+        targets = self.teacher_targets(embedded, mixture, grid) if self.teacher else None
         guesses = self.guess(embedded, mixture, mask, grid)
-        wanted = keep_visible(targets.patches, mask.hidden_index)
+        wanted = None if targets is None else keep_visible(targets.patches, mask.hidden_index)
         losses = self.losses(guesses, wanted, targets, mask, mixture)
-        self.follow_centre(targets.clip)
+        if targets is not None:
+            self.follow_centre(targets.clip)
         return self.sum_and_log(losses, guesses, wanted)
+
+    def augmented(self, batch: AnyBatch, keys: Int[Tensor, "batch"]) -> AnyBatch:
+        """Waveforms, cropped and rolled as configured; other batches as they are."""
+        if self.crop_to_shortest and isinstance(batch, Batch):
+            batch = crop_to_shortest(batch, keys)
+        if self.roll and isinstance(batch, Batch):
+            batch = batch._replace(waveforms=roll(batch.waveforms, batch.num_samples, keys))
+        return batch
 
     def is_unusable(self, batch: AnyBatch) -> bool:
         """Nothing is left of a batch when none of its files can be read, or, to mix, only one."""
-        enough = 2 if self.mixing else 1
-        return len(batch.clip_index) < enough and (bool(batch.broken) or not self.training)
+        num_clips = len(batch.clip_index)
+        return num_clips == 0 or (num_clips == 1 and bool(self.mixing) and (bool(batch.broken) or not self.training))
 
     def can_learn_from(self, grid: Grid) -> bool:
         """Whether clips are long enough for a mask and, in stage 2, for a mixture."""
@@ -201,6 +228,7 @@ class PretrainModule(SelfSupervisedModule):
         ``embedded`` is the student's embedding, for a teacher that has no front-end of its own. Padded tokens count in the
         normalisation and in the mean that is the clip's target, as published, though nothing attends to them.
         """
+        assert self.teacher is not None, "there is no teacher"
         embedded = self.teacher.embed(mixture.clips, embedded)
         entered = self.teacher.enter(self.student, embedded, grid, mixture.padding)
         layers = self._teacher_layers(entered)
@@ -226,28 +254,41 @@ class PretrainModule(SelfSupervisedModule):
         nothing = torch.zeros(0, self.student.config.dim, dtype=torch.float32, device=self.device)
         self.follow_centre(nothing)
         no_loss = self.no_loss()
-        self.log_variances(nothing, nothing)
+        if self.teacher:
+            self.log_variances(nothing, nothing)
         return no_loss
 
     def losses(
         self,
         guesses: Guesses,
-        wanted: Float[Tensor, "rows hidden dim"],
-        targets: Targets,
+        wanted: Float[Tensor, "rows hidden dim"] | None,
+        targets: Targets | None,
         mask: Mask,
         mixture: Mixture,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Every configured objective by its name; ``wanted`` are the targets at the hidden patches."""
+        """Every configured objective by its name; ``wanted`` are the teacher's targets at the hidden patches."""
+        losses = {}
+        if targets is not None and wanted is not None:
+            losses = self._losses_to_targets(guesses, wanted, targets, mask)
+        if self.reconstruction_head or self.contrast_head:
+            values = keep_visible(self.front_end.patchify(mixture.clips), mask.hidden_index)
+            if self.reconstruction and self.reconstruction_head:
+                losses["reconstruction"] = self.reconstruction(self.reconstruction_head(guesses.patches), values)
+            if self.info_nce and self.contrast_head:
+                losses["info_nce"] = self.info_nce(self.contrast_head(guesses.patches), values)
+        return losses
+
+    def _losses_to_targets(
+        self, guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"], targets: Targets, mask: Mask
+    ) -> dict[str, Float[Tensor, ""]]:
         clip_targets = repeat_rows(targets.clip, self.masks_per_clip)
-        losses = {"regression": self.regression(guesses.patches, wanted)}
+        losses = {}
+        if self.regression:
+            losses["regression"] = self.regression(guesses.patches, wanted)
         if self.utterance:
             losses["utterance"] = self.utterance(guesses.clip, clip_targets)
         if self.dino and self.centre is not None:
             losses["dino"] = self.dino(guesses.clip, clip_targets, self.centre)
-        if self.reconstruction and self.reconstruction_head:
-            values = self.front_end.patchify(mixture.clips)
-            read_out = self.reconstruction_head(guesses.patches)
-            losses["reconstruction"] = self.reconstruction(read_out, keep_visible(values, mask.hidden_index))
         if self.source_retention and targets.retained is not None:
             mixed = slice(len(guesses.patches) // 2, None)
             sources = keep_visible(targets.retained, mask.hidden_index[mixed])
@@ -263,14 +304,16 @@ class PretrainModule(SelfSupervisedModule):
             self.centre = torch.where(moved.isfinite().all(), moved, self.centre)  # a lost step must not lose it for good
 
     def sum_and_log(
-        self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"]
+        self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"] | None
     ) -> Float[Tensor, ""]:
         """The total loss; every loss by name goes to the log and, when it is time, the two signs of collapse."""
         total = self.named_losses.sum_and_log(self, losses, rows=len(guesses.clip))
-        self.log_variances(guesses.patches, wanted)
+        if wanted is not None:
+            self.log_variances(guesses.patches, wanted)
         return total
 
     def _teacher_layers(self, seen: Seen) -> Sequence[Tensor]:
+        assert self.teacher is not None, "there is no teacher"
         return self.teacher.layers(seen, self.targets.top_k_layers, self.targets.source)
 
     @property
@@ -289,19 +332,22 @@ class PretrainModule(SelfSupervisedModule):
         weights = read_weights(path)
         weights.check_architecture(self.student.config)
         weights.check_decoder(self.decoder.config)
-        own = self.teacher.encoder.state_dict()  # not all of an encoder has a teacher
-        teacher = weights.part("teacher" if weights.teacher else "student")
         parts = {
             "student": (self.student, weights.student),
-            "teacher": (self.teacher.encoder, {name: weight for name, weight in teacher.items() if name in own}),
             "decoder": (self.decoder, weights.decoder),
             "reconstruction": (self.reconstruction_head, weights.reconstruction),
+            "contrast": (self.contrast_head, weights.contrast),
         }
+        if self.teacher:
+            own = self.teacher.encoder.state_dict()  # not all of an encoder has a teacher
+            teacher = weights.part("teacher" if weights.teacher else "student")
+            parts["teacher"] = (self.teacher.encoder, {name: weight for name, weight in teacher.items() if name in own})
         take_over(weights, parts, self.features)
 
     def configure_callbacks(self) -> list[Callback]:
         """The teacher moves, and collapse is watched, however the trainer is built."""
-        return [*super().configure_callbacks(), EMATeacher(self.ema), CollapseGuard(self.guard)]
+        teacher = [EMATeacher(self.ema), CollapseGuard(self.guard)] if self.ema else []
+        return [*super().configure_callbacks(), *teacher]
 
     def configure_model(self) -> None:
         """Share out the weights if the trainer's strategy asks for it.
@@ -309,21 +355,22 @@ class PretrainModule(SelfSupervisedModule):
         Raises:
             ValueError: if the teacher then runs its blocks behind the student's weights, which no device holds.
         """
-        if self.is_sharded and self.teacher.parts == "blocks":
+        if self.is_sharded and self.teacher and self.teacher.parts == "blocks":
             raise ValueError("FSDP does not take teacher_parts blocks: train with --trainer.strategy=ddp")
         super().configure_model()
 
     def learning_parts(self) -> Sequence[nn.Module]:
-        """Student, decoder and, where there is one, the reconstruction head."""
-        return [part for part in (self.student, self.decoder, self.reconstruction_head) if part is not None]
+        """Student, decoder and the heads that there are."""
+        parts = (self.student, self.decoder, self.reconstruction_head, self.contrast_head)
+        return [part for part in parts if part is not None]
 
     def sharded_parts(self) -> Sequence[nn.Module]:
         """What learns, and the teacher, in the same shares as the student that it follows."""
-        return [*self.learning_parts(), self.teacher.encoder]
+        return [*self.learning_parts(), *([self.teacher.encoder] if self.teacher else [])]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
         """All blocks and the decoder."""
-        return [*self.student.blocks, *self.teacher.encoder.blocks, self.decoder]
+        return [*self.student.blocks, *(self.teacher.encoder.blocks if self.teacher else []), self.decoder]
 
     def configure_optimizers(self) -> Any:
         """AdamW over student and decoder."""

@@ -9,6 +9,8 @@ from sslam_lightning.models.front_ends.inputs import ImageInput, TextInput
 if TYPE_CHECKING:
     from sslam_lightning.training.pretrain import PretrainModule
 
+LOSSES_TO_TARGETS = ("regression", "utterance", "dino", "source_retention", "objective")  # which need a teacher
+
 
 def check_settings(module: PretrainModule) -> None:
     """Refuse objectives that lack what they are about, and layers that no encoder has.
@@ -17,24 +19,34 @@ def check_settings(module: PretrainModule) -> None:
         ValueError: naming the setting, and what it needs.
     """
     encoder, front_end = module.student.config, module.front_end
+    if not len(module.named_losses):
+        raise ValueError("there is nothing to learn: configure at least one loss, such as regression or reconstruction")
+    if module.ema is None and (needy := [name for name in LOSSES_TO_TARGETS if getattr(module, name)]):
+        raise ValueError(f"{', '.join(needy)} compare with a teacher, and ema is null: set them to null, or configure ema")
     if module.source_retention and not module.mixing:
         raise ValueError("source_retention needs mixing: there are no sources to retain in clean clips")
     if module.utterance and module.dino:
         raise ValueError("dino takes the place of utterance: set one of them to null")
     if module.masks_per_clip < 1:
         raise ValueError(f"masks_per_clip must be at least 1, got {module.masks_per_clip}")
-    _check_layers("targets", module.targets.top_k_layers, encoder.depth)
+    if module.ema:
+        _check_layers("targets", module.targets.top_k_layers, encoder.depth)
     if module.utterance and module.utterance.top_k_layers is not None:
         _check_layers("utterance", module.utterance.top_k_layers, module.targets.top_k_layers)
     if module.mixing and encoder.front_end:
         raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
-    if module.crop_to_shortest and (module.features or isinstance(front_end.takes, (ImageInput, TextInput))):
-        raise ValueError("crop_to_shortest cuts waveforms, but this model reads something else: set it to false")
+    fixed = module.features is not None and module.features.num_frames is not None
+    if module.crop_to_shortest and (fixed or isinstance(front_end.takes, (ImageInput, TextInput))):
+        raise ValueError(
+            "crop_to_shortest cuts waveforms, but this model reads something else, or log-mels of a fixed length: set it "
+            "to false, or features.num_frames to null"
+        )
     if module.roll and isinstance(front_end.takes, (ImageInput, TextInput)):
         raise ValueError("roll shifts waveforms, but this model reads something else: set it to false")
-    if module.reconstruction and not front_end.num_values:
-        kind = type(front_end).__name__
-        raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set reconstruction to null")
+    for name in ("reconstruction", "info_nce"):
+        if getattr(module, name) and not front_end.num_values:
+            kind = type(front_end).__name__
+            raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set {name} to null")
 
 
 def _check_layers(name: str, layers: int, most: int) -> None:

@@ -24,7 +24,7 @@ from lightning.pytorch.strategies import Strategy
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training import Data2Vec1Module, FinetuneModule, MAEASTModule, PretrainModule
+from sslam_lightning.training import Data2Vec1Module, FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures, RunCheckpoint
 
 CONFIGS = config_folder()
@@ -135,7 +135,7 @@ def _settings(recipe: str) -> dict[str, Any]:
 
 
 def _assert_whole(cli: SSLAMCLI) -> None:
-    assert isinstance(cli.model, (PretrainModule, Data2Vec1Module, MAEASTModule, FinetuneModule))
+    assert isinstance(cli.model, (PretrainModule, Data2Vec1Module, FinetuneModule))
     assert isinstance(cli.datamodule, AudioDataModule)
     assert isinstance(cli.trainer, pl.Trainer)
     if isinstance(cli.model, FinetuneModule):

@@ -26,8 +26,8 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
     WaveformConfig,
 )
-from sslam_lightning.objectives import LayerTargets, Regression, SourceRetention, Utterance
-from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
+from sslam_lightning.objectives import InfoNCE, LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
+from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 
 _RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "esc10" / "audio"
@@ -125,11 +125,17 @@ def _sslam_on_bat(folder: Path):
 
 def _mae_ast(token_frames: int, token_mels: int, mask: str):
     front_end = SpectrogramTokensConfig(token_frames, token_mels)
-    return MAEASTModule(
+    return PretrainModule(
         EncoderConfig(**SIZE, front_end=front_end, clip_token=False, norm_eps=1e-5),
-        TransformerDecoderConfig(**SIZE),
-        LogMels(num_frames=FRAMES, patch_frames=token_frames, mean=0.0, std=0.5),
-        MASKS[mask],
+        features=LogMels(num_frames=FRAMES, patch_frames=token_frames, mean=0.0, std=0.5),
+        masking=MASKS[mask],
+        masks_per_clip=1,
+        transformer_decoder=TransformerDecoderConfig(**SIZE),
+        ema=None,
+        regression=None,
+        utterance=None,
+        reconstruction=Reconstruction(weight=10.0, scale="mean", normalise=False),
+        info_nce=InfoNCE(),
         optimizer=OptimizerConfig(lr=3e-3, warmup_updates=5, decay="linear"),
     ), soundscapes(32, batch_size=8)
 

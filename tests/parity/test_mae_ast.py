@@ -17,13 +17,22 @@ from sslam_lightning.checkpoints.formats.mae_ast import rename
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference import AudioModel
 from sslam_lightning.models import EncoderConfig, SpectrogramTokensConfig, TransformerDecoderConfig
-from sslam_lightning.training import FinetuneModule, MAEASTModule
+from sslam_lightning.objectives import InfoNCE, Reconstruction
+from sslam_lightning.training import FinetuneModule, PretrainModule
 
 _CASES = case_names("mae_ast_*")
 _FRONT_ENDS = case_names("mae_ast_front_end*")
+MAE_AST = {
+    "masks_per_clip": 1,
+    "ema": None,
+    "regression": None,
+    "utterance": None,
+    "reconstruction": Reconstruction(weight=10.0, scale="mean", normalise=False),
+    "info_nce": InfoNCE(),
+}
 
 
-class FromLogMels(MAEASTModule):
+class FromLogMels(PretrainModule):
     """The real module, fed with recorded log-mels in place of waveforms."""
 
     def log_mels(self, batch):
@@ -50,9 +59,9 @@ def test_losses_gradients_and_features_equal_the_public_ones(name, reference, mo
     assert not weights.unused
     module = FromLogMels(
         weights.encoder,
-        weights.decoder_config,
+        transformer_decoder=weights.decoder_config,
         masking=RecordedMasks([torch.tensor(arrays["mask"]).bool()]),
-        crop_to_shortest=False,
+        **MAE_AST,
     )
     for part, ours, state in (
         ("student", module.student, weights.student),
@@ -89,7 +98,7 @@ def test_losses_gradients_and_features_equal_the_public_ones(name, reference, mo
         _close(module.decoder.refine(tokens)[:, ::3], arrays["decoder_features_sub"])
 
 
-def _parameter(module: MAEASTModule, public: str, pre_norm: bool, what: str = "data") -> torch.Tensor:
+def _parameter(module: PretrainModule, public: str, pre_norm: bool, what: str = "data") -> torch.Tensor:
     """A parameter's values or gradient by its public name; queries, keys and values are thirds of one of ours."""
     third = next((n for n, each in enumerate("qkv") if f".{each}_proj." in public), None)
     names = [public.replace(f"{'qkv'[third]}_proj", f"{each}_proj") for each in "qkv"] if third is not None else [public]
@@ -220,7 +229,7 @@ def test_initial_weights_are_drawn_as_the_public_ones(name, reference):
     used = [key for key in case["per_parameter"] if key != "encoder_mask_emb" and not key.startswith("layer_norm.")]
 
     def construct() -> dict[str, torch.Tensor]:
-        module = MAEASTModule(encoder, decoder)
+        module = PretrainModule(encoder, transformer_decoder=decoder, **MAE_AST)
         return {public: _parameter(module, public, cfg["layer_norm_first"]) for public in used}
 
     assert_same_initial_weights({**case, "per_parameter": {key: case["per_parameter"][key] for key in used}}, construct)

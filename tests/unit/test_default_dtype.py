@@ -56,9 +56,9 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
     WaveformConfig,
 )
-from sslam_lightning.objectives import Dino, LayerTargets, Reconstruction, SourceRetention, Utterance
+from sslam_lightning.objectives import Dino, InfoNCE, LayerTargets, Reconstruction, SourceRetention, Utterance
 from sslam_lightning.random_streams import clip_keys
-from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
+from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Batch, Clip, Events, Grid, ImageBatch, TextBatch
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, drop_path_end=0.3, layer_drop=0.3, dropout=0.1)
@@ -234,7 +234,10 @@ def text(folder: Path) -> Iterable[Tensor]:
 def mae_ast(folder: Path) -> Iterable[Tensor]:
     encoder = EncoderConfig(dim=16, depth=1, num_heads=2, front_end=SpectrogramTokensConfig(), clip_token=False)
     decoder = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
-    yield from _step(lambda: MAEASTModule(encoder, decoder, SHORT, masking=ChunkMask()), batch())
+    losses = {"ema": None, "regression": None, "utterance": None}
+    losses |= {"reconstruction": Reconstruction(), "info_nce": InfoNCE()}
+    settings = {"features": SHORT, "masking": ChunkMask(), "transformer_decoder": decoder, **losses}
+    yield from _step(lambda: PretrainModule(encoder, **settings), batch())
 
 
 def fine_tuning(folder: Path) -> Iterable[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -59,14 +60,14 @@ class SpectrogramTokens(SpectrogramFrontEnd):
         self._positions = PositionTable(partial(sinusoidal_positions, dim=dim))
 
     def patchify(self, clips: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch tokens values"]:
-        """The normalised values of every token, frame-major."""
-        self.grid(clips)  # before the norm counts what is refused
-        return super().patchify(self.norm(clips.float().unsqueeze(1)).squeeze(1) * 0.5)
-
-    def embed_patches(self, patches: Float[Tensor, "batch tokens values"]) -> Float[Tensor, "batch tokens dim"]:
-        """Tokens of what :meth:`patchify` returns, positions added."""
-        tokens = self.dropout(self.proj(patches))
-        return tokens + self._positions(tokens)
+        """The normalised values of every token, frame-major; the running averages stay as they are."""
+        norm = self.norm
+        statistics = (None, None) if self.training else (norm.running_mean, norm.running_var)
+        normalised = F.batch_norm(clips.float().unsqueeze(1), *statistics, training=self.training, eps=norm.eps)
+        return super().patchify(normalised.squeeze(1) * 0.5)
 
     def forward(self, clips: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch tokens dim"]:
-        return self.embed_patches(self.patchify(clips))
+        self.grid(clips)  # before the norm counts what is refused
+        patches = super().patchify(self.norm(clips.float().unsqueeze(1)).squeeze(1) * 0.5)
+        tokens = self.dropout(self.proj(patches))
+        return tokens + self._positions(tokens)

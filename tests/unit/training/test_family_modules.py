@@ -23,14 +23,24 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
     WaveformConfig,
 )
-from sslam_lightning.objectives import LayerTargets, Reconstruction
+from sslam_lightning.objectives import Dino, InfoNCE, LayerTargets, Reconstruction, Regression
 from sslam_lightning.objectives.targets import normalise
 from sslam_lightning.random_streams import fold_in
-from sslam_lightning.training import Data2Vec1Module, FinetuneModule, MAEASTModule, PretrainModule
+from sslam_lightning.training import Data2Vec1Module, FinetuneModule, PretrainModule
+from sslam_lightning.training.callbacks import CollapseGuard, EMATeacher
 from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
 from sslam_lightning.types import Batch, Grid, ImageBatch, TextBatch
 
 SIZE = {"dim": 16, "depth": 2, "num_heads": 2}
+MAE_AST = {
+    "masking": UniformMask(),
+    "masks_per_clip": 1,
+    "ema": None,
+    "regression": None,
+    "utterance": None,
+    "reconstruction": Reconstruction(weight=10.0, scale="mean", normalise=False),
+    "info_nce": InfoNCE(),
+}
 LINE = DecoderConfig(dim=8, depth=1, groups=2, dimensions=1)
 
 
@@ -47,10 +57,11 @@ def waveforms(**settings) -> PretrainModule:
     return PretrainModule(encoder, LINE, None, **settings)
 
 
-def mae_ast(**settings) -> MAEASTModule:
+def mae_ast(**settings) -> PretrainModule:
     encoder = EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(2, 16, 16), clip_token=False)
     settings = {"features": LogMels(num_frames=16, num_mels=16, patch_frames=2), **settings}
-    return MAEASTModule(encoder, TransformerDecoderConfig(dim=16, depth=1, num_heads=2), **settings)
+    settings = {"transformer_decoder": TransformerDecoderConfig(dim=16, depth=1, num_heads=2), **MAE_AST, **settings}
+    return PretrainModule(encoder, **settings)
 
 
 def quiet(module):
@@ -179,17 +190,23 @@ def test_what_needs_patches_is_refused_where_there_are_none() -> None:
         waveforms(mixing=PartialMixing())
 
 
+def test_without_a_teacher_nothing_compares_with_one() -> None:
+    message = "regression, dino compare with a teacher, and ema is null: set them to null, or configure ema"
+    with pytest.raises(ValueError, match=message):
+        mae_ast(regression=Regression(), dino=Dino())
+    with pytest.raises(ValueError, match="there is nothing to learn: configure at least one loss"):
+        mae_ast(reconstruction=None, info_nce=None)
+    module = mae_ast()
+    assert module.teacher is None
+    assert not [callback for callback in module.configure_callbacks() if isinstance(callback, (EMATeacher, CollapseGuard))]
+
+
 def test_a_tokenizer_with_more_tokens_than_the_model(monkeypatch) -> None:
     encoder = EncoderConfig(**SIZE, front_end=TextConfig(vocabulary=100, max_tokens=16), clip_token=False)
     module = PretrainModule(encoder, LINE, None, targets=LayerTargets(2), utterance=None)
     module._trainer = SimpleNamespace(precision="32-true", datamodule=SimpleNamespace(vocabulary=120))
     with pytest.raises(ValueError, match=r"the tokenizer has 120 tokens, but encoder.front_end.vocabulary is 100"):
         module.setup("fit")
-
-
-def test_mae_ast_needs_its_own_front_end() -> None:
-    with pytest.raises(ValueError, match=r"MAE-AST needs encoder.front_end SpectrogramTokensConfig"):
-        MAEASTModule(EncoderConfig(**SIZE))
 
 
 def test_mae_asts_loss_is_the_sum_of_its_parts_and_reaches_everything(monkeypatch) -> None:
@@ -221,7 +238,7 @@ def test_mae_ast_reconstructs_with_ten_times_the_mean_squared_error_at_any_token
 
 def test_mae_ast_pads_nothing(monkeypatch) -> None:
     """D1: a batch is cut to its shortest clip, so that no padded frame counts in the batch norm."""
-    module = quiet(mae_ast(features=replace(MAE_AST_LOG_MELS, num_mels=16, patch_frames=2)))
+    module = quiet(mae_ast(features=replace(MAE_AST_LOG_MELS, num_mels=16, patch_frames=2), crop_to_shortest=True))
     monkeypatch.setattr(type(module), "current_epoch", 0)
     seen: list[torch.Tensor] = []
     module.student.front_end.norm.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
@@ -234,12 +251,6 @@ def test_mae_ast_pads_nothing(monkeypatch) -> None:
     shorter = kaldi.fbank(waveforms[1:, :2000], sample_frequency=16000, use_energy=False, num_mel_bins=16)
     torch.testing.assert_close(log_mels[1, 0], shorter[:10], atol=1e-5, rtol=0)
     assert module.student.front_end.norm.running_mean.item() == pytest.approx(0.1 * log_mels.mean().item(), rel=1e-4)
-
-
-def test_mae_asts_default_log_mels_are_its_own() -> None:
-    """D1."""
-    module = MAEASTModule(EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(), clip_token=False))
-    assert module.features == MAE_AST_LOG_MELS
 
 
 def test_mae_ast_sits_out_a_batch_without_clips() -> None:

@@ -24,7 +24,7 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
 )
 from sslam_lightning.objectives import LayerTargets, Reconstruction
-from sslam_lightning.training import FinetuneModule, MAEASTModule, PretrainModule
+from sslam_lightning.training import FinetuneModule, PretrainModule
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0)
 DECODER = DecoderConfig(dim=16, depth=2, groups=4)
@@ -185,9 +185,18 @@ def test_mae_ast_refuses_another_decoder_by_name(tmp_path) -> None:
     features = LogMels(num_frames=32, num_mels=16, patch_frames=4)
     weights = Weights("", config, Encoder(config).state_dict(), None, BLOCKS, state(TransformerDecoder(BLOCKS, 16)))
     write_weights(weights, tmp_path / "model", "shared")
-    MAEASTModule(config, BLOCKS, features).start_from(str(tmp_path / "model"))
+    settings = {
+        "features": features,
+        "ema": None,
+        "regression": None,
+        "utterance": None,
+        "reconstruction": Reconstruction(),
+    }
+    PretrainModule(config, transformer_decoder=BLOCKS, **settings).start_from(str(tmp_path / "model"))
     with pytest.raises(ValueError, match=r"model: its decoder\.num_heads is 2, the configured one is 4$"):
-        MAEASTModule(config, replace(BLOCKS, num_heads=4), features).start_from(str(tmp_path / "model"))
+        PretrainModule(config, transformer_decoder=replace(BLOCKS, num_heads=4), **settings).start_from(
+            str(tmp_path / "model")
+        )
 
 
 def test_another_number_of_channels_is_refused_by_name(tmp_path) -> None:
