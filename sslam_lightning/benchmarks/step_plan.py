@@ -50,7 +50,7 @@ def features_of(module: nn.Module) -> LogMels:
     Raises:
         ValueError: if it has another front-end or decoder than those that are counted here.
     """
-    if isinstance(module, PretrainModule) and isinstance(module.decoder, ConvDecoder):
+    if isinstance(module, PretrainModule) and module.teacher and isinstance(module.decoder, ConvDecoder):
         config = module.student.config
     elif isinstance(module, FinetuneModule) and module.decoder is None:
         config = module.encoder.config
@@ -74,6 +74,7 @@ def plan_step(module: PretrainModule | FinetuneModule, batch_size: int, num_fram
     """
     if isinstance(module, PretrainModule):
         shapes, operations, activations = _pretraining(module, batch_size, num_frames, placement.arithmetic)
+        assert module.teacher is not None, "others have been refused"
         learning: dict[str, nn.Module | None] = {
             "encoder": module.student,
             "decoder": module.decoder,

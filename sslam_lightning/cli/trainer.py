@@ -32,7 +32,7 @@ from sslam_lightning.cli.run_checkpoints import (
 from sslam_lightning.cli.trainer_settings import check_gpus_are_here, check_trainer_settings
 from sslam_lightning.cli.unfit_settings import refuse_unfit_settings
 from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.training.callbacks import LossGuard, PredictionWriter, RunCheckpoint, SaveOnSignal, Throughput
+from sslam_lightning.training.callbacks import PredictionWriter, RunCheckpoint
 from sslam_lightning.training.csv_log import CSVRun
 from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.module import AudioModule
@@ -196,7 +196,7 @@ class SSLAMCLI(LightningCLI):
                 logger.init_args.resume = bool(self._get(self.config, "ckpt_path", default=None))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Add what every run needs: guards, throughput, a CSV log and checkpoints unless configured."""
+        """Add a CSV log and checkpoints unless they are configured."""
         settings = self._get(self.config_init, "trainer", default={})
         root = Path(settings["default_root_dir"])
         resumes = bool(self._get(self.config_init, "ckpt_path", default=None)) or self._resumes_from_last
@@ -281,7 +281,7 @@ class SSLAMCLI(LightningCLI):
 
     @staticmethod
     def _callbacks(settings: Any) -> list[Any]:
-        """What every run needs, then what the configuration asks for."""
+        """What the configuration asks for, with a progress bar and checkpoints; the module adds `default_callbacks`."""
         configured = settings["callbacks"] or []
         configured = configured if isinstance(configured, list) else [configured]
         wants_bar = settings["enable_progress_bar"] is not False
@@ -289,11 +289,9 @@ class SSLAMCLI(LightningCLI):
             # Every refresh fetches the loss from the device, which then waits: not at every step.
             configured = [TQDMProgressBar(refresh_rate=10), *configured]
         saves = settings["enable_checkpointing"] is not False and not settings["fast_dev_run"]
-        saving = [SaveOnSignal] if saves else []
         if saves and not any(isinstance(callback, ModelCheckpoint) for callback in configured):
             configured = [*configured, RunCheckpoint()]
-        guards = [guard for guard in (LossGuard, *saving) if not any(isinstance(c, guard) for c in configured)]
-        return [*(guard() for guard in guards), Throughput(), *configured]
+        return configured
 
 
 def _end_process_group() -> None:

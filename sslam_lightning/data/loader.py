@@ -24,7 +24,6 @@ _log = logging.getLogger(__name__)
 class _Place(NamedTuple):
     epoch: int
     clips: int  # of its order, over all ranks
-    before_last: int  # the same, before the last batch
 
 
 class ClipLoader(DataLoader[Any]):
@@ -40,7 +39,7 @@ class ClipLoader(DataLoader[Any]):
     """
 
     def __init__(self, dataset: ClipDataset, **options: Any) -> None:
-        self._handed_out = _Place(0, 0, 0)
+        self._handed_out = _Place(0, 0)
         self._resumed = (0, 0)  # epoch, clips
         self._names: str | None = None  # the fingerprint of the data set's
         options.setdefault("collate_fn", collate)
@@ -57,8 +56,8 @@ class ClipLoader(DataLoader[Any]):
         sampler.start = start if sampler.epoch == epoch else 0
         epoch, clips = sampler.epoch, sampler.start
         for batch in super().__iter__():
-            before, clips = clips, clips + sampler.global_batch_size
-            self._handed_out = _Place(epoch, clips, before)
+            clips += sampler.global_batch_size
+            self._handed_out = _Place(epoch, clips)
             yield batch
 
     @property
@@ -66,14 +65,15 @@ class ClipLoader(DataLoader[Any]):
         """Whether clips come from an `EpochSampler`; Lightning replaces it to overfit on a few batches."""
         return isinstance(self.sampler, EpochSampler)
 
-    def state_dict(self, broken_off: bool = False) -> dict[str, Any]:
-        """The position and what the order depends on; ``broken_off``: the last batch has to come again."""
+    def state_dict(self, repeat: int = 0) -> dict[str, Any]:
+        """The position and what the order depends on; the last ``repeat`` batches have to come again."""
         sampler = self.sampler
         if not isinstance(sampler, EpochSampler):
             return {}
         clips = 0  # of a new epoch
         if self._handed_out.epoch == sampler.epoch:
-            clips = self._handed_out.before_last if broken_off else self._handed_out.clips
+            begun = self._resumed[1] if self._resumed[0] == sampler.epoch else 0
+            clips = max(begun, self._handed_out.clips - repeat * sampler.global_batch_size)
         over = sampler.num_batches(clips) == 0
         return {"epoch": sampler.epoch, "clips": clips, "over": over, "order": self._order_settings(sampler)}
 
@@ -99,7 +99,7 @@ class ClipLoader(DataLoader[Any]):
                 "go on with the same data, or from a checkpoint between two epochs"
             )
         self._resumed = (state["epoch"], clips)
-        self._handed_out = _Place(state["epoch"], clips, clips)
+        self._handed_out = _Place(state["epoch"], clips)
         sampler.set_epoch(state["epoch"])
 
     def batches_behind(self, clips: int | None = None) -> int:

@@ -21,13 +21,13 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible
 from sslam_lightning.masking import MaskSampler, UniformMask
 from sslam_lightning.masking.sampler import MASKS
+from sslam_lightning.metrics import MeanLoss
 from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, HuggingFaceTeacher
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.transformers.reader import HuggingFaceReader
 from sslam_lightning.objectives import LayerTargets, Regression
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
-from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.self_supervised import ClipPooling, SelfSupervisedModule
 from sslam_lightning.training.start import tell_parts
@@ -89,7 +89,7 @@ class Data2Vec1Module(SelfSupervisedModule):
         self.teacher = HuggingFaceTeacher(self.student)
         wider = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.regression_head = wider if head_depth == 2 else nn.Linear(dim, dim)
-        self.named_losses = Losses(["regression"])
+        self.named_losses = nn.ModuleDict({"regression": MeanLoss()})
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The teacher sees the whole clip, the student what is not hidden of it."""
@@ -108,7 +108,7 @@ class Data2Vec1Module(SelfSupervisedModule):
         guesses = self.regression_head(keep_visible(seen.tokens, mask.hidden_index))
         wanted = keep_visible(targets, mask.hidden_index)
         losses = {"regression": self.regression(guesses, wanted)}
-        total = self.named_losses.sum_and_log(self, losses, rows=len(clips))
+        total = self.sum_and_log_losses(losses, rows=len(clips))
         self.log_variances(guesses, wanted)
         return total
 

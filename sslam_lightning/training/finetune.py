@@ -32,10 +32,10 @@ from sslam_lightning.models import (
 )
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.training.finetune_settings import Criterion, check_divisor, check_settings, with_drop_path_in_prenet
+from sslam_lightning.training.losses import share_of_update
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.start import take_over
-from sslam_lightning.training.update_losses import share_of_update
 from sslam_lightning.types import AnyBatch, Batch
 
 

@@ -1,58 +1,75 @@
-"""Losses by their names: summed and logged in training, averaged over the clips of a validation."""
+"""The losses of an update, which may be made of several batches on several devices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-
-from sslam_lightning.metrics import MeanLoss
-
-if TYPE_CHECKING:
-    from sslam_lightning.training.module import AudioModule
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor, distributed, nn
 
 
-class Losses(nn.ModuleDict):
-    """What a module's objectives report, and their running means over a validation.
+class UpdateLosses:
+    """Means over all clips of an update: they are the same however the clips are spread over batches and devices.
 
-    The means are not left to ``log(..., sync_dist=True)``: over ranks Lightning rounds the mean number of clips down to a
-    whole number. A NaN among the losses makes the mean NaN: that of the others would choose checkpoints.
+    Sums are kept in float64, which hides in which order they were made.
+
+    Args:
+        names: of the losses.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        super().__init__({name: MeanLoss() for name in names})
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.sums: Float[Tensor, "losses+1"] | None = None  # over the batches of a step, and behind them their weight
+        self._has_clips = False
+        self.weights: Float[Tensor, "2"] | None = None  # so far on this device, without and with the last batch
 
-    @property
-    def log_names(self) -> tuple[str, ...]:
-        """What training logs: the total, then every loss."""
-        return ("loss", *(f"loss_{name}" for name in self))
+    def add(self, sums: Mapping[str, Float[Tensor, ""]], weight: float | Float[Tensor, ""], device: torch.device) -> None:
+        """Take in a batch: the sums of its losses, and what the mean divides them by. One without clips has no sums."""
+        own = torch.zeros(len(self.names) + 1, dtype=torch.float64, device=device)
+        if sums:
+            own[:-1] = torch.stack([sums[name].detach() for name in self.names])
+            own[-1] = weight
+            self._has_clips = True
+        before = torch.zeros_like(own) if self.sums is None else self.sums
+        self.sums = before + own
+        self.weights = torch.stack([before[-1], self.sums[-1]])  # a copy: reducing the sums changes them in place
 
-    def sum_and_log(self, module: AudioModule, losses: dict[str, Tensor], rows: int) -> Float[Tensor, ""]:
-        """The total. Training logs it with every loss by name; a validation takes the losses of ``rows`` clips in."""
-        total = torch.stack(list(losses.values())).sum()
-        if not module.training:
-            for name, loss in losses.items():
-                self._mean_of(name).update(loss.double() * rows, rows)
-            return total
-        module.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
-        return total
+    def finish(self, strategy: Strategy | None) -> dict[str, Float[Tensor, ""]]:
+        """The means by name, over all ranks where a strategy is given; none without clips. The next update begins."""
+        assert self.sums is not None, "an update has batches"
+        sums, has_clips = self.sums, self._has_clips or strategy is not None
+        self.sums, self._has_clips = None, False
+        sums = sums if strategy is None else strategy.reduce(sums, reduce_op="sum")
+        if not has_clips or (strategy is not None and not sums.any()):  # no rank could read a clip
+            return {}
+        return dict(zip(self.names, (sums[:-1] / sums[-1].clamp(min=1.0)).float().unbind(), strict=True))
 
-    def log_means(self, module: pl.LightningModule) -> None:
-        """Every loss as its mean over all clips of all ranks since the last time, and their sum; nothing without clips."""
-        means = {name: self._mean_of(name).compute() for name in self}
-        for name in self:
-            self._mean_of(name).reset()
-        known = {name: mean for name, mean in means.items() if mean is not None}
-        for name, mean in known.items():
-            module.log(f"val/loss_{name}", mean)
-        if known:
-            module.log("val/loss", torch.stack(list(known.values())).sum(), prog_bar=True)
 
-    def _mean_of(self, name: str) -> MeanLoss:
-        metric = self[name]
-        assert isinstance(metric, MeanLoss)
-        return metric
+def share_of_update(
+    total: Float[Tensor, ""], weights: Float[Tensor, "2"], parameters: Iterable[nn.Parameter], trainer: pl.Trainer | None
+) -> Float[Tensor, ""]:
+    """A batch's part of a loss that is divided by the weight of the whole update, as fairseq's trainer does.
+
+    The trainer takes the mean over devices and accumulated batches, which is undone here. How much the batches to come
+    weigh is not known yet: the gradients of those before are scaled down instead, from their weight to the new one. All
+    ranks have to call this for every batch; a weight below 1 counts as 1.
+
+    Args:
+        total: the batch's summed loss.
+        weights: of the update so far on this device, without and with this batch.
+        parameters: of the module; those without a gradient are left out.
+        trainer: None for a single batch on a single device.
+    """
+    batches = 1 if trainer is None else trainer.accumulate_grad_batches
+    devices = 1 if trainer is None else trainer.world_size
+    if devices > 1:
+        weights = weights.clone()
+        distributed.all_reduce(weights)  # the strategy's reduction would have the host wait for all ranks
+    before, so_far = weights.clamp(min=1.0)
+    if batches > 1:
+        for gradient in (parameter.grad for parameter in parameters if parameter.grad is not None):
+            gradient.mul_((before / so_far).to(gradient.dtype))
+    return total * (devices * batches / so_far).to(total.dtype)

@@ -1,9 +1,7 @@
-"""What pre-training and fine-tuning share: features, keys, seeds, the optimizer, and what is logged about it."""
+"""What pre-training and fine-tuning share: features, reading a batch, starting weights, the optimizer, logged losses."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -16,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
@@ -26,28 +24,16 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.models import Readings, TextInput, TokenReader
 from sslam_lightning.random_streams import clip_keys
-from sslam_lightning.training.callbacks import BrokenClipWatch, PredictionWriter
-from sslam_lightning.training.callbacks.loss_guard import LossGuard, UpdateSkipped
-from sslam_lightning.training.callbacks.sharded_evaluation import ShardedEvaluation
-from sslam_lightning.training.checkpoint_io import check_one_checkpoint, save_atomically
-from sslam_lightning.training.hparams import differences, plain
+from sslam_lightning.training.callbacks import PredictionWriter
+from sslam_lightning.training.callbacks.defaults import default_callbacks
+from sslam_lightning.training.hparams import plain
+from sslam_lightning.training.losses import UpdateLosses
 from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
-from sslam_lightning.training.resume import (
-    ends_update,
-    find_place,
-    gradients_in_flight,
-    keep_place,
-    losses_in_flight,
-    restore_gradients,
-    share_of_ranks,
-)
-from sslam_lightning.training.sharding import ShardedStrategy, shard, whole
-from sslam_lightning.training.update_losses import UpdateLosses
+from sslam_lightning.training.progress import ends_step
+from sslam_lightning.training.sharding import ShardedStrategy, shard
 from sslam_lightning.types import AnyBatch, Batch
-from sslam_lightning.version import __version__
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # the teacher's small steps and the log-mels need float32
-_FREE_SETTINGS = ("init_from", "compile", "_instantiator")  # a run that goes on is none the wiser
 
 
 class AudioModule(pl.LightningModule, ABC):
@@ -71,9 +57,8 @@ class AudioModule(pl.LightningModule, ABC):
         self.compile_blocks = compile
         self.init_from: str | None = None
         self._losses: UpdateLosses | None = None
-        self._updated = False  # the optimizer has stepped since the schedule did
+        self._moved = False  # the optimizer has moved weights since the schedule advanced
         self._has_weights = False  # a fit or a checkpoint has set them: nothing else may
-        self._resumed: dict[str, Any] | None = None  # what a checkpoint says of the place where it was saved
         self._shared_out = False  # among devices
 
     @property
@@ -110,18 +95,6 @@ class AudioModule(pl.LightningModule, ABC):
         """The key of every clip's random draws in this epoch. Evaluation draws the same at every epoch."""
         return clip_keys(batch.clip_index, self.seed, self.current_epoch if self.training else -1)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed what has no key of its own, differently on every rank: by the number of the device's batch in the epoch."""
-        self._seed_batch(self.current_epoch, batch_idx)
-
-    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Draw the same at every epoch."""
-        self._seed_batch(-1, batch_idx)
-
-    def _seed_batch(self, epoch: int, batch_idx: int) -> None:
-        where = f"{self.seed} {epoch} {batch_idx * self.world_size + self.global_rank}"
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(where.encode(), digest_size=8).digest(), "little", signed=True))
-
     def is_time_to_log(self) -> bool:
         """Whether the update that this batch belongs to ends an interval of ``trainer.log_every_n_steps``."""
         if self._trainer is None:
@@ -149,7 +122,7 @@ class AudioModule(pl.LightningModule, ABC):
         """Log losses like `log_losses`, from their sums and from the weight that divides them."""
         self._losses = self._losses or UpdateLosses(self.loss_names)
         self._losses.add(sums, weight, next((loss.device for loss in sums.values()), self.device))
-        if self._trainer is not None and not ends_update(self.trainer):
+        if self._trainer is not None and not ends_step(self.trainer):
             return
         of_all_ranks = self.world_size > 1 and self.is_time_to_log()
         for name, mean in self._losses.finish(self.trainer.strategy if of_all_ranks else None).items():
@@ -215,8 +188,8 @@ class AudioModule(pl.LightningModule, ABC):
         return f"one token takes {self.min_samples}"
 
     def configure_callbacks(self) -> list[Callback]:
-        """Broken clips are watched, and no rank waits in vain in an evaluation, however the trainer is built."""
-        return [BrokenClipWatch(), ShardedEvaluation()]
+        """The same for every trainer, however it is built; see `default_callbacks`."""
+        return default_callbacks(self._trainer)
 
     @property
     def is_sharded(self) -> bool:
@@ -234,21 +207,9 @@ class AudioModule(pl.LightningModule, ABC):
         shard(self.sharded_parts(), self.device_mesh["data_parallel"])  # type: ignore[index]
 
     def on_fit_start(self) -> None:
-        """Start from ``init_from``, unless a run is being resumed, by all ranks from one file; save atomically."""
         if self.device.type == "cpu":
             keep_freed_memory()
-        check_one_checkpoint(self.trainer)
-        save_atomically(self.trainer)
         self._start()
-
-    def on_train_start(self) -> None:
-        """Go on where the checkpoint was saved, between any two batches."""
-        if self._resumed is not None:
-            find_place(self.trainer, self._resumed["place"])
-            restore_gradients(self.trainer, self, self._resumed["gradients"] or {})
-            if (losses := self._resumed["losses"]) is not None:
-                self._losses = UpdateLosses(self.loss_names, share_of_ranks(losses, self.trainer).to(self.device))
-            self._resumed = None
 
     def on_validation_start(self) -> None:
         """Start from ``init_from``, unless there are weights already; likewise before testing and predicting."""
@@ -306,50 +267,35 @@ class AudioModule(pl.LightningModule, ABC):
         fused = self.trainer.precision != "16-mixed"
         optimizer = build_optimizer(self.learning_parts(), config, num_blocks, fused)
         scheduler = ScheduledLR(optimizer, config, int(max_updates))
-        optimizer.register_step_post_hook(self._note_update)
+        optimizer.register_step_post_hook(self._note_step)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Make the update, unless the guard refuses it: then neither schedule nor teacher hear of one."""
-        with contextlib.suppress(UpdateSkipped):
-            super().optimizer_step(*args, **kwargs)
+    @property
+    def steps_taken(self) -> int:
+        """Optimizer steps that moved weights, the one count that schedule and teacher follow.
+
+        ``trainer.global_step`` also counts those that were skipped, by `LossGuard` or by fp16's loss scaler.
+        """
+        scheduler: Any = self.lr_schedulers()
+        return int(scheduler.last_epoch)
+
+    def _note_step(self, optimizer: Optimizer, *_: Any) -> None:
+        self._moved = any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Advance with every real update; fp16's loss scaler skips those whose gradients are not finite."""
-        if self._updated:
+        if self._moved:
             scheduler.step()
-        self._updated = False
-
-    def _note_update(self, *_: Any) -> None:
-        self._updated = True
+        self._moved = False
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip as the trainer is told to, and log the norm before clipping."""
-        if gradient_clip_val is not None and not gradient_clip_val >= 0:  # a negative norm would turn the gradients round
-            raise ValueError(f"gradient_clip_val must not be negative, got {gradient_clip_val}")
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        by_norm = gradient_clip_algorithm in (None, "norm")
-        limit = gradient_clip_val if gradient_clip_val and by_norm else math.inf
-        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-        guard = next((c for c in self.trainer.callbacks if isinstance(c, LossGuard)), None)  # type: ignore[attr-defined]
-        if guard and not guard.allows(self.trainer, norm):
-            raise UpdateSkipped
-        if math.isfinite(limit):
-            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-        if gradient_clip_val and not by_norm:
+        """Clip by value; by the norm `LossGuard` has clipped, which computes it anyway."""
+        if gradient_clip_val and gradient_clip_algorithm not in (None, "norm"):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        self.log("gradient_norm", norm)
-        self.log("learning_rate", max(group["lr"] for group in optimizer.param_groups))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep settings as plain data, whoever built the module, and the place where a resumed run goes on."""
-        if self._trainer is not None:
-            keep_place(self.trainer, checkpoint)
-            checkpoint["gradients_in_flight"] = gradients_in_flight(self.trainer, self)
-            checkpoint["losses_in_flight"] = losses_in_flight(self.trainer, self._losses)
-        checkpoint["package_version"] = __version__
+        """Keep settings as plain data, whoever built the module."""
         known = inspect.signature(type(self)).parameters  # the command line also hands on what another module takes
         given = {
             name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name[0] == "_" or name in known
@@ -364,12 +310,6 @@ class AudioModule(pl.LightningModule, ABC):
             ValueError: if the checkpoint is that of a module of another size or with other parts.
         """
         self._has_weights = True
-        if "place" in checkpoint:
-            self._resumed = {
-                "place": checkpoint["place"],
-                "gradients": checkpoint["gradients_in_flight"],
-                "losses": checkpoint.get("losses_in_flight"),
-            }
         try:
             check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")
         except ValueError as error:
@@ -380,20 +320,3 @@ class AudioModule(pl.LightningModule, ABC):
                 f"the checkpoint is of a {theirs}, which a {type(self).__name__} does not go on from: to start from its "
                 f"weights, name it in model.init_from ({error})"
             ) from None
-        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            self._tell_changes(checkpoint)
-            made, end = checkpoint.get("global_step", 0), self.trainer.max_steps
-            if 0 < end <= made:
-                rank_zero_warn(f"nothing is left to train: the checkpoint has {made} updates, trainer.max_steps is {end}")
-
-    def _tell_changes(self, checkpoint: Mapping[str, Any]) -> None:
-        """A run may go on with other settings, or with another version; but not unawares."""
-        saved = {
-            name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name not in _FREE_SETTINGS
-        }
-        changed = differences(saved, self.hparams)
-        before, now = checkpoint.get("package_version"), __version__
-        if before and before != now:
-            changed.insert(0, f"sslam-lightning {before} (now {now})")
-        if changed:
-            rank_zero_warn(f"the run goes on with other settings than the checkpoint's: {', '.join(changed)}")

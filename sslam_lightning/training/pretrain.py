@@ -16,6 +16,7 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.layers import keep_visible, repeat_rows
 from sslam_lightning.masking import InverseBlockMask, MaskSampler
 from sslam_lightning.masking.sampler import MASKS
+from sslam_lightning.metrics import MeanLoss
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import (
     DecoderConfig,
@@ -42,7 +43,6 @@ from sslam_lightning.objectives import (
 from sslam_lightning.objectives.source_retention import retain_sources
 from sslam_lightning.random_streams import fold_in
 from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
-from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.pretrain_settings import LOSSES_TO_TARGETS, check_settings
 from sslam_lightning.training.self_supervised import SelfSupervisedModule
@@ -127,7 +127,7 @@ class PretrainModule(SelfSupervisedModule):
         self.reconstruction, self.info_nce, self.source_retention = reconstruction, info_nce, source_retention
         self.objective = objective
         self.ema, self.guard, self.init_from = ema, guard, init_from
-        self.named_losses = Losses(name for name in _LOSSES if getattr(self, name))
+        self.named_losses = nn.ModuleDict({name: MeanLoss() for name in _LOSSES if getattr(self, name)})
 
         self.student = Encoder(encoder)
         check_settings(self)
@@ -307,7 +307,7 @@ class PretrainModule(SelfSupervisedModule):
         self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"] | None
     ) -> Float[Tensor, ""]:
         """The total loss; every loss by name goes to the log and, when it is time, the two signs of collapse."""
-        total = self.named_losses.sum_and_log(self, losses, rows=len(guesses.clip))
+        total = self.sum_and_log_losses(losses, rows=len(guesses.clip))
         if wanted is not None:
             self.log_variances(guesses.patches, wanted)
         return total

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslam_lightning.masking import MaskSampler
-from sslam_lightning.metrics import token_deviation, variance_indicator
+from sslam_lightning.metrics import MeanLoss, token_deviation, variance_indicator
 from sslam_lightning.models import Encoder, FrontEnd, HuggingFaceEncoder, WaveformInput
 from sslam_lightning.models.encoder import mean_of_tokens
-from sslam_lightning.training.losses import Losses
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.types import AnyBatch, Grid
 
@@ -32,12 +31,12 @@ class SelfSupervisedModule(AudioModule):
     """
 
     student: Encoder | HuggingFaceEncoder
-    named_losses: Losses
+    named_losses: nn.ModuleDict  # their running means over a validation
     masking: MaskSampler
 
     @abstractmethod
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
-        """The total loss of a batch; every loss goes to `Losses.sum_and_log`."""
+        """The total loss of a batch, which `sum_and_log_losses` makes."""
 
     @property
     def min_samples(self) -> int:
@@ -78,9 +77,34 @@ class SelfSupervisedModule(AudioModule):
         """The same losses on held-out clips, with the same masks at every epoch."""
         return None if self.is_unusable(batch) else self.training_step(batch, batch_idx)
 
+    def sum_and_log_losses(self, losses: Mapping[str, Float[Tensor, ""]], rows: int) -> Float[Tensor, ""]:
+        """The total. Training logs it with every loss by name; a validation takes in the losses of ``rows`` clips."""
+        total = torch.stack(list(losses.values())).sum()
+        if self.training:
+            self.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
+        else:
+            for name, loss in losses.items():
+                self._mean_losses[name].update(loss.double() * rows, rows)
+        return total
+
     def on_validation_epoch_end(self) -> None:
-        """Every loss as its mean over all clips of all ranks."""
-        self.named_losses.log_means(self)
+        """Log every loss as its mean over all clips of all ranks, and their sum; nothing without clips.
+
+        The means are not left to ``log(..., sync_dist=True)``: over ranks Lightning rounds the mean number of clips down
+        to a whole number. A NaN among the losses makes the mean NaN: that of the others would choose checkpoints.
+        """
+        means = {name: metric.compute() for name, metric in self._mean_losses.items()}
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        for metric in self._mean_losses.values():
+            metric.reset()
+        for name, mean in known.items():
+            self.log(f"val/loss_{name}", mean)
+        if known:
+            self.log("val/loss", torch.stack(list(known.values())).sum(), prog_bar=True)
+
+    @property
+    def _mean_losses(self) -> Mapping[str, MeanLoss]:
+        return cast(Mapping[str, MeanLoss], self.named_losses)
 
     def predict_clips(self, batch: AnyBatch) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names and what the student makes of whole clips: clip tokens or, where there are none, means of tokens."""
@@ -94,8 +118,7 @@ class SelfSupervisedModule(AudioModule):
 
     @property
     def loss_names(self) -> Sequence[str]:
-        """The total, and every configured objective."""
-        return self.named_losses.log_names
+        return ("loss", *(f"loss_{name}" for name in self.named_losses))
 
     def log_variances(self, guesses: Float[Tensor, "*rows dim"], wanted: Float[Tensor, "*rows dim"]) -> None:
         """Log the two signs of collapse, when it is time; all ranks have to call this, one without clips with no rows."""

@@ -114,8 +114,9 @@ def test_validation_scores_every_clip_once_whatever_the_number_of_processes(rank
 def test_both_ranks_go_on_as_if_nothing_had_happened(batch, ranks):
     for rank in ranks:
         assert len(rank["whole"]["losses"]) == 8
-        assert rank[f"from {batch}"]["losses"] == dict(list(rank["whole"]["losses"].items())[batch:])
-        assert rank[f"from {batch}"]["clips"] == rank["whole"]["clips"][batch:]
+        begun = batch - batch % 2  # a checkpoint stands between two steps
+        assert rank[f"from {batch}"]["losses"] == dict(list(rank["whole"]["losses"].items())[begun:])
+        assert rank[f"from {batch}"]["clips"] == rank["whole"]["clips"][begun:]
         own, other = rank[f"from {batch}"]["state"], rank["whole"]["state"]
         assert [name for name in own if not torch.equal(own[name], other[name])] == []
 
@@ -123,15 +124,15 @@ def test_both_ranks_go_on_as_if_nothing_had_happened(batch, ranks):
 def test_another_number_of_ranks_repeats_and_drops_no_clip(ranks, folder):
     order = EpochSampler(15, 2).order
     first, second = (order(epoch).tolist() for epoch in (0, 1))
-    # From one process, which had 6 clips, to two: 9 are left, and 3 fill the last batch of four.
-    left, whole = [*first[6:], *first[:3]], [*second, second[0]]
+    # From one process, which had made a step of 4 clips, to two: 11 are left, and one fills the last batch of four.
+    left, whole = [*first[4:], first[0]], [*second, second[0]]
     expected = [batch[i : i + 4] for batch in (left, whole) for i in range(0, len(batch), 4)]
     together = [[*one, *two] for one, two in zip(*(rank["from one"]["clips"] for rank in ranks), strict=True)]
     assert together == expected
     assert {rank["from one"]["epochs"] for rank in ranks} == {2}
-    # And from two, which had 12 clips, to one.
+    # And from two, which had made a step of 8 clips, to one.
     alone = resume(folder / "alone", 1, folder / "kept" / "batch3.ckpt")
-    left = [*first[12:], first[0]]
+    left = [*first[8:], first[0]]
     assert alone["clips"] == [batch[i : i + 2] for batch in (left, whole) for i in range(0, len(batch), 2)]
     assert alone["epochs"] == 2
 

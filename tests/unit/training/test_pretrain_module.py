@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from sslam_lightning.layers import keep_visible
 from sslam_lightning.mixing import FullMixing, PartialMixing
 from sslam_lightning.objectives import Dino, LayerTargets, Reconstruction, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
+from sslam_lightning.training.callbacks import SeedBatches
 
 STAGE_2: dict[str, Any] = {
     "mixing": PartialMixing(),
@@ -276,7 +278,7 @@ def test_validation_losses_are_means_over_clips_and_leave_no_nan_out(monkeypatch
     monkeypatch.setattr(module, "log", lambda name, value, **options: logged.update({name: value}))
     for regression, utterance, clips in ((1.0, 2.0, 4), (float("nan"), 7.0, 1)):
         losses = {"regression": torch.tensor(regression), "utterance": torch.tensor(utterance)}
-        module.named_losses.sum_and_log(module, losses, rows=clips)
+        module.sum_and_log_losses(losses, rows=clips)
     module.on_validation_epoch_end()
     assert logged["val/loss_regression"].isnan()
     assert logged["val/loss"].isnan()
@@ -330,14 +332,18 @@ def test_a_run_does_not_go_on_from_another_kind_of_module() -> None:
         pretrain().on_load_checkpoint(other)
 
 
+def seed_batch(module: PretrainModule, batch: int) -> None:
+    SeedBatches().on_train_batch_start(SimpleNamespace(current_epoch=0), module, None, batch)
+
+
 def test_every_step_has_a_seed_of_its_own() -> None:
     drawn = set()
     for seed in (0, 1):
         module: PretrainModule = pretrain(seed=seed)
         for batch in (0, 1):
-            module.on_train_batch_start(None, batch)
+            seed_batch(module, batch)
             first = torch.rand(()).item()
-            module.on_train_batch_start(None, batch)
+            seed_batch(module, batch)
             assert torch.rand(()).item() == first
             drawn.add(first)
     assert len(drawn) == 4
@@ -348,7 +354,7 @@ def test_a_device_draws_what_one_device_draws_in_that_batch(monkeypatch: pytest.
         module = pretrain()
         monkeypatch.setattr(type(module), "world_size", world)
         monkeypatch.setattr(type(module), "global_rank", rank)
-        module.on_train_batch_start(None, batch)
+        seed_batch(module, batch)
         return torch.rand(()).item()
 
     assert [drawn(2, rank, batch) for batch in (0, 1) for rank in (0, 1)] == [drawn(1, 0, batch) for batch in range(4)]

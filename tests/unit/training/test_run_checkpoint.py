@@ -170,18 +170,6 @@ def test_a_score_of_training_is_compared_at_every_save(tmp_path: Path) -> None:
     assert steps(tmp_path) == {"best.ckpt": 5, "last.ckpt": 32}
 
 
-def test_a_step_that_is_not_to_be_saved(tmp_path: Path) -> None:
-    """As `LossGuard` marks an update that it has refused."""
-
-    class Refuse(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-            if trainer.global_step in (6, 16, 32):
-                trainer.checkpoint_callback._last_global_step_saved = trainer.global_step
-
-    fit(tmp_path, Refuse(), best_of(tmp_path, every_n_train_steps=3), scores=(0.5, 0.9, 0.4, 0.3))
-    assert steps(tmp_path) == {"best.ckpt": 8, "last.ckpt": 30}
-
-
 def test_a_run_with_nothing_left_to_train_writes_nothing(tmp_path: Path) -> None:
     fit(tmp_path, best_of(tmp_path))
     fit(tmp_path, best_of(tmp_path), max_epochs=2, ckpt_path=tmp_path / "best.ckpt")

@@ -3,10 +3,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
 
-from sslam_lightning.training.update_losses import UpdateLosses
+from sslam_lightning.training.losses import UpdateLosses
 
 CPU = torch.device("cpu")
 
@@ -41,11 +40,3 @@ def test_a_rank_without_clips_shows_nothing_of_its_own_but_what_the_others_have(
     strategy: Any = SimpleNamespace(reduce=lambda sums, reduce_op: sums + others)
     losses.add({}, 0, CPU)
     assert losses.finish(strategy) == {"loss": torch.tensor(3.0)}
-
-
-def test_an_update_that_was_begun_before_a_resume_goes_on() -> None:
-    losses = UpdateLosses(["loss"], sums=torch.tensor([4.0, 2.0], dtype=torch.float64))
-    losses.add({"loss": torch.tensor(10.0)}, 2, CPU)
-    assert losses.weights is not None
-    assert losses.weights.tolist() == [2.0, 4.0]
-    assert float(losses.finish(None)["loss"]) == pytest.approx(3.5)
