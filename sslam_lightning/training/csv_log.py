@@ -34,7 +34,6 @@ class CSVRun(CSVLogger):
     @property
     @rank_zero_only
     def experiment(self) -> Any:
-        """What writes the table."""
         if self._experiment is None:
             self._experiment = _Table(self.log_dir)
         return self._experiment

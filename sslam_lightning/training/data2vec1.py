@@ -114,11 +114,9 @@ class Data2Vec1Module(SelfSupervisedModule):
 
     @property
     def front_end(self) -> HuggingFaceReader:
-        """That of the student."""
         return self.student.front_end
 
     def embed(self, batch: AnyBatch, pooling: ClipPooling) -> Float[Tensor, "batch dim"]:
-        """The mean of the last hidden state over the tokens that are no padding."""
         assert pooling == "mean", "models of transformers have no clip token here"
         clips, padding = self.read(batch)
         tokens = self.student(clips, padding).tokens
@@ -147,37 +145,23 @@ class Data2Vec1Module(SelfSupervisedModule):
         tell_parts(path, ["student", "teacher"], left, ["mask_token", "regression_head"])
 
     def configure_callbacks(self) -> list[Callback]:
-        """The teacher moves, and collapse is watched, however the trainer is built."""
         return [*super().configure_callbacks(), EMATeacher(self.ema), CollapseGuard(self.guard)]
 
     def configure_model(self) -> None:
-        """Refuse to share out weights: the blocks of a model of transformers are not ours to cut.
-
-        Raises:
-            ValueError: if the trainer's strategy asks for it.
-        """
         if self.is_sharded:
             raise ValueError("models of transformers do not train with FSDP here: train with --trainer.strategy=ddp")
 
     def learning_parts(self) -> Sequence[nn.Module]:
-        """The student and its head."""
         return [self.student, self.regression_head]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
-        """All blocks of both models."""
         return [*self.student.blocks(), *self.teacher.encoder.blocks()]
 
     def configure_optimizers(self) -> Any:
-        """AdamW over student and head.
-
-        Raises:
-            ValueError: if layer decay is asked for.
-        """
         if self.optimizer_config.layer_decay != 1:
             raise ValueError("layer decay knows the blocks of this project's encoders: set optimizer.layer_decay to 1")
         return self.build_optimizers(self.student.depth)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the model's whole configuration, wherever it came from."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[CONFIG_KEY] = self.student.whole_config()

@@ -112,7 +112,6 @@ class DetectionModule(FinetuneModule):
     # The method ------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:  # type: ignore[override]
-        """Augment, predict, compare."""
         if len(batch.waveforms) == 0:  # none of its files could be read
             return self.no_loss()
         log_mels = self.log_mels(batch)
@@ -126,7 +125,6 @@ class DetectionModule(FinetuneModule):
     def forward(  # type: ignore[override]
         self, log_mels: Float[Tensor, "batch frames mels"]
     ) -> Float[Tensor, "batch columns classes"]:
-        """Class logits of every frame."""
         return self.head(self.encoder(log_mels), self.front_end.grid(log_mels))
 
     def targets(self, batch: Batch, num_frames: int) -> FrameTargets:
@@ -152,13 +150,11 @@ class DetectionModule(FinetuneModule):
     # Around it -------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Miss what the scores need before hours of training, not behind them."""
         super().setup(stage)
         if stage != "predict":
             mir_eval_transcription()
 
     def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
-        """Refuse clips that do not fit into the encoder, then move the batch."""
         if isinstance(batch, Batch):
             self._refuse_long(batch)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -202,7 +198,6 @@ class DetectionModule(FinetuneModule):
         }
 
     def prediction_writer(self, folder: Path) -> EventWriter:
-        """A table of events."""
         return EventWriter(folder / "events.tsv")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -213,8 +208,6 @@ class DetectionModule(FinetuneModule):
         checkpoint["head_predicts"] = "frames"
 
     def _collect(self, batch: Batch) -> None:  # type: ignore[override]
-        if len(batch.waveforms) == 0:  # none of its files could be read
-            return
         logits = self(self.log_mels(batch)).float()
         loss = self.frame_loss(logits, self.targets(batch, logits.shape[1]))
         self.mean_loss.update(loss * len(batch.clip_index), len(batch.clip_index))

@@ -128,34 +128,29 @@ class FinetuneModule(AudioModule):
         self.divide_by = divide_by if self.criterion == "binary_cross_entropy" else "clips"
         self.frozen_encoder, self.frozen_drop_path = frozen_encoder, frozen_drop_path
         self.init_from, self.init_part = init_from, init_part
-
         self.encoder = build_encoder(hugging_face or with_drop_path_in_prenet(encoder))
         self.decoder = TransformerDecoder(decoder, self.encoder.dim) if decoder else None
         if self.decoder is not None:
             self.decoder.mask_token.requires_grad_(False)  # nothing is hidden, and DDP waits for all that learns
-        for part in (self.encoder, self.decoder) if frozen_encoder else ():
-            if part is not None:
-                part.requires_grad_(False)
+        if frozen_encoder:
+            nn.ModuleList([self.encoder, *([self.decoder] if self.decoder else [])]).requires_grad_(False)
         self.head = ClassificationHead(decoder.dim if decoder else self.encoder.dim, num_classes, pooling)
         check_settings(self)
         self.score_name = "mAP" if multi_label else "accuracy"
         self.score = (
             ScoredMeanAveragePrecision(num_classes) if multi_label else MulticlassAccuracy(num_classes, average="micro")
         )
-        self.mean_loss = MeanLoss()
-        self.best_score = MaxMetric()
+        self.mean_loss, self.best_score = MeanLoss(), MaxMetric()
         self.best_score.persistent(True)  # a resumed run has not forgotten it
         self.train()  # the trainer takes the modes as they are, so a frozen encoder has to be in evaluation mode now
 
     @property
     def front_end(self) -> TokenReader:
-        """The encoder's."""
         return self.encoder.front_end
 
     # The method ------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
-        """Augment, predict, compare."""
         if len(batch.clip_index) == 0:  # none of its files could be read
             loss = SummedLoss(self.no_loss(), torch.ones((), dtype=torch.float32, device=self.device))
         else:
@@ -197,8 +192,7 @@ class FinetuneModule(AudioModule):
             total = -(targets * logits.float().log_softmax(dim=1)).sum()
         else:
             total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
-        clips = labels.new_full((), len(labels))
-        return SummedLoss(total, labels.sum() if self.divide_by == "positives" else clips)
+        return SummedLoss(total, labels.sum() if self.divide_by == "positives" else labels.new_full((), len(labels)))
 
     def probabilities(self, batch: AnyBatch) -> tuple[Float[Tensor, "batch classes"], SummedLoss]:
         """Class probabilities of a batch as it is, and the loss."""
@@ -208,15 +202,12 @@ class FinetuneModule(AudioModule):
     # Around it -------------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Collect predictions."""
-        self._collect(batch)
+        if len(batch.clip_index):  # else none of its files could be read
+            self._collect(batch)
 
-    def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Collect predictions."""
-        self._collect(batch)
+    test_step = validation_step
 
     def predict_clips(self, batch: AnyBatch) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
-        """Names and class probabilities."""
         logits = self(*self.read(batch)).float()
         return batch.names, logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
@@ -228,12 +219,9 @@ class FinetuneModule(AudioModule):
             self.log(f"val/best_{self.score_name}", self.best_score.compute())
 
     def on_test_epoch_end(self) -> None:
-        """Score the test set."""
         self._score("test")
 
     def _collect(self, batch: AnyBatch) -> None:
-        if len(batch.clip_index) == 0:  # none of its files could be read
-            return
         probabilities, loss = self.probabilities(batch)
         # Not self.log with sync_dist: over ranks Lightning rounds the mean number of clips down to a whole number.
         self.mean_loss.update(*loss)
@@ -252,7 +240,6 @@ class FinetuneModule(AudioModule):
         return score
 
     def _log_mean_loss(self, stage: str) -> bool:
-        """Log the mean loss of a stage; whether there was a clip."""
         loss = self.mean_loss.compute()
         self.mean_loss.reset()
         if loss is not None:
@@ -272,14 +259,12 @@ class FinetuneModule(AudioModule):
     def train(self, mode: bool = True) -> FinetuneModule:
         """A frozen encoder stays in evaluation mode, unless the public code's variant is asked for."""
         super().train(mode)
-        if self.frozen_encoder and not self.frozen_drop_path:
-            self.encoder.eval()
-            if self.decoder is not None:
-                self.decoder.eval()
+        for part in (self.encoder, self.decoder) if self.frozen_encoder and not self.frozen_drop_path else ():
+            if part is not None:
+                part.eval()
         return self
 
     def setup(self, stage: str) -> None:
-        """Check the number of classes."""
         super().setup(stage)
         expected = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.num_classes)
         if expected != self.num_classes:
@@ -315,7 +300,6 @@ class FinetuneModule(AudioModule):
         return [self.encoder.in_layers(), *between, self.head]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
-        """All blocks."""
         return [*self.encoder.all_blocks(), *(self.decoder.blocks if self.decoder is not None else ())]
 
     def share_of_update(self, total: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -325,21 +309,14 @@ class FinetuneModule(AudioModule):
         return share_of_update(total, self._losses.weights, self.parameters(), self._trainer)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with layer decay."""
         return self.build_optimizers(self.encoder.depth)
 
     def configure_model(self) -> None:
-        """Share out the weights if the trainer's strategy asks for it.
-
-        Raises:
-            ValueError: if they are those of a model of transformers, whose blocks are not ours to cut.
-        """
         if self.is_sharded and isinstance(self.encoder, HuggingFaceClipEncoder):
             raise ValueError("models of transformers do not train with FSDP here: train with --trainer.strategy=ddp")
         super().configure_model()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep a model of transformers' whole configuration, wherever it came from."""
         super().on_save_checkpoint(checkpoint)
         if isinstance(self.encoder, HuggingFaceClipEncoder):
             checkpoint[CONFIG_KEY] = self.encoder.whole_config()

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
-from sslam_lightning.models import EncoderConfig, HuggingFaceClipEncoder, LogMelInput
+from torch import nn
 
-if TYPE_CHECKING:
-    from sslam_lightning.training.finetune import FinetuneModule
+from sslam_lightning.augment import Mixup
+from sslam_lightning.features import LogMels
+from sslam_lightning.models import ClassificationHead, EncoderConfig, HuggingFaceClipEncoder, LogMelInput, TokenReader
 
 Criterion = Literal["cross_entropy", "binary_cross_entropy"]
 
 
-def check_settings(module: FinetuneModule) -> None:
+class FinetuneSettings(Protocol):
+    """What is looked at of a `FinetuneModule`."""
+
+    encoder: nn.Module
+    decoder: nn.Module | None
+    head: ClassificationHead
+    features: LogMels | None
+    mixup: Mixup | None
+    num_classes: int
+    multi_label: bool
+    label_smoothing: float
+    divide_by: str
+    criterion: Criterion
+    frozen_encoder: bool
+    frozen_drop_path: bool
+
+    @property
+    def front_end(self) -> TokenReader: ...
+
+
+def check_settings(module: FinetuneSettings) -> None:
     """Refuse settings out of their range, and those that would have no effect next to the others.
 
     Raises:
@@ -37,7 +58,7 @@ def check_settings(module: FinetuneModule) -> None:
         raise ValueError("frozen_drop_path has no effect on an encoder that learns: leave it out, or set frozen_encoder")
 
 
-def _check_loss(module: FinetuneModule) -> None:
+def _check_loss(module: FinetuneSettings) -> None:
     if not module.multi_label and module.num_classes < 2:
         raise ValueError(f"clips of exactly one class need at least two classes to tell apart, got {module.num_classes}")
     if not 0 <= module.label_smoothing < 1:

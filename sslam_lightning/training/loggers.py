@@ -79,7 +79,6 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def log_pictures(self, pictures: Mapping[str, str], step: int) -> None:
-        """PNG files by name, as one row."""
         self._log(_Row(step, {}, pictures))
 
     @rank_zero_only

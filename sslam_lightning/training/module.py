@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from lightning.fabric.utilities.data import AttributeDict
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sslam_lightning.checkpoints import check_names_and_shapes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.host_memory import keep_freed_memory
@@ -26,9 +22,9 @@ from sslam_lightning.models import Readings, TextInput, TokenReader
 from sslam_lightning.random_streams import clip_keys
 from sslam_lightning.training.callbacks import PredictionWriter
 from sslam_lightning.training.callbacks.defaults import default_callbacks
-from sslam_lightning.training.hparams import plain
+from sslam_lightning.training.hparams import check_same_parts, own_settings, plain
 from sslam_lightning.training.losses import UpdateLosses
-from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
+from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer, build_schedule
 from sslam_lightning.training.progress import ends_step
 from sslam_lightning.training.sharding import ShardedStrategy, shard
 from sslam_lightning.types import AnyBatch, Batch
@@ -78,7 +74,6 @@ class AudioModule(pl.LightningModule, ABC):
 
     @property
     def min_samples(self) -> int:
-        """Of the shortest clip that makes one token."""
         return self.features.min_samples if self.features else self.front_end.min_samples
 
     def read(self, batch: AnyBatch) -> Readings:
@@ -103,12 +98,10 @@ class AudioModule(pl.LightningModule, ABC):
 
     @property
     def world_size(self) -> int:
-        """How many devices train together."""
         return 1 if self._trainer is None else self.trainer.world_size
 
     @property
     def loss_names(self) -> Sequence[str]:
-        """What `log_losses` is given."""
         return ("loss",)
 
     def log_losses(self, losses: Mapping[str, Float[Tensor, ""]], clips: int) -> None:
@@ -181,14 +174,12 @@ class AudioModule(pl.LightningModule, ABC):
             raise ValueError(f"{batch.names[row]} has {batch.lengths[row]} samples, but {takes}: leave out shorter clips")
 
     def takes_samples(self) -> str:
-        """What takes `min_samples`, for messages."""
         if features := self.features:
             patch = f"one patch of {features.patch_frames} frames"
             return f"{patch} takes {self.min_samples} at {features.sample_rate_hz} Hz"
         return f"one token takes {self.min_samples}"
 
     def configure_callbacks(self) -> list[Callback]:
-        """The same for every trainer, however it is built; see `default_callbacks`."""
         return default_callbacks(self._trainer)
 
     @property
@@ -212,12 +203,12 @@ class AudioModule(pl.LightningModule, ABC):
         self._start()
 
     def on_validation_start(self) -> None:
-        """Start from ``init_from``, unless there are weights already; likewise before testing and predicting."""
         self._start()
 
     on_test_start = on_predict_start = on_validation_start
 
     def _start(self) -> None:
+        """Start from ``init_from``, unless there are weights already."""
         if self.init_from and not self._has_weights and not self.trainer.ckpt_path:
             self.start_from(self.init_from)
         self._has_weights = True
@@ -255,18 +246,10 @@ class AudioModule(pl.LightningModule, ABC):
     def build_optimizers(self, num_blocks: int) -> Any:
         """AdamW and its schedule; the cosine ends where the trainer ends unless configured otherwise."""
         config = self.optimizer_config
-        max_updates = config.max_updates or self.trainer.estimated_stepping_batches
-        if not math.isfinite(max_updates):
-            raise ValueError("the learning rate's cosine needs an end: set trainer.max_steps or optimizer.max_updates")
-        if config.warmup_updates >= max_updates:
-            rank_zero_warn(
-                f"the learning rate rises to the end of the run, of {int(max_updates)} updates: "
-                f"model.optimizer.warmup_updates is {config.warmup_updates}"
-            )
         # With fp16 Lightning refuses to clip gradients that a fused optimizer has yet to unscale.
         fused = self.trainer.precision != "16-mixed"
         optimizer = build_optimizer(self.learning_parts(), config, num_blocks, fused)
-        scheduler = ScheduledLR(optimizer, config, int(max_updates))
+        scheduler = build_schedule(optimizer, config, self.trainer.estimated_stepping_batches)
         optimizer.register_step_post_hook(self._note_step)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -295,28 +278,9 @@ class AudioModule(pl.LightningModule, ABC):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep settings as plain data, whoever built the module."""
-        known = inspect.signature(type(self)).parameters  # the command line also hands on what another module takes
-        given = {
-            name: value for name, value in checkpoint.get("hyper_parameters", {}).items() if name[0] == "_" or name in known
-        }
-        checkpoint["hyper_parameters"] = plain(given)
-        checkpoint["hyper_parameters"].setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+        checkpoint["hyper_parameters"] = own_settings(type(self), checkpoint.get("hyper_parameters", {}))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the first weight that does not fit, where PyTorch would list all of them.
-
-        Raises:
-            ValueError: if the checkpoint is that of a module of another size or with other parts.
-        """
+        """Check that the checkpoint is that of a module of this size and with these parts."""
         self._has_weights = True
-        try:
-            check_names_and_shapes(self.state_dict(), checkpoint["state_dict"], "the checkpoint's ")
-        except ValueError as error:
-            theirs = checkpoint.get("hyper_parameters", {}).get("_class_path", "").rsplit(".", 1)[-1]
-            if theirs in ("", type(self).__name__):
-                raise
-            raise ValueError(
-                f"the checkpoint is of a {theirs}, which a {type(self).__name__} does not go on from: to start from its "
-                f"weights, name it in model.init_from ({error})"
-            ) from None
+        check_same_parts(self, checkpoint)

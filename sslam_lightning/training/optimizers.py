@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -86,15 +88,12 @@ class ScheduledLR(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Any]:
-        """The rates of all groups for the next update."""
         return [self._rate(group["initial_lr"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of finished updates; everything else is configuration."""
         return {"last_epoch": self.last_epoch, "_step_count": self._step_count, "_last_lr": self._last_lr}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from that number, at the rates of this configuration."""
         super().load_state_dict(state_dict)
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
@@ -138,6 +137,23 @@ def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_b
     optimizer = AdamW(params, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=fused)
     optimizer.register_load_state_dict_pre_hook(_moments_alone)
     return optimizer
+
+
+def build_schedule(optimizer: Optimizer, config: OptimizerConfig, trainer_steps: float) -> ScheduledLR:
+    """The schedule of the learning rates, which ends where the trainer ends unless it is configured otherwise.
+
+    Raises:
+        ValueError: if nothing says where it ends.
+    """
+    max_updates = config.max_updates or trainer_steps
+    if not math.isfinite(max_updates):
+        raise ValueError("the learning rate's cosine needs an end: set trainer.max_steps or optimizer.max_updates")
+    if config.warmup_updates >= max_updates:
+        rank_zero_warn(
+            f"the learning rate rises to the end of the run, of {int(max_updates)} updates: "
+            f"model.optimizer.warmup_updates is {config.warmup_updates}"
+        )
+    return ScheduledLR(optimizer, config, int(max_updates))
 
 
 def _moments_alone(optimizer: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,21 +11,20 @@ from torch import Tensor
 
 from sslam_lightning.layers import Block, keep_visible
 from sslam_lightning.models import Encoder
-from sslam_lightning.training.pretrain import PretrainModule
 from sslam_lightning.types import Batch, Grid
 
 FRAME_SHIFT_SECONDS = 0.01
 
 
 @torch.no_grad()
-def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0) -> None:
+def draw_guesses(module: Any, batch: Batch, path: Path, clip: int = 0) -> None:
     """A clip, its mixture, what the student saw of it, the decoder's guess beside the teacher's target, and what the clip
     token attends to, as PNG.
 
     Targets have many channels; the three in which this clip's target varies most are shown as red, green and blue.
 
     Args:
-        module: a trained module, on any device.
+        module: a trained `PretrainModule`, on any device.
         batch: clips to choose from (stage 2 needs at least two).
         path: the file to write.
         clip: which clip of the batch to show.
@@ -56,7 +56,8 @@ def draw_guesses(module: PretrainModule, batch: Batch, path: Path, clip: int = 0
     size = module.student.config.patch_size
     cover = hidden.view(*grid).repeat_interleave(size, 0).repeat_interleave(size, 1)
 
-    error = (keep_visible(target[None], mask.hidden_index[row][None]) - guesses.patches[row].float()).square().mean()
+    guessed = guesses.patches[row].float()
+    error = (keep_visible(target[None], mask.hidden_index[row][None]) - guessed).square().mean()
     panels = [
         (f"clip: {batch.names[clip]}", clean[clip].T),
         ("its mixture" if module.mixing else "the same (no mixing)", mixture.clips[shown].T),

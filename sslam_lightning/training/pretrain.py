@@ -183,12 +183,10 @@ class PretrainModule(SelfSupervisedModule):
         return batch
 
     def is_unusable(self, batch: AnyBatch) -> bool:
-        """Nothing is left of a batch when none of its files can be read, or, to mix, only one."""
         num_clips = len(batch.clip_index)
         return num_clips == 0 or (num_clips == 1 and bool(self.mixing) and (bool(batch.broken) or not self.training))
 
     def can_learn_from(self, grid: Grid) -> bool:
-        """Whether clips are long enough for a mask and, in stage 2, for a mixture."""
         return super().can_learn_from(grid) and (self.mixing is None or self.mixing.fits(grid.time))
 
     def mix(
@@ -318,7 +316,6 @@ class PretrainModule(SelfSupervisedModule):
 
     @property
     def front_end(self) -> FrontEnd:
-        """The student's."""
         return self.student.front_end
 
     # Around it -------------------------------------------------------------------------------------------------------
@@ -345,33 +342,23 @@ class PretrainModule(SelfSupervisedModule):
         take_over(weights, parts, self.features)
 
     def configure_callbacks(self) -> list[Callback]:
-        """The teacher moves, and collapse is watched, however the trainer is built."""
         teacher = [EMATeacher(self.ema), CollapseGuard(self.guard)] if self.ema else []
         return [*super().configure_callbacks(), *teacher]
 
     def configure_model(self) -> None:
-        """Share out the weights if the trainer's strategy asks for it.
-
-        Raises:
-            ValueError: if the teacher then runs its blocks behind the student's weights, which no device holds.
-        """
         if self.is_sharded and self.teacher and self.teacher.parts == "blocks":
             raise ValueError("FSDP does not take teacher_parts blocks: train with --trainer.strategy=ddp")
         super().configure_model()
 
     def learning_parts(self) -> Sequence[nn.Module]:
-        """Student, decoder and the heads that there are."""
         parts = (self.student, self.decoder, self.reconstruction_head, self.contrast_head)
         return [part for part in parts if part is not None]
 
     def sharded_parts(self) -> Sequence[nn.Module]:
-        """What learns, and the teacher, in the same shares as the student that it follows."""
         return [*self.learning_parts(), *([self.teacher.encoder] if self.teacher else [])]
 
     def compiled_parts(self) -> Sequence[nn.Module]:
-        """All blocks and the decoder."""
         return [*self.student.blocks, *(self.teacher.encoder.blocks if self.teacher else []), self.decoder]
 
     def configure_optimizers(self) -> Any:
-        """AdamW over student and decoder."""
         return self.build_optimizers(len(self.student.blocks))

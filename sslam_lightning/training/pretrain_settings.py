@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from torch import nn
+
+from sslam_lightning.features import LogMels
+from sslam_lightning.mixing import Mixer
+from sslam_lightning.models import Encoder, FrontEnd
 from sslam_lightning.models.front_ends.inputs import ImageInput, TextInput
-
-if TYPE_CHECKING:
-    from sslam_lightning.training.pretrain import PretrainModule
+from sslam_lightning.objectives import Dino, LayerTargets, SourceRetention, Utterance
+from sslam_lightning.training.callbacks import EMAConfig
 
 LOSSES_TO_TARGETS = ("regression", "utterance", "dino", "source_retention", "objective")  # which need a teacher
 
 
-def check_settings(module: PretrainModule) -> None:
+class PretrainSettings(Protocol):
+    """What is looked at of a `PretrainModule`."""
+
+    student: Encoder
+    features: LogMels | None
+    mixing: Mixer | None
+    masks_per_clip: int
+    targets: LayerTargets
+    utterance: Utterance | None
+    dino: Dino | None
+    source_retention: SourceRetention | None
+    ema: EMAConfig | None
+    named_losses: nn.ModuleDict
+    crop_to_shortest: bool
+    roll: bool
+
+    @property
+    def front_end(self) -> FrontEnd: ...
+
+
+def check_settings(module: PretrainSettings) -> None:
     """Refuse objectives that lack what they are about, and layers that no encoder has.
 
     Raises:

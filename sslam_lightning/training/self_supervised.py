@@ -64,11 +64,9 @@ class SelfSupervisedModule(AudioModule):
         return None
 
     def can_learn_from(self, grid: Grid) -> bool:
-        """Whether clips are long enough for a mask."""
         return self.masking.fits(grid)
 
     def takes_samples(self) -> str:
-        """What takes `min_samples`, for messages."""
         if self.min_samples == super().min_samples:
             return super().takes_samples()
         return f"a clip of which some is hidden and some is seen takes {self.min_samples}"

@@ -33,7 +33,6 @@ class ShardedStrategy(ModelParallelStrategy):
         )
 
     def setup_environment(self) -> None:
-        """All devices share, not only those of other nodes."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
@@ -42,11 +41,9 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """By ``load_optimizer_state_dict``, as for other strategies."""
         return True
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
-        """The optimizer's whole state, gathered by all ranks."""
         state = getattr(optimizer, "_optimizer", optimizer).state_dict()
         whole_state = {
             number: {name: whole(value).cpu() if isinstance(value, Tensor) else value for name, value in values.items()}
@@ -59,13 +56,11 @@ class ShardedStrategy(ModelParallelStrategy):
         return self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Keep this rank's share of the weights."""
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, strict=strict)
         set_model_state_dict(self.model, dict(checkpoint["state_dict"]), options=options)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Keep this rank's share of the optimizer's state."""
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             numbers = [number for group in saved["param_groups"] for number in group["params"]]
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -37,7 +37,8 @@ def take_over(
         if state:
             load_strictly(module, state, name, weights.source)
         (taken if state else fresh).append(name)
-    tell_start(weights, taken, fresh)
+    left = [*(name for name in _PARTS if getattr(weights, name, None) and name not in taken), *weights.unused]
+    tell_parts(weights.source, taken, left, fresh)
 
 
 def check_features(weights: Weights, features: LogMels | None) -> None:
@@ -62,13 +63,7 @@ def check_features(weights: Weights, features: LogMels | None) -> None:
             )
 
 
-def tell_start(weights: Weights, taken: Sequence[str], fresh: Sequence[str]) -> None:
-    """Say once what a start took from a checkpoint, what it did not, and what begins anew."""
-    left = [*(name for name in _PARTS if getattr(weights, name, None) and name not in taken), *weights.unused]
-    tell_parts(weights.source, taken, left, fresh)
-
-
 def tell_parts(source: str, taken: Sequence[str], left: Sequence[str], fresh: Sequence[str]) -> None:
-    """The line of :func:`tell_start`, for parts of any names."""
+    """Say once what a start took from a checkpoint, what it did not, and what begins anew."""
     told = {"took": taken, "left": left, "starts fresh": fresh}
     rank_zero_info(f"{source}: " + "; ".join(f"{what} {', '.join(names)}" for what, names in told.items() if names))

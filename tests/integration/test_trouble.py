@@ -108,11 +108,6 @@ def test_a_run_resumed_behind_skipped_updates_goes_on_as_one_that_was_not_stoppe
         assert changed == [], place
 
 
-def test_a_run_that_ends_in_a_skipped_update_says_so(tmp_path):
-    with pytest.warns(UserWarning, match="the last update, 4, was skipped, and its checkpoint left out"):
-        trainer(tmp_path, LossyPlaces({(0, 3)})).fit(pretrain(), soundscapes(16, batch_size=4))
-
-
 @pytest.mark.filterwarnings("ignore:update .* is skipped")
 def test_a_run_does_not_end_well_with_lost_weights(tmp_path):
     class Spoil(pl.Callback):

@@ -17,7 +17,7 @@ from sslam_lightning.models import EncoderConfig, HuggingFaceConfig
 LIGHTNING_MARK = "pytorch-lightning_version"
 CONFIG_KEY = "transformers_config"  # in checkpoints of a model of Hugging Face transformers
 _TRAINING = {
-    *(LIGHTNING_MARK, "epoch", "global_step", "loops", "place", "gradients_in_flight", "losses_in_flight"),
+    *(LIGHTNING_MARK, "epoch", "global_step", "loops", "train_progress"),
     *("package_version", "callbacks", "optimizer_states", "lr_schedulers", "MixedPrecision", "hparams_name"),
     *("hparams_type", "head_predicts", "hyper_parameters", "state_dict", CONFIG_KEY),
 }

@@ -3,11 +3,10 @@
 from sslam_lightning.training.callbacks.broken_clip_watch import BrokenClipWatch
 from sslam_lightning.training.callbacks.collapse_guard import CollapseGuard, GuardConfig
 from sslam_lightning.training.callbacks.ema_teacher import EMAConfig, EMATeacher
-from sslam_lightning.training.callbacks.event_writer import EventWriter
 from sslam_lightning.training.callbacks.loss_guard import LossGuard
 from sslam_lightning.training.callbacks.online_knn import OnlineKNN
 from sslam_lightning.training.callbacks.pictures import Pictures
-from sslam_lightning.training.callbacks.prediction_writer import PredictionWriter
+from sslam_lightning.training.callbacks.prediction_writer import EventWriter, PredictionWriter
 from sslam_lightning.training.callbacks.resume import Resume
 from sslam_lightning.training.callbacks.run_checkpoint import RunCheckpoint
 from sslam_lightning.training.callbacks.save_on_signal import SaveOnSignal

@@ -19,7 +19,6 @@ class BrokenClipWatch(pl.Callback):
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count from zero, unless the epoch goes on where an earlier run left it."""
         if account := _account(trainer):
             account.start_epoch(trainer.current_epoch)
 
@@ -31,7 +30,6 @@ class BrokenClipWatch(pl.Callback):
             self._judge(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epoch's."""
         if counts := self._judge(trainer, pl_module):
             pl_module.log("broken_clips", float(counts.broken_in_epoch))
 
@@ -58,7 +56,6 @@ def _account(trainer: pl.Trainer) -> BrokenClips | None:
 
 
 def _example(account: BrokenClips) -> str | None:
-    """A reason of any rank."""
     if not distributed.is_available() or not distributed.is_initialized():
         return account.example
     examples: list[str | None] = [None] * distributed.get_world_size()

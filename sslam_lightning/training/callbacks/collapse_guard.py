@@ -54,7 +54,6 @@ class CollapseGuard(pl.Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop with a clear line below a bound."""
         updates = trainer.global_step
         if updates <= self.config.after_updates or updates % max(1, trainer.log_every_n_steps):
             return

@@ -50,18 +50,15 @@ class EMATeacher(pl.Callback):
         return linear_anneal(updates, self.config.decay, self.config.end_decay, self.config.anneal_updates)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Follow the student if this batch ended in a step that moved it."""
         if pl_module.steps_taken > self.updates:
             self.updates = pl_module.steps_taken
             pl_module.teacher.follow(pl_module.student, self.decay)
             pl_module.log("ema_decay", self.decay)
 
     def state_dict(self) -> dict[str, Any]:
-        """The update count, and the schedule that it counts in."""
         return {"updates": self.updates, **asdict(self.config)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting; a schedule changed in between is told."""
         self.updates = state_dict["updates"]
         saved = {key: value for key, value in state_dict.items() if key != "updates"}
         if saved != {key: value for key, value in asdict(self.config).items() if key in saved}:

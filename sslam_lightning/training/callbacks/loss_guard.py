@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -111,13 +111,20 @@ class LossGuard(pl.Callback):
         rank_zero_warn(f"update {self._step} is skipped, it is not finite: its clips are listed in {path}")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Never write lost weights over good ones."""
-        lost = next((name for name, weight in _floats(pl_module) if not torch.isfinite(weight).all()), None)
-        if not trainer.strategy.reduce_boolean_decision(lost is None, all=True):
-            raise LostWeights(
-                f"{lost or 'a weight of another rank'} became NaN or infinite before update {trainer.global_step}; this "
-                f"checkpoint was not written, earlier ones are kept. {_ADVICE}"
-            )
+        _check_weights(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _check_weights(trainer, pl_module)
+
+
+def _check_weights(trainer: pl.Trainer, module: nn.Module) -> None:
+    """Never write lost weights over good ones, nor end well with them."""
+    lost = next((name for name, weight in _floats(module) if not torch.isfinite(weight).all()), None)
+    if not trainer.strategy.reduce_boolean_decision(lost is None, all=True):
+        raise LostWeights(
+            f"{lost or 'a weight of another rank'} became NaN or infinite before update {trainer.global_step}; this "
+            f"checkpoint was not written, earlier ones are kept. {_ADVICE}"
+        )
 
 
 def _check_scale(trainer: Any) -> None:
@@ -129,7 +136,7 @@ def _check_scale(trainer: Any) -> None:
         )
 
 
-def _floats(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _floats(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Floating-point weights by name; of weights that are shared out this rank's share."""
     for name, weight in (*module.named_parameters(), *module.named_buffers()):
         if weight.is_floating_point():

@@ -69,7 +69,6 @@ class OnlineKNN(pl.Callback):
         self.score(pl_module)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Score, if it is time."""
         updates = trainer.global_step
         if updates == self._scored or updates == 0 or updates % self.every_n_updates:
             return

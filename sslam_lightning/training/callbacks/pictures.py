@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from sslam_lightning.models import EncoderConfig
 from sslam_lightning.training.loggers import WandbRun
+from sslam_lightning.training.pictures import draw_guesses
 
 
 class Pictures(pl.Callback):
@@ -31,25 +32,19 @@ class Pictures(pl.Callback):
         self._drawn = -1
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Refuse what cannot be drawn.
-
-        Raises:
-            ValueError: if the module has no such guesses, or rank 0 alone does not hold its weights.
-        """
-        from sslam_lightning.training.pretrain import PretrainModule  # knows the callbacks
-
         if stage != "fit":
             return
-        if not isinstance(pl_module, PretrainModule):
+        if not hasattr(pl_module, "teacher_targets"):
             kind = type(pl_module).__name__
             raise ValueError(f"Pictures are of what a PretrainModule guesses, got a {kind}: leave the callback out")
         if pl_module.is_sharded:
             raise ValueError("Pictures are drawn by rank 0 alone, which with FSDP holds no whole weights: leave them out")
+        if pl_module.teacher is None:
+            raise ValueError("Pictures are of what a teacher sees, which this module lacks (model.ema): leave them out")
         if pl_module.features is None or not _has_patches(pl_module.student.config):
             raise ValueError("Pictures are of log-mel patches and a clip token, which this encoder lacks: leave them out")
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Draw, if it is time and a clip is left in the batch."""
         updates = trainer.global_step
         due = updates != self._drawn and updates > 0 and updates % self.every_n_updates == 0
         if not due or not trainer.is_global_zero or len(batch.waveforms) <= max(self.clip, 1):
@@ -74,8 +69,6 @@ def _has_patches(config: EncoderConfig) -> bool:
 
 def draw(module: Any, batch: Any, path: Path, clip: int) -> None:
     """Draw in evaluation mode, and leave modes and generators as they were."""
-    from sslam_lightning.training.pictures import draw_guesses  # knows the module, which knows the callbacks
-
     modes = {part: part.training for part in module.modules()}
     devices = [module.device] if module.device.type == "cuda" else []
     with torch.random.fork_rng(devices):

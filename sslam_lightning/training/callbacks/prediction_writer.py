@@ -1,4 +1,4 @@
-"""Writes what ``sslam predict`` predicts."""
+"""Writes what ``sslam predict`` predicts: a row a clip, or a row an event."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_warn
+
+from sslam_lightning.data.tables import write_table
+
+_EVENT_HEADER = ("filename", "onset", "offset", "event_label")
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -29,7 +33,6 @@ class PredictionWriter(BasePredictionWriter):
         self._begun = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse to overwrite before anything is computed."""
         if trainer.world_size > 1:
             self.path = self.path.with_stem(f"{self.path.stem}_rank{trainer.global_rank}")
         if stage == "predict" and self.path.exists():
@@ -48,7 +51,6 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Append a batch, if a file of it can be read."""
         names, values = prediction
         if not names:
             return
@@ -63,16 +65,52 @@ class PredictionWriter(BasePredictionWriter):
         self._begun = True
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """All rows are written: the file gets its name."""
         if self._begun:
             os.replace(self._unfinished, self.path)
         self._begun = False
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Tell where the rows so far are."""
         if self._begun:
             rank_zero_warn(f"{self._unfinished} has the predictions so far; the next run replaces it")
 
     @property
     def _unfinished(self) -> Path:
         return self.path.with_name(f"{self.path.name}.unfinished")
+
+
+class EventWriter(PredictionWriter):
+    """One row an event, as DCASE and DESED write them, and as `EventTableDataModule` reads them; seconds.
+
+    A recording without events has a row with its name alone. Rank 0 writes those of all ranks.
+
+    Args:
+        path: the table, tabs between its cells; it must not exist yet.
+    """
+
+    def __init__(self, path: str | Path = "events.tsv") -> None:
+        super().__init__(path)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "predict" and self.path.exists():
+            raise FileExistsError(f"{self.path} exists already: move it away")
+
+    def write_on_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing yet: an event may go on in the next clip."""
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        found = pl_module.take_events(trainer.predict_dataloaders)  # a collective call: on every rank
+        if not trainer.is_global_zero:
+            return
+        rows = [
+            row
+            for name, events in found.items()
+            for row in ([(name, *_seconds(e[:2]), e.label) for e in events] or [(name, "", "", "")])
+        ]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(str(self.path), _EVENT_HEADER, rows)
+
+
+def _seconds(times: tuple[float, float]) -> tuple[str, str]:
+    """In milliseconds: no frame is that short."""
+    onset, offset = times
+    return f"{onset:.3f}", f"{offset:.3f}"

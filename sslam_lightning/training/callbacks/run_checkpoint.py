@@ -86,7 +86,6 @@ class RunCheckpoint(ModelCheckpoint):
         self._defer_save_until_validation |= waited
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A score that is not there before the first validation comes from it."""
         self._had_score = self.monitor in trainer.callback_metrics
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -103,7 +102,6 @@ class RunCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The end of a run rarely is a multiple of the interval."""
         self._save_only_last(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

@@ -62,7 +62,6 @@ class SaveOnSignal(pl.Callback):
         self._asked: Set[signal.Signals] = frozenset()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Before Lightning sets its handlers."""
         environment = trainer._accelerator_connector.cluster_environment
         self._in_slurm = isinstance(environment, SLURMEnvironment)
         if isinstance(environment, SLURMEnvironment):
@@ -77,12 +76,10 @@ class SaveOnSignal(pl.Callback):
         listen_to(*SIGNALS)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The same without a sanity check. Training goes on from the trainer's step."""
         listen_to(*SIGNALS)
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Behind every update."""
         if trainer.global_step > self._step:  # else gradients wait for more batches
             self._step = trainer.global_step
             self._look(trainer)
@@ -97,7 +94,6 @@ class SaveOnSignal(pl.Callback):
 
     # The metrics of the last update are logged behind `on_train_batch_end`; so the run is left at what comes next.
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """The next batch, which will come again."""
         self._leave_if_asked(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -109,11 +105,9 @@ class SaveOnSignal(pl.Callback):
             self._common_batches = int(trainer.strategy.reduce(own, reduce_op="min"))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Or the end of the epoch."""
         self._leave_if_asked(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """What came too late for this run is none of the next one's."""
         forget()
 
     def _look(self, trainer: pl.Trainer) -> None:
@@ -165,7 +159,6 @@ def _noted_by_any_rank(trainer: pl.Trainer) -> Set[signal.Signals]:
 
 
 def _folder(trainer: pl.Trainer) -> Path:
-    """Where the run's checkpoints are."""
     folders = (callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint))
     return Path(next((folder for folder in folders if folder), Path(trainer.default_root_dir) / "checkpoints"))
 

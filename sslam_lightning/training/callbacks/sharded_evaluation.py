@@ -26,7 +26,6 @@ class ShardedEvaluation(pl.Callback):
         self._batches = 0
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count from zero."""
         self._batches = 0
 
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
@@ -43,7 +42,6 @@ class ShardedEvaluation(pl.Callback):
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """As many steps as the ranks with the most batches make."""
         if pl_module.is_sharded:
             for _ in range(_most_batches(trainer) - self._batches):
                 self._stand_in(trainer, pl_module)

@@ -24,7 +24,6 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count, and log at the trainer's interval, which may be longer than an epoch."""
         now = time.perf_counter()
         self._clips += len(batch.clip_index) * trainer.world_size
         self._seconds += now - self._start
