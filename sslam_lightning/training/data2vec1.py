@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sslam_lightning.checkpoints import load_strictly
@@ -27,7 +25,7 @@ from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.transformers.reader import HuggingFaceReader
 from sslam_lightning.objectives import LayerTargets, Regression
 from sslam_lightning.random_streams import fold_in
-from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
+from sslam_lightning.training.callbacks import EMAConfig, GuardConfig
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.self_supervised import ClipPooling, SelfSupervisedModule
 from sslam_lightning.training.start import tell_parts
@@ -94,10 +92,7 @@ class Data2Vec1Module(SelfSupervisedModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The teacher sees the whole clip, the student what is not hidden of it."""
         if self.is_unusable(batch):
-            nothing = torch.zeros(0, self.student.dim, dtype=torch.float32, device=self.device)
-            no_loss = self.no_loss()
-            self.log_variances(nothing, nothing)
-            return no_loss
+            return self.sit_out()
         clips, padding = self.read(batch)
         layers = self.teacher(clips, padding, self.targets.top_k_layers).layers
         targets, num_tokens = self.targets(layers), layers[-1].shape[1]
@@ -107,10 +102,7 @@ class Data2Vec1Module(SelfSupervisedModule):
         seen = self.student(clips, padding, mask.hidden)
         guesses = self.regression_head(keep_visible(seen.tokens, mask.hidden_index))
         wanted = keep_visible(targets, mask.hidden_index)
-        losses = {"regression": self.regression(guesses, wanted)}
-        total = self.sum_and_log_losses(losses, rows=len(clips))
-        self.log_variances(guesses, wanted)
-        return total
+        return self.sum_and_log({"regression": self.regression(guesses, wanted)}, len(clips), guesses, wanted)
 
     @property
     def front_end(self) -> HuggingFaceReader:
@@ -144,9 +136,6 @@ class Data2Vec1Module(SelfSupervisedModule):
         load_strictly(self.teacher.encoder.model, teacher, "teacher", path)
         tell_parts(path, ["student", "teacher"], left, ["mask_token", "regression_head"])
 
-    def configure_callbacks(self) -> list[Callback]:
-        return [*super().configure_callbacks(), EMATeacher(self.ema), CollapseGuard(self.guard)]
-
     def configure_model(self) -> None:
         if self.is_sharded:
             raise ValueError("models of transformers do not train with FSDP here: train with --trainer.strategy=ddp")
@@ -160,7 +149,7 @@ class Data2Vec1Module(SelfSupervisedModule):
     def configure_optimizers(self) -> Any:
         if self.optimizer_config.layer_decay != 1:
             raise ValueError("layer decay knows the blocks of this project's encoders: set optimizer.layer_decay to 1")
-        return self.build_optimizers(self.student.depth)
+        return super().configure_optimizers()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

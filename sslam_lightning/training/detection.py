@@ -109,8 +109,6 @@ class DetectionModule(FinetuneModule):
 
     # Narrower than those of its base: images and texts have no events. That is what the ignored types are.
 
-    # The method ------------------------------------------------------------------------------------------------------
-
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:  # type: ignore[override]
         if len(batch.waveforms) == 0:  # none of its files could be read
             return self.no_loss()
@@ -146,8 +144,6 @@ class DetectionModule(FinetuneModule):
         error = F.binary_cross_entropy_with_logits(logits.float(), targets.labels, reduction="none").mean(dim=2)
         inside = torch.arange(error.shape[1], device=error.device) < targets.num_frames.unsqueeze(1)
         return ((error * inside).sum(dim=1) / targets.num_frames).mean()
-
-    # Around it -------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

@@ -148,8 +148,6 @@ class FinetuneModule(AudioModule):
     def front_end(self) -> TokenReader:
         return self.encoder.front_end
 
-    # The method ------------------------------------------------------------------------------------------------------
-
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         if len(batch.clip_index) == 0:  # none of its files could be read
             loss = SummedLoss(self.no_loss(), torch.ones((), dtype=torch.float32, device=self.device))
@@ -157,7 +155,9 @@ class FinetuneModule(AudioModule):
             clips, labels, padding = self.augmented(batch)
             loss = self.summed_loss(self(clips, padding), labels)
             self.log_sums({"loss": loss.total}, loss.weight)
-        return self.share_of_update(loss.total) if self.divide_by == "positives" else loss.total / loss.weight
+        if self.divide_by == "clips":
+            return loss.total / loss.weight
+        return share_of_update(loss.total, self.step_weights, self.parameters(), self._trainer)
 
     def augmented(self, batch: AnyBatch) -> Augmented:
         """Clips and labels as training sees them."""
@@ -196,10 +196,11 @@ class FinetuneModule(AudioModule):
 
     def probabilities(self, batch: AnyBatch) -> tuple[Float[Tensor, "batch classes"], SummedLoss]:
         """Class probabilities of a batch as it is, and the loss."""
-        logits = self(*self.read(batch)).float()
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1), self.summed_loss(logits, batch.labels)
+        logits = self(*self.read(batch))
+        return self._activated(logits), self.summed_loss(logits, batch.labels)
 
-    # Around it -------------------------------------------------------------------------------------------------------
+    def _activated(self, logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
+        return logits.float().sigmoid() if self.multi_label else logits.float().softmax(dim=1)
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
         if len(batch.clip_index):  # else none of its files could be read
@@ -208,8 +209,7 @@ class FinetuneModule(AudioModule):
     test_step = validation_step
 
     def predict_clips(self, batch: AnyBatch) -> tuple[tuple[str, ...], Float[Tensor, "batch classes"]]:
-        logits = self(*self.read(batch)).float()
-        return batch.names, logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+        return batch.names, self._activated(self(*self.read(batch)))
 
     def on_validation_epoch_end(self) -> None:
         """Score the epoch; the best is logged beside the last, and neither is hidden."""
@@ -301,12 +301,6 @@ class FinetuneModule(AudioModule):
 
     def compiled_parts(self) -> Sequence[nn.Module]:
         return [*self.encoder.all_blocks(), *(self.decoder.blocks if self.decoder is not None else ())]
-
-    def share_of_update(self, total: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """The part of a batch whose loss is logged already in an update that is divided by all its positives."""
-        assert self._losses is not None
-        assert self._losses.weights is not None
-        return share_of_update(total, self._losses.weights, self.parameters(), self._trainer)
 
     def configure_optimizers(self) -> Any:
         return self.build_optimizers(self.encoder.depth)

@@ -25,7 +25,6 @@ class FinetuneSettings(Protocol):
     num_classes: int
     multi_label: bool
     label_smoothing: float
-    divide_by: str
     criterion: Criterion
     frozen_encoder: bool
     frozen_drop_path: bool

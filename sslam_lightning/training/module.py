@@ -121,6 +121,13 @@ class AudioModule(pl.LightningModule, ABC):
         for name, mean in self._losses.finish(self.trainer.strategy if of_all_ranks else None).items():
             self.log(f"train/{name}", mean, prog_bar=name == "loss")
 
+    @property
+    def step_weights(self) -> Float[Tensor, "2"]:
+        """What the logged losses of the step have been divided by so far, without and with the last batch."""
+        assert self._losses is not None
+        assert self._losses.weights is not None, "losses are logged first"
+        return self._losses.weights
+
     def no_loss(self) -> Float[Tensor, ""]:
         """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for.
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sslam_lightning.augment import crop_to_shortest, roll
@@ -42,7 +40,7 @@ from sslam_lightning.objectives import (
 )
 from sslam_lightning.objectives.source_retention import retain_sources
 from sslam_lightning.random_streams import fold_in
-from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
+from sslam_lightning.training.callbacks import EMAConfig, GuardConfig
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.pretrain_settings import LOSSES_TO_TARGETS, check_settings
 from sslam_lightning.training.self_supervised import SelfSupervisedModule
@@ -153,8 +151,6 @@ class PretrainModule(SelfSupervisedModule):
             init_bert(decoder)  # as published for text; other decoders keep torch's initial weights
         return decoder, dim
 
-    # The method ------------------------------------------------------------------------------------------------------
-
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Mix, mask, let the teacher see everything and the student what is visible, compare."""
         if self.is_unusable(batch):
@@ -172,7 +168,7 @@ class PretrainModule(SelfSupervisedModule):
         losses = self.losses(guesses, wanted, targets, mask, mixture)
         if targets is not None:
             self.follow_centre(targets.clip)
-        return self.sum_and_log(losses, guesses, wanted)
+        return self.sum_and_log(losses, len(guesses.clip), guesses.patches, wanted)
 
     def augmented(self, batch: AnyBatch, keys: Int[Tensor, "batch"]) -> AnyBatch:
         """Waveforms, cropped and rolled as configured; other batches as they are."""
@@ -248,13 +244,8 @@ class PretrainModule(SelfSupervisedModule):
         return Guesses(self.decoder(encoded.tokens, mask, grid), encoded.clip)
 
     def sit_out(self) -> Float[Tensor, ""]:
-        """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
-        nothing = torch.zeros(0, self.student.config.dim, dtype=torch.float32, device=self.device)
-        self.follow_centre(nothing)
-        no_loss = self.no_loss()
-        if self.teacher:
-            self.log_variances(nothing, nothing)
-        return no_loss
+        self.follow_centre(torch.zeros(0, self.student.dim, dtype=torch.float32, device=self.device))
+        return super().sit_out()
 
     def losses(
         self,
@@ -301,15 +292,6 @@ class PretrainModule(SelfSupervisedModule):
             moved = self.dino.moved_centre(self.centre, targets)
             self.centre = torch.where(moved.isfinite().all(), moved, self.centre)  # a lost step must not lose it for good
 
-    def sum_and_log(
-        self, losses: dict[str, Tensor], guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"] | None
-    ) -> Float[Tensor, ""]:
-        """The total loss; every loss by name goes to the log and, when it is time, the two signs of collapse."""
-        total = self.sum_and_log_losses(losses, rows=len(guesses.clip))
-        if wanted is not None:
-            self.log_variances(guesses.patches, wanted)
-        return total
-
     def _teacher_layers(self, seen: Seen) -> Sequence[Tensor]:
         assert self.teacher is not None, "there is no teacher"
         return self.teacher.layers(seen, self.targets.top_k_layers, self.targets.source)
@@ -317,8 +299,6 @@ class PretrainModule(SelfSupervisedModule):
     @property
     def front_end(self) -> FrontEnd:
         return self.student.front_end
-
-    # Around it -------------------------------------------------------------------------------------------------------
 
     def start_from(self, path: str) -> None:
         """Take over student, teacher and decoder; a file without a teacher gives it the student's weights.
@@ -341,10 +321,6 @@ class PretrainModule(SelfSupervisedModule):
             parts["teacher"] = (self.teacher.encoder, {name: weight for name, weight in teacher.items() if name in own})
         take_over(weights, parts, self.features)
 
-    def configure_callbacks(self) -> list[Callback]:
-        teacher = [EMATeacher(self.ema), CollapseGuard(self.guard)] if self.ema else []
-        return [*super().configure_callbacks(), *teacher]
-
     def configure_model(self) -> None:
         if self.is_sharded and self.teacher and self.teacher.parts == "blocks":
             raise ValueError("FSDP does not take teacher_parts blocks: train with --trainer.strategy=ddp")
@@ -359,6 +335,3 @@ class PretrainModule(SelfSupervisedModule):
 
     def compiled_parts(self) -> Sequence[nn.Module]:
         return [*self.student.blocks, *(self.teacher.encoder.blocks if self.teacher else []), self.decoder]
-
-    def configure_optimizers(self) -> Any:
-        return self.build_optimizers(len(self.student.blocks))

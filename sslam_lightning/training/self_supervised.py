@@ -6,16 +6,18 @@ from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sslam_lightning.masking import MaskSampler
 from sslam_lightning.metrics import MeanLoss, token_deviation, variance_indicator
 from sslam_lightning.models import Encoder, FrontEnd, HuggingFaceEncoder, WaveformInput
 from sslam_lightning.models.encoder import mean_of_tokens
+from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.types import AnyBatch, Grid
 
@@ -31,12 +33,14 @@ class SelfSupervisedModule(AudioModule):
     """
 
     student: Encoder | HuggingFaceEncoder
+    ema: EMAConfig | None
+    guard: GuardConfig
     named_losses: nn.ModuleDict  # their running means over a validation
     masking: MaskSampler
 
     @abstractmethod
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
-        """The total loss of a batch, which `sum_and_log_losses` makes."""
+        """The total loss of a batch, which `sum_and_log` makes."""
 
     @property
     def min_samples(self) -> int:
@@ -75,14 +79,33 @@ class SelfSupervisedModule(AudioModule):
         """The same losses on held-out clips, with the same masks at every epoch."""
         return None if self.is_unusable(batch) else self.training_step(batch, batch_idx)
 
-    def sum_and_log_losses(self, losses: Mapping[str, Float[Tensor, ""]], rows: int) -> Float[Tensor, ""]:
-        """The total. Training logs it with every loss by name; a validation takes in the losses of ``rows`` clips."""
+    def sit_out(self) -> Float[Tensor, ""]:
+        """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
+        nothing = torch.zeros(0, self.student.dim, dtype=torch.float32, device=self.device)
+        no_loss = self.no_loss()
+        if self.ema:
+            self.log_variances(nothing, nothing)
+        return no_loss
+
+    def sum_and_log(
+        self,
+        losses: Mapping[str, Float[Tensor, ""]],
+        rows: int,
+        guesses: Float[Tensor, "*rows dim"] | None = None,
+        wanted: Float[Tensor, "*rows dim"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The total. Training logs it with every loss by name; a validation takes in the losses of ``rows`` clips.
+
+        Where there is a teacher, what is compared with it shows the signs of collapse.
+        """
         total = torch.stack(list(losses.values())).sum()
         if self.training:
             self.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
         else:
             for name, loss in losses.items():
                 self._mean_losses[name].update(loss.double() * rows, rows)
+        if guesses is not None and wanted is not None:
+            self.log_variances(guesses, wanted)
         return total
 
     def on_validation_epoch_end(self) -> None:
@@ -103,6 +126,13 @@ class SelfSupervisedModule(AudioModule):
     @property
     def _mean_losses(self) -> Mapping[str, MeanLoss]:
         return cast(Mapping[str, MeanLoss], self.named_losses)
+
+    def configure_callbacks(self) -> list[Callback]:
+        teacher = [EMATeacher(self.ema), CollapseGuard(self.guard)] if self.ema else []
+        return [*super().configure_callbacks(), *teacher]
+
+    def configure_optimizers(self) -> Any:
+        return self.build_optimizers(self.student.depth)
 
     def predict_clips(self, batch: AnyBatch) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
         """Names and what the student makes of whole clips: clip tokens or, where there are none, means of tokens."""

@@ -278,7 +278,7 @@ def test_validation_losses_are_means_over_clips_and_leave_no_nan_out(monkeypatch
     monkeypatch.setattr(module, "log", lambda name, value, **options: logged.update({name: value}))
     for regression, utterance, clips in ((1.0, 2.0, 4), (float("nan"), 7.0, 1)):
         losses = {"regression": torch.tensor(regression), "utterance": torch.tensor(utterance)}
-        module.sum_and_log_losses(losses, rows=clips)
+        module.sum_and_log(losses, rows=clips)
     module.on_validation_epoch_end()
     assert logged["val/loss_regression"].isnan()
     assert logged["val/loss"].isnan()
