@@ -324,6 +324,8 @@ class PretrainModule(SelfSupervisedModule):
     def configure_model(self) -> None:
         if self.is_sharded and self.teacher and self.teacher.parts == "blocks":
             raise ValueError("FSDP does not take teacher_parts blocks: train with --trainer.strategy=ddp")
+        if self.is_sharded and self.teacher is None:
+            raise ValueError("FSDP is not tested without a teacher: train with --trainer.strategy=ddp")
         super().configure_model()
 
     def learning_parts(self) -> Sequence[nn.Module]:

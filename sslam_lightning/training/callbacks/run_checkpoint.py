@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from sslam_lightning.checkpoints import BEST, LAST
+from sslam_lightning.training.progress import ends_step
 
 _COUNTERS = ("step", "epoch")  # which may be monitored, to keep the newest few; they are no scores
 
@@ -78,7 +79,9 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save the newest state where the best has to wait for a validation."""
+        """Save between two steps; the newest state also where the best has to wait for a validation."""
+        if not ends_step(trainer):
+            return  # a save that is due by the clock waits for the end of the step
         waited, self._defer_save_until_validation = self._defer_save_until_validation, False
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._defer_save_until_validation:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,22 @@ def test_a_crash_loses_no_more_than_the_interval(accumulate: int, raises_at: int
     saved = steps(tmp_path)
     assert saved.get("last.ckpt", 0) == raises_at - raises_at % 3
     assert saved.get("best.ckpt", 0) == {1: 0, 7: 0, 13: 8, 23: 16}[raises_at]
+
+
+def test_a_save_that_is_due_by_the_clock_waits_for_the_end_of_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = []
+    save = pl.Trainer.save_checkpoint
+
+    def noted(self: pl.Trainer, *args: Any, **settings: Any) -> None:
+        behind.append(self.fit_loop.epoch_loop.batch_idx + 1)
+        save(self, *args, **settings)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", noted)
+    keep = RunCheckpoint(tmp_path, save_top_k=0, train_time_interval=timedelta(microseconds=1))
+    fit(tmp_path, keep, max_epochs=1, accumulate_grad_batches=3)
+    assert behind[:3] == [3, 6, 8]  # eight batches: the last step has two
 
 
 def test_last_is_written_once_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
