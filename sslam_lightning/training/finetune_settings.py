@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, Protocol
 
-from torch import nn
-
 from sslam_lightning.augment import Mixup
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import ClassificationHead, EncoderConfig, HuggingFaceClipEncoder, LogMelInput, TokenReader
+from sslam_lightning.models import (
+    ClassificationHead,
+    ClipEncoder,
+    EncoderConfig,
+    HuggingFaceClipEncoder,
+    LogMelInput,
+    TokenReader,
+    TransformerDecoder,
+)
 
 Criterion = Literal["cross_entropy", "binary_cross_entropy"]
 
@@ -17,8 +23,8 @@ Criterion = Literal["cross_entropy", "binary_cross_entropy"]
 class FinetuneSettings(Protocol):
     """What is looked at of a `FinetuneModule`."""
 
-    encoder: nn.Module
-    decoder: nn.Module | None
+    encoder: ClipEncoder
+    decoder: TransformerDecoder | None
     head: ClassificationHead
     features: LogMels | None
     mixup: Mixup | None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from sslam_lightning.training.progress import ends_step
 from sslam_lightning.training.sharding import whole
 
 _LEAST_SCALE = 1e-4  # as fairseq; from 2^16 there have then been 30 skips in a row
@@ -56,15 +57,11 @@ class LossGuard(pl.Callback):
         self._in_a_row = 0
         self._is_finite = True
         self._seen: list[_Seen] = []  # since the last step
-        self._step = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         limit = trainer.gradient_clip_val
         if limit is not None and not limit >= 0:  # a negative norm would turn the gradients round
             raise ValueError(f"gradient_clip_val must not be negative, got {limit}")
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._step = trainer.global_step
 
     def state_dict(self) -> dict[str, Any]:
         return {"skipped": self.skipped, "in_a_row": self._in_a_row}
@@ -90,13 +87,13 @@ class LossGuard(pl.Callback):
     ) -> None:
         if outputs is not None:
             self._seen.append(_Seen(getattr(batch, "names", ()), outputs["loss"]))
-        if trainer.global_step == self._step:  # gradients wait for more batches
+        if not ends_step(trainer):
             return
-        self._step = trainer.global_step
+        step = trainer.global_step
         seen, self._seen = self._seen, []
         if self._is_finite:
             self._in_a_row = 0
-            if self._step % max(1, trainer.log_every_n_steps) == 0:
+            if step % max(1, trainer.log_every_n_steps) == 0:
                 _check_scale(trainer)
             return
         self.skipped += 1
@@ -104,11 +101,11 @@ class LossGuard(pl.Callback):
         path = _list_clips(trainer, seen)
         if self._in_a_row > self.max_skips_in_a_row:
             raise NotFinite(
-                f"the loss or its gradients became NaN or infinite in update {self._step}"
+                f"the loss or its gradients became NaN or infinite in update {step}"
                 + (f" and the {self._in_a_row - 1} before it" if self._in_a_row > 1 else "")
                 + f"; the clips are listed in {path}, checkpoints before that are kept. {_ADVICE}"
             )
-        rank_zero_warn(f"update {self._step} is skipped, it is not finite: its clips are listed in {path}")
+        rank_zero_warn(f"update {step} is skipped, it is not finite: its clips are listed in {path}")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         _check_weights(trainer, pl_module)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.metrics import knn_accuracy
+from sslam_lightning.training.progress import ends_step
 
 
 class OnlineKNN(pl.Callback):
@@ -35,7 +36,6 @@ class OnlineKNN(pl.Callback):
         if every_n_updates < 1:
             raise ValueError(f"every_n_updates must be at least 1, got {every_n_updates}")
         self.data, self.k, self.every_n_updates, self.pooling = data, k, every_n_updates, pooling
-        self._scored = -1
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """See that module and data fit each other, and that there are labels and clips.
@@ -70,9 +70,8 @@ class OnlineKNN(pl.Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         updates = trainer.global_step
-        if updates == self._scored or updates == 0 or updates % self.every_n_updates:
+        if not ends_step(trainer) or updates % self.every_n_updates:
             return
-        self._scored = updates
         accuracy = self.score(pl_module)
         pl_module.log("knn_accuracy", accuracy, prog_bar=True, logger=False)
         for logger in trainer.loggers:  # Lightning's own rows are written every log_every_n_steps only

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from sslam_lightning.models import EncoderConfig
 from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.pictures import draw_guesses
+from sslam_lightning.training.progress import ends_step
 
 
 class Pictures(pl.Callback):
@@ -29,7 +30,6 @@ class Pictures(pl.Callback):
         if every_n_updates < 1 or clip < 0:
             raise ValueError(f"expected every_n_updates > 0 and clip >= 0, got {every_n_updates} and {clip}")
         self.every_n_updates, self.clip = every_n_updates, clip
-        self._drawn = -1
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         if stage != "fit":
@@ -46,10 +46,9 @@ class Pictures(pl.Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         updates = trainer.global_step
-        due = updates != self._drawn and updates > 0 and updates % self.every_n_updates == 0
+        due = ends_step(trainer) and updates % self.every_n_updates == 0
         if not due or not trainer.is_global_zero or len(batch.waveforms) <= max(self.clip, 1):
             return
-        self._drawn = updates
         path = Path(trainer.default_root_dir) / "pictures" / f"update_{updates:08d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         draw(pl_module, batch, path, self.clip)

@@ -20,6 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from sslam_lightning.checkpoints import LAST
 from sslam_lightning.interruption import forget, listen_to, noted
 from sslam_lightning.training.callbacks.loss_guard import LostWeights
+from sslam_lightning.training.progress import ends_step
 
 SIGNALS = (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM)
 _SCONTROL_SECONDS = 60.0
@@ -56,7 +57,6 @@ class SaveOnSignal(pl.Callback):
             raise ValueError(f"wait_seconds must not be negative, got {wait_seconds:g}")
         self.wait_seconds = wait_seconds
         self._in_slurm = False
-        self._step = 0
         self._common_batches = 0  # of a validation, that every rank has
         self._saved: Path | None = None  # and the run is to be left
         self._asked: Set[signal.Signals] = frozenset()
@@ -71,17 +71,14 @@ class SaveOnSignal(pl.Callback):
         """Come last, behind those that change what is saved."""
         trainer.callbacks = [*(c for c in trainer.callbacks if c is not self), self]  # type: ignore[attr-defined]
 
-    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the place of Lightning's handlers, which start a broadcast wherever a rank happens to be."""
         listen_to(*SIGNALS)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        listen_to(*SIGNALS)
-        self._step = trainer.global_step
+    on_sanity_check_start = on_train_start
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step > self._step:  # else gradients wait for more batches
-            self._step = trainer.global_step
+        if ends_step(trainer):
             self._look(trainer)
 
     def on_validation_batch_end(

@@ -7,6 +7,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from sslam_lightning.training.progress import ends_step
+
 
 class Throughput(pl.Callback):
     """Logs the clips that all devices together trained on per second, averaged between log entries."""
@@ -15,7 +17,6 @@ class Throughput(pl.Callback):
         self._clips = 0
         self._seconds = 0.0
         self._start = 0.0
-        self._logged_step = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do not count what happened between epochs, validation above all."""
@@ -28,7 +29,6 @@ class Throughput(pl.Callback):
         self._clips += len(batch.clip_index) * trainer.world_size
         self._seconds += now - self._start
         self._start = now
-        step = trainer.global_step
-        if step != self._logged_step and step % max(1, trainer.log_every_n_steps) == 0:
+        if ends_step(trainer) and trainer.global_step % max(1, trainer.log_every_n_steps) == 0:
             pl_module.log("clips_per_second", self._clips / max(1e-9, self._seconds))
-            self._clips, self._seconds, self._logged_step = 0, 0.0, step
+            self._clips, self._seconds = 0, 0.0

@@ -32,6 +32,8 @@ def fake_trainer(step: int = 0, every: int = 1, **more: Any) -> Any:
         reduce_boolean_decision=lambda decision, all: decision, reduce=lambda tensor, reduce_op: tensor
     )
     more = {"precision": "32-true", "default_root_dir": "/nowhere", "current_epoch": 0, "global_rank": 0, **more}
+    accumulates = more.pop("accumulates", False)
+    more |= {"fit_loop": SimpleNamespace(_should_accumulate=lambda: accumulates)}
     more |= {"gradient_clip_val": None, "gradient_clip_algorithm": None}
     return SimpleNamespace(global_step=step, log_every_n_steps=every, strategy=strategy, world_size=1, **more)
 
@@ -193,7 +195,7 @@ def test_so_many_lost_updates_in_a_row_are_skipped_and_their_clips_are_listed(tm
 def test_all_batches_of_a_lost_update_are_listed(tmp_path) -> None:
     guard, module = LossGuard(max_skips_in_a_row=0), FakeModule()
     first, outputs = SimpleNamespace(names=("a",)), {"loss": torch.tensor(float("nan"))}
-    guard.on_train_batch_end(fake_trainer(0), module, outputs, first, 0)  # type: ignore[arg-type]  # accumulates
+    guard.on_train_batch_end(fake_trainer(accumulates=True), module, outputs, first, 0)  # type: ignore[arg-type]
     with pytest.raises(NotFinite, match="in update 1;"):
         step(guard, fake_trainer(1, default_root_dir=tmp_path), float("nan"), names=("b",))
     rows = (tmp_path / "not_finite_clips.csv").read_text().splitlines()
@@ -225,7 +227,6 @@ def test_the_count_of_skips_survives_a_resume(tmp_path) -> None:
         step(guard, fake_trainer(3, default_root_dir=tmp_path), float("nan"))
     assert guard.state_dict() == {"skipped": 1, "in_a_row": 1}
     again.load_state_dict(guard.state_dict())
-    again.on_train_start(fake_trainer(3), nn.Linear(1, 1))  # type: ignore[arg-type]
     with pytest.raises(NotFinite, match="in update 4 and the 1 before it"):
         step(again, fake_trainer(4, default_root_dir=tmp_path), float("nan"))
 

@@ -161,8 +161,10 @@ def test_it_is_time_once_in_so_many_updates(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(callback, "score", lambda module: torch.tensor(0.25))
     logger = SimpleNamespace(log_metrics=lambda metrics, step: logged.append((metrics, step)))
     module: Any = SimpleNamespace(log=lambda name, value, **options: logged.append((name, options["logger"])))
-    for step in (0, 1, 3, 3, 4, 6):  # 3 twice: an accumulated batch without an update
-        callback.on_train_batch_end(SimpleNamespace(global_step=step, loggers=[logger]), module, None, None, 0)
+    for step, accumulates in ((0, True), (1, False), (3, False), (3, True), (4, False), (6, False)):
+        loop = SimpleNamespace(_should_accumulate=lambda accumulates=accumulates: accumulates)
+        trainer = SimpleNamespace(global_step=step, loggers=[logger], fit_loop=loop)
+        callback.on_train_batch_end(trainer, module, None, None, 0)
     row = [("knn_accuracy", False), ({"knn_accuracy": 0.25}, 2)]
     assert logged == [*row, row[0], ({"knn_accuracy": 0.25}, 5)]
 
