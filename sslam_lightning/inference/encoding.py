@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sslam_lightning.inference.windowing import Framing, Window, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, TransformerDecoder, classify
 from sslam_lightning.models.encoder import mean_of_tokens
-from sslam_lightning.models.front_end import padding_behind
+from sslam_lightning.models.front_ends.base import padding_behind
 from sslam_lightning.types import Encoded
 
 Layer = int | Literal["mean", "all"]
