@@ -17,12 +17,14 @@ from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.metrics import MeanLoss
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import (
+    ConvDecoder,
     DecoderConfig,
     Encoder,
     EncoderConfig,
     FrontEnd,
     Teacher,
     TokenEmbeddings,
+    TransformerDecoder,
     TransformerDecoderConfig,
 )
 from sslam_lightning.models.front_ends.base import padding_behind
