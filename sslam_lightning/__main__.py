@@ -88,7 +88,7 @@ def _dispatch(argv: list[str]) -> None:
         if argv[0] == "demo":  # before torch: threads that wait spin, and on cores shared with others hold each other up
             os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         if argv[0] == "fit" and "SLURM_JOB_ID" in os.environ:
-            from sslam_lightning.interruption import listen_to
+            from sslam_lightning.runtime.signals import listen_to
 
             listen_to(signal.SIGTERM, signal.SIGUSR1)  # that come before training starts; see SaveOnSignal
         (run_tool if argv[0] in TOOLS else run_trainer)(argv)

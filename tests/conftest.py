@@ -30,7 +30,7 @@ _CHECKED = (
     "mixing",
     "models",
     "objectives",
-    "random_streams",
+    "rng",
     "schedules",
     "types",
 )
@@ -77,6 +77,6 @@ def decoder_config() -> DecoderConfig:
 @pytest.fixture
 def keys() -> torch.Tensor:
     """The keys of 64 clips."""
-    from sslam_lightning.random_streams import clip_keys
+    from sslam_lightning.rng import clip_keys
 
     return clip_keys(torch.arange(64), seed=0, epoch=0)

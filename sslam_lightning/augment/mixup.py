@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.random_streams import fold_in, uniform
+from sslam_lightning.rng import fold_in, uniform
 
 _WHETHER = int.from_bytes(b"mixup", "big")
 _RATIO = int.from_bytes(b"ratio", "big")

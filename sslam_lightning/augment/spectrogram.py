@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sslam_lightning.random_streams import fold_in, integers, uniform
+from sslam_lightning.rng import fold_in, integers, uniform
 
 _TIME_STRIPE = int.from_bytes(b"time", "big")
 _MEL_STRIPE = int.from_bytes(b"mel", "big")

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.random_streams import fold_in, uniform
+from sslam_lightning.rng import fold_in, uniform
 from sslam_lightning.types import Batch
 
 # One stream of random numbers for every kind of draw, named by the letters of its number.
@@ -36,7 +36,7 @@ def roll(
     Args:
         waveforms: mono, padded behind each clip's end.
         num_samples: valid samples of each row.
-        keys: one a clip, see :mod:`sslam_lightning.random_streams`.
+        keys: one a clip, see :mod:`sslam_lightning.rng`.
     """
     lengths = num_samples.to(waveforms.device, non_blocking=True).unsqueeze(1)
     shift = (uniform(fold_in(keys, _ROLL), 1) * lengths).long()
@@ -51,7 +51,7 @@ def crop_to_shortest(batch: Batch, keys: Int[Tensor, "batch"]) -> Batch:
 
     Args:
         batch: clips of different lengths.
-        keys: one a clip, see :mod:`sslam_lightning.random_streams`.
+        keys: one a clip, see :mod:`sslam_lightning.rng`.
     """
     shortest = min(batch.lengths)
     spare = (batch.num_samples - shortest).unsqueeze(1).to(keys.device, non_blocking=True)

@@ -26,7 +26,7 @@ from sslam_lightning.data.shards import PackedRecordings, is_shard_folder, read_
 from sslam_lightning.data.storage import open_binary
 from sslam_lightning.features import LogMels
 from sslam_lightning.masking import InverseBlockMask
-from sslam_lightning.random_streams import clip_keys, fold_in
+from sslam_lightning.rng import clip_keys, fold_in
 from sslam_lightning.types import Grid
 from sslam_lightning.whole_numbers import check_at_least
 

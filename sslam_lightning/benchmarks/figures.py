@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from sslam_lightning.whole_file import new_file, refuse_existing
+from sslam_lightning.runtime.atomic_write import new_file, refuse_existing
 
 
 def check_target(out: str | None) -> None:

@@ -101,7 +101,7 @@ def stats(
     """
     from sslam_lightning.cli.data_steps import bare, leave_out, open_labelled, processes
     from sslam_lightning.data.statistics import FrontEnd, measure, output_paths, write_statistics
-    from sslam_lightning.whole_file import refuse_existing
+    from sslam_lightning.runtime.atomic_write import refuse_existing
 
     out = out or f"{bare(path)}.stats"
     refuse_existing(*output_paths(out))

@@ -108,7 +108,7 @@ def import_folders(
     from sslam_lightning.cli.data_steps import bare, import_listed, write_classes
     from sslam_lightning.data.scan import list_folder
     from sslam_lightning.data.sources.class_folders import read_class_folders
-    from sslam_lightning.whole_file import refuse_existing
+    from sslam_lightning.runtime.atomic_write import refuse_existing
 
     listing, _ = list_folder(folder)
     recordings = read_class_folders(folder, listing.names)

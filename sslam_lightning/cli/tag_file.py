@@ -20,7 +20,7 @@ from sslam_lightning.inference.encoding import EncoderModel
 from sslam_lightning.inference.row_store import check_same_run
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.inference.windowing import Windows
-from sslam_lightning.whole_file import replacing
+from sslam_lightning.runtime.atomic_write import replacing
 
 _ENDINGS = (".csv", ".jsonl")
 

@@ -7,7 +7,7 @@ import os
 import time
 from typing import IO
 
-from sslam_lightning.whole_file import cannot_write
+from sslam_lightning.runtime.atomic_write import cannot_write
 
 try:
     import fcntl

@@ -14,7 +14,7 @@ from sslam_lightning.data.dataset import BrokenClip, ClipDataset, Key
 from sslam_lightning.data.files import class_folders, classes_of, find_files
 from sslam_lightning.data.image_file import IMAGE_EXTENSIONS, cropped, open_image
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.random_streams import clip_keys, uniform
+from sslam_lightning.rng import clip_keys, uniform
 from sslam_lightning.types import ImageBatch
 
 

@@ -28,8 +28,8 @@ from sslam_lightning.data.shards import FORMAT_VERSION, INDEX_NAME, METADATA, OR
 from sslam_lightning.data.tables import write_table
 from sslam_lightning.data.wav import encode_wav
 from sslam_lightning.features import LogMels
+from sslam_lightning.runtime.atomic_write import new_file
 from sslam_lightning.types import ResamplerName
-from sslam_lightning.whole_file import new_file
 
 Codec = Literal["lossless", "float32", "int16", "flac16", "flac24", "original"]
 _JOURNAL = "pack.journal"  # what the index will say of every finished shard

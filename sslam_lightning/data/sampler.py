@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, distributed
 from torch.utils.data import DistributedSampler
 
-from sslam_lightning.random_streams import fold_in
+from sslam_lightning.rng import fold_in
 
 LastBatch = Literal["pad", "drop", "keep"]
 

@@ -22,7 +22,7 @@ from sslam_lightning.data.labels import LABEL_SEPARATOR, check_separable
 from sslam_lightning.data.recordings import Recordings, make_recordings
 from sslam_lightning.data.storage import is_url, join
 from sslam_lightning.data.tables import write_table
-from sslam_lightning.whole_file import refuse_existing
+from sslam_lightning.runtime.atomic_write import refuse_existing
 
 
 class Scanned(NamedTuple):

@@ -21,8 +21,8 @@ from sslam_lightning.data.recordings import Recordings, make_recordings
 from sslam_lightning.data.sampling_weights import write_weights
 from sslam_lightning.data.tables import write_table
 from sslam_lightning.features import LogMels, count_frames, kaldi_fbank
+from sslam_lightning.runtime.atomic_write import new_file, refuse_existing
 from sslam_lightning.types import ResamplerName
-from sslam_lightning.whole_file import new_file, refuse_existing
 
 _CHUNK_CLIPS = 32  # always the same, so that the result does not depend on the number of workers
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sslam_lightning.data.storage import open_binary
-from sslam_lightning.whole_file import new_file
+from sslam_lightning.runtime.atomic_write import new_file
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sslam_lightning.evaluation.rows import Row, rows_of
 from sslam_lightning.evaluation.runs import Run
-from sslam_lightning.whole_file import replacing
+from sslam_lightning.runtime.atomic_write import replacing
 
 _LABEL_WIDTH = 40  # letters
 

@@ -14,7 +14,7 @@ from sslam_lightning.evaluation.overview import SideBySide, draw, markdown_rows,
 from sslam_lightning.evaluation.rows import Row, Spread, rows_of
 from sslam_lightning.evaluation.runs import ClipCounts, Run
 from sslam_lightning.evaluation.suite import PROTOCOLS
-from sslam_lightning.whole_file import replacing
+from sslam_lightning.runtime.atomic_write import replacing
 
 
 def write_tables(runs: Sequence[Run], folder: Path) -> str:

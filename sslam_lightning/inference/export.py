@@ -18,7 +18,7 @@ from sslam_lightning.inference.graph import EncoderGraph
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.inference.tables import MissingLibrary
 from sslam_lightning.models import Encoder
-from sslam_lightning.whole_file import replacing
+from sslam_lightning.runtime.atomic_write import replacing
 
 Format = Literal["onnx", "torch-export"]
 What = Literal["encoder", "classifier"]

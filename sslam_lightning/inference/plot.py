@@ -16,7 +16,7 @@ from sslam_lightning.features.fbank import hop_samples, window_samples
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.inference.sources import legible
 from sslam_lightning.inference.tag import Tagged
-from sslam_lightning.whole_file import replacing
+from sslam_lightning.runtime.atomic_write import replacing
 
 _COLUMNS = 2000  # more than a picture shows
 _DECIBELS_PER_NEPER = 10 / math.log(10)

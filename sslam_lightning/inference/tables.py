@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from sslam_lightning.inference.sources import legible
-from sslam_lightning.whole_file import refuse_existing, replacing
+from sslam_lightning.runtime.atomic_write import refuse_existing, replacing
 
 _BLOCK_BYTES = 16 << 20
 

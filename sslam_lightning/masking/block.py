@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sslam_lightning.masking.sampler import as_clips_and_masks
 from sslam_lightning.masking.shapes import ShapesMask, cover
-from sslam_lightning.random_streams import fold_in, integers
+from sslam_lightning.rng import fold_in, integers
 from sslam_lightning.types import Grid
 
 _SHAPE = int.from_bytes(b"shape", "big")

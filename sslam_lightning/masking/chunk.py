@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sslam_lightning.masking.sampler import RatioMask
-from sslam_lightning.random_streams import fold_in, integers, uniform
+from sslam_lightning.rng import fold_in, integers, uniform
 from sslam_lightning.types import Grid
 
 _TIMES, _MELS, _SIZES, _TIE_BREAKS = (int.from_bytes(name, "big") for name in (b"times", b"mels", b"sizes", b"ties"))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sslam_lightning.random_streams import fold_in, uniform
+from sslam_lightning.rng import fold_in, uniform
 from sslam_lightning.types import Grid, Mask
 from sslam_lightning.whole_numbers import check_whole_numbers
 

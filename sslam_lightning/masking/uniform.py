@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sslam_lightning.masking.sampler import RatioMask, choose_exactly
-from sslam_lightning.random_streams import uniform
+from sslam_lightning.rng import uniform
 from sslam_lightning.types import Grid
 
 

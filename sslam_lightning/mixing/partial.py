@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sslam_lightning.mixing.mixer import Mixer
-from sslam_lightning.random_streams import fold_in, uniform
+from sslam_lightning.rng import fold_in, uniform
 
 _FIRST, _SECOND = (int.from_bytes(name, "big") for name in (b"region1", b"region2"))
 

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
-from sslam_lightning.whole_file import replacing
+from sslam_lightning.runtime.atomic_write import replacing
 
 
 class CSVRun(CSVLogger):

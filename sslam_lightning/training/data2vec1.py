@@ -24,7 +24,7 @@ from sslam_lightning.models import HuggingFaceConfig, HuggingFaceEncoder, Huggin
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.transformers.reader import HuggingFaceReader
 from sslam_lightning.objectives import LayerTargets, Regression
-from sslam_lightning.random_streams import fold_in
+from sslam_lightning.rng import fold_in
 from sslam_lightning.training.callbacks import EMAConfig, GuardConfig
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.self_supervised import ClipPooling, SelfSupervisedModule

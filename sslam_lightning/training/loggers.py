@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sslam_lightning.interruption import kept_from_children
+from sslam_lightning.runtime.signals import kept_from_children
 from sslam_lightning.training.wandb_files import STEP, logged_values, run_files
 
 _RUN_ID_FILE = "wandb_run_id.txt"

@@ -17,9 +17,9 @@ from torch.optim import Optimizer
 
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
-from sslam_lightning.host_memory import keep_freed_memory
 from sslam_lightning.models import Readings, TextInput, TokenReader
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.rng import clip_keys
+from sslam_lightning.runtime.malloc import keep_freed_memory
 from sslam_lightning.training.callbacks import PredictionWriter
 from sslam_lightning.training.callbacks.defaults import default_callbacks
 from sslam_lightning.training.hparams import check_same_parts, own_settings, plain

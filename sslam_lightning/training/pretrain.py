@@ -41,7 +41,7 @@ from sslam_lightning.objectives import (
     Utterance,
 )
 from sslam_lightning.objectives.source_retention import retain_sources
-from sslam_lightning.random_streams import fold_in
+from sslam_lightning.rng import fold_in
 from sslam_lightning.training.callbacks import EMAConfig, GuardConfig
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.pretrain_settings import LOSSES_TO_TARGETS, check_settings

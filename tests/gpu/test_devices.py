@@ -12,7 +12,7 @@ from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, EncoderConfig
 from sslam_lightning.objectives import LayerTargets, SourceRetention
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.types import Grid

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from sslam_lightning.interruption import noted
+from sslam_lightning.runtime.signals import noted
 
 _PATIENCE_SECONDS = 600.0  # more than the test's own; no measure of how fast anything is
 

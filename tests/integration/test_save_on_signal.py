@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import Diary, pretrain, soundscapes, trainer
 
-from sslam_lightning.interruption import forget, noted
+from sslam_lightning.runtime.signals import forget, noted
 from sslam_lightning.training.callbacks import RunCheckpoint, SaveOnSignal
 from sslam_lightning.training.callbacks.save_on_signal import SIGNALS, Interrupted, _noted_by_any_rank
 

@@ -13,7 +13,7 @@ from reference_data import case_names, reference_folder
 from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask, InverseSpanMask, SpanMask
 from sslam_lightning.models import DecoderConfig, EncoderConfig
 from sslam_lightning.objectives import LayerTargets
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Grid
 

@@ -57,7 +57,7 @@ from sslam_lightning.models import (
     WaveformConfig,
 )
 from sslam_lightning.objectives import Dino, InfoNCE, LayerTargets, Reconstruction, SourceRetention, Utterance
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Batch, Clip, Events, Grid, ImageBatch, TextBatch
 

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sslam_lightning.checkpoints import LAST
-from sslam_lightning.interruption import forget, listen_to, noted
+from sslam_lightning.runtime.signals import forget, listen_to, noted
 from sslam_lightning.training.callbacks.loss_guard import LostWeights
 from sslam_lightning.training.progress import ends_step
 

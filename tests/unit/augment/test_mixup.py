@@ -5,7 +5,7 @@ import torch
 
 from sslam_lightning.augment import Mixup
 from sslam_lightning.augment.mixup import symmetric_beta
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.rng import clip_keys
 
 DRAWS = 5000
 

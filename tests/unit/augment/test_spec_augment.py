@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sslam_lightning.augment import SpecAugment, noise_and_roll
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.rng import clip_keys
 
 CLIPS = 20000
 

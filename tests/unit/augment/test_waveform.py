@@ -4,7 +4,7 @@ import torch
 
 from sslam_lightning.augment import crop_to_shortest, roll_and_gain
 from sslam_lightning.augment.waveform import gains
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.rng import clip_keys
 from sslam_lightning.types import Batch
 
 

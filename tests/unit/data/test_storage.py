@@ -20,8 +20,8 @@ from sslam_lightning.data.manifest import read_labelled, read_manifest
 from sslam_lightning.data.pack import Packing, pack
 from sslam_lightning.data.scan import list_folder, write_manifest
 from sslam_lightning.data.storage import RangeReader, join, list_names, parent
+from sslam_lightning.runtime.atomic_write import new_file
 from sslam_lightning.types import Batch
-from sslam_lightning.whole_file import new_file
 
 Write = Callable[..., Path]
 

@@ -19,7 +19,7 @@ from sslam_lightning.masking import (
     shapes,
 )
 from sslam_lightning.masking.sampler import choose_exactly, mask_from_hidden
-from sslam_lightning.random_streams import clip_keys, fold_in
+from sslam_lightning.rng import clip_keys, fold_in
 from sslam_lightning.types import Grid
 
 SAMPLERS = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslam_lightning.mixing import FullMixing, Mixer, PartialMixing
-from sslam_lightning.random_streams import clip_keys
+from sslam_lightning.rng import clip_keys
 
 MANY = clip_keys(torch.arange(6400), seed=0, epoch=0)
 

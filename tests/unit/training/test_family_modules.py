@@ -25,7 +25,7 @@ from sslam_lightning.models import (
 )
 from sslam_lightning.objectives import Dino, InfoNCE, LayerTargets, Reconstruction, Regression
 from sslam_lightning.objectives.targets import normalise
-from sslam_lightning.random_streams import fold_in
+from sslam_lightning.rng import fold_in
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import CollapseGuard, EMATeacher
 from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer

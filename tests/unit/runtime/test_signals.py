@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from sslam_lightning import __main__
-from sslam_lightning.interruption import forget, kept_from_children, listen_to, noted
+from sslam_lightning.runtime.signals import forget, kept_from_children, listen_to, noted
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ from sslam_lightning import cli
 from sslam_lightning.__main__ import main
 cli.run_trainer = lambda argv: os.kill(os.getpid(), signal.SIGTERM)
 main(["fit"])
-from sslam_lightning.interruption import noted
+from sslam_lightning.runtime.signals import noted
 print([came.name for came in noted()], "torch" in sys.modules)
 """
     environment = {**os.environ, "SLURM_JOB_ID": "1"}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sslam_lightning import random_streams
-from sslam_lightning.random_streams import clip_keys, fold_in, integers, uniform
+from sslam_lightning import rng
+from sslam_lightning.rng import clip_keys, fold_in, integers, uniform
 
 _64_BITS = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
@@ -25,7 +25,7 @@ def test_the_hash_is_splitmix64() -> None:
     # The first outputs of the reference implementation for the seed 1234567.
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     states = torch.tensor([signed((1234567 + _GAMMA * i) & _64_BITS) for i in range(1, 5)])
-    assert random_streams._scramble(states).tolist() == [signed(x) for x in published]
+    assert rng._scramble(states).tolist() == [signed(x) for x in published]
 
 
 @pytest.mark.parametrize("key", [0, 1, -1, 2**62, -(2**63), 123456789012345678])
@@ -89,6 +89,6 @@ def test_integers_cover_their_range_evenly(keys: torch.Tensor) -> None:
 
 
 def test_integers_never_reach_their_bound(monkeypatch: pytest.MonkeyPatch, keys: torch.Tensor) -> None:
-    monkeypatch.setattr(random_streams, "uniform", lambda keys, count: torch.full((1, count), 1 - 2.0**-24))
+    monkeypatch.setattr(rng, "uniform", lambda keys, count: torch.full((1, count), 1 - 2.0**-24))
     for high in [*range(1, 2000), 2**16 - 1, 2**16 + 1, 2**20 + 1]:
         assert integers(keys[:1], 1, high).item() == high - 1

@@ -5,7 +5,7 @@ import pytest
 
 _FAULTS = """
 import resource, numpy
-from sslam_lightning.host_memory import keep_freed_memory
+from sslam_lightning.runtime.malloc import keep_freed_memory
 def faults():
     for _ in range(10):
         numpy.ones(10_000_000, numpy.float32)  # the heap grows by a few of them before it finds its freed ones
