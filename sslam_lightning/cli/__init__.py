@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import inspect
+import io
+import os
+import shlex
+import sys
+from pkgutil import resolve_name
 from typing import Any
 
-# Command -> where it is: a function, or a dictionary of functions for commands that have some below them.
-TOOLS = {
-    "demo": ("sslam_lightning.cli.tools", "demo"),
-    "data": ("sslam_lightning.cli.data", "DATA_COMMANDS"),
-    "convert": ("sslam_lightning.cli.convert", "convert"),
-    "tag": ("sslam_lightning.cli.tag", "tag"),
-    "embed": ("sslam_lightning.cli.embed", "embed"),
-    "export": ("sslam_lightning.cli.export", "export"),
-    "evaluate": ("sslam_lightning.cli.evaluate", "run_evaluate"),
-    "benchmark": ("sslam_lightning.cli.tools", "BENCHMARKS"),
+_DATA, _IMPORT, _BENCHMARK = (f"sslam_lightning.cli.{name}:" for name in ("data", "data_import", "benchmark"))
+
+# Command -> its function, or the commands below it.
+TOOLS: dict[str, Any] = {
+    "demo": "sslam_lightning.cli.demo:demo",
+    "data": {
+        "scan": f"{_DATA}scan",
+        "check": f"{_DATA}check",
+        "import": {
+            "ast": f"{_IMPORT}import_ast",
+            "segments": f"{_IMPORT}import_segments",
+            "folders": f"{_IMPORT}import_folders",
+            "hdf5": f"{_IMPORT}import_hdf5",
+            "parquet": f"{_IMPORT}import_parquet",
+        },
+        "stats": f"{_DATA}stats",
+        "pack": f"{_DATA}pack",
+    },
+    "convert": "sslam_lightning.cli.convert:convert",
+    "tag": "sslam_lightning.cli.tag:tag",
+    "embed": "sslam_lightning.cli.embed:embed",
+    "export": "sslam_lightning.cli.export:export",
+    "evaluate": "sslam_lightning.cli.evaluate:evaluate",
+    "benchmark": {name: f"{_BENCHMARK}benchmark_{name}" for name in ("pretrain", "data", "inference")},
 }
-_ON_RECORDINGS = ("tag", "embed")  # any number of files and folders, then options
-_WITH_A_PARSER = ("evaluate",)  # of its own: options that take several values
 
 
 def run_trainer(argv: list[str]) -> None:
@@ -29,15 +46,33 @@ def run_trainer(argv: list[str]) -> None:
 
 def run_tool(argv: list[str]) -> Any:
     """A command of `TOOLS`; torch is not imported before its arguments are understood."""
-    from jsonargparse import auto_cli
+    from sslam_lightning.cli.parser import OneLineParser, tool_parser
 
-    from sslam_lightning.cli.recordings import run_on_recordings
-    from sslam_lightning.cli.tool_parser import ToolParser
+    tool, prog, words = TOOLS, "sslam", list(argv)
+    while isinstance(tool, dict):
+        if not words or words[0] in ("-h", "--help"):
+            _list_commands(prog, tool)
+            sys.exit(0 if words else 2)
+        if words[0] not in tool:
+            raise ValueError(f"there is no command {words[0]}, only {', '.join(tool)} (see {prog} --help)")
+        tool, prog = tool[words[0]], f"{prog} {words.pop(0)}"
+    tool = resolve_name(tool)
+    OneLineParser.command, OneLineParser.config_file = prog, None
+    options = tool_parser(tool, prog).parse_args(words).as_dict()
+    if "command" in inspect.signature(tool).parameters:
+        options["command"] = shlex.join(["sslam", *argv])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
+    try:
+        return tool(**options)
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
-    module, name = TOOLS[argv[0]]
-    command = getattr(import_module(module), name)
-    if argv[0] in _WITH_A_PARSER:
-        return command(argv)
-    if argv[0] in _ON_RECORDINGS:
-        return run_on_recordings(command, argv)
-    return auto_cli({argv[0]: command}, args=argv, prog="sslam", parser_class=ToolParser)
+
+def _list_commands(prog: str, tools: dict[str, Any]) -> None:
+    print(f"usage: {prog} COMMAND ...\n")
+    for name, tool in tools.items():
+        about = ", ".join(tool) if isinstance(tool, dict) else (inspect.getdoc(resolve_name(tool)) or "").splitlines()[0]
+        print(f"  {name:<10} {about}")
+    print(f"\nOptions of a command: {prog} COMMAND --help")

@@ -6,9 +6,7 @@ Heavy imports wait until a command runs.
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
-
-from sslam_lightning.cli.data_import import IMPORT_COMMANDS
+from typing import Literal
 
 
 def scan(
@@ -149,13 +147,3 @@ def pack(
     recordings = read_labelled(manifest, labels)
     out = out or f"{bare(manifest)}.shards"
     pack_recordings(recordings, out, codec, clips_per_shard, resampler, max_clip_seconds, workers, sample_rate_hz)
-
-
-DATA_COMMANDS: dict[str, Any] = {
-    "_help": "Prepare recordings: look at them, import them, measure them, pack them.",
-    "scan": scan,
-    "check": check,
-    "import": IMPORT_COMMANDS,
-    "stats": stats,
-    "pack": pack,
-}

@@ -6,30 +6,7 @@ Heavy imports wait until a command runs.
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
-
-
-def import_fairseq(
-    manifest: str,
-    out: str | None = None,
-    labels: str | None = None,
-    min_seconds: float = 0.1,
-    silence_db: float = -90.0,
-    workers: int | None = None,
-) -> None:
-    """From fairseq's .tsv (and .lbl) to a manifest. (AudioSetDataModule reads them as they are, too.)
-
-    Args:
-        manifest: root folder, then path<TAB>samples rows.
-        out: the manifest to write; default: MANIFEST with .imported before its extension.
-        labels: the .lbl; default: the one beside the .tsv.
-        min_seconds: shorter recordings are rejected.
-        silence_db: so are those whose highest peak is no louder than this, relative to full scale.
-        workers: processes; default: one per core.
-    """
-    from sslam_lightning.cli.data import check
-
-    check(manifest, out or f"{os.path.splitext(manifest)[0]}.imported.tsv", labels, min_seconds, silence_db, workers)
+from typing import Literal
 
 
 def import_ast(
@@ -186,14 +163,3 @@ def import_parquet(
 
     recordings, out = read_parquet(path, label_column), out or f"{bare(path)}.shards"
     pack_recordings(recordings, out, codec, clips_per_shard, resampler, max_clip_seconds, workers, with_classes=True)
-
-
-IMPORT_COMMANDS: dict[str, Any] = {
-    "_help": "Read what other projects use.",
-    "fairseq": import_fairseq,
-    "ast": import_ast,
-    "segments": import_segments,
-    "folders": import_folders,
-    "hdf5": import_hdf5,
-    "parquet": import_parquet,
-}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import re
 import shlex
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-_LISTS = {"suite": str, "protocols": str, "seeds": int, "only": str}
 
 
 def evaluate(
@@ -168,24 +164,3 @@ def _be_quiet() -> None:
         warnings.filterwarnings("ignore", message=f".*{noise}")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def run_evaluate(argv: list[str]) -> None:
-    """Understand the arguments of ``sslam evaluate``, some of which take several values."""
-    from sslam_lightning.cli.tool_parser import ToolParser
-
-    parameters = inspect.signature(evaluate).parameters
-    description, told = (inspect.getdoc(evaluate) or "").split("\n\nArgs:")
-    parser = ToolParser(prog="sslam evaluate", description=description)
-    for name, kind in _LISTS.items():
-        lines = re.search(rf"^\s+{name}: (.*?)(?=^\s+\w+: |\Z)", told, re.MULTILINE | re.DOTALL)
-        parser.add_argument(
-            f"--{name}",
-            type=kind,
-            nargs="+",
-            default=list(parameters[name].default),
-            help=" ".join(lines[1].split()) if lines else "",
-        )
-    skipped: set[str | int] = {*_LISTS, "command"}
-    parser.add_function_arguments(evaluate, skip=skipped, as_group=False)
-    evaluate(**parser.parse_args(argv[1:]).as_dict(), command=shlex.join(["sslam", *argv]))

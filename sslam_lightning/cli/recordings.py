@@ -1,10 +1,7 @@
-"""What the commands about recordings have in common: their command line, the model, the progress bar, the bad news."""
+"""What the commands about recordings have in common: the model, its device, the progress bar, the bad news."""
 
 from __future__ import annotations
 
-import inspect
-import io
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,30 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sslam_lightning.inference import EncoderModel
-
-_INPUTS = "files, folders (searched with their subfolders), or - for one recording from standard input"
-
-
-def run_on_recordings(command: Callable[..., Any], argv: list[str]) -> Any:
-    """Call ``command(inputs, **options)``: inputs are positional, switches (``bool = False``) need no value."""
-    from sslam_lightning.cli.tool_parser import ToolParser
-
-    parameters = inspect.signature(command).parameters.values()
-    switches = [parameter.name for parameter in parameters if parameter.default is False]
-    description = (inspect.getdoc(command) or "").split("\n\nArgs:")[0]
-    parser = ToolParser(prog=f"sslam {argv[0]}", description=description)
-    parser.add_argument("inputs", nargs="+", type=str, help=_INPUTS)
-    parser.add_function_arguments(command, skip={"inputs", *switches}, as_group=False)
-    for name in switches:
-        parser.add_argument(f"--{name}", action="store_true", help=_told(command, name))
-    options = parser.parse_args(argv[1:]).as_dict()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
-    try:
-        return command(**options)
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def open_model(
@@ -90,9 +63,3 @@ def tell_broken(broken: Sequence[tuple[str, str]], total: int) -> None:
         print(f"sslam: {name}: {reason}", file=sys.stderr)
     print(f"sslam: {len(broken)} of {total} recordings could not be read", file=sys.stderr)
     sys.exit(1)
-
-
-def _told(command: Callable[..., Any], name: str) -> str:
-    """The line of the docstring about an argument."""
-    lines = (inspect.getdoc(command) or "").splitlines()
-    return next(line.split(": ", 1)[1] for line in lines if line.strip().startswith(f"{name}: "))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import logging
 import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from pkgutil import resolve_name
+from typing import Any
 
 import lightning.pytorch as pl
+import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -18,10 +21,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import distributed
 
 from sslam_lightning.checkpoints import check_resumable, check_source
-from sslam_lightning.cli.command_line import CommandLine
-from sslam_lightning.cli.errors import explain
 from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
-from sslam_lightning.cli.linked_settings import OF_DATA, refuse_linked_settings, settle_idle_settings
+from sslam_lightning.cli.parser import ConfigFile, OneLineParser
 from sslam_lightning.cli.run_checkpoints import (
     CKPT_PATH_HELP,
     as_run_checkpoints,
@@ -29,8 +30,6 @@ from sslam_lightning.cli.run_checkpoints import (
     monitor_score_of,
     tell_checkpoint,
 )
-from sslam_lightning.cli.trainer_settings import check_gpus_are_here, check_trainer_settings
-from sslam_lightning.cli.unfit_settings import refuse_unfit_settings
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import PredictionWriter, RunCheckpoint
 from sslam_lightning.training.csv_log import CSVRun
@@ -51,27 +50,15 @@ NOISE = (
 )
 
 
+# What the data module knows and the model takes from it, under one name in both.
+OF_DATA = ("num_classes", "multi_label", "class_names", "resampler")
+
 # Of the subcommands that judge: how many batches.
 _LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
 
 
-class Parser(LightningArgumentParser):
-    """Says what is wrong in one line; the usage of this parser would fill the screen."""
-
-    given = CommandLine()  # what is being parsed, for messages
-    command = "fit"  # whose help tells more
-
-    def parse_args(self, *args: Any, **options: Any) -> Any:
-        """A configuration file that is no text, a checkpoint say, is told as any other that cannot be read."""
-        try:
-            return super().parse_args(*args, **options)
-        except UnicodeDecodeError as error:
-            self.error(f"Problems parsing config: {error}")
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Name what came, point to the help, leave with code 2."""
-        print(f"sslam: error: {explain(message, self.given)} (see sslam {self.command} --help)", file=sys.stderr)
-        sys.exit(2)
+class Parser(OneLineParser, LightningArgumentParser):
+    """LightningCLI's parser."""
 
 
 class KeepConfig(SaveConfigCallback):
@@ -113,8 +100,8 @@ class SSLAMCLI(LightningCLI):
             warnings.filterwarnings("ignore", message=f".*{noise}")
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in str(record.msg))
         words = sys.argv[1:] if args is None else args
-        Parser.given = CommandLine(words, Path.cwd())
-        Parser.command = words[0] if run and words and words[0] in self.subcommands() else self.command
+        known = run and words and words[0] in self.subcommands()
+        OneLineParser.command, OneLineParser.config_file = f"sslam {words[0] if known else self.command}", None
         super().__init__(
             AudioModule,
             AudioDataModule,
@@ -129,10 +116,9 @@ class SSLAMCLI(LightningCLI):
         )
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser with short errors."""
-        parser = Parser(**{**kwargs, "allow_abbrev": False})  # or a misspelt --trainer.max_step would be max_steps
+        parser = Parser(**kwargs)
         parser.add_argument(
-            "-c", "--config", action=_config_action(), help="Path to a configuration file; several layer, later ones win."
+            "-c", "--config", action=ConfigFile, help="Path to a configuration file; several layer, later ones win."
         )
         return parser
 
@@ -144,8 +130,16 @@ class SSLAMCLI(LightningCLI):
         for part in ("model", "data"):
             parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=_seed)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Refuse settings of the model that the data module would overwrite."""
+        super().parse_arguments(parser, args)
+        model = (self.config[self.config.subcommand] if "subcommand" in self.config else self.config).model
+        parameters = inspect.signature(resolve_name(model.class_path)).parameters
+        for name in OF_DATA:
+            if name in parameters and model.init_args.get(name) != parameters[name].default:
+                raise ValueError(f"model.{name} comes from the data: leave it out, or set it for the data module")
+
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Lightning's words for ``--ckpt_path`` are about runs of one process."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         for action in parser._actions:
             if action.dest == "ckpt_path":
@@ -178,12 +172,11 @@ class SSLAMCLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """No null where a value is needed; loggers write into the run's folder; W&B goes on with a run that is resumed."""
-        refuse_unfit_settings({part: self._get(self.config, part).as_dict() for part in ("trainer", "model", "data")})
-        refuse_linked_settings(Parser.given, self._get(self.config, "data").init_args.as_dict())
-        settle_idle_settings(Parser.given, self._get(self.config, "model").init_args)
+        """Loggers write into the run's folder; W&B goes on with a run that is resumed."""
         trainer = self._get(self.config, "trainer")
-        check_trainer_settings(trainer)
+        for name in ("accumulate_grad_batches", "val_check_interval"):  # Lightning divides by them
+            if trainer[name] is not None and trainer[name] == 0:
+                raise ValueError(f"trainer.{name} must be positive, got {trainer[name]}")
         as_run_checkpoints(trainer.callbacks)
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         for logger in loggers:
@@ -194,6 +187,13 @@ class SSLAMCLI(LightningCLI):
                 logger.init_args.save_dir = trainer.default_root_dir
             if name.endswith("WandbRun"):
                 logger.init_args.resume = bool(self._get(self.config, "ckpt_path", default=None))
+
+    def instantiate_classes(self) -> None:
+        """A value of the wrong type, such as null, is a mistake in the configuration."""
+        try:
+            super().instantiate_classes()
+        except TypeError as error:
+            raise ValueError(f"the configuration does not fit together: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Add a CSV log and checkpoints unless they are configured."""
@@ -213,7 +213,7 @@ class SSLAMCLI(LightningCLI):
                 raise ValueError("there is nothing to evaluate: give --ckpt_path, or a checkpoint in --model.init_from")
             if settings[limit] == 0:  # as in recipes that do not validate while they train
                 raise ValueError(f"there is nothing to evaluate: trainer.{limit} is 0, set it to 1.0 for all batches")
-        check_gpus_are_here(settings["devices"], settings["accelerator"])
+        _check_gpus_are_here(settings["devices"], settings["accelerator"])
         kwargs["callbacks"] = self._callbacks(settings)
         monitor_score_of(self.model, kwargs["callbacks"])
         if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in kwargs["callbacks"]):
@@ -305,7 +305,11 @@ def _seed(seed_everything: int | bool | None) -> int:
     return seed_everything if isinstance(seed_everything, int) and not isinstance(seed_everything, bool) else 0
 
 
-def _config_action() -> Any:
-    from jsonargparse import ActionConfigFile
-
-    return ActionConfigFile
+def _check_gpus_are_here(devices: Any, accelerator: Any) -> None:
+    """A recipe for several GPUs would start as many processes on a CPU."""
+    several = str(devices).isdigit() and int(devices) > 1  # text on the command line
+    if several and accelerator == "auto" and not torch.accelerator.is_available():
+        raise ValueError(
+            f"this is a recipe for {devices} GPUs, and there is none here: layer configs/trainer/cpu.yaml over it, and a "
+            "small model (configs/model/tiny.yaml, tiny_pretrain.yaml); or ask for processes with --trainer.accelerator=cpu"
+        )

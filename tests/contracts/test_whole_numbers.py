@@ -18,8 +18,6 @@ from jsonargparse import ArgumentParser
 
 import sslam_lightning
 from sslam_lightning.cli import TOOLS
-from sslam_lightning.cli.arguments import arguments_of
-from sslam_lightning.cli.evaluate import evaluate
 from sslam_lightning.features import LogMels
 from sslam_lightning.masking import FlexibleInverseBlockMask
 from sslam_lightning.models import EncoderConfig, WaveformConfig
@@ -39,14 +37,11 @@ def _classes() -> list[type]:
 
 def _commands(tools: Any = None) -> Iterator[Callable[..., Any]]:
     """Every function that is a command, those below others included."""
-    if tools is None:
-        tools = {name: getattr(importlib.import_module(place[0]), place[1]) for name, place in TOOLS.items()}
-        tools["evaluate"] = evaluate
-    for tool in tools.values():
+    for tool in (TOOLS if tools is None else tools).values():
         if isinstance(tool, dict):
-            yield from _commands({name: inner for name, inner in tool.items() if name != "_help"})
+            yield from _commands(tool)
         else:
-            yield tool
+            yield pkgutil.resolve_name(tool)
 
 
 def _example(hint: Any, number: str) -> str | None:
@@ -85,8 +80,9 @@ def _hints() -> dict[str, tuple[Any, str]]:
         for name, hint in get_type_hints(command).items():
             found.setdefault(str(hint), (hint, f"{command.__name__}.{name}"))
     for kind in _classes():
-        for name, (hint, _) in arguments_of(kind).items() if "__init__" in vars(kind) else ():
-            found.setdefault(str(hint), (hint, f"{kind.__name__}.{name}"))
+        with suppress(NameError):  # a type that only type checkers import
+            for name, hint in get_type_hints(kind.__init__).items() if "__init__" in vars(kind) else ():
+                found.setdefault(str(hint), (hint, f"{kind.__name__}.{name}"))
     return {text: told for text, told in found.items() if _example(told[0], "512")}
 
 

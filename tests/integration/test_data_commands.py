@@ -214,8 +214,8 @@ def test_lists_of_others(dogs_and_bees: Path, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "fairseq.tsv").write_text(
         "my sounds\n" + "".join(f"{Path(wav).relative_to(dogs_and_bees)}\t1\n" for wav in wavs)
     )
-    main(["data", "import", "fairseq", str(tmp_path / "fairseq.tsv"), "--workers=0"])
-    assert len((tmp_path / "fairseq.imported.tsv").read_text().splitlines()) == 13
+    main(["data", "check", str(tmp_path / "fairseq.tsv"), "--workers=0"])
+    assert len((tmp_path / "fairseq.checked.tsv").read_text().splitlines()) == 13
 
     soundfile.write(dogs_and_bees / "Yabcdefghijk.flac", np.full(8000, 0.1), 16000)
     (tmp_path / "seg.csv").write_text('abcdefghijk, 1.0, 2.0, "/m/b"\nABCDEFGHIJK, 1.0, 2.0, "/m/b"\n')

@@ -1,25 +1,9 @@
-"""Commands that are not about one Lightning trainer. Their heavy imports wait until they run."""
+"""``sslam benchmark``: measure speed. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
-
-from sslam_lightning.cli.benchmark_inference import benchmark_inference
-
-
-def demo(folder: str = "runs/demo", seed: int = 0) -> None:
-    """The whole method on synthetic soundscapes, in about three minutes on two CPU cores.
-
-    Pre-trains a tiny SSLAM (stage 1, then stage 2), fine-tunes it, trains the same model from scratch on the same budget,
-    evaluates linear probes, and writes a table and a picture. The same as the commands that it prints.
-
-    Args:
-        folder: where runs, table and picture go; must not exist yet.
-        seed: of everything random.
-    """
-    from sslam_lightning.cli.demo import run_demo
-
-    run_demo(folder, seed)
 
 
 def benchmark_pretrain(
@@ -57,7 +41,7 @@ def benchmark_pretrain(
 
 
 def benchmark_data(
-    manifest: str | None = None,
+    manifest: str = "",
     workers: int = 0,
     clips: int = 200,
     repeats: int = 3,
@@ -87,14 +71,42 @@ def benchmark_data(
     """
     from sslam_lightning.benchmarks.data import run_data_benchmark
 
-    if manifest is None:
+    if not manifest:
         raise ValueError("say what to measure on: --manifest, a manifest or a folder of shards")
     run_data_benchmark(manifest, workers, clips, repeats, batch_size, num_frames, masks_per_clip, recipe, step_seconds, out)
 
 
-BENCHMARKS = {
-    "_help": "Measure speed.",
-    "pretrain": benchmark_pretrain,
-    "data": benchmark_data,
-    "inference": benchmark_inference,
-}
+def benchmark_inference(
+    size: Literal["tiny", "small", "base", "large"] = "base",
+    batch_sizes: Sequence[int] = (1, 2, 4, 8),
+    clip_seconds: float = 10.0,
+    num_clips: int = 16,
+    file_rate_hz: int = 32000,
+    file_format: Literal["flac", "wav", "ogg"] = "flac",
+    workers: int = 2,
+    bf16: bool = False,
+    repeats: int = 2,
+    out: str | None = None,
+) -> None:
+    """Clips embedded per second from files on disk, decoding, resampling and log-mels included, by batch size.
+
+    The share says how much of the machine's own matrix-product rate, measured in the same run in the same precision, the
+    encoder's operations reach.
+
+    Args:
+        size: of the model; its weights are random.
+        batch_sizes: of the runs.
+        clip_seconds: length of a clip, at most two minutes: one window of the model.
+        num_clips: clips of a run.
+        file_rate_hz: sample rate of the files.
+        file_format: their format.
+        workers: threads that decode.
+        bf16: compute in bfloat16.
+        repeats: runs per batch size, of which the best counts.
+        out: a new JSON file for the figures.
+    """
+    from sslam_lightning.benchmarks.inference import run_inference_benchmark
+
+    run_inference_benchmark(
+        size, batch_sizes, clip_seconds, num_clips, file_rate_hz, file_format, workers, bf16, repeats, out
+    )
