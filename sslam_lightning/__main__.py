@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(0 if argv else 2)
     try:
         _dispatch(argv)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         _complain(error)
     except Exception as error:
         # Lightning's name for settings that this machine cannot follow; naming the class would import all of it.

@@ -12,7 +12,7 @@ def one_line(message: str) -> str:
         errors, _, value = errors.partition("Given value type:")
         errors = errors.partition("Subclass types expect")[0]
         causes = [" ".join(cause.split()) for cause in errors.split("- ") if cause.strip() and "NoneType'>" not in cause]
-        key = where.splitlines()[0] if where.startswith("Parser key") else ""
+        key = next((line.strip() for line in reversed(where.splitlines()) if "Parser key" in line), "")
         value = shorten(value.partition("Given value:")[2], 100)
         message = f"{key} {' or '.join(dict.fromkeys(causes))}" + (f". Got value: {value}" if key else "")
     lines = message.partition("Subclass types expect")[0].splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import inspect
 import logging
 import sys
@@ -232,16 +233,26 @@ class SSLAMCLI(LightningCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """What the machine does to a run is said in one line."""
+        """Run, and say in one line what the machine does to a run."""
+        atexit.register(_end_process_group)
         try:
-            atexit.register(_end_process_group)
             super()._run_subcommand(subcommand)
-        except Exception as error:
-            from sslam_lightning.cli.trouble import MachineTrouble, explain_trouble
-
-            if line := explain_trouble(error, self.trainer, self.model, self.datamodule):
-                raise MachineTrouble(line) from error
-            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            folder = self.trainer.default_root_dir
+            raise OSError(
+                f"{folder} takes no more ({error.strerror}): the checkpoints there are intact. Make room, then resume with "
+                f"--ckpt_path={folder}/checkpoints/last.ckpt"
+            ) from error
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise MemoryError(
+                f"out of memory with {self.datamodule.batch_size} clips on a device; lower data.batch_size and raise "
+                "trainer.accumulate_grad_batches by the same factor (`sslam plan` estimates the memory), set "
+                "trainer.precision=bf16-mixed, or add configs/trainer/fsdp.yaml"
+            ) from error
 
     def before_fit(self) -> None:
         """What is wrong with data and checkpoint is said once, before processes are started for several devices."""
@@ -292,6 +303,12 @@ class SSLAMCLI(LightningCLI):
         if saves and not any(isinstance(callback, ModelCheckpoint) for callback in configured):
             configured = [*configured, RunCheckpoint()]
         return configured
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch has a class for it on GPUs, a text on CPUs."""
+    on_cpu = "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or on_cpu
 
 
 def _end_process_group() -> None:

@@ -74,18 +74,17 @@ def test_the_commands_for_a_cluster_make_runs_of_the_published_batch(tmp_path, m
     (block,) = blocks(_README.read_text(), "bash cluster")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(_ROOT / "configs")
-    listing = 'sslam() { printf "%q " "$@"; echo; }\n' + block
+    listing = 'sslam() { printf "%q " "$@"; echo; }\ntorchrun() { sslam "$@"; }\n' + block
     done = subprocess.run(["bash", "-euc", listing], capture_output=True, text=True, check=True)
-    commands = [shlex.split(line) for line in done.stdout.splitlines()]
-    assert [command[0] for command in commands] == ["fit", "fit", "fit", "slurm", "slurm"]
-    batches = [layout_of(SettingsCLI(command[1:]).settings(), []).global_batch for command in commands[:3]]
-    assert batches[1:] == [48, 48]
-    for command in commands[3:]:
-        main([word for word in command if word != "--submit"])
-        assert "global batch: 48 clips" in capsys.readouterr().out
-    assert "--submit" in commands[-1]
+    *runs, slurm = [shlex.split(line) for line in done.stdout.splitlines()]
+    settings = [SettingsCLI(words[words.index("fit") + 1 :]).settings() for words in runs]
+    assert [layout_of(each, []).global_batch for each in settings][1:] == [48, 48, 48]
+    assert slurm[0] == "slurm"
+    main([word for word in slurm if word != "--submit"])
+    assert "global batch: 48 clips" in capsys.readouterr().out
+    assert "--submit" in slurm
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("runs/*/*")}
-    assert len(written) == 2
+    assert len(written) == 1
     assert all(f"writes {path}" in block for path in written)
 
 

@@ -80,7 +80,7 @@ def _torchrun(folder: Path, *options: str) -> str:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, places)),
             "OMP_NUM_THREADS": "1",
-            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # as in the scripts of `sslam slurm --torchrun`
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # as README has it
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
