@@ -8,7 +8,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from sslam_lightning.cli.configs import config_folder
+
+if TYPE_CHECKING:
+    from sslam_lightning.evaluation import Evaluation
 
 
 def evaluate(
@@ -54,24 +59,38 @@ def evaluate(
         only: with --compare, names of some of its models.
         command: how the table says that it was made.
     """
-    from sslam_lightning.cli.configs import config_folder
     from sslam_lightning.cli.recordings import device_named
-    from sslam_lightning.evaluation import Evaluation, read_suite
-    from sslam_lightning.evaluation.model import Candidate
     from sslam_lightning.evaluation.runs import RunStore
-    from sslam_lightning.evaluation.suite import check_suite
+
+    _check_options(suite, model, name, protocols, part, cache_gib, compare, only)
+    protocols = [one for some in protocols for one in some.split(",") if one]
+    stems = [Path(each).stem for each in (suite if compare is None else [compare])]
+    runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(stems)))
+    common: dict[str, Any] = {"runs": runs, "seeds": seeds, "part": part, "data": data or {}, "features": features or {}}
+    common |= {"device": device_named(device), "cache_bytes": cache_gib * 2**30, "command": command}
+    if compare is not None:
+        _judge(_compared(Path(compare), suite, protocols, only, common), runs)
+    elif model is not None:
+        _judge(_evaluations(suite, protocols, model, name or model, common), runs)
+
+
+def _check_options(
+    suite: Sequence[str],
+    model: str | None,
+    name: str | None,
+    protocols: Sequence[str],
+    part: str,
+    cache_gib: float,
+    compare: str | None,
+    only: Sequence[str],
+) -> None:
+    from sslam_lightning.evaluation.model import Candidate
 
     if (compare is None) == (not model) or (compare is None and not suite):
         raise ValueError("give --suite and --model, or --compare without --model")
     if part == "teacher" and model and Candidate(model).is_random:
         raise ValueError(f"random weights have no teacher: leave part out with the model {model}")
-    where = device_named(device)
-    stems = [Path(each).stem for each in (suite if compare is None else [compare])]
-    runs = RunStore(Path(out or Path("runs/evaluate") / "_".join(stems)))
-    common: dict[str, Any] = {"runs": runs, "seeds": seeds, "part": part, "data": data or {}, "features": features or {}}
-    common |= {"device": where, "cache_bytes": cache_gib * 2**30, "command": command}
-    wanted = [one for some in protocols for one in some.split(",") if one]
-    if protocols and not wanted:
+    if protocols and not "".join(protocols).strip(","):
         raise ValueError(f"protocols names none, got {' '.join(protocols)}: leave it out for all that the suite has")
     if only and compare is None:
         raise ValueError(f"only chooses among the models of --compare: leave it out, got {' '.join(only)}")
@@ -80,43 +99,53 @@ def evaluate(
     if cache_gib < 0:
         raise ValueError(f"cache_gib must not be negative, got {cache_gib:g}")
 
-    def evaluations(suites: Sequence[str], protocols: Sequence[str], model: str, name: str) -> list[Evaluation]:
-        print(f"sslam: judging {model}", file=sys.stderr)
-        read = [read_suite(each, config_folder() / "downstream") for each in suites]
-        return [Evaluation(each, model, name, protocols=protocols, **common) for each in read]
 
-    if compare is None:
-        assert model is not None, "checked above"
-        _judge(evaluations(suite, wanted, model, name or model), runs)
-        return
+def _evaluations(
+    suites: Sequence[str], protocols: Sequence[str], model: str, name: str, common: dict[str, Any]
+) -> list[Evaluation]:
+    from sslam_lightning.evaluation import Evaluation, read_suite
 
+    print(f"sslam: judging {model}", file=sys.stderr)
+    read = [read_suite(each, config_folder() / "downstream") for each in suites]
+    return [Evaluation(each, model, name, protocols=protocols, **common) for each in read]
+
+
+def _compared(
+    path: Path, suites: Sequence[str], protocols: Sequence[str], only: Sequence[str], common: dict[str, Any]
+) -> list[Evaluation]:
+    """Pre-train the models of a comparison; what remains is to judge them."""
     from sslam_lightning.cli.compare import pretrain, read_comparison, source
+    from sslam_lightning.evaluation import read_suite
+    from sslam_lightning.evaluation.suite import check_suite
 
-    comparison = read_comparison(Path(compare))
+    comparison, runs, data = read_comparison(path), common["runs"], common["data"]
     judged = [each for each, how in comparison.models.items() if how.judged]
-    if unknown := [each for each in only if each not in judged]:
-        raise ValueError(f"{compare} has no model {unknown[0]}, only {', '.join(judged)}")
-    if unknown := [each for each in suite if each not in comparison.suites]:
-        raise ValueError(f"{compare} has no suite {unknown[0]}, only {', '.join(comparison.suites)}")
-    suites, wanted = suite or comparison.suites, wanted or list(comparison.protocols)
+    for kind, chosen, known in (("model", only, judged), ("suite", suites, comparison.suites)):
+        if unknown := [each for each in chosen if each not in known]:
+            raise ValueError(f"{path} has no {kind} {unknown[0]}, only {', '.join(known)}")
+    suites, protocols = suites or comparison.suites, protocols or list(comparison.protocols)
     for each in suites:  # before hours of pre-training
-        check_suite(read_suite(each, config_folder() / "downstream"), wanted, data or {})
+        check_suite(read_suite(each, config_folder() / "downstream"), protocols, data)
     runs.claim()
-    todo = []
+    evaluations = []
     for each in only or judged:
-        for args in pretrain(comparison, each, seeds, runs.folder, data or {}):
+        for args in pretrain(comparison, each, common["seeds"], runs.folder, data):
             print("sslam " + shlex.join(args), flush=True)
-        todo += evaluations(suites, wanted, source(comparison, each, runs.folder), each)
-    _judge(todo, runs)
+        evaluations += _evaluations(suites, protocols, source(comparison, each, runs.folder), each, common)
+    return evaluations
 
 
 def _judge(evaluations: Sequence[Any], runs: Any) -> None:
     """Run all that is to be run, and write the table."""
     from tqdm import tqdm
 
+    from sslam_lightning.cli.trainer import NOISE
     from sslam_lightning.evaluation.table import write_tables
 
-    _be_quiet()
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=f".*{noise}")
+    for log in ("lightning.pytorch", "lightning.fabric"):  # advice of Lightning's, once a run, would hide the results
+        logging.getLogger(log).setLevel(logging.WARNING)
     runs.claim()
     failed = total = 0
     bars: dict[str, Any] = {"disable": None}  # on a terminal alone
@@ -154,13 +183,3 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
     if failed:
         print(f"sslam: {failed} of {total} runs failed; the table says why", file=sys.stderr)
         sys.exit(1)
-
-
-def _be_quiet() -> None:
-    """Lightning's advice to itself, once a run, would hide the results."""
-    from sslam_lightning.cli.trainer import NOISE
-
-    for noise in NOISE:
-        warnings.filterwarnings("ignore", message=f".*{noise}")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)

@@ -276,7 +276,7 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
         (["tag", "AUDIO", "--model", "FINETUNED", "--image_size", "8"], "reads no images: leave image_size out, got 8"),
         (["tag", "AUDIO", "--model", "FINETUNED", "--plot", "x.svg"], "plot must be a .png or a folder, got x.svg"),
         (["tag", "AUDIO", "--model", "FINETUNED", "--plot", ""], "plot must be a .png or a folder, got ''"),
-        (["tag"], "inputs is missing (see sslam tag --help)"),
+        (["tag"], "the following arguments are required: inputs (see sslam tag --help)"),
         (["embed", "AUDIO", "--model", "PRETRAINED"], "no file to write is named: set --out"),
         (["embed", "AUDIO", "--model", "PRETRAINED", "--out", "x.csv"], "must end in .npz, .parquet, .h5, got x.csv"),
         (
