@@ -48,35 +48,14 @@ class RunPlan(NamedTuple):
 
     module: PretrainModule | FinetuneModule
     num_frames: int
-    placement: Placement
     step: StepPlan
     layout: Layout
     updates: int | None
     clips: int | None  # of an epoch; None where the data are not there
-    last_batch: LastBatch
-    limit: int | float  # of the batches of an epoch on a device, or which share of them
+    updates_per_epoch: int | None
     published: str
-    published_layout: Layout
     differences: list[Difference]
     notes: list[str]
-
-    @property
-    def updates_per_epoch(self) -> int | None:
-        """Of an epoch whose last update is filled up, or left out, as the data module does."""
-        if self.clips is None:
-            return None
-        layout, world = self.layout, self.layout.devices * self.layout.nodes
-        sampler = EpochSampler(
-            self.clips,
-            layout.batch_size,
-            last_batch=self.last_batch,
-            accumulated=layout.accumulated,
-            world=world,
-            rank=0,
-        )
-        batches = sampler.num_batches()
-        batches = min(batches, self.limit) if isinstance(self.limit, int) else int(batches * self.limit)
-        return max(1, math.ceil(batches / layout.accumulated))
 
 
 class PlanCLI(SettingsCLI):
@@ -85,12 +64,10 @@ class PlanCLI(SettingsCLI):
     command = "plan"
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser whose help speaks of plans."""
         description = "Tell what a run will be from its settings: memory, epochs, time, differences from its paper."
         return super().init_parser(**{**kwargs, "prog": "sslam plan", "description": description})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """How fast, and how much."""
         super().add_arguments_to_parser(parser)
         parser.add_argument(
             "--clips_per_second", type=float | None, default=None, help="Speed of all devices together, for the time."
@@ -114,41 +91,52 @@ def run_plan(args: list[str]) -> None:
 def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
     """The plan of a resolved configuration."""
     notes: list[str] = []
+    trainer, of_data = settings["trainer"], settings["data"]["init_args"]
     data, clips = _look_at_data(settings, notes)
     _look_at_start(settings["model"]["init_args"].get("init_from"), notes)
     module = build_model(settings["model"], data)
-    layout = layout_of(settings, notes)
-    placement = _placement(settings, layout)
+    layout, clips = layout_of(settings, notes), settings["clips"] or clips
     features = features_of(module)
     num_frames = features.num_frames
     if num_frames is None:
-        seconds = settings["data"]["init_args"].get("max_clip_seconds") or 10.24
-        num_frames = features.length(int(seconds * features.sample_rate_hz))
+        num_frames = features.length(int((of_data.get("max_clip_seconds") or 10.24) * features.sample_rate_hz))
         notes.append(f"clips have any length: planned for {num_frames} frames of 10 ms")
     recipe = published_recipe(settings)
     published = cli.settings(*recipe)
-    plan = RunPlan(
-        module,
-        num_frames,
-        placement,
-        plan_step(module, layout.batch_size, num_frames, placement),
-        layout,
-        None,
-        settings["clips"] or clips,
-        settings["data"]["init_args"].get("last_batch", "pad"),
-        1.0 if settings["trainer"]["limit_train_batches"] is None else settings["trainer"]["limit_train_batches"],
-        " + ".join(f"configs/{name}.yaml" for name in recipe),
-        layout_of(published, []),
-        differences(published, settings),
-        notes,
-    )
-    trainer = settings["trainer"]
-    updates = trainer["max_steps"] if trainer["max_steps"] and trainer["max_steps"] > 0 else None
-    if trainer["max_epochs"] and trainer["max_epochs"] > 0 and plan.updates_per_epoch:
-        updates = min(updates or math.inf, trainer["max_epochs"] * plan.updates_per_epoch)
+    batches = Difference("global batch", str(layout_of(published, []).global_batch), str(layout.global_batch))
+    changed = [batches] if batches.published != batches.here else []
+    per_epoch = _updates_per_epoch(clips, layout, of_data.get("last_batch", "pad"), trainer["limit_train_batches"])
+    updates = trainer["max_steps"] if (trainer["max_steps"] or -1) > 0 else None
+    if (trainer["max_epochs"] or -1) > 0 and per_epoch:
+        updates = min(updates or math.inf, trainer["max_epochs"] * per_epoch)
     if updates and updates <= (warmup := module.optimizer_config.warmup_updates):
         notes.append(f"the learning rate rises to the end: model.optimizer.warmup_updates is {warmup:,}")
-    return plan._replace(updates=updates)
+    return RunPlan(
+        module,
+        num_frames,
+        plan_step(module, layout.batch_size, num_frames, _placement(settings, layout)),
+        layout,
+        updates,
+        clips,
+        per_epoch,
+        " + ".join(f"configs/{name}.yaml" for name in recipe),
+        [*changed, *differences(published, settings)],
+        notes,
+    )
+
+
+def _updates_per_epoch(clips: int | None, layout: Layout, last_batch: LastBatch, limit: float | None) -> int | None:
+    """Of an epoch whose last update is filled up, or left out, as the data module does."""
+    if clips is None:
+        return None
+    world = layout.devices * layout.nodes
+    sampler = EpochSampler(
+        clips, layout.batch_size, last_batch=last_batch, accumulated=layout.accumulated, world=world, rank=0
+    )
+    batches = sampler.num_batches()
+    if limit is not None:
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    return max(1, math.ceil(batches / layout.accumulated))
 
 
 def build_model(settings: Mapping[str, Any], data: AudioDataModule | None) -> PretrainModule | FinetuneModule:
@@ -168,66 +156,68 @@ def build_model(settings: Mapping[str, Any], data: AudioDataModule | None) -> Pr
 
 def report(plan: RunPlan, clips_per_second: float | None) -> Iterator[str]:
     """The plan in lines."""
-    step, layout = plan.step, plan.layout
-    shapes, memory = step.shapes, step.memory
-    learning = ", ".join(f"{name} {_short(count)}" for name, count in step.learning.items())
-    frozen = ", ".join(f"{name} {_short(count)}" for name, count in step.frozen.items())
-    frozen = f"; {frozen}" if frozen else ""
-    yield _line("parameters", f"{_short(sum(step.learning.values()))} learn ({learning}){frozen}")
-    masks = shapes.rows // shapes.clips
-    mixed = " clean and mixed" if isinstance(plan.module, PretrainModule) and plan.module.mixing else ""
-    yield _line(
-        "step of a device",
-        f"{layout.batch_size} clips{mixed} of {plan.num_frames / _FRAMES_PER_SECOND:g} s"
-        + (f" x {masks} masks = {shapes.rows} rows" if shapes.hidden else ""),
-    )
-    encoder = plan.module.student if isinstance(plan.module, PretrainModule) else plan.module.encoder
-    tokens = shapes.rows * (shapes.visible + encoder.config.clip_token)
-    hidden = f", {shapes.rows * shapes.hidden:,} hidden patches to guess" if shapes.hidden else ""
-    yield _line("tokens", f"{tokens:,} through the student ({shapes.visible} of {shapes.patches} patches a row){hidden}")
-    operations = step.operations
-    yield _line(
-        "operations",
-        f"{operations.total / 1e12:.3g} TFLOP: teacher {operations.teacher / operations.total:.0%}, "
-        f"student {operations.student / operations.total:.0%}, "
-        f"{'decoder' if shapes.hidden else 'head'} {operations.decoder / operations.total:.0%}, "
-        f"backward {operations.backward / operations.total:.0%}",
-    )
-    yield _line(
-        "memory of a device",
-        f"{memory.total / _GIB:.1f} GiB by estimate: {memory.activations / _GIB:.1f} activations, "
-        f"{memory.weights / _GIB:.1f} weights, {memory.gradients / _GIB:.1f} gradients, "
-        f"{memory.optimizer / _GIB:.1f} optimizer, {memory.teacher / _GIB:.1f} "
-        f"{'teacher' if shapes.hidden else 'frozen'}; temporary tensors take 10 to 20 % more",
-    )
-    yield _line("global batch", str(layout))
-    yield _line("updates", f"{plan.updates:,}" if plan.updates else "no end is set: set trainer.max_steps")
-    if plan.clips is None:
-        yield _line("epochs", "unknown: the data are not here; say how many clips with --clips")
-    elif per_epoch := plan.updates_per_epoch:
-        count = f"{plan.updates / per_epoch:.4g} of " if plan.updates else ""
-        yield _line("epochs", f"{count}{plan.clips:,} clips ({per_epoch:,} updates each)")
-    if not clips_per_second:
-        yield _line("time", "unknown: say how fast all devices together are with --clips_per_second")
-    else:
-        seconds = layout.global_batch / clips_per_second
-        yield _line("time", _duration(plan.updates * seconds) if plan.updates else f"{seconds:.3g} seconds an update")
-    for note in plan.notes:
-        yield _line("note", note)
+    lines = [
+        *_of_the_step(plan),
+        ("global batch", str(plan.layout)),
+        ("updates", f"{plan.updates:,}" if plan.updates else "no end is set: set trainer.max_steps"),
+        ("epochs", _epochs(plan)),
+        ("time", _time(plan, clips_per_second)),
+        *(("note", note) for note in plan.notes),
+    ]
+    yield from (f"{name:<20}{text}" for name, text in lines)
     yield ""
-    yield from _compared(plan)
-
-
-def _compared(plan: RunPlan) -> Iterator[str]:
-    rows = [Difference("global batch", str(plan.published_layout.global_batch), str(plan.layout.global_batch))]
-    rows = [row for row in (*rows, *plan.differences) if row.published != row.here]
-    if not rows:
+    if not plan.differences:
         yield f"the same as published ({plan.published})"
         return
     yield f"differences from {plan.published}"
-    rows = [Difference("setting", "published", "here"), *rows]
+    rows = [Difference("setting", "published", "here"), *plan.differences]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     yield from (f"  {row.key:<{widths[0]}}  {row.published:<{widths[1]}}  {row.here}".rstrip() for row in rows)
+
+
+def _of_the_step(plan: RunPlan) -> Iterator[tuple[str, str]]:
+    step, shapes, memory = plan.step, plan.step.shapes, plan.step.memory
+    learning, frozen = (
+        ", ".join(f"{name} {_short(count)}" for name, count in part.items()) for part in (step.learning, step.frozen)
+    )
+    frozen = f"; {frozen}" if frozen else ""
+    yield "parameters", f"{_short(sum(step.learning.values()))} learn ({learning}){frozen}"
+    masks, hides = shapes.rows // shapes.clips, bool(shapes.hidden)
+    mixed = " clean and mixed" if isinstance(plan.module, PretrainModule) and plan.module.mixing else ""
+    clips = f"{plan.layout.batch_size} clips{mixed} of {plan.num_frames / _FRAMES_PER_SECOND:g} s"
+    yield "step of a device", clips + (f" x {masks} masks = {shapes.rows} rows" if hides else "")
+    encoder = plan.module.student if isinstance(plan.module, PretrainModule) else plan.module.encoder
+    tokens = shapes.rows * (shapes.visible + encoder.config.clip_token)
+    hidden = f", {shapes.rows * shapes.hidden:,} hidden patches to guess" if hides else ""
+    yield "tokens", f"{tokens:,} through the student ({shapes.visible} of {shapes.patches} patches a row){hidden}"
+    parts = step.operations
+    shares = {"teacher": parts.teacher, "student": parts.student, "decoder" if hides else "head": parts.decoder}
+    told = ", ".join(f"{name} {part / parts.total:.0%}" for name, part in {**shares, "backward": parts.backward}.items())
+    yield "operations", f"{parts.total / 1e12:.3g} TFLOP: {told}"
+    held = {"activations": memory.activations, "weights": memory.weights, "gradients": memory.gradients}
+    held |= {"optimizer": memory.optimizer, "teacher" if hides else "frozen": memory.teacher}
+    told = ", ".join(f"{size / _GIB:.1f} {name}" for name, size in held.items())
+    estimate = f"{memory.total / _GIB:.1f} GiB by estimate: {told}; temporary tensors take 10 to 20 % more"
+    yield "memory of a device", estimate
+
+
+def _epochs(plan: RunPlan) -> str:
+    if plan.clips is None or plan.updates_per_epoch is None:
+        return "unknown: the data are not here; say how many clips with --clips"
+    count = f"{plan.updates / plan.updates_per_epoch:.4g} of " if plan.updates else ""
+    return f"{count}{plan.clips:,} clips ({plan.updates_per_epoch:,} updates each)"
+
+
+def _time(plan: RunPlan, clips_per_second: float | None) -> str:
+    if not clips_per_second:
+        return "unknown: say how fast all devices together are with --clips_per_second"
+    seconds = plan.layout.global_batch / clips_per_second
+    if not plan.updates:
+        return f"{seconds:.3g} seconds an update"
+    hours = plan.updates * seconds / 3600
+    if hours >= 48:
+        return f"{hours / 24:.1f} days"
+    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
 
 
 def _look_at_data(settings: Mapping[str, Any], notes: list[str]) -> tuple[AudioDataModule | None, int | None]:
@@ -270,6 +260,8 @@ def _count_devices(devices: Any, accelerator: str, notes: list[str]) -> int:
     if isinstance(devices, str) and "," in devices:
         return len([part for part in devices.split(",") if part.strip()])
     if str(devices) not in ("auto", "-1"):
+        if not str(devices).isdigit() or int(devices) == 0:
+            raise ValueError(f"trainer.devices must be auto, a positive number or a list of numbers, got {devices}")
         return int(devices)
     if accelerator == "cpu":
         return 1
@@ -288,16 +280,5 @@ def _placement(settings: Mapping[str, Any], layout: Layout) -> Placement:
     return Placement(arithmetic, layout.devices * layout.nodes, sharded=name.endswith("ShardedStrategy"))
 
 
-def _line(name: str, text: str) -> str:
-    return f"{name:<20}{text}"
-
-
 def _short(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
-
-
-def _duration(seconds: float) -> str:
-    hours = seconds / 3600
-    if hours >= 48:
-        return f"{hours / 24:.1f} days"
-    return f"{hours:.1f} hours" if hours >= 1 else f"{seconds / 60:.1f} minutes"

@@ -64,7 +64,7 @@ def tag(
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
     from sslam_lightning.cli.tag_file import TagFile, check_target, settings_of_tags
-    from sslam_lightning.cli.tag_formats import CSV, JSONLines, Table
+    from sslam_lightning.cli.tag_formats import Report
     from sslam_lightning.inference.sources import check_inputs, find_sources
     from sslam_lightning.inference.tag import Unreadable, tag_recordings
 
@@ -79,7 +79,8 @@ def tag(
     if plot is not None and getattr(audio_model, "features", None) is None:
         raise ValueError("pictures are drawn of log-mels, which this model does not read: leave --plot out")
     with find_sources(inputs, kind=audio_model.kind) as sources, ExitStack() as held:
-        report = (JSONLines if json else CSV if csv else Table)(sys.stdout, audio_model.class_names, top)
+        form = "json" if json else "csv" if csv else "table"
+        report = Report(sys.stdout, audio_model.class_names, top, form)
         pictures = _pictures(plot, [source.name for source in sources])
         file = None
         if out is not None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslam_lightning.cli.tag_formats import CSV, json_line
+from sslam_lightning.cli.tag_formats import Report
 from sslam_lightning.data.durable import append_whole, held_file
 from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
 from sslam_lightning.inference.encoding import EncoderModel
@@ -66,12 +66,10 @@ class TagFile:
         """
         with replacing(self.target) as file:
             text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
-            rows = CSV(text, (), 0) if self.target.suffix == ".csv" else None
+            report = Report(text, (), 0, "csv" if self.target.suffix == ".csv" else "json")
             for told in self._told():
-                if "unreadable" not in told and rows:
-                    rows.write_told(told)
-                elif "unreadable" not in told:
-                    text.write(json_line(told) + "\n")
+                if "unreadable" not in told:
+                    report.write_told(told)
             text.flush()
             text.detach()  # the file is closed by who opened it
             check_target(self.target)

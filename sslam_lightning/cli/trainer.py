@@ -66,12 +66,11 @@ class KeepConfig(SaveConfigCallback):
     """Writes the whole configuration beside the run's results, and overwrites nothing."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Not yet: what fails before its first step, for a mistyped path say, is no run and must not stand in the way."""
+        """Wait: what fails before its first step, on a mistyped path say, is no run and must not block the folder."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The first configuration is config.yaml; those of resumptions are numbered."""
         if self.already_saved or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         self.already_saved = True
@@ -124,7 +123,6 @@ class SSLAMCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The data's facts reach the model; the data default to synthetic sounds."""
         parser.set_defaults({"data": {"class_path": "sslam_lightning.data.SyntheticDataModule"}})
         for name in OF_DATA:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
@@ -166,7 +164,6 @@ class SSLAMCLI(LightningCLI):
             super()._parse_ckpt_path()
 
     def _set_seed(self) -> None:
-        """NumPy's generators take no other seeds; Lightning's complaint does not name the setting."""
         seed = self._get(self.config, "seed_everything")
         if not 0 <= int(seed) < 2**32:
             raise ValueError(f"seed_everything must lie between 0 and {2**32 - 1}, got {seed}")
@@ -175,7 +172,7 @@ class SSLAMCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Loggers write into the run's folder; W&B goes on with a run that is resumed."""
         trainer = self._get(self.config, "trainer")
-        for name in ("accumulate_grad_batches", "val_check_interval"):  # Lightning divides by them
+        for name in ("accumulate_grad_batches", "val_check_interval", "num_nodes"):  # Lightning divides by them
             if trainer[name] is not None and trainer[name] == 0:
                 raise ValueError(f"trainer.{name} must be positive, got {trainer[name]}")
         as_run_checkpoints(trainer.callbacks)
@@ -219,12 +216,7 @@ class SSLAMCLI(LightningCLI):
         monitor_score_of(self.model, kwargs["callbacks"])
         if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in kwargs["callbacks"]):
             kwargs["callbacks"].append(self.model.prediction_writer(root))
-        try:
-            trainer = super().instantiate_trainer(**kwargs)
-        except TypeError as error:
-            if "devices" not in str(error):  # that the accelerator does not have
-                raise
-            raise ValueError(f"trainer.devices cannot be {settings['devices']}: {error}") from error
+        trainer = super().instantiate_trainer(**kwargs)
         if 0 < trainer.max_steps < trainer.log_every_n_steps:  # type: ignore[attr-defined]
             trainer.log_every_n_steps = trainer.max_steps  # type: ignore[attr-defined]  # or a run this short would log nothing
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -269,7 +261,6 @@ class SSLAMCLI(LightningCLI):
     before_predict = before_fit
 
     def before_test(self) -> None:
-        """Pre-training has nothing to test."""
         if not is_overridden("test_step", self.model):
             raise ValueError(
                 f"{type(self.model).__name__}, which the checkpoint holds, has nothing to test: fine-tune it "
@@ -280,12 +271,10 @@ class SSLAMCLI(LightningCLI):
     before_validate = before_fit
 
     def after_fit(self) -> None:
-        """Say where everything is."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             print(f"results: {self.trainer.default_root_dir} (config.yaml, logs, checkpoints)")
 
     def after_predict(self) -> None:
-        """Say where the predictions are."""
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, PredictionWriter) and callback.path.exists():  # or no clip could be read
                 print(f"predictions: {callback.path}")

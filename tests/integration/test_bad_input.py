@@ -229,9 +229,9 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--trainer.default_root_dir", "null"], "trainer.default_root_dir must be a folder, got null"),
         (
             ["--trainer.devices", "both"],
-            "trainer.devices cannot be both: `devices` selected with `CPUAccelerator` should be",
+            "does not fit together: `devices` selected with `CPUAccelerator` should be",
         ),
-        (["--trainer.devices", "-1"], "trainer.devices cannot be -1: `devices` selected with `CPUAccelerator` should be"),
+        (["--trainer.devices", "-1"], "does not fit together: `devices` selected with `CPUAccelerator` should be"),
         (
             ["--seed_everything", "x"],
             "Parser key \"seed_everything\": Expected a <class 'bool'> or Expected a <class 'int'>. Got value: x",

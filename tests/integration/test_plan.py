@@ -174,5 +174,5 @@ def test_what_makes_no_plan_is_told(plan, capsys, option, value, told):
 def test_a_misspelt_setting_is_named(plan, capsys):
     with pytest.raises(SystemExit):
         plan("pretrain/eat_base", model__masks_per_clipp=3)
-    told = "there is no setting model.masks_per_clipp: did you mean model.masks_per_clip? (see sslam plan --help)"
+    told = "Option 'masks_per_clipp' is not accepted: did you mean masks_per_clip? (see sslam plan --help)"
     assert told in capsys.readouterr().err
