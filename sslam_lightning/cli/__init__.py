@@ -36,6 +36,22 @@ TOOLS: dict[str, Any] = {
     "benchmark": {name: f"{_BENCHMARK}benchmark_{name}" for name in ("pretrain", "data", "inference")},
 }
 
+# Commands that understand their arguments themselves.
+_OTHERS = {"plan": "sslam_lightning.cli.plan:run_plan", "slurm": "sslam_lightning.cli.slurm:run_slurm"}
+COMMANDS = ("fit", "validate", "test", "predict", *TOOLS, *_OTHERS)
+
+
+def run_command(argv: list[str]) -> None:
+    """Any command."""
+    if argv[0] == "demo":  # before torch: threads that wait spin, and on cores shared with others hold each other up
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if argv[0] in _OTHERS:
+        resolve_name(_OTHERS[argv[0]])(argv[1:])
+    elif argv[0] in TOOLS:
+        run_tool(argv)
+    else:
+        run_trainer(argv)
+
 
 def run_trainer(argv: list[str]) -> None:
     """``fit``, ``validate``, ``test`` and ``predict``."""

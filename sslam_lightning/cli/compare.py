@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ import yaml
 
 from sslam_lightning.cli.configs import config_folder
 
-_DONE = "done"  # a file that says that a pre-training is over
-_SETTINGS = "settings.json"  # what it was started with
-_LOCK = "lock"  # held while it runs
+# Files of a pre-training: it is over, what it was started with, held while it runs.
+_DONE, _SETTINGS, _LOCK = "done", "settings.json", "lock"
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,10 @@ class Comparison:
         set: keys set behind those of every pre-training.
     """
 
-    suites: Sequence[str]
-    protocols: Sequence[str]
-    models: Mapping[str, Pretraining]
-    set: Mapping[str, Any]
+    suites: Sequence[str] = ()
+    protocols: Sequence[str] = ()
+    models: Mapping[str, Pretraining] = field(default_factory=dict)
+    set: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -67,21 +66,31 @@ def read_comparison(path: Path) -> Comparison:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML file: {str(error).splitlines()[0]}") from None
-    _refuse_others(path, "", content, ("suites", "protocols", "models", "set"))
-    models = {}
-    for name, settings in content.get("models", {}).items():
-        _refuse_others(path, f"models.{name}: ", settings, [one.name for one in fields(Pretraining)])
-        model = models[str(name)] = Pretraining(**settings)
-        if bool(model.configs) == bool(model.random):
-            raise ValueError(f"{path}: models.{name} needs either configs or random")
-        if model.after is not None and model.after not in list(models)[:-1]:
-            raise ValueError(f"{path}: models.{name} starts after {model.after}, which does not stand above it")
-        for file in (*model.configs, *(model.random or "").split(",")):
-            if file and not (config_folder() / f"{file}.yaml").is_file():
-                raise FileNotFoundError(f"{path}: models.{name} names configs/{file}.yaml, which does not exist")
-    if not models or not content.get("suites"):
+    comparison = _settings_in(Comparison, content, f"{path}: ")
+    if not comparison.models or not comparison.suites:
         raise ValueError(f"{path} needs suites and models")
-    return Comparison(content["suites"], content.get("protocols", ()), models, content.get("set", {}))
+    models: dict[str, Pretraining] = {}
+    for name, settings in comparison.models.items():
+        where = f"{path}: models.{name}"
+        model = _settings_in(Pretraining, settings, f"{where}: ")
+        if bool(model.configs) == bool(model.random):
+            raise ValueError(f"{where} needs either configs or random")
+        if model.after is not None and model.after not in models:
+            raise ValueError(f"{where} starts after {model.after}, which does not stand above it")
+        for file in (*model.configs, *filter(None, (model.random or "").split(","))):
+            if not (config_folder() / f"{file}.yaml").is_file():
+                raise FileNotFoundError(f"{where} names configs/{file}.yaml, which does not exist")
+        models[str(name)] = model
+    return replace(comparison, models=models)
+
+
+def _settings_in(kind: type[Any], content: Any, where: str) -> Any:
+    known = [one.name for one in fields(kind)]
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where}expected a table of {', '.join(known)}")
+    if unknown := [key for key in content if key not in known]:
+        raise ValueError(f"{where}there is no setting {unknown[0]}, only {', '.join(known)}")
+    return kind(**content)
 
 
 def arguments(comparison: Comparison, name: str, seed: int, folder: Path, data: Mapping[str, Any]) -> list[str]:
@@ -149,7 +158,6 @@ def pretrain(
 
 
 def _refuse_other_settings(run: Path, settings: Mapping[str, Any]) -> None:
-    """Weights that are there have to be those that are asked for; before there are any, a mistake may be mended."""
     from sslam_lightning.evaluation.runs import difference
 
     if not (run / _DONE).is_file() and not (run / "checkpoints").is_dir():
@@ -168,10 +176,3 @@ def source(comparison: Comparison, name: str, folder: Path) -> str:
     if recipes := comparison.models[name].random:
         return ",".join(os.path.relpath(config_folder() / f"{each}.yaml") for each in recipes.split(","))
     return f"{run_folder(folder, name, '{seed}')}/checkpoints/last.ckpt"
-
-
-def _refuse_others(path: Path, where: str, settings: Any, known: Sequence[str]) -> None:
-    if not isinstance(settings, Mapping):
-        raise ValueError(f"{path}: {where}expected a table of {', '.join(known)}")
-    if others := [key for key in settings if key not in known]:
-        raise ValueError(f"{path}: {where}there is no setting {others[0]}, only {', '.join(known)}")

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
+
+if TYPE_CHECKING:
+    from sslam_lightning.cli.tag_file import TagFile
+    from sslam_lightning.cli.tag_formats import Report
+    from sslam_lightning.inference.encoding import EncoderModel
+    from sslam_lightning.inference.model import AudioModel
+    from sslam_lightning.inference.tag import Tagged, Unreadable
 
 _OTHER_PICTURES = (".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -66,7 +74,7 @@ def tag(
     from sslam_lightning.cli.tag_file import TagFile, check_target, settings_of_tags
     from sslam_lightning.cli.tag_formats import Report
     from sslam_lightning.inference.sources import check_inputs, find_sources
-    from sslam_lightning.inference.tag import Unreadable, tag_recordings
+    from sslam_lightning.inference.tag import tag_recordings
 
     if out is not None:
         check_target(Path(out))
@@ -79,36 +87,17 @@ def tag(
     if plot is not None and getattr(audio_model, "features", None) is None:
         raise ValueError("pictures are drawn of log-mels, which this model does not read: leave --plot out")
     with find_sources(inputs, kind=audio_model.kind) as sources, ExitStack() as held:
-        form = "json" if json else "csv" if csv else "table"
-        report = Report(sys.stdout, audio_model.class_names, top, form)
         pictures = _pictures(plot, [source.name for source in sources])
         file = None
         if out is not None:
             file = held.enter_context(closing(TagFile(Path(out), settings_of_tags(audio_model, windows, sources, top))))
         first = file.num_done if file else 0
         _check_free([pictures[source.name] for source in sources[first:] if pictures])
-        broken: list[tuple[str, str]] = []
+        report = Report(sys.stdout, audio_model.class_names, top, "json" if json else "csv" if csv else "table")
         with progress_bar(len(sources)) as progress:
             progress(first)
-            for found in tag_recordings(audio_model, sources, windows, batch_size, workers, first):
-                progress(1)
-                if isinstance(found, Unreadable):
-                    broken.append((found.name, found.reason))
-                    if file:
-                        file.add({"file": found.name, "unreadable": found.reason})
-                    continue
-                if pictures:
-                    from sslam_lightning.inference.model import AudioModel
-                    from sslam_lightning.inference.plot import draw_timeline
-
-                    assert isinstance(audio_model, AudioModel), "others have no log-mels"
-                    draw_timeline(found, found.path, audio_model, pictures[found.name], top)
-                if file:
-                    file.add(report.told(found))
-                else:
-                    report.write(found)
-        if file:
-            broken = file.broken()
+            tagged = tag_recordings(audio_model, sources, windows, batch_size, workers, first)
+            broken = _write_each(tagged, audio_model, report, file, pictures, progress)
         if len(broken) == len(sources):
             if file:
                 file.remove()
@@ -120,6 +109,35 @@ def tag(
     if pictures:  # not to standard output, which may hold a table or JSON
         print(f"pictures: {plot}" if len(pictures) > 1 else f"picture: {next(iter(pictures.values()))}", file=sys.stderr)
     tell_broken(broken, len(sources))
+
+
+def _write_each(
+    recordings: Iterable[Tagged | Unreadable],
+    model: EncoderModel,
+    report: Report,
+    file: TagFile | None,
+    pictures: Mapping[str, Path],
+    progress: Callable[[int], Any],
+) -> list[tuple[str, str]]:
+    """Write what is heard in each recording, and draw it; returns what could not be read, in earlier runs too."""
+    from sslam_lightning.inference.plot import draw_timeline
+    from sslam_lightning.inference.tag import Unreadable
+
+    broken = []
+    for found in recordings:
+        progress(1)
+        if isinstance(found, Unreadable):
+            broken.append((found.name, found.reason))
+            if file:
+                file.add({"file": found.name, "unreadable": found.reason})
+            continue
+        if pictures:
+            draw_timeline(found, found.path, cast("AudioModel", model), pictures[found.name], report.top)
+        if file:
+            file.add(report.told(found))
+        else:
+            report.write(found)
+    return file.broken() if file else broken
 
 
 def _check_plot(plot: str) -> None:

@@ -283,10 +283,13 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
             ["embed", "AUDIO", "--model", "PRETRAINED", "--out", "x.npz", "--level", "frame", "--pool", "mean"],
             "pool makes one embedding per file: leave it out with level frame, got mean",
         ),
-        (["embed", "AUDIO", "--out", "x.npz", "--pool", "max"], "pool must be one of cls, mean, got max (see sslam embed"),
+        (
+            ["embed", "AUDIO", "--out", "x.npz", "--pool", "max"],
+            "Parser key \"pool\": Expected a typing.Literal['cls', 'mean']. Got value: max (see sslam embed",
+        ),
         (
             ["embed", "AUDIO", "--out", "x.npz", "--layer", "last"],
-            "layer must be of type int or one of mean, all, got last (see sslam embed --help)",
+            "Expected a typing.Literal['mean', 'all']. Got value: last (see sslam embed --help)",
         ),
         (
             ["embed", "AUDIO", "--out", "x.npz", "--model", "PRETRAINED", "--layer", "3"],

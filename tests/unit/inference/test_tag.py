@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from sslam_lightning.cli.tag_formats import CSV, JSONLines, Table
+from sslam_lightning.cli.tag_formats import Report
 from sslam_lightning.data.audio import read_audio
 from sslam_lightning.inference.loading import audioset_classes, class_names_of
 from sslam_lightning.inference.plot import draw_timeline, mel_spectrogram
@@ -30,17 +30,17 @@ LONG = Tagged(
 )
 
 
-def told(kind, *recordings: Tagged) -> str:
+def told(form, *recordings: Tagged) -> str:
     stream = io.StringIO()
-    report = kind(stream, NAMES, 2)
+    report = Report(stream, NAMES, 2, form)
     for recording in recordings:
         report.write(recording)
     return stream.getvalue()
 
 
 def test_a_table_for_people() -> None:
-    assert told(Table, SHORT) == 'a/b.wav  (0:05.0)\n  0.900  cat, "tom"\n  0.300  rain\n'
-    assert told(Table, LONG).splitlines() == [
+    assert told("table", SHORT) == 'a/b.wav  (0:05.0)\n  0.900  cat, "tom"\n  0.300  rain\n'
+    assert told("table", LONG).splitlines() == [
         "long.wav  (1:02:05.5)",
         "   mean   peak         at  class",
         '  0.500  0.900     0:00.0  cat, "tom"',
@@ -51,7 +51,7 @@ def test_a_table_for_people() -> None:
 
 
 def test_json_is_an_object_a_line() -> None:
-    short, long = (json.loads(line) for line in told(JSONLines, SHORT, LONG).splitlines())
+    short, long = (json.loads(line) for line in told("json", SHORT, LONG).splitlines())
     cat = {"class": NAMES[1], "probability": 0.9}
     assert short == {"file": "a/b.wav", "seconds": 5.0, "tags": [cat, {"class": "rain", "probability": 0.3}]}
     assert [(span["start_seconds"], span["stop_seconds"]) for span in long["timeline"]] == [(0, 3700), (3700, 3725.5)]
@@ -59,7 +59,7 @@ def test_json_is_an_object_a_line() -> None:
 
 
 def test_csv_has_rows_of_the_whole_and_of_windows() -> None:
-    rows = list(csv.DictReader(io.StringIO(told(CSV, SHORT, LONG))))
+    rows = list(csv.DictReader(io.StringIO(told("csv", SHORT, LONG))))
     assert [(row["file"], row["part"], row["rank"], row["class"]) for row in rows[:3]] == [
         ("a/b.wav", "recording", "1", NAMES[1]),
         ("a/b.wav", "recording", "2", "rain"),
