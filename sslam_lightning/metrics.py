@@ -68,7 +68,6 @@ class ScoredMeanAveragePrecision(Metric):
         probabilities: Float[Tensor, "clips classes"],
         labels: Real[Tensor, "clips classes"],
     ) -> None:
-        """Remember one batch."""
         _check_predictions(probabilities, labels)
         if labels.shape[1] != self.num_classes:
             raise ValueError(f"expected {self.num_classes} classes, got {labels.shape[1]}")
@@ -76,13 +75,12 @@ class ScoredMeanAveragePrecision(Metric):
         self.labels.append((labels > 0.5).to(torch.uint8))
 
     def compute(self) -> MeanAveragePrecision:
-        """Score everything seen since the last reset."""
         # After a synchronisation over ranks torchmetrics leaves one tensor where a list was.
         probabilities, labels = (state if isinstance(state, Tensor) else torch.cat(state) for state in self._never_empty())
         return mean_average_precision(probabilities, labels)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather from all ranks; a rank without a single clip takes part with an empty table of the right width."""
+        # A rank without a single clip takes part with an empty table of the right width.
         self.probabilities, self.labels = self._never_empty()
         super().sync(*args, **kwargs)
 
@@ -111,13 +109,11 @@ class MeanLoss(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, total: Float[Tensor, ""], weight: float | Float[Tensor, ""]) -> None:
-        """Add the summed loss of a batch, and what it is to be divided by."""
         self.total += total.detach()
         self.weight += weight
         self.batches += 1
 
     def compute(self) -> Float[Tensor, ""] | None:
-        """The loss since the last reset."""
         return (self.total / self.weight.clamp(min=1.0)).float() if self.batches else None
 
 
@@ -218,7 +214,6 @@ def token_deviation(
 
 
 def _check_predictions(probabilities: Tensor, labels: Tensor) -> None:
-    """Refuse what torchmetrics would take silently for something else."""
     if probabilities.ndim != 2 or probabilities.shape != labels.shape:
         raise ValueError(
             f"expected probabilities and labels of one shape (clips, classes), "

@@ -18,12 +18,12 @@ _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift of a signed 64-bit integer."""
+    # Logical, of signed 64-bit integers.
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _scramble(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser."""
+    # The finalizer of SplitMix64.
     x = (x ^ _shift_right(x, 30)) * _MIX_1
     x = (x ^ _shift_right(x, 27)) * _MIX_2
     return x ^ _shift_right(x, 31)

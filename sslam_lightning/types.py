@@ -28,7 +28,6 @@ class Grid(NamedTuple):
 
     @property
     def num_patches(self) -> int:
-        """Of one clip."""
         return self.time * self.mel
 
 
@@ -74,7 +73,7 @@ class Batch(NamedTuple):
 
     @property
     def num_samples(self) -> Int[Tensor, "batch"]:
-        """The lengths, on the host wherever the waveforms are."""
+        # On the host, wherever the waveforms are.
         return torch.as_tensor(self.lengths, dtype=torch.int64, device="cpu")
 
 
@@ -100,7 +99,7 @@ class TextBatch(NamedTuple):
 
     @property
     def num_tokens(self) -> Int[Tensor, "batch"]:
-        """The lengths, on the host wherever the tokens are."""
+        # On the host, wherever the tokens are.
         return torch.as_tensor(self.lengths, dtype=torch.int64, device="cpu")
 
 
@@ -129,7 +128,6 @@ class Mixture(NamedTuple):
     padding: Bool[Tensor, "clips tokens"] | None = None
 
     def shared_patches(self, grid: Grid) -> Int[Tensor, "batch shared"]:
-        """The patches of the shared columns."""
         assert self.shared_columns is not None, "only mixtures share columns"
         mels = torch.arange(grid.mel, device=self.shared_columns.device)
         return (self.shared_columns.unsqueeze(-1) * grid.mel + mels).flatten(1)

@@ -25,11 +25,7 @@ def check_whole_numbers(settings: Any, where: str) -> None:
 
 
 def whole_rate(sample_rate_hz: Any, name: str = "sample_rate_hz") -> int:
-    """A sample rate in Hz as an int. Other libraries hand out rates as floats; one that is whole loses nothing.
-
-    Raises:
-        ValueError: naming a rate that is not a whole number.
-    """
+    """A sample rate in Hz as an int, ValueError if it is a fraction: other libraries hand out rates as floats."""
     if not isinstance(sample_rate_hz, (bool, str, bytes)):
         try:
             rate_hz = int(sample_rate_hz)
@@ -41,11 +37,7 @@ def whole_rate(sample_rate_hz: Any, name: str = "sample_rate_hz") -> int:
 
 
 def check_at_least(least: int, **settings: int) -> None:
-    """Refuse the first setting that is less, or no whole number.
-
-    Raises:
-        ValueError: naming it and its value.
-    """
+    """Raise ValueError for the first setting that is less, or no whole number."""
     for name, value in settings.items():
         if not _fits(value, int):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
@@ -60,7 +52,6 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _has_whole(hint: Any) -> bool:
-    """Whether a type, or one inside it, is that of whole numbers."""
     if get_origin(hint) is Literal:
         return all(type(option) is int for option in get_args(hint))
     return hint is int or any(_has_whole(inner) for inner in get_args(hint) if inner is not Ellipsis)

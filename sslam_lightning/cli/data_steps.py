@@ -36,12 +36,10 @@ def first_free(path: str) -> str:
 
 
 def processes(workers: int | None) -> int:
-    """How many to use: one per core unless told."""
     return default_workers() if workers is None else workers
 
 
 def open_labelled(path: str) -> Recordings:
-    """A manifest, or a folder of shards."""
     return read_labelled_shards(path) if is_shard_folder(path) else read_labelled(path)
 
 

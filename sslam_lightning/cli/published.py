@@ -60,7 +60,6 @@ def _settings(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str) -> Any:
-    """Keys joined by dots, without the ``init_args`` that the command line may leave out."""
     for name, value in settings.items():
         key = prefix if name == "init_args" else f"{prefix}.{name}".lstrip(".")
         if isinstance(value, Mapping):

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 def open_model(
     model: str | None, device: str, features: dict[str, float | int | str] | None = None, **options: Any
 ) -> EncoderModel:
-    """The model on its device; what reads sound, images or text.
-
-    Raises:
-        ValueError: if no model is named, or a device that is not here.
-    """
+    """The model on its device; what reads sound, images or text."""
     if not model:
         raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
     where = device_named(device)
@@ -28,11 +24,7 @@ def open_model(
 
 
 def device_named(name: str) -> Any:  # naming torch's class here would import it for the help
-    """The device that ``--device`` names; ``auto`` takes a GPU where there is one.
-
-    Raises:
-        ValueError: if there is none of this name, or it computes nothing.
-    """
+    """The device that ``--device`` names; ``auto`` takes a GPU where there is one."""
     import torch
 
     if name == "auto":

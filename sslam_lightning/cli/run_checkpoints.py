@@ -32,7 +32,7 @@ def as_run_checkpoints(callbacks: Any) -> None:
 
 
 def monitor_score_of(model: Any, callbacks: list[Any]) -> None:
-    """Monitor the score that the clips have, in recipes for clips of several classes and for clips of one class alike."""
+    """Monitor mAP for multi-label clips and accuracy for others, whichever of them the recipe names."""
     score = f"val/{getattr(model, 'score_name', None)}"
     for callback in callbacks:
         monitored = getattr(callback, "monitor", None)
@@ -68,7 +68,6 @@ def find_checkpoint(word: str, trainer: Mapping[str, Any], starts: bool) -> str 
 
 
 def tell_checkpoint(command: str, path: str | Path, step: int) -> None:
-    """One line that says which file the command takes."""
     _say(f"{_DOING[command]} {path} (update {step})")
 
 

@@ -17,7 +17,6 @@ class SettingsCLI(SSLAMCLI):
         super().__init__(args=args, run=False)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """What a run's own config.yaml has besides."""
         super().add_arguments_to_parser(parser)
         for name in ("ckpt_path", "weights_only"):
             parser.add_argument(f"--{name}", default=None, help="Of `sslam fit`; makes no difference here.")

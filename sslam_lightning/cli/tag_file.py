@@ -55,15 +55,10 @@ class TagFile:
         self.num_done = sum(1 for _ in self._lines()) - 1
 
     def add(self, told: Mapping[str, Any]) -> None:
-        """Note a recording, on the disk."""
         self._append(told)
 
     def finish(self) -> None:
-        """Write the file itself, without the recordings that could not be read.
-
-        Raises:
-            FileExistsError: the target exists by now.
-        """
+        """Write the file itself, without the recordings that could not be read."""
         with replacing(self.target) as file:
             text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
             report = Report(text, (), 0, "csv" if self.target.suffix == ".csv" else "json")
@@ -76,11 +71,9 @@ class TagFile:
         self.remove()
 
     def remove(self) -> None:
-        """Leave nothing of the run but the file, where it is finished."""
         self.unfinished.unlink()
 
     def close(self) -> None:
-        """Let another process go on."""
         self._file.close()
 
     def broken(self) -> list[tuple[str, str]]:
@@ -120,12 +113,6 @@ class TagFile:
 
 
 def check_target(target: Path) -> None:
-    """Refuse what cannot be written.
-
-    Raises:
-        FileExistsError: the target exists.
-        ValueError: another ending.
-    """
     if target.suffix not in _ENDINGS:
         raise ValueError(f"the file to write must end in {' or '.join(_ENDINGS)}, got {target}")
     if target.exists():
