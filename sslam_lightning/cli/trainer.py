@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import atexit
 import errno
-import inspect
 import logging
 import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,6 +21,7 @@ from torch import distributed
 
 from sslam_lightning.checkpoints import check_resumable, check_source
 from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
+from sslam_lightning.cli.linked_settings import OF_DATA, refuse_linked_settings, settle_idle_settings
 from sslam_lightning.cli.parser import ConfigFile, OneLineParser
 from sslam_lightning.cli.run_checkpoints import (
     CKPT_PATH_HELP,
@@ -50,9 +49,6 @@ NOISE = (
     "Total length of `list` across ranks is zero",  # there is nothing to validate on
 )
 
-
-# What the data module knows and the model takes from it, under one name in both.
-OF_DATA = ("num_classes", "multi_label", "class_names", "resampler")
 
 # Of the subcommands that judge: how many batches.
 _LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
@@ -133,10 +129,7 @@ class SSLAMCLI(LightningCLI):
         """Refuse settings of the model that the data module would overwrite."""
         super().parse_arguments(parser, args)
         model = (self.config[self.config.subcommand] if "subcommand" in self.config else self.config).model
-        parameters = inspect.signature(resolve_name(model.class_path)).parameters
-        for name in OF_DATA:
-            if name in parameters and model.init_args.get(name) != parameters[name].default:
-                raise ValueError(f"model.{name} comes from the data: leave it out, or set it for the data module")
+        refuse_linked_settings(model)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -171,6 +164,7 @@ class SSLAMCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Loggers write into the run's folder; W&B goes on with a run that is resumed."""
+        settle_idle_settings(self._get(self.config, "model"))
         trainer = self._get(self.config, "trainer")
         for name in ("accumulate_grad_batches", "val_check_interval", "num_nodes"):  # Lightning divides by them
             if trainer[name] is not None and trainer[name] == 0:
@@ -243,7 +237,7 @@ class SSLAMCLI(LightningCLI):
             raise MemoryError(
                 f"out of memory with {self.datamodule.batch_size} clips on a device; lower data.batch_size and raise "
                 "trainer.accumulate_grad_batches by the same factor (`sslam plan` estimates the memory), set "
-                "trainer.precision=bf16-mixed, or add configs/trainer/fsdp.yaml"
+                "trainer.precision=bf16-mixed, or add configs/overlays/trainer/fsdp.yaml"
             ) from error
 
     def before_fit(self) -> None:
@@ -316,6 +310,7 @@ def _check_gpus_are_here(devices: Any, accelerator: Any) -> None:
     several = str(devices).isdigit() and int(devices) > 1  # text on the command line
     if several and accelerator == "auto" and not torch.accelerator.is_available():
         raise ValueError(
-            f"this is a recipe for {devices} GPUs, and there is none here: layer configs/trainer/cpu.yaml over it, and a "
-            "small model (configs/model/tiny.yaml, tiny_pretrain.yaml); or ask for processes with --trainer.accelerator=cpu"
+            f"this is a recipe for {devices} GPUs, and there is none here: layer "
+            "configs/overlays/trainer/cpu.yaml over it, and a small model (tiny.yaml and tiny_pretrain.yaml of "
+            "configs/overlays/sizes); or ask for processes with --trainer.accelerator=cpu"
         )

@@ -165,7 +165,7 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
         ),
         (
             ["--nodes=1", "--gpus-per-node=0", *GPU],
-            "trainer.accelerator gpu, but --gpus-per-node is 0: add --config configs/trainer/cpu.yaml",
+            "trainer.accelerator gpu, but --gpus-per-node is 0: add --config configs/overlays/trainer/cpu.yaml",
         ),
     ],
 )
@@ -179,5 +179,5 @@ def test_help_teaches(capsys):
         main(["slurm", "--help"])
     assert end.value.code == 0
     told = capsys.readouterr().out
-    for word in ("--nodes N", "--gpus-per-node M", "--submit", "configs/trainer/multinode.yaml", "scancel"):
+    for word in ("--nodes N", "--gpus-per-node M", "--submit", "configs/overlays/trainer/multinode.yaml", "scancel"):
         assert word in told

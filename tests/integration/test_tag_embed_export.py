@@ -285,7 +285,7 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
         ),
         (
             ["embed", "AUDIO", "--out", "x.npz", "--pool", "max"],
-            "Parser key \"pool\": Expected a typing.Literal['cls', 'mean']. Got value: max (see sslam embed",
+            "Expected a typing.Literal['cls', 'mean']. Got value: max (see sslam embed",
         ),
         (
             ["embed", "AUDIO", "--out", "x.npz", "--layer", "last"],
