@@ -8,12 +8,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sslam_lightning.cli.configs import config_folder
-
-if TYPE_CHECKING:
-    from sslam_lightning.evaluation import Evaluation
 
 
 def evaluate(
@@ -102,7 +99,7 @@ def _check_options(
 
 def _evaluations(
     suites: Sequence[str], protocols: Sequence[str], model: str, name: str, common: dict[str, Any]
-) -> list[Evaluation]:
+) -> list[Any]:
     from sslam_lightning.evaluation import Evaluation, read_suite
 
     print(f"sslam: judging {model}", file=sys.stderr)
@@ -112,7 +109,7 @@ def _evaluations(
 
 def _compared(
     path: Path, suites: Sequence[str], protocols: Sequence[str], only: Sequence[str], common: dict[str, Any]
-) -> list[Evaluation]:
+) -> list[Any]:
     """Pre-train the models of a comparison; what remains is to judge them."""
     from sslam_lightning.cli.compare import pretrain, read_comparison, source
     from sslam_lightning.evaluation import read_suite

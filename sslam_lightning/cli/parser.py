@@ -70,7 +70,7 @@ class OneLineParser(ArgumentParser):
 class ConfigFile(ActionConfigFile):
     """``--config FILE``: errors in the file name it."""
 
-    def __call__(self, parser: ArgumentParser, cfg: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         OneLineParser.config_file = str(values) if os.path.isfile(values) else None
         try:
             super().__call__(parser, cfg, values, option_string)
@@ -83,7 +83,11 @@ def tool_parser(tool: Callable[..., Any], prog: str) -> OneLineParser:
     """A parser of a function's arguments: lists take several words, and switches (``bool``) none."""
     description, documented = (inspect.getdoc(tool) or "").split("\n\nArgs:")[0], parse_docstring(tool.__doc__ or "")
     parser = OneLineParser(prog=prog, description=description)
-    help_of, hints, added = {one.arg_name: one.description for one in documented.params}, get_type_hints(tool), {"command"}
+    help_of, hints, added = (
+        {one.arg_name: one.description for one in documented.params},
+        get_type_hints(tool),
+        set[str | int]({"command"}),
+    )
     for name, parameter in inspect.signature(tool).parameters.items():
         required = parameter.default is parameter.empty
         details: dict[str, Any] = {"help": help_of.get(name)}

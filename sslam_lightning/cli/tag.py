@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
-
-if TYPE_CHECKING:
-    from sslam_lightning.cli.tag_file import TagFile
-    from sslam_lightning.cli.tag_formats import Report
-    from sslam_lightning.inference.encoding import EncoderModel
-    from sslam_lightning.inference.model import AudioModel
-    from sslam_lightning.inference.tag import Tagged, Unreadable
 
 _OTHER_PICTURES = (".jpg", ".jpeg", ".pdf", ".svg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -71,7 +63,7 @@ def tag(
         raise ValueError("choose one of --json, --csv and --out")
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
-    from sslam_lightning.cli.tag_file import TagFile, check_target, settings_of_tags
+    from sslam_lightning.cli.tag_file import TagFile, check_target, settings_of_tags, write_each
     from sslam_lightning.cli.tag_formats import Report
     from sslam_lightning.inference.sources import check_inputs, find_sources
     from sslam_lightning.inference.tag import tag_recordings
@@ -97,7 +89,7 @@ def tag(
         with progress_bar(len(sources)) as progress:
             progress(first)
             tagged = tag_recordings(audio_model, sources, windows, batch_size, workers, first)
-            broken = _write_each(tagged, audio_model, report, file, pictures, progress)
+            broken = write_each(tagged, audio_model, report, file, pictures, progress)
         if len(broken) == len(sources):
             if file:
                 file.remove()
@@ -109,35 +101,6 @@ def tag(
     if pictures:  # not to standard output, which may hold a table or JSON
         print(f"pictures: {plot}" if len(pictures) > 1 else f"picture: {next(iter(pictures.values()))}", file=sys.stderr)
     tell_broken(broken, len(sources))
-
-
-def _write_each(
-    recordings: Iterable[Tagged | Unreadable],
-    model: EncoderModel,
-    report: Report,
-    file: TagFile | None,
-    pictures: Mapping[str, Path],
-    progress: Callable[[int], Any],
-) -> list[tuple[str, str]]:
-    """Write what is heard in each recording, and draw it; returns what could not be read, in earlier runs too."""
-    from sslam_lightning.inference.plot import draw_timeline
-    from sslam_lightning.inference.tag import Unreadable
-
-    broken = []
-    for found in recordings:
-        progress(1)
-        if isinstance(found, Unreadable):
-            broken.append((found.name, found.reason))
-            if file:
-                file.add({"file": found.name, "unreadable": found.reason})
-            continue
-        if pictures:
-            draw_timeline(found, found.path, cast("AudioModel", model), pictures[found.name], report.top)
-        if file:
-            file.add(report.told(found))
-        else:
-            report.write(found)
-    return file.broken() if file else broken
 
 
 def _check_plot(plot: str) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sslam_lightning.cli.tag_formats import Report
 from sslam_lightning.data.durable import append_whole, held_file
+from sslam_lightning.inference import plot
 from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
 from sslam_lightning.inference.encoding import EncoderModel
-from sslam_lightning.inference.row_store import check_same_run
+from sslam_lightning.inference.model import AudioModel
+from sslam_lightning.inference.parts import check_same_run
 from sslam_lightning.inference.sources import Source
-from sslam_lightning.inference.windowing import Windows
+from sslam_lightning.inference.spans import Windows
+from sslam_lightning.inference.tag import Tagged, Unreadable
 from sslam_lightning.runtime.atomic_write import replacing
 
 _ENDINGS = (".csv", ".jsonl")
@@ -129,3 +132,29 @@ def settings_of_tags(model: EncoderModel, windows: Windows, sources: Sequence[So
         "top": top,
         "recordings": digest_of_files(sources),
     }
+
+
+def write_each(
+    recordings: Iterable[Tagged | Unreadable],
+    model: EncoderModel,
+    report: Report,
+    file: TagFile | None,
+    pictures: Mapping[str, Path],
+    progress: Callable[[int], Any],
+) -> list[tuple[str, str]]:
+    """Write what is heard in each recording, and draw it; returns what could not be read, in earlier runs too."""
+    broken = []
+    for found in recordings:
+        progress(1)
+        if isinstance(found, Unreadable):
+            broken.append((found.name, found.reason))
+            if file:
+                file.add({"file": found.name, "unreadable": found.reason})
+            continue
+        if pictures:
+            plot.draw_timeline(found, found.path, cast(AudioModel, model), pictures[found.name], report.top)
+        if file:
+            file.add(report.told(found))
+        else:
+            report.write(found)
+    return file.broken() if file else broken

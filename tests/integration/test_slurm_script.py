@@ -18,8 +18,8 @@ TINY = [
     for name in ("pretrain/sslam_base", "overlays/sizes/tiny", "overlays/sizes/tiny_pretrain", "overlays/data/synthetic")
     for word in ("--config", str(config_folder() / f"{name}.yaml"))
 ]
-CPU = ["--config", str(config_folder() / "trainer" / "cpu.yaml")]
-GPU = ["--config", str(config_folder() / "trainer" / "gpu.yaml")]
+CPU = ["--config", str(config_folder() / "overlays" / "trainer" / "cpu.yaml")]
+GPU = ["--config", str(config_folder() / "overlays" / "trainer" / "gpu.yaml")]
 ODD = ["--trainer.default_root_dir", 'runs/it\'s a "run" of $HOME', "--model.init_from", "it's\\a `b`.ckpt"]
 
 
@@ -142,7 +142,7 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
     Path("runs/sslam_base/config.yaml").parent.mkdir(parents=True, exist_ok=True)
     Path("runs/sslam_base/config.yaml").touch()
     main(["slurm", *job])
-    assert "runs/sslam_base_corrected holds a run already: the job resumes it" in capsys.readouterr().out
+    assert "runs/sslam_base holds a run already: the job resumes it" in capsys.readouterr().out
     monkeypatch.setenv("PATH", "/nowhere")
     assert refused(capsys, *job, "--submit") == "sbatch is not here: submit job.sh where Slurm is"
 
@@ -156,7 +156,7 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
         (["--nodes=1", "--gpus-per-node=1", "--ckpt_path", "a.ckpt"], "leave out --ckpt_path: a job resumes the run"),
         (
             ["--nodes=1", "--gpus-per-node=1", "--trainer.max_step=5"],
-            "unrecognized arguments: --trainer.max_step=5: did you mean trainer.max_steps?",
+            "unrecognized arguments: --trainer.max_step=5: did you mean --trainer.max_steps?",
         ),
         (["--nodes=1", "--gpus-per-node=1", "--constraint=a100"], "unrecognized arguments: --constraint=a100"),
         (
