@@ -81,7 +81,7 @@ def _dispatch(argv: list[str]) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    from sslam_lightning.parser_complaints import one_line
+    from sslam_lightning.cli.parse_errors import one_line
 
     message = _no_folder(error) or str(error) or repr(error)
     if message.startswith("Caught "):  # in a data worker, with its traceback

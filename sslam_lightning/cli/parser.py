@@ -17,7 +17,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ActionConfigFile, ArgumentParser
 
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.parser_complaints import one_line
+from sslam_lightning.cli.parse_errors import one_line
 
 _UNKNOWN_SETTING = re.compile(
     r"(?:Group '([\w.]+)' does not accept )?[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)"

@@ -19,10 +19,10 @@ from sslam_lightning.inference import plot
 from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
 from sslam_lightning.inference.encoding import EncoderModel
 from sslam_lightning.inference.model import AudioModel
-from sslam_lightning.inference.parts import check_same_run
+from sslam_lightning.inference.row_store import check_same_run
 from sslam_lightning.inference.sources import Source
-from sslam_lightning.inference.spans import Windows
 from sslam_lightning.inference.tag import Tagged, Unreadable
+from sslam_lightning.inference.windowing import Windows
 from sslam_lightning.runtime.atomic_write import replacing
 
 _ENDINGS = (".csv", ".jsonl")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.evaluation.protocol import Protocol
-from sslam_lightning.parser_complaints import one_line
+from sslam_lightning.evaluation.settings import build, laid_over, read_yaml
 
 # What every suite can be judged by, unless it says `without`.
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -120,55 +120,7 @@ def check_suite(suite: Suite, protocols: Sequence[str], data: Mapping[str, Any])
     for fold in suite.folds:
         build(AudioDataModule, "data", suite.data_settings(fold, data, {}), check_only=True)
     for name in protocols or suite.protocol_names:
-        build_protocol(name, suite.protocol_settings(name))
-
-
-def check_data(settings: Mapping[str, Any]) -> None:
-    """Read the settings of a data module as `build_data` does, without making one: no file is looked for.
-
-    Raises:
-        ValueError: naming a setting that it does not take, or of the wrong kind.
-    """
-    _parsed(AudioDataModule, "data", settings)
-
-
-def build_data(settings: Mapping[str, Any]) -> AudioDataModule:
-    """The data module of these settings.
-
-    Raises:
-        ValueError, OSError: what the parser or the data module complain about.
-    """
-    return _build(AudioDataModule, "data", settings)
-
-
-def build_protocol(name: str, settings: Mapping[str, Any]) -> Protocol:
-    """The protocol of these settings, likewise."""
-    return _build(Protocol, f"protocols.{name}", settings)
-
-
-def _build(kind: type, where: str, settings: Mapping[str, Any]) -> Any:
-    parser, parsed = _parsed(kind, where, settings)
-    try:
-        return parser.instantiate(parsed).it
-    except ArgumentError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def _parsed(kind: type, where: str, settings: Mapping[str, Any]) -> tuple[ArgumentParser, Any]:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--it", type=kind)
-    try:
-        return parser, parser.parse_object({"it": dict(settings)})
-    except ArgumentError as error:
-        raise ValueError(f"{where}: {_plain(str(error))}") from None
-
-
-def _plain(complaint: str) -> str:
-    """A parser's complaint without the name that the settings have in here."""
-    line = one_line(complaint).removeprefix('Parser key "it": ')
-    if found := re.search(r"class_path '(\S+)': Option '(\S+)' is not accepted", line):
-        return f"{found[1].rpartition('.')[2]} has no setting {found[2]}"
-    return line
+        suite.build_protocol(name)
 
 
 def _checked(content: Any) -> Suite:
