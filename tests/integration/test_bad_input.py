@@ -241,7 +241,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--trainer.gradient_clip_val", "-1"], "gradient_clip_val must not be negative, got -1"),
         (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be positive, got 0"),
         (["--trainer.max_steps", "null"], "key \"trainer.max_steps\": Expected a <class 'int'>. Got value: None"),
-        (["--data.batch_size", "null"], "'<' not supported between instances of 'NoneType' and 'int'"),
+        (["--data.batch_size", "null"], "batch_size must be a whole number, got None"),
         (["--model.encoder.dim", "null"], "Parser key \"encoder.dim\": Expected a <class 'int'>. Got value: None"),
         (["--model.encoder.prenet_depth", "-1"], "encoder: prenet_depth must not be negative, got -1"),
         (["--model.encoder.norm_eps", "0"], "encoder: norm_eps must be positive, got 0"),
