@@ -1,8 +1,7 @@
-"""README's mask, loss, front-end and data set of one's own do what they say: each from its file and its settings alone."""
+"""The READMEs' mask, loss, front end and data set do what they say: each from its file and its overlay alone."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,14 @@ import pytest
 import soundfile
 import torch
 from lightning import seed_everything
+from readmes import TEXT, files
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.types import Grid
 
-_FILES = dict(
-    re.findall(
-        r"^```(?:py|yaml) (\S+)\n(.*?)^```",
-        (Path(__file__).parents[2] / "README.md").read_text(),
-        re.MULTILINE | re.DOTALL,
-    )
-)
+_FILES = files(TEXT)
 _NAMES = ("gaps", "shrink", "pieces", "birds")
 _TINY = (
     "pretrain/eat_base",
