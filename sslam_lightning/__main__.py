@@ -72,9 +72,9 @@ def _dispatch(argv: list[str]) -> None:
     from sslam_lightning.cli import COMMANDS, run_command
 
     if argv[0] == "fit" and "SLURM_JOB_ID" in os.environ:
-        from sslam_lightning.runtime.signals import listen_to
+        from sslam_lightning.runtime.signals import install
 
-        listen_to(signal.SIGTERM, signal.SIGUSR1)  # that come before training starts; see SaveOnSignal
+        install(signal.SIGTERM, signal.SIGUSR1)  # that come before training starts; see SaveOnSignal
     if not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise ValueError(f"there is no command {argv[0]}, only {', '.join(COMMANDS)}")
     run_command(argv)

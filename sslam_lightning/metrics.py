@@ -1,4 +1,4 @@
-"""Numbers that judge a model: on labelled clips, and on representations alone."""
+"""Numbers that judge a model: on labeled clips, and on representations alone."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def mean_average_precision(
     present = labels > 0.5
     scored = present.any(dim=0)
     num_scored, num_classes = int(scored.sum()), labels.shape[1]
-    guesses, truth = probabilities.float()[:, scored], present[:, scored].long()
+    predictions, truth = probabilities.float()[:, scored], present[:, scored].long()
     if num_scored == 0:
         value = torch.full((), torch.nan, dtype=torch.float32, device=probabilities.device)
     elif num_scored == 1:  # torchmetrics takes one class for a binary task only
-        value = binary_average_precision(guesses[:, 0], truth[:, 0], thresholds=None)
+        value = binary_average_precision(predictions[:, 0], truth[:, 0], thresholds=None)
     else:
-        value = multilabel_average_precision(guesses, truth, num_scored, average="none", thresholds=None).mean()
+        value = multilabel_average_precision(predictions, truth, num_scored, average="none", thresholds=None).mean()
     return MeanAveragePrecision(value, num_scored, num_classes)
 
 
@@ -75,7 +75,7 @@ class ScoredMeanAveragePrecision(Metric):
         self.labels.append((labels > 0.5).to(torch.uint8))
 
     def compute(self) -> MeanAveragePrecision:
-        # After a synchronisation over ranks torchmetrics leaves one tensor where a list was.
+        # After a synchronization over ranks torchmetrics leaves one tensor where a list was.
         probabilities, labels = (state if isinstance(state, Tensor) else torch.cat(state) for state in self._never_empty())
         return mean_average_precision(probabilities, labels)
 
@@ -141,7 +141,7 @@ def knn_accuracy(
 ) -> Float[Tensor, ""]:
     """Share of rows whose class is that of most of their ``k`` nearest training rows by cosine similarity.
 
-    Between classes with equally many neighbours the one with the greater summed similarity wins. Holds the whole table
+    Between classes with equally many neighbors the one with the greater summed similarity wins. Holds the whole table
     of similarities, rows x train, in float32.
 
     Raises:
@@ -151,12 +151,12 @@ def knn_accuracy(
         raise ValueError(f"k must lie between 1 and the {train_x.shape[0]} training rows, got {k}")
     with torch.autocast(x.device.type, enabled=False):
         unit_train, unit = (torch.nn.functional.normalize(rows.float(), dim=1) for rows in (train_x, x))
-        similarity, neighbours = (unit @ unit_train.T).topk(k, dim=1)
+        similarity, neighbors = (unit @ unit_train.T).topk(k, dim=1)
     # One vote each, plus less than one in total for closeness, which can only decide between equal numbers of votes.
     votes = 1.0 + (similarity.clamp(-1.0, 1.0) + 1.0) / (2.0 * (k + 1))
     num_classes = int(train_labels.max()) + 1
     ballot = torch.zeros(x.shape[0], num_classes, dtype=torch.float32, device=x.device)
-    return (ballot.scatter_add_(1, train_labels[neighbours], votes).argmax(dim=1) == labels).float().mean()
+    return (ballot.scatter_add_(1, train_labels[neighbors], votes).argmax(dim=1) == labels).float().mean()
 
 
 def variance_indicator(x: Float[Tensor, "*rows dim"], across_ranks: bool = True) -> Float[Tensor, ""]:
@@ -167,7 +167,7 @@ def variance_indicator(x: Float[Tensor, "*rows dim"], across_ranks: bool = True)
 
     Args:
         x: representations, rows first.
-        across_ranks: count the rows of all ranks when torch.distributed is initialised (a collective call: all ranks
+        across_ranks: count the rows of all ranks when torch.distributed is initialized (a collective call: all ranks
             have to make it).
 
     Raises:
@@ -192,17 +192,17 @@ def variance_indicator(x: Float[Tensor, "*rows dim"], across_ranks: bool = True)
     return (variance.clamp(min=0.0) + 1e-6).sqrt().mean().float()
 
 
-def token_deviation(
+def token_std(
     tokens: Float[Tensor, "clips tokens dim"], padding: Bool[Tensor, "clips tokens"] | None = None
 ) -> Float[Tensor, ""]:
     """How much the tokens of a clip differ: near 0 when an encoder makes the same of all of them.
 
     Each channel's standard deviation over a clip's tokens, as a share of its root mean square over them; the mean over
     channels and clips, between 0 and 1. Relative and by channel, as encoders learn channels that are large and nearly
-    constant. Ours; data2vec 2.0 watches variances alone, which its normalised targets keep.
+    constant. Ours; data2vec 2.0 watches variances alone, which its normalized targets keep.
 
     Args:
-        tokens: as a layer puts them out, before any normalisation.
+        tokens: as a layer puts them out, before any normalization.
         padding: True at tokens that are none.
     """
     x = tokens.detach().float()

@@ -48,5 +48,5 @@ def uniform(keys: Int[Tensor, "*shape"], count: int) -> Float[Tensor, "*shape co
 
 
 def integers(keys: Int[Tensor, "*shape"], count: int, high: int) -> Int[Tensor, "*shape count"]:
-    """``count`` whole numbers in [0, high) per key; ``high`` well below 2**24, so that none is visibly favoured."""
+    """``count`` whole numbers in [0, high) per key; ``high`` well below 2**24, so that none is visibly favored."""
     return (uniform(keys, count) * high).long()

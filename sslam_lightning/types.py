@@ -24,11 +24,11 @@ class Grid(NamedTuple):
     """
 
     time: int
-    mel: int
+    freq: int
 
     @property
     def num_patches(self) -> int:
-        return self.time * self.mel
+        return self.time * self.freq
 
 
 class Event(NamedTuple):
@@ -110,8 +110,8 @@ class Mask(NamedTuple):
     """Which tokens of each row the student does not see. Every row hides the same number of tokens."""
 
     hidden: Bool[Tensor, "rows tokens"]
-    visible_index: Int[Tensor, "rows visible"]  # ascending
-    hidden_index: Int[Tensor, "rows hidden"]  # ascending
+    ids_keep: Int[Tensor, "rows visible"]  # ascending
+    ids_masked: Int[Tensor, "rows hidden"]  # ascending
 
 
 class Mixture(NamedTuple):
@@ -129,11 +129,11 @@ class Mixture(NamedTuple):
 
     def shared_patches(self, grid: Grid) -> Int[Tensor, "batch shared"]:
         assert self.shared_columns is not None, "only mixtures share columns"
-        mels = torch.arange(grid.mel, device=self.shared_columns.device)
-        return (self.shared_columns.unsqueeze(-1) * grid.mel + mels).flatten(1)
+        mels = torch.arange(grid.freq, device=self.shared_columns.device)
+        return (self.shared_columns.unsqueeze(-1) * grid.freq + mels).flatten(1)
 
 
-class Seen(NamedTuple):
+class BlockInput(NamedTuple):
     """A choice of a clip's embedded tokens, and what the blocks have to know about them."""
 
     tokens: Float[Tensor, "rows kept dim"]
@@ -141,11 +141,11 @@ class Seen(NamedTuple):
     bias: Float[Tensor, "biases heads kept kept"] | None = None  # adds to attention scores; one for all rows or one each
 
 
-class Guesses(NamedTuple):
+class Predictions(NamedTuple):
     """What the student makes of masked clips; rows are clips x masks, clip by clip."""
 
     patches: Float[Tensor, "rows hidden dim"]  # the decoder's output at the hidden patches
-    clip: Float[Tensor, "rows dim"]  # the clip token
+    cls: Float[Tensor, "rows dim"]  # the CLS token
 
 
 class Targets(NamedTuple):
@@ -156,9 +156,9 @@ class Targets(NamedTuple):
     retained: Float[Tensor, "batch patches dim"] | None = None  # for the mixtures: both sources
 
 
-class Encoded(NamedTuple):
+class EncoderOutput(NamedTuple):
     """What an encoder makes of a row of tokens."""
 
-    clip: Float[Tensor, "rows dim"]  # the clip token (CLS)
+    cls: Float[Tensor, "rows dim"]  # the CLS token (CLS)
     tokens: Float[Tensor, "rows tokens dim"]
-    layers: tuple[Float[Tensor, "rows tokens dim"], ...]  # per block, clip token left out; empty unless asked for
+    hidden_states: tuple[Float[Tensor, "rows tokens dim"], ...]  # per block, CLS token left out; empty unless asked for

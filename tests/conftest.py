@@ -29,7 +29,7 @@ _CHECKED = (
     "masking",
     "mixing",
     "models",
-    "objectives",
+    "losses",
     "rng",
     "schedules",
     "types",

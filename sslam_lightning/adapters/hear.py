@@ -42,7 +42,7 @@ def load_model(model_file_path: str = "") -> HearModel:
 
 
 def get_scene_embeddings(audio: Float[Tensor, "sounds samples"], model: HearModel) -> Float[Tensor, "sounds dim"]:
-    """One embedding per sound: the clip token.
+    """One embedding per sound: the CLS token.
 
     Args:
         audio: at the model's ``sample_rate``, all of one length, full scale 1.

@@ -1,4 +1,4 @@
-"""Augmentation, keyed per clip: waveforms, spectrograms, mixtures of labelled clips."""
+"""Augmentation, keyed per clip: waveforms, spectrograms, mixtures of labeled clips."""
 
 from sslam_lightning.augment.mixup import Mixed, Mixup
 from sslam_lightning.augment.spectrogram import SpecAugment, noise_and_roll

@@ -36,22 +36,22 @@ class Mixup:
     Args:
         alpha: the ratio is drawn from Beta(alpha, alpha), alpha at most 2; 0 turns mixup off.
         prob: probability that a batch is mixed at all.
-        partner: ``flip`` blends with the batch in reverse order, all clips in one ratio, as published. ``neighbour`` swaps
+        partner: ``flip`` blends with the batch in reverse order, all clips in one ratio, as published. ``neighbor`` swaps
             within pairs (0 with 1, 2 with 3, ...), each pair in its own ratio, so that a batch may be cut in halves, for
             two devices, without changing any blend.
     """
 
     alpha: float = 0.8
     prob: float = 0.9
-    partner: Literal["flip", "neighbour"] = "flip"
+    partner: Literal["flip", "neighbor"] = "flip"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= _LARGEST_ALPHA:
             raise ValueError(f"mixup: alpha must lie between 0 and {_LARGEST_ALPHA:g}, got {self.alpha}")
         if not 0.0 <= self.prob <= 1.0:
             raise ValueError(f"mixup: prob must lie between 0 and 1, got {self.prob}")
-        if self.partner not in ("flip", "neighbour"):
-            raise ValueError(f"mixup: partner must be flip or neighbour, got {self.partner!r}")
+        if self.partner not in ("flip", "neighbor"):
+            raise ValueError(f"mixup: partner must be flip or neighbor, got {self.partner!r}")
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""Augmentation of normalised spectrograms: blanked stripes, noise and small shifts."""
+"""Augmentation of normalized spectrograms: blanked stripes, noise and small shifts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class SpecAugment:
     """One blank stripe in time and one in frequency per clip (Park et al., Interspeech 2019).
 
     Widths and places are drawn as in torchaudio's ``TimeMasking`` and ``FrequencyMasking``. The stripes are 0, which
-    after normalisation is the mean of the data set.
+    after normalization is the mean of the data set.
 
     Args:
-        time_share: a time stripe is narrower than this share of all frames, 0 for none; 0.2 for AudioSet, 0.4 for
+        time_mask_ratio: a time stripe is narrower than this share of all frames, 0 for none; 0.2 for AudioSet, 0.4 for
             ESC-50 in the recipes of EAT and SSLAM.
-        mel_share: the same for the mel bands.
+        freq_mask_ratio: the same for the mel bands.
     """
 
-    time_share: float = 0.2
-    mel_share: float = 0.2
+    time_mask_ratio: float = 0.2
+    freq_mask_ratio: float = 0.2
 
     def __post_init__(self) -> None:
-        for name, share in (("time_share", self.time_share), ("mel_share", self.mel_share)):
+        for name, share in (("time_mask_ratio", self.time_mask_ratio), ("freq_mask_ratio", self.freq_mask_ratio)):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"SpecAugment: {name} must lie between 0 and 1, got {share}")
 
@@ -43,8 +43,8 @@ class SpecAugment:
     ) -> Float[Tensor, "batch frames mels"]:
         """The same clips with stripes; every clip has its own."""
         frames, mels = log_mels.shape[1:]
-        in_time = _stripe(fold_in(keys, _TIME_STRIPE), frames, self.time_share * frames)
-        in_mel = _stripe(fold_in(keys, _MEL_STRIPE), mels, self.mel_share * mels)
+        in_time = _stripe(fold_in(keys, _TIME_STRIPE), frames, self.time_mask_ratio * frames)
+        in_mel = _stripe(fold_in(keys, _MEL_STRIPE), mels, self.freq_mask_ratio * mels)
         return log_mels.masked_fill(in_time.unsqueeze(2) | in_mel.unsqueeze(1), 0.0)
 
 

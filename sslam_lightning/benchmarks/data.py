@@ -19,11 +19,11 @@ from sslam_lightning.benchmarks import public_pipeline
 from sslam_lightning.benchmarks.figures import check_target, report
 from sslam_lightning.data import RecordingDataset, collate
 from sslam_lightning.data.audio import decode_audio
-from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.filesystem import open_binary
+from sslam_lightning.data.manifest import read_labeled
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.resample import resample
-from sslam_lightning.data.shards import PackedRecordings, is_shard_folder, read_index, read_labelled_shards
-from sslam_lightning.data.storage import open_binary
+from sslam_lightning.data.shards import PackedRecordings, is_shard_folder, read_index, read_labeled_shards
 from sslam_lightning.features import LogMels
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.rng import clip_keys, fold_in
@@ -133,10 +133,10 @@ def clips_needed(recipe: str, step_seconds: float) -> dict[str, Any]:
 
 def _find(manifest: str, clips: int) -> Clips:
     if is_shard_folder(manifest):
-        recordings: Recordings = read_labelled_shards(manifest)
+        recordings: Recordings = read_labeled_shards(manifest)
         origins = [origin.as_py() for origin in read_index(manifest)[0]["origin"]]
     else:
-        recordings = read_labelled(manifest)
+        recordings = read_labeled(manifest)
         origins = [recordings.path(row) for row in range(len(recordings))]
     step = max(1, len(recordings) // clips)  # spread over all of them, as classes often stand together
     rows = list(range(0, len(recordings), step))[:clips]

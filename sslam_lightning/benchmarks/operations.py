@@ -21,7 +21,7 @@ class StepOperations(NamedTuple):
 
 
 def encoder_operations(config: EncoderConfig, tokens: int) -> float:
-    """Forward operations of one row of ``tokens`` tokens through the blocks, the clip token not counted in."""
+    """Forward operations of one row of ``tokens`` tokens through the blocks, the CLS token not counted in."""
     tokens += 1
     linear = 2 * tokens * config.dim**2 * (4 + 2 * config.mlp_ratio)
     attention = 4 * tokens**2 * config.dim

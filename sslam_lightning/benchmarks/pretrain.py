@@ -17,9 +17,9 @@ from sslam_lightning.benchmarks.step_plan import Placement, plan_step
 from sslam_lightning.benchmarks.step_profiler import WATCHING, StepProfiler
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models.sizes import SIZES
-from sslam_lightning.objectives import LayerTargets, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.callbacks import SaveOnSignal
 from sslam_lightning.training.optimizers import OptimizerConfig
@@ -85,11 +85,11 @@ def _module(size: str, masks_per_clip: int, num_frames: int, stage: int, compile
         decoder,
         LogMels(num_frames=num_frames),
         masks_per_clip=masks_per_clip,
-        targets=LayerTargets(top_k_layers=encoder.depth),
-        utterance=Utterance(top_k_layers=1 if stage == 2 else None),
+        targets=TeacherTargets(top_k_layers=encoder.depth),
+        utterance=UtteranceLoss(top_k_layers=1 if stage == 2 else None),
         mixing=PartialMixing() if stage == 2 else None,
-        source_retention=SourceRetention() if stage == 2 else None,
-        optimizer=OptimizerConfig(max_updates=1000),
+        source_retention=SourceRetentionLoss() if stage == 2 else None,
+        optimizer=OptimizerConfig(max_steps=1000),
         compile=compile,
     )
 

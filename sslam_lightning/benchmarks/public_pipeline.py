@@ -1,7 +1,7 @@
 """What the public projects do with a clip, written from their description: the yardstick of ``sslam benchmark data``.
 
 Everything happens in the loader's worker and clip by clip: decode, resample with a kernel that is built for every call,
-subtract the mean, Kaldi log-mels, pad or cut, normalise, then draw the masks of the clip's copies row by row.
+subtract the mean, Kaldi log-mels, pad or cut, normalize, then draw the masks of the clip's copies row by row.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def resample_clip(waveform: Float[Tensor, "samples"], rate_hz: int) -> Float[Ten
 def log_mels_of_clip(
     waveform: Float[Tensor, "samples"], num_frames: int, mean: float = -4.268, std: float = 4.569
 ) -> Float[Tensor, "frames mels"]:
-    """Log-mels of one clip, padded with zeros or cut, then normalised."""
+    """Log-mels of one clip, padded with zeros or cut, then normalized."""
     from torchaudio.compliance import kaldi
 
     log_mels = kaldi.fbank(
@@ -59,12 +59,12 @@ def masks_of_clip(
 
 
 def _mask_row(grid: Grid, rng: np.random.Generator, kept: float, side: int, adjust: float) -> Bool[Tensor, "patches"]:
-    visible = np.zeros((grid.time, grid.mel), dtype=bool)
-    num_centres = int(grid.num_patches * (kept + adjust) / side**2)
+    visible = np.zeros((grid.time, grid.freq), dtype=bool)
+    num_centers = int(grid.num_patches * (kept + adjust) / side**2)
     offsets = np.arange(side) - side // 2
-    for centre in rng.integers(0, grid.num_patches, num_centres):
-        time = np.clip(centre // grid.mel + offsets, 0, grid.time - 1)
-        mel = np.clip(centre % grid.mel + offsets, 0, grid.mel - 1)
+    for center in rng.integers(0, grid.num_patches, num_centers):
+        time = np.clip(center // grid.freq + offsets, 0, grid.time - 1)
+        mel = np.clip(center % grid.freq + offsets, 0, grid.freq - 1)
         visible[np.ix_(time, mel)] = True
     flat, wanted = visible.ravel(), int(grid.num_patches * kept)
     surplus = int(flat.sum()) - wanted

@@ -113,7 +113,7 @@ def _pretraining(
     embedding = clips * embedding_operations(encoder, patches)
     teacher = embedding + clips * encoder_operations(encoder, patches)
     if module.mixing:
-        teacher += batch_size * encoder_operations(encoder, module.mixing.num_shared(grid.time) * grid.mel)
+        teacher += batch_size * encoder_operations(encoder, module.mixing.num_shared(grid.time) * grid.freq)
     student = embedding + rows * encoder_operations(encoder, patches - hidden)
     decoding = rows * decoder_operations(decoder, encoder.dim, patches, hidden)
     patch_values = encoder.patch_size**2 if module.reconstruction else 0

@@ -11,7 +11,7 @@ from sslam_lightning.checkpoints.formats.mae_ast import from_mae_ast
 from sslam_lightning.checkpoints.latest import BEST, LAST, Newest, check_resumable, newest_whole_checkpoint, step_of
 from sslam_lightning.checkpoints.load import load_classifier, load_encoder, open_encoder
 from sslam_lightning.checkpoints.read import check_source, read_model, read_weights
-from sslam_lightning.checkpoints.state_dict import check_names_and_shapes, load_strictly
+from sslam_lightning.checkpoints.state_dict import check_names_and_shapes, load_state_dict_strict
 from sslam_lightning.checkpoints.weights import Weights
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "from_mae_ast",
     "load_classifier",
     "load_encoder",
-    "load_strictly",
+    "load_state_dict_strict",
     "newest_whole_checkpoint",
     "open_encoder",
     "read_model",

@@ -19,7 +19,7 @@ class Converted(NamedTuple):
     unused: tuple[str, ...]  # keys of the source that no part took
 
 
-def convert(source: str | Path, target: str | Path, to: Form = "shared", part: Part | None = None) -> Converted:
+def convert(source: str | Path, target: str | Path, to: Form = "safetensors", part: Part | None = None) -> Converted:
     """Write a checkpoint in another form. Weights keep every bit.
 
     Args:

@@ -20,7 +20,7 @@ class Rule(NamedTuple):
     ours: str
 
 
-def to_ours(
+def import_keys(
     state: Mapping[str, Tensor], rules: Sequence[Rule], prefix: str = ""
 ) -> tuple[dict[str, State], tuple[str, ...]]:
     """Sort a state with their names into our parts; also the keys that no rule knows. ``prefix`` may be before a name."""
@@ -37,7 +37,7 @@ def to_ours(
     return parts, tuple(unknown)
 
 
-def to_theirs(state: State, part: str, rules: Sequence[Rule], prefix: str = "") -> State:
+def export_keys(state: State, part: str, rules: Sequence[Rule], prefix: str = "") -> State:
     """One of our parts under their names, ``prefix`` before each. A name without a rule is our mistake."""
     theirs = {}
     for key, value in state.items():

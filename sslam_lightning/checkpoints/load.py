@@ -8,7 +8,7 @@ import torch
 
 from sslam_lightning.checkpoints.formats.transformers_settings import making_a_model
 from sslam_lightning.checkpoints.read import read_model
-from sslam_lightning.checkpoints.state_dict import check_names_and_shapes, load_strictly
+from sslam_lightning.checkpoints.state_dict import check_names_and_shapes, load_state_dict_strict
 from sslam_lightning.checkpoints.weights import Part, Weights
 from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.models import (
@@ -59,9 +59,9 @@ def build_head(weights: Weights, encoder: ClipEncoder) -> tuple[ClassificationHe
     decoder, width = None, encoder.dim
     if weights.head_on == "decoder" and isinstance(weights.decoder_config, TransformerDecoderConfig):
         decoder, width = TransformerDecoder(weights.decoder_config, width), weights.decoder_config.dim
-        load_strictly(decoder, weights.decoder or {}, "decoder", weights.source)
+        load_state_dict_strict(decoder, weights.decoder or {}, "decoder", weights.source)
     head = ClassificationHead(width, weights.num_classes, weights.pooling, weights.head_norm_eps)
-    load_strictly(head, weights.head or {}, "head", weights.source)
+    load_state_dict_strict(head, weights.head or {}, "head", weights.source)
     return head, decoder
 
 
@@ -85,5 +85,5 @@ def open_encoder(weights: Weights, part: Part = "student") -> ClipEncoder:
             encoder = Encoder(config)
         # As `to_empty`, but no more than has to be.
         encoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
-    load_strictly(encoder, state, part, weights.source)
+    load_state_dict_strict(encoder, state, part, weights.source)
     return encoder

@@ -8,11 +8,11 @@ from pathlib import Path
 from sslam_lightning.checkpoints.archive import open_archive
 from sslam_lightning.checkpoints.config_keys import Purpose
 from sslam_lightning.checkpoints.formats.bat import from_bat_file, is_bat_file
-from sslam_lightning.checkpoints.formats.eat_hf import MODEL_TYPE, from_hugging_face
+from sslam_lightning.checkpoints.formats.eat_hf import MODEL_TYPE, from_eat_hf
 from sslam_lightning.checkpoints.formats.fairseq import from_fairseq_file
 from sslam_lightning.checkpoints.formats.lightning import LIGHTNING_MARK, from_lightning
 from sslam_lightning.checkpoints.formats.mae_ast import MAE_AST_MARK, from_mae_ast_file
-from sslam_lightning.checkpoints.formats.safetensors import FORMAT, from_shared, inside, read_folder, read_json
+from sslam_lightning.checkpoints.formats.safetensors import FORMAT, from_safetensors, inside, read_folder, read_json
 from sslam_lightning.checkpoints.formats.transformers import is_transformers_folder, read_transformers_folder
 from sslam_lightning.checkpoints.hub import download, is_hub_id
 from sslam_lightning.checkpoints.latest import BEST, LAST
@@ -91,7 +91,7 @@ def _from_folder(folder: Path, source: str) -> Weights:
         raise FileNotFoundError(f"no checkpoint at {folder}: it is the folder of a run, name one of its own: {last}{best}")
     config = read_json(inside(folder, "config.json"))
     if config.get("format") == FORMAT:
-        return from_shared(config, read_folder(folder), source)
+        return from_safetensors(config, read_folder(folder), source)
     if config.get("model_type") == MODEL_TYPE:
-        return from_hugging_face(config, read_folder(folder), source)
+        return from_eat_hf(config, read_folder(folder), source)
     raise ValueError(f"{source}: its config.json is neither of model_type {MODEL_TYPE!r} nor of this project")

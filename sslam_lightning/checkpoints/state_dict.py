@@ -72,14 +72,14 @@ def check_names_and_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor
 
 
 def check_state(module: nn.Module, state: State, part: str, source: str) -> None:
-    """Refuse a state that ``module`` cannot take over; the module may be on the meta device. Raises as `load_strictly`."""
+    """Refuse a state that ``module`` cannot load, as `load_state_dict_strict` does; it may be on the meta device."""
     check_names_and_shapes(module.state_dict(), state, f"{source}: {part}.")
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{source}: {part}.{name} holds values that are not finite")
 
 
-def load_strictly(module: nn.Module, state: State, part: str, source: str) -> None:
+def load_state_dict_strict(module: nn.Module, state: State, part: str, source: str) -> None:
     """Copy ``state`` into ``module``, all of it or nothing.
 
     Raises:

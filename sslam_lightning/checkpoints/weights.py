@@ -19,7 +19,7 @@ HeadOn = Literal["encoder", "decoder"]
 
 _OF_PATCHES = ("in_channels", "num_mels", "patch_size")  # of the front-end that an encoder has if it has no other
 # Settings that may differ: they are about training, or the shapes of weights tell them.
-_FREE = ("weight_init", "zero_clip_token", "noise_std", "max_tokens", "mel_patches")
+_FREE = ("weight_init", "zero_cls_token", "noise_std", "max_tokens", "mel_patches")
 
 
 class Weights(NamedTuple):
@@ -47,7 +47,7 @@ class Weights(NamedTuple):
     features: Mapping[str, Any] | None = None
     class_names: tuple[str, ...] = ()
     multi_label: bool = True
-    pooling: Pooling = "clip_token"
+    pooling: Pooling = "cls"
     resampler: ResamplerName = "torchaudio"
     contrast: State | None = None
     head_on: HeadOn = "encoder"
@@ -75,7 +75,9 @@ class Weights(NamedTuple):
         """One of the encoders, whole: a teacher with the student's parts where it has none of its own."""
         state = self.student if name == "student" else self.teacher
         if state is None:
-            raise ValueError(f"{self.source} holds no {name}: set model.init_part to student, or ask for the part student")
+            raise ValueError(
+                f"{self.source} holds no {name}: set model.init_encoder to student, or ask for the part student"
+            )
         return {**self.student, **state}
 
     def check_architecture(self, config: EncoderConfig | HuggingFaceConfig, whose: str = "the configured one") -> None:

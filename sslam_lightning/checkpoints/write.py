@@ -14,13 +14,13 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 
-from sslam_lightning.checkpoints.formats.eat_hf import to_hugging_face
+from sslam_lightning.checkpoints.formats.eat_hf import to_eat_hf
 from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
-from sslam_lightning.checkpoints.formats.safetensors import WEIGHTS_NAME, to_shared
+from sslam_lightning.checkpoints.formats.safetensors import WEIGHTS_NAME, to_safetensors
 from sslam_lightning.checkpoints.model_card import model_card
 from sslam_lightning.checkpoints.weights import State, Weights
 
-Form = Literal["shared", "hugging_face", "fairseq", "transformers"]
+Form = Literal["safetensors", "eat_hf", "fairseq", "transformers"]
 
 
 def write_weights(weights: Weights, target: Path, form: Form) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def write_weights(weights: Weights, target: Path, form: Form) -> tuple[str, ...]
 
     Args:
         weights: its parts.
-        target: a folder (``shared``, ``hugging_face``) or a file (``fairseq``), which must not exist yet.
+        target: a folder (``safetensors``, ``eat_hf``) or a file (``fairseq``), which must not exist yet.
         form: how.
 
     Returns:
@@ -44,7 +44,7 @@ def write_weights(weights: Weights, target: Path, form: Form) -> tuple[str, ...]
         with written_whole(target) as temporary:
             torch.save(content, temporary)
         return left_out
-    config, state, left_out = to_hugging_face(weights) if form == "hugging_face" else (*to_shared(weights), ())
+    config, state, left_out = to_eat_hf(weights) if form == "eat_hf" else (*to_safetensors(weights), ())
     gone: dict[str, Any] = {part.partition(" ")[0]: None for part in left_out}
     card = model_card(weights._replace(**gone), target.name)
     with written_whole(target) as temporary:

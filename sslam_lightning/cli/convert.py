@@ -8,7 +8,7 @@ from typing import Literal
 def convert(
     source: str,
     target: str,
-    to: Literal["shared", "hugging_face", "fairseq", "transformers"] = "shared",
+    to: Literal["safetensors", "eat_hf", "fairseq", "transformers"] = "safetensors",
     part: Literal["student", "teacher"] | None = None,
 ) -> None:
     """Write a checkpoint in another form; its weights keep every bit, and nothing in it is executed.
@@ -18,8 +18,8 @@ def convert(
             the released models or in the shared form (config.json and model.safetensors), or a Hub id
             (ta012/SSLAM_pretrain, or owner/name@revision; needs sslam-lightning[hub]).
         target: where to write: a folder, or with ``--to fairseq`` a file. Nothing may be there yet.
-        to: shared keeps everything in safetensors and JSON; hugging_face is the layout of the released models (an encoder
-            and a head on the clip token); fairseq is a .pt file under the public code's names; transformers is the folder
+        to: safetensors keeps everything in safetensors and JSON; eat_hf is the layout of the released models (an encoder
+            and a head on the CLS token); fairseq is a .pt file under the public code's names; transformers is the folder
             of a model of Hugging Face transformers that was trained by data2vec 1.0.
         part: keep only this encoder of a pre-trained model. By default both, or the student where a form holds one.
     """

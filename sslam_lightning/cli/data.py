@@ -65,11 +65,11 @@ def check(
         workers: processes; default: one per core.
     """
     from sslam_lightning.cli.data_steps import first_free, inspect_recordings
-    from sslam_lightning.data.manifest import read_labelled
+    from sslam_lightning.data.manifest import read_labeled
 
     stem, extension = os.path.splitext(manifest)
     out = out or first_free(f"{stem}.checked{extension}")
-    inspect_recordings(read_labelled(manifest, labels), out, min_seconds, silence_db, workers, "check")
+    inspect_recordings(read_labeled(manifest, labels), out, min_seconds, silence_db, workers, "check")
 
 
 def stats(
@@ -84,7 +84,7 @@ def stats(
     """Mean and deviation of the log-mels, class counts and sampling weights, in files that recipes name.
 
     OUT.yaml is an overlay: sslam fit --config RECIPE --config OUT.yaml sets the recipe's mean and std and names the
-    weights, which data.weighted_sampling draws by. OUT.classes.csv counts the classes and is a --data.label_descriptors.
+    weights, which data.weighted_sampling draws by. OUT.classes.csv counts the classes and is a --data.class_map.
     OUT.weights.tsv holds 1000 / (count + 0.01), summed over its classes, for every clip. Recordings that cannot be read
     count for nothing, are listed in OUT.rejected.tsv, and make the exit code 1.
 
@@ -97,14 +97,14 @@ def stats(
         max_clip_seconds: measure only this much from the start of every clip.
         workers: processes; default: one per core.
     """
-    from sslam_lightning.cli.data_steps import bare, leave_out, open_labelled, processes
+    from sslam_lightning.cli.data_steps import bare, leave_out, open_labeled, processes
     from sslam_lightning.data.statistics import FrontEnd, measure, output_paths, write_statistics
     from sslam_lightning.runtime.atomic_write import refuse_existing
 
     out = out or f"{bare(path)}.stats"
     refuse_existing(*output_paths(out))
     front_end = FrontEnd(sample_rate_hz, num_mels, resampler, max_clip_seconds)
-    found = measure(open_labelled(path), front_end, f"{out}.journal", processes(workers))
+    found = measure(open_labeled(path), front_end, f"{out}.journal", processes(workers))
     paths = write_statistics(found, path, out, front_end)
     print(
         f"mean {found.log_mels.mean:.3f}, std {found.log_mels.std:.3f} over {found.log_mels.num_values // num_mels} frames"
@@ -142,8 +142,8 @@ def pack(
         workers: processes; default: one per core.
     """
     from sslam_lightning.cli.data_steps import bare, pack_recordings
-    from sslam_lightning.data.manifest import read_labelled
+    from sslam_lightning.data.manifest import read_labeled
 
-    recordings = read_labelled(manifest, labels)
+    recordings = read_labeled(manifest, labels)
     out = out or f"{bare(manifest)}.shards"
     pack_recordings(recordings, out, codec, clips_per_shard, resampler, max_clip_seconds, workers, sample_rate_hz)

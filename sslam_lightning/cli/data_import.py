@@ -18,7 +18,7 @@ def import_ast(
     silence_db: float = -90.0,
     workers: int | None = None,
 ) -> None:
-    """From the JSON of AST, SSAST and AudioMAE to a manifest. Their class CSV is a --data.label_descriptors as it is.
+    """From the JSON of AST, SSAST and AudioMAE to a manifest. Their class CSV is a --data.class_map as it is.
 
     Args:
         file: {"data": [{"wav": ..., "labels": "/m/..,/m/.."}, ...]}.
@@ -73,7 +73,7 @@ def import_folders(
     silence_db: float = -90.0,
     workers: int | None = None,
 ) -> None:
-    """From a folder per class to a manifest, and OUT.classes.csv for --data.label_descriptors.
+    """From a folder per class to a manifest, and OUT.classes.csv for --data.class_map.
 
     Args:
         folder: holds a folder of recordings for every class.
@@ -144,7 +144,7 @@ def import_parquet(
     max_clip_seconds: float | None = None,
     workers: int | None = None,
 ) -> None:
-    """From Hugging Face's parquet with audio inside straight to shards, and OUT/classes.csv for --data.label_descriptors.
+    """From Hugging Face's parquet with audio inside straight to shards, and OUT/classes.csv for --data.class_map.
 
     What cannot be read is left out, listed in OUT/rejected.tsv, and makes the exit code 1.
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from sslam_lightning.data.descriptors import read_class_table
 from sslam_lightning.data.inspection import Standards
-from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.manifest import read_labeled
 from sslam_lightning.data.pack import Packing, pack
 from sslam_lightning.data.parallel import default_workers
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.scan import write_manifest
-from sslam_lightning.data.shards import is_shard_folder, read_labelled_shards
+from sslam_lightning.data.shards import is_shard_folder, read_labeled_shards
 from sslam_lightning.data.tables import write_table
 
 
@@ -39,8 +39,8 @@ def processes(workers: int | None) -> int:
     return default_workers() if workers is None else workers
 
 
-def open_labelled(path: str) -> Recordings:
-    return read_labelled_shards(path) if is_shard_folder(path) else read_labelled(path)
+def open_labeled(path: str) -> Recordings:
+    return read_labeled_shards(path) if is_shard_folder(path) else read_labeled(path)
 
 
 def import_listed(
@@ -98,7 +98,7 @@ def leave_out(num_rejected: int, total: int, listed: str) -> None:
 
 
 def write_classes(path: str, recordings: Recordings) -> None:
-    """Write the classes of recordings as a table for ``label_descriptors``."""
+    """Write the classes of recordings as a table for ``class_map``."""
     # three columns: of two, which is the class cannot be told where classes are called by numbers
     rows = ((number, name, name) for number, name in enumerate(recordings.class_names))
     write_table(path, ("index", "mid", "name"), rows)

@@ -65,8 +65,8 @@ def demo(folder: str = "runs/demo", seed: int = 0) -> None:
     minutes = (time.perf_counter() - start) / 60
     table = _table(rows, minutes, seed)
     (root / "results.md").write_text(table)
-    _draw(root / "stage2", root / "guesses.png")
-    print(f"\n{table}\nPicture: {root / 'guesses.png'}")
+    _draw(root / "stage2", root / "predictions.png")
+    print(f"\n{table}\nPicture: {root / 'predictions.png'}")
 
 
 def command(step: Step, root: Path, seed: int, subcommand: str = "fit") -> list[str]:
@@ -113,15 +113,15 @@ def _table(rows: Sequence[dict[str, str]], minutes: float, seed: int) -> str:
 
 
 def _draw(run: Path, target: Path) -> None:
-    """What the student of stage 2 guesses on clips that it did not train on."""
+    """What the student of stage 2 predictions on clips that it did not train on."""
     import yaml
 
     from sslam_lightning.data import SyntheticDataModule
     from sslam_lightning.training import PretrainModule
-    from sslam_lightning.training.pictures import draw_guesses
+    from sslam_lightning.training.pictures import draw_predictions
 
     module = PretrainModule.load_from_checkpoint(run / "checkpoints/last.ckpt", map_location="cpu", weights_only=True)
     settings = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]
     data = SyntheticDataModule(**{**settings, "num_val": 8, "batch_size": 8, "num_workers": 0})
     data.setup("test")
-    draw_guesses(module, next(iter(data.test_dataloader())), target)
+    draw_predictions(module, next(iter(data.test_dataloader())), target)

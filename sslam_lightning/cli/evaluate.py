@@ -29,7 +29,7 @@ def evaluate(
     only: Sequence[str] = (),
     command: str = "",
 ) -> None:
-    """Judge a model on labelled clips: every protocol, on every fold, with every seed. One table comes out.
+    """Judge a model on labeled clips: every protocol, on every fold, with every seed. One table comes out.
 
     OUT/results.md, results.csv, results_by_fold.csv and results.json show all runs in OUT; another model with the same
     --out adds its rows, and results.png shows the models side by side. An interrupted evaluation goes on where it stopped

@@ -36,5 +36,5 @@ def settle_idle_settings(model: Any) -> None:
                 "configs/overlays/linear.yaml does, or set model.frozen_encoder to false"
             )
         settings.optimizer.layer_decay = 1.0
-    if settings.get("init_part") == "teacher" and settings.get("init_from") is None:
-        raise ValueError("model.init_part has no effect without a checkpoint: leave it out, or set model.init_from")
+    if settings.get("init_encoder") == "teacher" and settings.get("init_from") is None:
+        raise ValueError("model.init_encoder has no effect without a checkpoint: leave it out, or set model.init_from")

@@ -29,7 +29,7 @@ _CLASSES_IN = (
     "sslam_lightning.data",
     "sslam_lightning.masking",
     "sslam_lightning.mixing",
-    "sslam_lightning.objectives",
+    "sslam_lightning.losses",
     "sslam_lightning.training.callbacks",
     "sslam_lightning.training.loggers",
     "lightning.pytorch.callbacks",

@@ -52,7 +52,7 @@ class RunPlan(NamedTuple):
     layout: Layout
     updates: int | None
     clips: int | None  # of an epoch; None where the data are not there
-    updates_per_epoch: int | None
+    steps_per_epoch: int | None
     published: str
     differences: list[Difference]
     notes: list[str]
@@ -109,8 +109,8 @@ def make_plan(cli: PlanCLI, settings: Mapping[str, Any]) -> RunPlan:
     updates = trainer["max_steps"] if (trainer["max_steps"] or -1) > 0 else None
     if (trainer["max_epochs"] or -1) > 0 and per_epoch:
         updates = min(updates or math.inf, trainer["max_epochs"] * per_epoch)
-    if updates and updates <= (warmup := module.optimizer_config.warmup_updates):
-        notes.append(f"the learning rate rises to the end: model.optimizer.warmup_updates is {warmup:,}")
+    if updates and updates <= (warmup := module.optimizer_config.warmup_steps):
+        notes.append(f"the learning rate rises to the end: model.optimizer.warmup_steps is {warmup:,}")
     return RunPlan(
         module,
         num_frames,
@@ -187,7 +187,7 @@ def _of_the_step(plan: RunPlan) -> Iterator[tuple[str, str]]:
     clips = f"{plan.layout.batch_size} clips{mixed} of {plan.num_frames / _FRAMES_PER_SECOND:g} s"
     yield "step of a device", clips + (f" x {masks} masks = {shapes.rows} rows" if hides else "")
     encoder = plan.module.student if isinstance(plan.module, PretrainModule) else plan.module.encoder
-    tokens = shapes.rows * (shapes.visible + encoder.config.clip_token)
+    tokens = shapes.rows * (shapes.visible + encoder.config.cls_token)
     hidden = f", {shapes.rows * shapes.hidden:,} hidden patches to guess" if hides else ""
     yield "tokens", f"{tokens:,} through the student ({shapes.visible} of {shapes.patches} patches a row){hidden}"
     parts = step.operations
@@ -202,10 +202,10 @@ def _of_the_step(plan: RunPlan) -> Iterator[tuple[str, str]]:
 
 
 def _epochs(plan: RunPlan) -> str:
-    if plan.clips is None or plan.updates_per_epoch is None:
+    if plan.clips is None or plan.steps_per_epoch is None:
         return "unknown: the data are not here; say how many clips with --clips"
-    count = f"{plan.updates / plan.updates_per_epoch:.4g} of " if plan.updates else ""
-    return f"{count}{plan.clips:,} clips ({plan.updates_per_epoch:,} updates each)"
+    count = f"{plan.updates / plan.steps_per_epoch:.4g} of " if plan.updates else ""
+    return f"{count}{plan.clips:,} clips ({plan.steps_per_epoch:,} updates each)"
 
 
 def _time(plan: RunPlan, clips_per_second: float | None) -> str:

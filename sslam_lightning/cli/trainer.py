@@ -20,7 +20,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import distributed
 
 from sslam_lightning.checkpoints import check_resumable, check_source
-from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
 from sslam_lightning.cli.linked_settings import OF_DATA, refuse_linked_settings, settle_idle_settings
 from sslam_lightning.cli.parser import ConfigFile, OneLineParser
 from sslam_lightning.cli.run_checkpoints import (
@@ -30,6 +29,7 @@ from sslam_lightning.cli.run_checkpoints import (
     monitor_score_of,
     tell_checkpoint,
 )
+from sslam_lightning.cli.untrusted_config import refuse_foreign_classes
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.training.callbacks import PredictionWriter, RunCheckpoint
 from sslam_lightning.training.csv_log import CSVRun

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from sslam_lightning.data.audio_folder import AudioFolderDataModule
     from sslam_lightning.data.audioset import AudioSetDataModule
     from sslam_lightning.data.esc50 import ESC50DataModule
-    from sslam_lightning.data.excerpts import Excerpt
     from sslam_lightning.data.images import ImageFolderDataModule
-    from sslam_lightning.data.labelled import Labelled, LabelledDataModule
+    from sslam_lightning.data.labeled_clip import LabeledClip, LabeledDataModule
     from sslam_lightning.data.mixtures import ESC50MixturesDataModule
     from sslam_lightning.data.module import AudioDataModule
+    from sslam_lightning.data.segments import Segment
     from sslam_lightning.data.sets.dcase2016 import DCASE2016Task2DataModule
     from sslam_lightning.data.sets.event_table import EventTableDataModule
     from sslam_lightning.data.sets.iemocap import IEMOCAPDataModule
@@ -41,12 +41,12 @@ _HOMES = {
     "EventTableDataModule": "sslam_lightning.data.sets.event_table",
     "IEMOCAPDataModule": "sslam_lightning.data.sets.iemocap",
     "ESC50MixturesDataModule": "sslam_lightning.data.mixtures",
-    "Excerpt": "sslam_lightning.data.excerpts",
+    "Segment": "sslam_lightning.data.segments",
     "ImageFolderDataModule": "sslam_lightning.data.images",
     "SPASSDataModule": "sslam_lightning.data.sets.spass",
     "SpeechCommandsDataModule": "sslam_lightning.data.sets.speech_commands",
-    "Labelled": "sslam_lightning.data.labelled",
-    "LabelledDataModule": "sslam_lightning.data.labelled",
+    "LabeledClip": "sslam_lightning.data.labeled_clip",
+    "LabeledDataModule": "sslam_lightning.data.labeled_clip",
     "SyntheticDataModule": "sslam_lightning.data.synthetic",
     "SyntheticDataset": "sslam_lightning.data.synthetic",
     "TextDataModule": "sslam_lightning.data.text",
@@ -64,14 +64,14 @@ __all__ = [
     "ESC50MixturesDataModule",
     "EpochSampler",
     "EventTableDataModule",
-    "Excerpt",
     "IEMOCAPDataModule",
     "ImageFolderDataModule",
-    "Labelled",
-    "LabelledDataModule",
+    "LabeledClip",
+    "LabeledDataModule",
     "RecordingDataset",
     "Recordings",
     "SPASSDataModule",
+    "Segment",
     "SpeechCommandsDataModule",
     "SyntheticDataModule",
     "SyntheticDataset",

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from sslam_lightning.data.layout import expect_file
+from sslam_lightning.data.check_layout import expect_file
 from sslam_lightning.data.tables import open_text, read_columns
 from sslam_lightning.types import Event
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.data.storage import for_libsndfile, is_url, local_path, open_binary
+from sslam_lightning.data.filesystem import for_libsndfile, is_url, local_path, open_binary
 from sslam_lightning.data.truncation import missing_bytes
 from sslam_lightning.data.wav import decode_wav
 

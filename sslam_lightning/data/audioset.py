@@ -22,7 +22,7 @@ class AudioSetDataModule(AudioDataModule):
         train_manifest: the training clips.
         val_manifest: the validation clips; None: no validation.
         test_manifest: the test clips; None: the validation clips.
-        label_descriptors: table of classes; None: recordings without labels, for pre-training.
+        class_map: table of classes; None: recordings without labels, for pre-training.
         train_labels: ``.lbl`` of the training clips; None: the labels in the manifest or the shards, or the ``.lbl`` next
             to the manifest, of the same stem; the same below.
         val_labels: ``.lbl`` of the validation clips.
@@ -45,7 +45,7 @@ class AudioSetDataModule(AudioDataModule):
         train_manifest: str | Path,
         val_manifest: str | Path | None = None,
         test_manifest: str | Path | None = None,
-        label_descriptors: str | Path | None = None,
+        class_map: str | Path | None = None,
         train_labels: str | Path | None = None,
         val_labels: str | Path | None = None,
         test_labels: str | Path | None = None,
@@ -54,9 +54,9 @@ class AudioSetDataModule(AudioDataModule):
         multi_label: bool = True,
         **options: Any,
     ) -> None:
-        table = None if label_descriptors is None else read_class_table(label_descriptors)
+        table = None if class_map is None else read_class_table(class_map)
         if not multi_label and table is None:
-            raise ValueError("multi_label: false is about labels, and there are none: set label_descriptors")
+            raise ValueError("multi_label: false is about labels, and there are none: set class_map")
         super().__init__(class_names=table.names if table else (), multi_label=multi_label, **options)
         self.table = table
         self.missing_files: MissingFiles = missing_files

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslam_lightning.class_names import check_class_names
-from sslam_lightning.data.storage import exists, local_path
+from sslam_lightning.data.filesystem import exists, local_path
 from sslam_lightning.data.tables import open_text, read_rows, split_header
 
 # What headers of known tables call a column, most telling first.
@@ -41,7 +41,7 @@ def table_of_words(words: Iterable[str]) -> ClassTable:
 
 
 def read_class_table(path: str | Path) -> ClassTable:
-    """Read a ``label_descriptors.csv``, separated by commas or tabs.
+    """Read a ``class_map.csv``, separated by commas or tabs.
 
     A header says which column holds the number (``index``, ``target``, ...), the label (``mid``, ``label``, ...) and the
     name (``display_name``, ``category``, ...), in any order and among others: AudioSet's class_labels_indices.csv, FSD50K's
@@ -56,7 +56,7 @@ def read_class_table(path: str | Path) -> ClassTable:
     path = local_path(path)
     if not exists(path):
         raise FileNotFoundError(
-            f"label descriptors {path} do not exist (data.label_descriptors; `sslam data import` and `stats` write them)"
+            f"label descriptors {path} do not exist (data.class_map; `sslam data import` and `stats` write them)"
         )
     with open_text(path, errors="strict") as file:
         _, separator = split_header(file.readline())

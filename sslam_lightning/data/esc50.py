@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sslam_lightning.data.check_layout import expect_file, expect_files_of
 from sslam_lightning.data.download import download_and_unpack
-from sslam_lightning.data.excerpts import Excerpt
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule
-from sslam_lightning.data.layout import expect_file, expect_files_of
+from sslam_lightning.data.labeled_clip import LabeledClip, LabeledDataModule
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.segments import Segment
 from sslam_lightning.data.tables import read_columns
 
 ARCHIVE_URL = "https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip"
@@ -24,7 +24,7 @@ class _Row(NamedTuple):
     category: str
 
 
-class ESC50DataModule(LabelledDataModule):
+class ESC50DataModule(LabeledDataModule):
     """ESC-50 in its official layout, ``audio/`` and ``meta/esc50.csv``. Classes: the targets in the table, ascending.
 
     Args:
@@ -58,13 +58,13 @@ class ESC50DataModule(LabelledDataModule):
         super().__init__(audio, [category[target] for target in sorted(category)], multi_label=False, **options)
         self.fold = fold
 
-    def labelled(self, split: Split) -> list[Labelled] | None:
+    def labeled(self, split: Split) -> list[LabeledClip] | None:
         if split != "train" and self.fold is None:
             return None
         rows = [row for row in self._rows if (row.fold == self.fold) == (split != "train")]
         if not rows:
             raise ValueError(f"{self.table} has no fold but {self.fold}, so nothing is left to train on")
-        return [Labelled(Excerpt(row.filename), [row.category]) for row in rows]
+        return [LabeledClip(Segment(row.filename), [row.category]) for row in rows]
 
 
 def _read_table(table: Path, esc10: bool) -> list[_Row]:

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 
 from sslam_lightning.data.dataset import BrokenClip, Key, RecordingDataset
-from sslam_lightning.data.excerpts import Excerpt, cut, duration_seconds, make_excerpts
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.recordings import PackedStrings
+from sslam_lightning.data.segments import Segment, cut, duration_seconds, make_excerpts
 from sslam_lightning.types import Clip, Event, Events, ResamplerName
 
 
@@ -64,9 +64,9 @@ class EventDataset(RecordingDataset):
         self._event_start = np.cumsum([0, *(len(file.events) for file in files)])
         longest = float("inf") if max_clip_seconds is None else max_clip_seconds
         file_of: list[int] = []
-        parts: list[Excerpt] = []
+        parts: list[Segment] = []
         for number, (name, _) in enumerate(files):
-            cuts = [Excerpt(name)]
+            cuts = [Segment(name)]
             if clip_seconds is not None:
                 cuts = cut(name, duration_seconds(Path(root, name)), clip_seconds)
             parts += [part._replace(seconds=min(part.seconds, longest)) for part in cuts]

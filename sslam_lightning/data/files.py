@@ -49,7 +49,7 @@ def class_folders(root: str | Path) -> tuple[str, ...]:
         raise FileNotFoundError(f"there is no folder {root}")
     names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
-        raise FileNotFoundError(f"{root} holds no folders: labelled files lie in a folder per class")
+        raise FileNotFoundError(f"{root} holds no folders: labeled files lie in a folder per class")
     return tuple(names)
 
 

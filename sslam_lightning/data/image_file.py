@@ -1,4 +1,4 @@
-"""Image files as normalised pixels."""
+"""Image files as normalized pixels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-# ImageNet's colours, as every public model takes them; on the CPU, whatever device is the default at first use.
+# ImageNet's colors, as every public model takes them; on the CPU, whatever device is the default at first use.
 _MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float32, device="cpu").view(3, 1, 1)
 _STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float32, device="cpu").view(3, 1, 1)
 
 
 def open_image(path: Path) -> Any:
-    """An image of PIL in three colours.
+    """An image of PIL in three colors.
 
     Raises:
         OSError: if it cannot be read, or would fill the memory.
@@ -35,7 +35,7 @@ def open_image(path: Path) -> Any:
 def cropped(
     image: Any, size: int, area: float = 1.0, left: float = 0.5, top: float = 0.5
 ) -> Float[Tensor, "channels rows columns"]:
-    """A square of an image of PIL as normalised pixels, by default the largest one in the middle.
+    """A square of an image of PIL as normalized pixels, by default the largest one in the middle.
 
     Args:
         image: the image.

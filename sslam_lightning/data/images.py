@@ -19,7 +19,7 @@ from sslam_lightning.types import ImageBatch
 
 
 class Picture(NamedTuple):
-    """One image, cropped and normalised."""
+    """One image, cropped and normalized."""
 
     image: Float[Tensor, "channels rows columns"]
     labels: Float[Tensor, "classes"]
@@ -85,7 +85,7 @@ class ImageFolderDataModule(AudioDataModule):
         val_root: folder of the validation images; None: no validation.
         size: side of the squares that the model sees, in pixels.
         smallest_crop: the least share of the largest square's area that training crops.
-        labelled: the first folder on the way to an image is its class.
+        labeled: the first folder on the way to an image is its class.
         options: settings of `AudioDataModule`.
 
     Raises:
@@ -99,11 +99,11 @@ class ImageFolderDataModule(AudioDataModule):
         val_root: str | Path | None = None,
         size: int = 224,
         smallest_crop: float = 0.2,
-        labelled: bool = False,
+        labeled: bool = False,
         **options: Any,
     ) -> None:
-        names = class_folders(root) if labelled else ()
-        super().__init__(class_names=names, multi_label=not labelled, **options)
+        names = class_folders(root) if labeled else ()
+        super().__init__(class_names=names, multi_label=not labeled, **options)
         if size < 1 or not 0 < smallest_crop <= 1:
             raise ValueError(f"size must be positive and smallest_crop in (0, 1], got {size} and {smallest_crop}")
         self.folders: dict[Split, str | Path | None] = {"train": root, "val": val_root, "test": val_root}

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from sslam_lightning.data.audio import UnreadableAudio, open_sound
-from sslam_lightning.data.storage import exists, for_libsndfile, is_url, join, open_binary
+from sslam_lightning.data.filesystem import exists, for_libsndfile, is_url, join, open_binary
 
 _BLOCK_SAMPLES = 1 << 18  # of all channels, so that an hour of sound does not have to lie in memory
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
 from sslam_lightning.data.descriptors import ClassTable, table_of_words
+from sslam_lightning.data.filesystem import exists, local_path
 from sslam_lightning.data.packed import PackedClasses
 from sslam_lightning.data.recordings import Recordings, make_recordings
-from sslam_lightning.data.storage import exists, local_path
 from sslam_lightning.data.tables import open_text
 
 LABEL_SEPARATOR = ";"  # in manifests; names of classes hold commas

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sslam_lightning.data.descriptors import ClassTable, table_of_words
+from sslam_lightning.data.filesystem import exists, is_url, join, list_names, local_path, parent
 from sslam_lightning.data.labels import LABEL_SEPARATOR, read_labels, words_of
 from sslam_lightning.data.packed import PackedClasses, PackedStrings
 from sslam_lightning.data.recordings import Recordings, make_recordings
-from sslam_lightning.data.storage import exists, is_url, join, list_names, local_path, parent
 from sslam_lightning.data.tables import Table, open_text, split_header
 
 MissingFiles = Literal["error", "skip"]
@@ -63,10 +63,10 @@ def read_manifest(
     rows = _without_missing(manifest, _read_rows(manifest), missing_files)
     if table is None:
         return make_recordings(rows.root, rows.names, [()] * len(rows.names), ())
-    return _labelled(manifest, rows, labels, table)
+    return _labeled(manifest, rows, labels, table)
 
 
-def read_labelled(manifest: str | Path, labels: str | Path | None = None) -> Recordings:
+def read_labeled(manifest: str | Path, labels: str | Path | None = None) -> Recordings:
     """Read a manifest with all its labels, whatever they are, as `read_manifest` does; files that do not exist stay in.
 
     Its classes are the words that come in it, in alphabetical order; there are none where it has no labels.
@@ -79,7 +79,7 @@ def read_labelled(manifest: str | Path, labels: str | Path | None = None) -> Rec
         return make_recordings(rows.root, rows.names, [()] * len(rows.names), ())
     else:
         table = table_of_words(words_of(local_path(labels or _label_file(manifest))))
-    return _labelled(manifest, rows, labels, table)
+    return _labeled(manifest, rows, labels, table)
 
 
 def _label_file(manifest: str) -> str:
@@ -87,7 +87,7 @@ def _label_file(manifest: str) -> str:
     return os.path.splitext(manifest)[0] + ".lbl"
 
 
-def _labelled(manifest: str, rows: _Rows, labels: str | Path | None, table: ClassTable) -> Recordings:
+def _labeled(manifest: str, rows: _Rows, labels: str | Path | None, table: ClassTable) -> Recordings:
     def explain(row: int, label: str) -> ValueError:
         return ValueError(f"{manifest}: label {label!r} of {rows.names[row]} is not among the label descriptors")
 
@@ -194,7 +194,7 @@ def missing_rows(root: str, names: Sequence[str]) -> set[int]:
         if folder not in listings:
             listings[folder] = list_names(join(root, folder or ("/" if name.startswith("/") else "")))
         listing = listings[folder]
-        # some file systems do not tell upper from lower case or normalise names, so the listing can only acquit
+        # some file systems do not tell upper from lower case or normalize names, so the listing can only acquit
         if listing is not None and file_name not in listing and not exists(join(root, name)):
             missing.add(row)
     return missing

@@ -14,14 +14,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, distributed
 
 from sslam_lightning.class_names import check_class_names
-from sslam_lightning.data.broken import BrokenClips
 from sslam_lightning.data.collate import collate
 from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
 from sslam_lightning.data.loader import ClipLoader
 from sslam_lightning.data.recordings import Recordings, class_balanced_weights
 from sslam_lightning.data.resample import check_resampler
 from sslam_lightning.data.sampler import EpochSampler, LastBatch
-from sslam_lightning.data.trained_on import seen_before, sketch
+from sslam_lightning.data.train_overlap import fingerprint, train_overlap
+from sslam_lightning.data.unreadable import UnreadableClips
 from sslam_lightning.types import AnyBatch, ResamplerName
 from sslam_lightning.whole_numbers import check_at_least
 
@@ -54,7 +54,7 @@ class AudioDataModule(LightningDataModule):
         samples_per_epoch: train on this many clips, drawn for every epoch without replacement; None: on all.
         last_batch: the clips that do not fill an epoch's last step over all devices: "pad" fills it with the first clips of
             the epoch, which so come twice; "drop" leaves them out of this epoch.
-        max_broken_share: stop when a larger share of the clips than this cannot be read.
+        max_unreadable_fraction: stop when a larger share of the clips than this cannot be read.
         worker_timeout_seconds: stop when the workers deliver nothing for this long; 0: wait for ever.
 
     Raises:
@@ -74,7 +74,7 @@ class AudioDataModule(LightningDataModule):
         weighted_sampling: bool = False,
         samples_per_epoch: int | None = None,
         last_batch: Literal["pad", "drop"] = "pad",
-        max_broken_share: float = 0.2,
+        max_unreadable_fraction: float = 0.2,
         worker_timeout_seconds: float = 600.0,
         min_clip_seconds: float = 0.0,
     ) -> None:
@@ -103,7 +103,7 @@ class AudioDataModule(LightningDataModule):
         self.last_batch: LastBatch = last_batch
         self.worker_timeout_seconds = worker_timeout_seconds
         self.min_samples = 1  # of a clip; the model raises it when it is set up
-        self.broken = BrokenClips(max_broken_share, _JUDGE_AFTER_CLIPS)
+        self.broken = UnreadableClips(max_unreadable_fraction, _JUDGE_AFTER_CLIPS)
         self._datasets: dict[Split, ClipDataset | None] = {}
         self._trained_on: Tensor | None = None
 
@@ -131,7 +131,7 @@ class AudioDataModule(LightningDataModule):
         return self._datasets[split]
 
     @property
-    def broken_clips(self) -> dict[str, str]:
+    def unreadable_clips(self) -> dict[str, str]:
         """Name and reason of every clip that this process could not read so far; after a run, rank 0 has all."""
         return self.broken.reasons
 
@@ -203,7 +203,7 @@ class AudioDataModule(LightningDataModule):
         batch = batch._replace(names=tuple(batch.names), broken=tuple((name, why) for name, why in batch.broken))
         trainer = self.trainer
         self.broken.record(batch, training=trainer is not None and trainer.training)
-        if trainer is None or trainer.world_size == 1:  # ranks judge together, see `BrokenClipWatch`
+        if trainer is None or trainer.world_size == 1:  # ranks judge together, see `UnreadableClipMonitor`
             self.broken.judge()
         return batch
 
@@ -219,7 +219,7 @@ class AudioDataModule(LightningDataModule):
         """The broken clips so far, of all ranks, and a fingerprint of the training data."""
         broken = self._broken_on_all_ranks().state_dict(_MAX_REASONS_KEPT)
         if self._trained_on is None and (dataset := self.dataset("train")) is not None:
-            self._trained_on = sketch(dataset.paths())
+            self._trained_on = fingerprint(dataset.paths())
         return {"broken": broken, "trained_on": self._trained_on}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -234,7 +234,7 @@ class AudioDataModule(LightningDataModule):
         stage = self.trainer.state.fn if self.trainer else None
         for split in _SPLITS.get(stage.value if stage else "", ()):
             dataset = self.dataset(split)
-            if dataset is not None and (known := seen_before(dataset.paths(), trained_on)):
+            if dataset is not None and (known := train_overlap(dataset.paths(), trained_on)):
                 rank_zero_warn(
                     f"{len(known)} or more of these {len(dataset)} clips are among those that the checkpoint was trained "
                     f"on, for example {known[0]}: the scores say little about new clips"
@@ -244,7 +244,7 @@ class AudioDataModule(LightningDataModule):
     def _is_first_rank(self) -> bool:
         return self.trainer is None or self.trainer.is_global_zero
 
-    def _broken_on_all_ranks(self) -> BrokenClips:
+    def _broken_on_all_ranks(self) -> UnreadableClips:
         if not distributed.is_available() or not distributed.is_initialized():
             return self.broken
         everywhere = self.broken.like()

@@ -22,7 +22,7 @@ import soundfile
 from sslam_lightning.data.audio import UnreadableAudio
 from sslam_lightning.data.dataset import BrokenClip, RecordingDataset
 from sslam_lightning.data.inspection import Rejected
-from sslam_lightning.data.journal import Journal
+from sslam_lightning.data.progress_log import Journal
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.shards import FORMAT_VERSION, INDEX_NAME, METADATA, ORIGINAL, import_pyarrow
 from sslam_lightning.data.tables import write_table

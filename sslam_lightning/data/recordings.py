@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS, UnreadableAudio, read_audio
 from sslam_lightning.data.descriptors import table_of_words
+from sslam_lightning.data.filesystem import is_url, join, open_binary
 from sslam_lightning.data.packed import PackedClasses, PackedStrings
-from sslam_lightning.data.storage import is_url, join, open_binary
 
 Kind = TypeVar("Kind", bound="Recordings")
 

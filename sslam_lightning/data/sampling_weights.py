@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from sslam_lightning.data.filesystem import exists, local_path
 from sslam_lightning.data.recordings import Recordings, class_balanced_weights
-from sslam_lightning.data.storage import exists, local_path
 from sslam_lightning.data.tables import Table, open_text, write_table
 
 _HEADER = ["path", "weight"]

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
 from sslam_lightning.data.files import walk
+from sslam_lightning.data.filesystem import is_url, join
 from sslam_lightning.data.inspection import Found, Rejected, Standards, inspect
-from sslam_lightning.data.journal import Journal
 from sslam_lightning.data.labels import LABEL_SEPARATOR, check_separable
+from sslam_lightning.data.progress_log import Journal
 from sslam_lightning.data.recordings import Recordings, make_recordings
-from sslam_lightning.data.storage import is_url, join
 from sslam_lightning.data.tables import write_table
 from sslam_lightning.runtime.atomic_write import refuse_existing
 

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from sslam_lightning.data.audio import UnreadableAudio, decode_audio
 from sslam_lightning.data.descriptors import ClassTable, table_of_words
+from sslam_lightning.data.filesystem import RangeReader, exists, is_url, join, local_path, open_binary
 from sslam_lightning.data.packed import PackedClasses, PackedStrings
 from sslam_lightning.data.recordings import Recordings
-from sslam_lightning.data.storage import RangeReader, exists, is_url, join, local_path, open_binary
 
 INDEX_NAME = "index.arrow"
 FORMAT_VERSION = 1
@@ -85,8 +85,8 @@ def read_shards(folder: str, table: ClassTable | None = None) -> PackedRecording
     return PackedRecordings(folder, ids, rows.start, rows.flat, names, **places, about=about)
 
 
-def read_labelled_shards(folder: str) -> PackedRecordings:
-    """Open a folder of shards with all its labels, whatever they are; see `read_labelled`."""
+def read_labeled_shards(folder: str) -> PackedRecordings:
+    """Open a folder of shards with all its labels, whatever they are; see `read_labeled`."""
     return read_shards(folder, table_of_words(read_index(local_path(folder))[1]["vocabulary"]))
 
 

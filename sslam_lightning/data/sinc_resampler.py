@@ -2,7 +2,7 @@
 
 Resampling from a to b Hz (in lowest terms) computes b outputs from every a inputs; torchaudio does so by one convolution
 whose kernel is so long that every output could reach all of them. Yet an output reaches only a few (35 of 475 from 44.1
-to 16 kHz). So neighbouring outputs are grouped, and each group is one product of a narrow matrix with a strided view.
+to 16 kHz). So neighboring outputs are grouped, and each group is one product of a narrow matrix with a strided view.
 Nor is the whole kernel ever built: it would take gigabytes for rates that share no divisor.
 """
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sslam_lightning.data.dataset import BrokenClip, RecordingDataset
 from sslam_lightning.data.inspection import Rejected
-from sslam_lightning.data.journal import Journal
+from sslam_lightning.data.progress_log import Journal
 from sslam_lightning.data.recordings import Recordings, make_recordings
 from sslam_lightning.data.sampling_weights import write_weights
 from sslam_lightning.data.tables import write_table
@@ -111,26 +111,26 @@ def _measure(clips: RecordingDataset, front_end: FrontEnd, first: int) -> tuple[
 
 
 def log_mel_moments(waveform: Float[Tensor, "samples"], front_end: FrontEnd) -> Moments:
-    """Of one clip, centred as the front-end centres it, in float64."""
-    centred = waveform - waveform.mean(dtype=torch.float64).float()
-    log_mels = kaldi_fbank(centred[None], front_end.sample_rate_hz, front_end.num_mels).double()
+    """Of one clip, centered as the front-end centers it, in float64."""
+    centered = waveform - waveform.mean(dtype=torch.float64).float()
+    log_mels = kaldi_fbank(centered[None], front_end.sample_rate_hz, front_end.num_mels).double()
     mean = log_mels.mean()
     return Moments(log_mels.numel(), float(mean), float((log_mels - mean).square().sum()))
 
 
 def write_statistics(found: Statistics, source: str, out: str, front_end: FrontEnd) -> list[str]:
-    """Write the overlay ``OUT.yaml``, and for labelled recordings ``OUT.classes.csv`` and ``OUT.weights.tsv``.
+    """Write the overlay ``OUT.yaml``, and for labeled recordings ``OUT.classes.csv`` and ``OUT.weights.tsv``.
 
     The overlay goes behind a recipe with ``--config``: it sets mean and std, and names the weights. Recordings that could
     not be read are listed in ``OUT.rejected.tsv``. Returns the names of the files; OSError if one of them exists.
     """
-    labelled = len(found.recordings.label_index) > 0
+    labeled = len(found.recordings.label_index) > 0
     overlay, classes, weights, rejected = output_paths(out)
-    paths = [overlay, *[classes, weights] * labelled, *[rejected] * bool(found.rejected)]
+    paths = [overlay, *[classes, weights] * labeled, *[rejected] * bool(found.rejected)]
     refuse_existing(*paths)
     features = {"mean": found.log_mels.mean, "std": found.log_mels.std}
     settings: dict[str, Any] = {"model": {"init_args": {"features": features}}}
-    if labelled:
+    if labeled:
         count, names = found.class_counts, found.recordings.class_names
         rows = ((i, name, name, n, 1000.0 / (n + 0.01)) for i, (name, n) in enumerate(zip(names, count, strict=True)))
         write_table(classes, ("index", "mid", "name", "count", "weight"), rows)

@@ -19,8 +19,8 @@ from sslam_lightning.data.audio import (
     is_container,
     open_sound,
 )
+from sslam_lightning.data.filesystem import for_libsndfile
 from sslam_lightning.data.resample import Resampler, streaming_resampler
-from sslam_lightning.data.storage import for_libsndfile
 from sslam_lightning.types import ResamplerName
 
 _NO_MORE, _NO_FFMPEG = "No audio frames were decoded", "Could not load libtorchcodec"  # torchcodec's messages

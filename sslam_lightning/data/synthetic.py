@@ -1,7 +1,7 @@
 """Synthetic soundscapes for demos, tests and first steps, with labels that are known to be right.
 
-A clip is one to a few different sounds (see `sslam_lightning.data.sounds`) at random onsets, levels and lengths over
-quiet noise. It is a function of (seed, split, index) alone.
+A clip is one to a few different sounds (see `sslam_lightning.data.synthetic_sounds`) at random onsets, levels and
+lengths over quiet noise. It is a function of (seed, split, index) alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from sslam_lightning.data.dataset import ClipDataset, Key
 from sslam_lightning.data.module import AudioDataModule, Split
-from sslam_lightning.data.sounds import SOUNDS, Samples, background
+from sslam_lightning.data.synthetic_sounds import SOUNDS, Samples, background
 from sslam_lightning.types import Clip
 
 _SPLIT_NUMBER: dict[Split, int] = {"train": 0, "val": 1, "test": 2}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sslam_lightning.data.storage import open_binary
+from sslam_lightning.data.filesystem import open_binary
 from sslam_lightning.runtime.atomic_write import new_file
 
 

@@ -29,7 +29,7 @@ class Passage(NamedTuple):
     name: str
 
 
-class LabelledTexts(NamedTuple):
+class LabeledTexts(NamedTuple):
     """Texts, their labels, and their names in messages."""
 
     texts: list[str]
@@ -71,7 +71,7 @@ class TextDataset(ClipDataset):
         return cls(tokens, start, start + max_tokens, torch.zeros(len(start), 0, dtype=torch.float32, device="cpu"))
 
     @classmethod
-    def of_labelled(cls, rows: LabelledTexts, class_names: Sequence[str], tokenizer: Any, max_tokens: int) -> TextDataset:
+    def of_labeled(cls, rows: LabeledTexts, class_names: Sequence[str], tokenizer: Any, max_tokens: int) -> TextDataset:
         """At most ``max_tokens`` of every text, the last of them an end token."""
         end, class_of = tokenizer.token_to_id(END), {name: number for number, name in enumerate(class_names)}
         if unknown := next((label for label in rows.labels if label not in class_of), None):
@@ -98,15 +98,15 @@ class TextDataModule(AudioDataModule):
     """Texts without labels, cut into pieces of one length, or with a label each, from their start.
 
     Args:
-        root: folder of the training texts; sub-folders are searched too. With ``labelled`` a folder of texts per class in
+        root: folder of the training texts; sub-folders are searched too. With ``labeled`` a folder of texts per class in
             it, or a file of ``label<TAB>text`` lines.
-        tokenizer: a ``tokenizer.json`` of Hugging Face ``tokenizers``, that of the pre-trained model with ``labelled``. If
-            there is none yet, a byte-level BPE is trained on unlabelled training texts and written there.
+        tokenizer: a ``tokenizer.json`` of Hugging Face ``tokenizers``, that of the pre-trained model with ``labeled``. If
+            there is none yet, a byte-level BPE is trained on unlabeled training texts and written there.
         val_root: the same for validation; None: no validation.
         extensions: which files of a folder are text.
         vocabulary: number of tokens of a tokenizer that is trained.
-        max_tokens: length of a piece; longer labelled texts are cut.
-        labelled: whether every text is of exactly one class.
+        max_tokens: length of a piece; longer labeled texts are cut.
+        labeled: whether every text is of exactly one class.
         options: settings of `AudioDataModule`.
 
     Raises:
@@ -123,20 +123,20 @@ class TextDataModule(AudioDataModule):
         extensions: tuple[str, ...] = (".txt", ".md"),
         vocabulary: int = 50265,
         max_tokens: int = 512,
-        labelled: bool = False,
+        labeled: bool = False,
         **options: Any,
     ) -> None:
-        class_names = sorted({*read_labelled(Path(root), extensions).labels}) if labelled else ()
-        super().__init__(class_names=class_names, multi_label=not labelled, **options)
+        class_names = sorted({*read_labeled(Path(root), extensions).labels}) if labeled else ()
+        super().__init__(class_names=class_names, multi_label=not labeled, **options)
         if vocabulary < 256 + len(SPECIAL) or max_tokens < 2:
             raise ValueError(
                 f"vocabulary must hold {256 + len(SPECIAL)} tokens (bytes and special ones) and a piece 2, "
                 f"got {vocabulary} and {max_tokens}"
             )
         self.sources: dict[Split, str | Path | None] = {"train": root, "val": val_root, "test": val_root}
-        self.tokenizer, self.extensions, self.labelled = Path(tokenizer), extensions, labelled
+        self.tokenizer, self.extensions, self.labeled = Path(tokenizer), extensions, labeled
         self.vocabulary, self.max_tokens = vocabulary, max_tokens
-        if labelled:
+        if labeled:
             self.vocabulary = read_tokenizer(self.tokenizer).get_vocab_size()
 
     def prepare_data(self) -> None:
@@ -148,7 +148,7 @@ class TextDataModule(AudioDataModule):
             trained.save(str(self.tokenizer))
 
     def read_ahead(self, stage: str) -> None:
-        if self.labelled:
+        if self.labeled:
             super().read_ahead(stage)
             return
         for folder in self.sources.values():
@@ -161,9 +161,9 @@ class TextDataModule(AudioDataModule):
             return None
         tokenizer = read_tokenizer(self.tokenizer)
         self.vocabulary = tokenizer.get_vocab_size()
-        if self.labelled:
-            rows = read_labelled(Path(source), self.extensions)
-            return TextDataset.of_labelled(rows, self.class_names, tokenizer, self.max_tokens)
+        if self.labeled:
+            rows = read_labeled(Path(source), self.extensions)
+            return TextDataset.of_labeled(rows, self.class_names, tokenizer, self.max_tokens)
         texts = _read_files(Path(source), find_files(source, self.extensions))
         return TextDataset.of_pieces(texts, tokenizer, self.max_tokens)
 
@@ -183,15 +183,15 @@ def collate_texts(passages: Sequence[Passage | BrokenClip]) -> TextBatch:
     )
 
 
-def read_labelled(source: Path, extensions: Sequence[str]) -> LabelledTexts:
+def read_labeled(source: Path, extensions: Sequence[str]) -> LabeledTexts:
     """Read the texts of a table or of folders; raises as `TextDataModule`."""
     if source.is_dir():
         names, class_names = find_files(source, extensions), class_folders(source)
         labels = [class_names[number] for number in classes_of(source, names, class_names)]
-        return LabelledTexts(list(_read_files(source, names)), labels, names)
+        return LabeledTexts(list(_read_files(source, names)), labels, names)
     if not source.is_file():
         raise FileNotFoundError(f"there is no file or folder {source}")
-    rows = LabelledTexts([], [], [])
+    rows = LabeledTexts([], [], [])
     # Only a line feed ends a line: texts may hold form feeds, U+2028 and other characters that Python splits lines at.
     lines = source.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
     for line, written in enumerate((text.strip("\r") for text in lines), start=1):

@@ -1,4 +1,4 @@
-"""Downstream evaluation: protocols that judge an encoder on labelled clips, and the table of what came out."""
+"""Downstream evaluation: protocols that judge an encoder on labeled clips, and the table of what came out."""
 
 from sslam_lightning.evaluation.evaluate import Evaluation
 from sslam_lightning.evaluation.finetune import Detection, FineTuning

@@ -17,7 +17,7 @@ from sslam_lightning.models import EncoderConfig
 from sslam_lightning.training import DetectionModule, FinetuneModule
 from sslam_lightning.whole_numbers import check_whole_numbers
 
-_OF_CHECKPOINT = ("encoder", "hugging_face", "features", "init_from", "init_part", "seed")  # and of the run
+_OF_CHECKPOINT = ("encoder", "hugging_face", "features", "init_from", "init_encoder", "seed")  # and of the run
 _OF_LOG_MELS = ("spec_augment", "noise_and_roll", "mixup")  # augmentations that a front-end without log-mels does without
 
 
@@ -77,7 +77,7 @@ class FineTuning(Protocol):
             if scores.last_update != trainer.global_step:
                 trainer.validate(module, datamodule=data, verbose=False)
         finally:
-            task.store.broken.update(data.broken_clips)
+            task.store.broken.update(data.unreadable_clips)
         counts = ClipCounts(len(test or ()), scores.num_broken, len(scores.broken_in_training))
         return Outcome(scores.values, {}, {**counts._asdict(), **class_notes(task.metric, scores.num_scored_classes)})
 
@@ -112,7 +112,7 @@ class FineTuning(Protocol):
                 "features": None if model.features is None else vars(model.features),
                 **{name: getattr(data, name) for name in self.of_data},
                 "init_from": None if model.candidate.is_random else model.candidate.source,
-                "init_part": model.candidate.part,
+                "init_encoder": model.candidate.part,
                 "seed": task.seed,
                 **{name: value for name, value in self.model.items() if name not in left_out},
             }
@@ -138,7 +138,8 @@ class Detection(FineTuning):
         """Refuse the metrics of clips, and encoders whose tokens are no columns of log-mel patches."""
         if task.metric not in self.metrics:
             raise ValueError(
-                f"Detection scores by {', '.join(self.metrics)}, not by {task.metric}: name it in the suite's `without`"
+                f"Detection scores by {', '.join(self.metrics)}, not by {task.metric}: name it in the suite's "
+                "`exclude_protocols`"
             )
         model = task.model
         transformers = not isinstance(model.encoder.config, EncoderConfig)

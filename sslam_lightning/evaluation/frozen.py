@@ -21,7 +21,7 @@ from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch
 
 Level = Literal["pooled", "layers"]
-POOLINGS = ("clip_token", "mean")
+POOLINGS = ("cls", "mean")
 
 _BROKEN = -1
 
@@ -29,8 +29,8 @@ _BROKEN = -1
 class FrozenBatch(NamedTuple):
     """Features of some clips and their labels.
 
-    ``features`` are (clips, 2, dim), clip token and mean of the tokens of the last layer, at the level ``pooled``; at the
-    level ``layers`` (clips, layers, 1 + tokens, dim), the clip token first.
+    ``features`` are (clips, 2, dim), CLS token and mean of the tokens of the last layer, at the level ``pooled``; at the
+    level ``layers`` (clips, layers, 1 + tokens, dim), the CLS token first.
     """
 
     features: Float[Tensor, "clips *shape dim"]
@@ -84,19 +84,19 @@ class FrozenClips:
 def check_poolings(poolings: Sequence[str], protocol: str) -> None:
     """Raise ValueError unless these are some of `POOLINGS`."""
     if not poolings or not set(poolings) <= set(POOLINGS):
-        raise ValueError(f"{protocol}: poolings are clip_token and mean, got {list(poolings)}")
+        raise ValueError(f"{protocol}: poolings are cls and mean, got {list(poolings)}")
 
 
 def poolings_of(model: OpenedModel, wanted: Sequence[str]) -> Sequence[str]:
-    """Those that there are: without a clip token, the mean of the tokens stands for the clip."""
-    return wanted if model.encoder.clip_token is not None else ("mean",)
+    """Those that there are: without a CLS token, the mean of the tokens stands for the clip."""
+    return wanted if model.encoder.cls_token is not None else ("mean",)
 
 
 class FeatureStore:
     """Encodes every clip once and keeps what comes out: pooled in memory; all layers, in half precision, in a file that is
     gone with the process. What would make the file larger than ``max_bytes`` is encoded anew whenever it is asked for.
 
-    ``pooled`` are clip token and mean of the tokens of the last layer, (rows, 2, dim), on the CPU as are the ``labels``.
+    ``pooled`` are CLS token and mean of the tokens of the last layer, (rows, 2, dim), on the CPU as are the ``labels``.
 
     Args:
         model: the encoder.

@@ -7,8 +7,8 @@ from collections.abc import Hashable
 
 from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
 from sslam_lightning.data.event_dataset import EventDataset
-from sslam_lightning.data.excerpts import Excerpts
 from sslam_lightning.data.mixtures import MixtureDataset
+from sslam_lightning.data.segments import Excerpts
 
 
 def clip_key(dataset: ClipDataset, index: int) -> Hashable:

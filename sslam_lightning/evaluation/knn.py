@@ -1,4 +1,4 @@
-"""Nearest neighbours: nothing learns."""
+"""Nearest neighbors: nothing learns."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class KNN(Protocol):
     probability of a class is the share of the votes that have it.
 
     Args:
-        neighbours: how many vote; chosen among these on validation clips.
-        poolings: ``clip_token`` or ``mean`` of the tokens; chosen likewise.
+        neighbors: how many vote; chosen among these on validation clips.
+        poolings: ``cls`` or ``mean`` of the tokens; chosen likewise.
         temperature: of the votes.
     """
 
     level = "pooled"
-    neighbours: Sequence[int] = (1, 5, 10, 20, 50)
+    neighbors: Sequence[int] = (1, 5, 10, 20, 50)
     poolings: Sequence[str] = POOLINGS
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        if not self.neighbours or min(self.neighbours) < 1:
-            raise ValueError(f"knn: neighbours must be whole numbers from 1, got {list(self.neighbours)}")
+        if not self.neighbors or min(self.neighbors) < 1:
+            raise ValueError(f"knn: neighbors must be whole numbers from 1, got {list(self.neighbors)}")
         check_poolings(self.poolings, "knn")
         if not self.temperature > 0:
             raise ValueError(f"knn: temperature must be positive, got {self.temperature}")
@@ -48,10 +48,10 @@ class KNN(Protocol):
         learn, judges, judged = task.for_choosing()
         train, test = task.train, task.test
         choices = [
-            (pooling, k) for pooling in poolings_of(task.model, self.poolings) for k in self.neighbours if k <= len(learn)
+            (pooling, k) for pooling in poolings_of(task.model, self.poolings) for k in self.neighbors if k <= len(learn)
         ]
         if not choices:
-            raise ValueError(f"knn: {min(self.neighbours)} neighbours cannot be found among {len(learn)} training clips")
+            raise ValueError(f"knn: {min(self.neighbors)} neighbors cannot be found among {len(learn)} training clips")
 
         def judge(choice: tuple[str, int], voters: Tensor, votes: Tensor, clips: Tensor, labels: Tensor) -> Score:
             place = POOLINGS.index(choice[0])
@@ -66,20 +66,20 @@ class KNN(Protocol):
         best = choices[max(range(len(tried)), key=tried.__getitem__)]
         final = judge(best, train.pooled, train.labels, test.pooled, test.labels)
         notes = {"validation": max(tried), **class_notes(task.metric, final.num_classes)}
-        return Outcome([final.value], {"pooling": best[0], "neighbours": best[1]}, notes)
+        return Outcome([final.value], {"pooling": best[0], "neighbors": best[1]}, notes)
 
 
 def knn_probabilities(
     train: Float[Tensor, "train dim"],
     labels: Float[Tensor, "train classes"],
     clips: Float[Tensor, "clips dim"],
-    neighbours: int,
+    neighbors: int,
     temperature: float,
 ) -> Float[Tensor, "clips classes"]:
     """Labels of the nearest training clips by cosine similarity s, averaged with weights softmax(s / temperature)."""
     train, found = F.normalize(train, dim=1), []
     for chunk in F.normalize(clips, dim=1).split(_CHUNK):
-        similarity, index = (chunk @ train.T).topk(neighbours, dim=1)
+        similarity, index = (chunk @ train.T).topk(neighbors, dim=1)
         weights = (similarity / temperature).softmax(dim=1)
         found.append(torch.einsum("cn,cnk->ck", weights, labels[index]))
     return torch.cat(found).clamp(0.0, 1.0)

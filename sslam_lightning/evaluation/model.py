@@ -15,10 +15,10 @@ from torch import Tensor
 from sslam_lightning.checkpoints import open_encoder, read_model
 from sslam_lightning.checkpoints.settings import as_plain, check_normalization, read_dataclass, refuse_unknown_features
 from sslam_lightning.checkpoints.weights import Part
-from sslam_lightning.evaluation.settings import laid_over, read_yaml
+from sslam_lightning.evaluation.settings import deep_merge, read_yaml
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.embed import digest_of_weights
-from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, LogMelInput, Readings, SpectrogramTokens
+from sslam_lightning.models import ClipEncoder, Encoder, EncoderConfig, EncoderInput, LogMelInput, SpectrogramTokens
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.front_ends.inputs import check_sound
 from sslam_lightning.types import Batch
@@ -84,7 +84,7 @@ class Candidate:
             if unused := [name for name in user if name != "num_frames"]:
                 raise ValueError(f"features: a model of waveforms is told num_frames alone, leave {unused[0]} out")
             return None, {**suite, **user}.get("num_frames")
-        # MAE-AST's front-end normalises by averages of its own.
+        # MAE-AST's front-end normalizes by averages of its own.
         if isinstance(encoder.front_end, SpectrogramTokens) or {**own, **user}.get("kind", "kaldi") != "kaldi":
             suite = {name: value for name, value in suite.items() if name not in ("mean", "std")}
         fixed = takes.settings() if takes.num_frames is not None else {}
@@ -123,12 +123,12 @@ class OpenedModel:
         """Of the shortest clip that makes one token."""
         return self.features.min_samples if self.features else self.encoder.front_end.min_samples
 
-    def read(self, batch: Batch) -> Readings:
+    def read(self, batch: Batch) -> EncoderInput:
         """What the front-end takes, at the common length of all clips; ValueError if nothing says which."""
         if self.num_frames is None:
             raise ValueError("clips need a common length: set features.num_frames in the suite, or --features.num_frames")
         if self.features is not None:
-            return Readings(self.features(batch.waveforms, batch.num_samples))
+            return EncoderInput(self.features(batch.waveforms, batch.num_samples))
         most = self.num_frames * _SAMPLES_A_FRAME
         waveforms = F.pad(batch.waveforms, (0, max(0, most - batch.waveforms.shape[1])))[:, :most]
         lengths = [min(length, most) for length in batch.lengths]
@@ -150,11 +150,11 @@ class Layers(NamedTuple):
 
 
 @torch.no_grad()
-def all_layers(encoder: ClipEncoder, readings: Readings) -> Layers:
-    """Run every block and keep what it makes. Without a clip token, the mean of a layer's tokens is its clip."""
+def all_layers(encoder: ClipEncoder, readings: EncoderInput) -> Layers:
+    """Run every block and keep what it makes. Without a CLS token, the mean of a layer's tokens is its clip."""
     layers = list(encoder.layer_outputs(*readings, hide_padding=False))
     tokens = torch.stack(layers, dim=1)
-    if encoder.clip_token is None:
+    if encoder.cls_token is None:
         means = [mean_of_tokens(layer, readings.padding) for layer in layers]
         tokens = torch.cat([torch.stack(means, dim=1).unsqueeze(2), tokens], dim=2)
     return Layers(tokens, readings.padding)
@@ -171,5 +171,5 @@ def _layered(files: str) -> dict[str, Any]:
         if not isinstance(model, Mapping):
             raise ValueError(f"{name} has no `model`, so it is no recipe of an encoder")
         found = model.get("init_args") or {}
-        settings = laid_over(settings, {key: found[key] for key in ("encoder", "features") if found.get(key) is not None})
+        settings = deep_merge(settings, {key: found[key] for key in ("encoder", "features") if found.get(key) is not None})
     return settings

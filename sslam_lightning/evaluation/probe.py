@@ -137,13 +137,13 @@ class Probe(Protocol):
 
 @dataclass
 class LinearProbe(Probe):
-    """A linear layer on standardised features of whole clips.
+    """A linear layer on standardized features of whole clips.
 
     Every channel is brought to mean 0 and variance 1 over the training clips first: what a batch norm without weights does
     for MAE's linear probing (He et al., 2022, arXiv 2111.06377, appendix A.1), here with the statistics of all clips.
 
     Args:
-        poolings: ``clip_token`` or ``mean`` of the tokens; chosen on validation clips.
+        poolings: ``cls`` or ``mean`` of the tokens; chosen on validation clips.
         learning_rates, epochs, batch_size, weight_decay: see `Probe`.
     """
 
@@ -160,11 +160,11 @@ class LinearProbe(Probe):
 
     def build(self, task: Task, **choice: Any) -> nn.Module:
         place = POOLINGS.index(choice["pooling"])
-        return StandardisedLinear(task.train.pooled[:, place], task.num_classes, place)
+        return StandardizedLinear(task.train.pooled[:, place], task.num_classes, place)
 
 
-class StandardisedLinear(nn.Module):
-    """A linear layer on one of the pooled features, standardised by what it was built with."""
+class StandardizedLinear(nn.Module):
+    """A linear layer on one of the pooled features, standardized by what it was built with."""
 
     def __init__(self, features: Float[Tensor, "clips dim"], num_classes: int, place: int = 0) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ class Task:
 
     @cached_property
     def clip_digests(self) -> dict[str, str]:
-        """Which clips the scores depend on, and how they are labelled."""
+        """Which clips the scores depend on, and how they are labeled."""
         splits: tuple[Split, ...] = ("train", "test", "val") if self.validation == "val" else ("train", "test")
         datasets = {split: self.data.dataset(split) for split in splits}
         return {split: digest_of_clips(found) for split, found in datasets.items() if found is not None}

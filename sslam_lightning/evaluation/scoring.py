@@ -48,4 +48,6 @@ def class_notes(metric: str, num_scored_classes: int) -> dict[str, int]:
 def check_metric(metric: str, protocol: str) -> None:
     """Raise ValueError, naming the protocol, for a metric that is not about whole clips."""
     if metric not in ("accuracy", "mAP"):
-        raise ValueError(f"{protocol} scores clips by accuracy or mAP, not by {metric}: name it in the suite's `without`")
+        raise ValueError(
+            f"{protocol} scores clips by accuracy or mAP, not by {metric}: name it in the suite's `exclude_protocols`"
+        )

@@ -18,12 +18,12 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"{path} is no YAML file: {str(error).splitlines()[0]}") from None
 
 
-def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Tables are merged, anything else is replaced; neither argument is changed."""
     merged = dict(under)
     for name, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = laid_over(merged[name], value) if both else value
+        merged[name] = deep_merge(merged[name], value) if both else value
     return merged
 
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.evaluation.protocol import Protocol
-from sslam_lightning.evaluation.settings import build, laid_over, read_yaml
+from sslam_lightning.evaluation.settings import build, deep_merge, read_yaml
 
-# What every suite can be judged by, unless it says `without`.
+# What every suite can be judged by, unless it says `exclude_protocols`.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "linear": {"class_path": "sslam_lightning.evaluation.LinearProbe"},
     # configs/finetune/spass.yaml with overlays/as_published: as the public code's tables were made.
@@ -23,10 +23,10 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
                 "frozen_encoder": True,
                 "frozen_drop_path": True,
                 "mixup": {"alpha": 0.8, "prob": 0.9},
-                "spec_augment": {"time_share": 0.2, "mel_share": 0.2},
+                "spec_augment": {"time_mask_ratio": 0.2, "freq_mask_ratio": 0.2},
                 "optimizer": {
                     "lr": 1e-3,
-                    "warmup_updates": 0,
+                    "warmup_steps": 0,
                     "decay_all": True,
                     "min_lr": 1e-6,
                     "min_lr_scaled": False,
@@ -42,7 +42,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "finetune": {"class_path": "sslam_lightning.evaluation.FineTuning"},
 }
 # Where clips may be of several classes; cross entropy is divided by clips.
-_MULTI_LABEL: dict[str, dict[str, Any]] = {"linear_published": {"init_args": {"model": {"divide_by": "positives"}}}}
+_MULTI_LABEL: dict[str, dict[str, Any]] = {"linear_published": {"init_args": {"model": {"bce_reduction": "positives"}}}}
 _PLACE = Path("configs/downstream")
 
 
@@ -59,7 +59,7 @@ class Suite:
         share_clips: whether clips of one name are the same in all folds.
         validation: the share of the training clips, or ``val``, on which a probe's settings are chosen.
         protocols: name -> ``class_path`` and ``init_args``.
-        without: names of protocols that make no sense here.
+        exclude_protocols: names of protocols that make no sense here.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Suite:
     share_clips: bool = False
     validation: float | Literal["val"] = 0.2
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    without: tuple[str, ...] = ()
+    exclude_protocols: tuple[str, ...] = ()
 
     def data_settings(self, fold: str, over: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
         """``class_path`` and ``init_args`` of a fold; ``over`` wins over all, ``under`` over nothing."""
@@ -80,11 +80,11 @@ class Suite:
     def protocol_settings(self, name: str) -> dict[str, Any]:
         """``class_path`` and ``init_args`` of a protocol; ValueError if this suite has none of this name."""
         if name not in self.protocol_names:
-            why = " on purpose (`without`)" if name in self.without else ""
+            why = " on purpose (`exclude_protocols`)" if name in self.exclude_protocols else ""
             raise ValueError(f"the suite {self.name} has no protocol {name}{why}, only {', '.join(self.protocol_names)}")
         of_labels = _MULTI_LABEL.get(name, {}) if self.metric == "mAP" else {}
-        ours, theirs = laid_over(PROTOCOLS.get(name, {}), of_labels), self.protocols.get(name, {})
-        init_args = laid_over(ours.get("init_args", {}), theirs.get("init_args", {}))
+        ours, theirs = deep_merge(PROTOCOLS.get(name, {}), of_labels), self.protocols.get(name, {})
+        init_args = deep_merge(ours.get("init_args", {}), theirs.get("init_args", {}))
         return {"class_path": theirs.get("class_path", ours.get("class_path")), "init_args": init_args}
 
     def build_protocol(self, name: str) -> Protocol:
@@ -94,7 +94,7 @@ class Suite:
     @property
     def protocol_names(self) -> list[str]:
         """The shipped ones, then the suite's own."""
-        return [name for name in {**PROTOCOLS, **self.protocols} if name not in self.without]
+        return [name for name in {**PROTOCOLS, **self.protocols} if name not in self.exclude_protocols]
 
 
 def read_suite(name: str, folder: Path) -> Suite:
@@ -144,8 +144,8 @@ def _checked(content: Any) -> Suite:
     validation = content.get("validation", 0.2)
     if validation != "val" and not (isinstance(validation, float) and 0 < validation < 1):
         raise ValueError(f"validation must be a share of the training clips between 0 and 1, or val, got {validation}")
-    suite = Suite(**{**content, "folds": folds, "without": tuple(content.get("without", ()))})
-    for name in (*suite.protocols, *suite.without):
+    suite = Suite(**{**content, "folds": folds, "exclude_protocols": tuple(content.get("exclude_protocols", ()))})
+    for name in (*suite.protocols, *suite.exclude_protocols):
         if name not in PROTOCOLS and not (suite.protocols.get(name) or {}).get("class_path"):
             raise ValueError(f"{name} is no protocol, and brings no class_path; known are {', '.join(PROTOCOLS)}")
     return suite

@@ -17,19 +17,19 @@ from sslam_lightning.evaluation.protocol import Task
 from sslam_lightning.models import ClipEncoder
 from sslam_lightning.models.encoder import mean_of_tokens
 
-Summary = Literal["clip_token", "mean"]
+Summary = Literal["cls", "mean"]
 
 
 def summary_of(encoder: ClipEncoder) -> Summary:
-    """What stands for a clip: the clip token or, for encoders without one, the patches' mean."""
-    return "mean" if encoder.clip_token is None else "clip_token"
+    """What stands for a clip: the CLS token or, for encoders without one, the patches' mean."""
+    return "mean" if encoder.cls_token is None else "cls"
 
 
 @dataclass
 class ConvexGatedProbe(Probe):
     """Weights of the layers, prototypes and a linear layer learn; see `ConvexGate`.
 
-    Between smallest and largest similarity stands that of the clip token or, for models without one, the patches' mean.
+    Between smallest and largest similarity stands that of the CLS token or, for models without one, the patches' mean.
 
     Args:
         num_prototypes: 10 000 as published; memory and time of an update are proportional to it.
@@ -53,7 +53,7 @@ class ConvexGatedProbe(Probe):
 
 
 class ConvexGate(nn.Module):
-    """Softmax-weighted sum of all layers' L2-normalised tokens; similarity of each to K prototypes of length 1; of every
+    """Softmax-weighted sum of all layers' L2-normalized tokens; similarity of each to K prototypes of length 1; of every
     prototype the smallest and the largest over the patches and a summary between them; a linear layer on those 3 K numbers.
 
     Args:
@@ -61,14 +61,12 @@ class ConvexGate(nn.Module):
         depth: number of layers.
         num_prototypes: K.
         num_classes: number of logits.
-        summary: the similarity of the ``clip_token``, or the ``mean`` of those of the patches.
+        summary: the similarity of the ``cls_token``, or the ``mean`` of those of the patches.
     """
 
     no_weight_decay = ("prototypes",)
 
-    def __init__(
-        self, dim: int, depth: int, num_prototypes: int, num_classes: int, summary: Summary = "clip_token"
-    ) -> None:
+    def __init__(self, dim: int, depth: int, num_prototypes: int, num_classes: int, summary: Summary = "cls") -> None:
         super().__init__()
         self.summary = summary
         self.layer_logits = nn.Parameter(torch.zeros(depth))
@@ -98,7 +96,7 @@ class ConvexGate(nn.Module):
         if padding is not None:
             low = patches.masked_fill(padding.unsqueeze(2), torch.inf)
             high = patches.masked_fill(padding.unsqueeze(2), -torch.inf)
-        middle = clip if self.summary == "clip_token" else mean_of_tokens(patches, padding)
+        middle = clip if self.summary == "cls" else mean_of_tokens(patches, padding)
         # Not amin and amax: their gradients are shared out among equals, at twice the time.
         return side_by_side(low.min(dim=1).values, middle, high.max(dim=1).values)
 
@@ -132,7 +130,7 @@ class LayerMixProbe(Probe):
 
 
 class LayerMix(nn.Module):
-    """Softmax-weighted sum of all layers' clip tokens or means of patches, a layer norm, and a linear layer.
+    """Softmax-weighted sum of all layers' CLS tokens or means of patches, a layer norm, and a linear layer.
 
     Args:
         dim: width of the tokens.
@@ -142,7 +140,7 @@ class LayerMix(nn.Module):
         norm: whether there is a layer norm, as in the published configurations.
     """
 
-    def __init__(self, dim: int, depth: int, num_classes: int, summary: Summary = "clip_token", norm: bool = True) -> None:
+    def __init__(self, dim: int, depth: int, num_classes: int, summary: Summary = "cls", norm: bool = True) -> None:
         super().__init__()
         self.summary = summary
         self.layer_logits = nn.Parameter(torch.zeros(depth))
@@ -151,7 +149,7 @@ class LayerMix(nn.Module):
 
     def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
         mixed = torch.einsum("l,cltd->ctd", self.layer_logits.softmax(dim=0), batch.features)
-        clip = mixed[:, 0] if self.summary == "clip_token" else mean_of_tokens(mixed[:, 1:], batch.padding)
+        clip = mixed[:, 0] if self.summary == "cls" else mean_of_tokens(mixed[:, 1:], batch.padding)
         return self.linear(self.norm(clip))
 
 
@@ -200,7 +198,7 @@ class AttentivePooling(nn.Module):
         self.linear = nn.Linear(dim, num_classes)
 
     def forward(self, batch: FrozenBatch) -> Float[Tensor, "clips classes"]:
-        """Class logits, from the tokens of the last layer without the clip token."""
+        """Class logits, from the tokens of the last layer without the CLS token."""
         tokens = self.norm(batch.features[:, -1, 1:])
         weights = self.attention(tokens, batch.padding)
         values = self.values(tokens).unflatten(2, (self.num_heads, -1))

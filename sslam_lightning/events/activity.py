@@ -41,7 +41,7 @@ class FrameActivity(Metric):
 
     def compute(self) -> Activity:
         """Everything since the last reset, of all ranks."""
-        # After a synchronisation over ranks torchmetrics leaves one tensor where a list was.
+        # After a synchronization over ranks torchmetrics leaves one tensor where a list was.
         return Activity(*(state if isinstance(state, Tensor) else torch.cat(state) for state in self._never_empty()))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:

@@ -112,14 +112,14 @@ def _count(
     match_notes = mir_eval_transcription().match_notes
     counts = _Counts(*np.zeros((3, len(class_of))))
     for name, annotated in truth.items():
-        reference, guess = _as_notes(annotated, class_of), _as_notes(found.get(name, ()), class_of)
+        reference, prediction = _as_notes(annotated, class_of), _as_notes(found.get(name, ()), class_of)
         np.add.at(counts.annotated, reference.class_index, 1)
-        np.add.at(counts.found, guess.class_index, 1)
+        np.add.at(counts.found, prediction.class_index, 1)
         pairs = match_notes(
             reference.intervals,
             reference.pitches_hz,
-            guess.intervals,
-            guess.pitches_hz,
+            prediction.intervals,
+            prediction.pitches_hz,
             onset_tolerance=collars.onset_seconds,
             offset_ratio=collars.offset_share if with_offsets else None,
             offset_min_tolerance=collars.offset_seconds,
@@ -160,10 +160,10 @@ def _segment_f1(
                 _as_table(side, class_of), ceil(end_seconds / segment_seconds), len(class_of), segment_seconds, "outward"
             )
             roll.append(heard.flatten().long())
-    target, guess = (torch.cat(roll) if roll else torch.zeros(0, dtype=torch.int64, device="cpu") for roll in rolls)
-    if not (target.any() or guess.any()):
+    target, prediction = (torch.cat(roll) if roll else torch.zeros(0, dtype=torch.int64, device="cpu") for roll in rolls)
+    if not (target.any() or prediction.any()):
         return float("nan")
-    return float(binary_f1_score(guess, target))
+    return float(binary_f1_score(prediction, target))
 
 
 def _as_table(events: Sequence[Event], class_of: Mapping[str, int]) -> Events:

@@ -80,7 +80,7 @@ def kaldi_fbank(
 def _log_mels(
     frames: Float[Tensor, "frames window"], window: Float[Tensor, "window"], mel_bank: Float[Tensor, "bins mels"]
 ) -> Float[Tensor, "frames mels"]:
-    """The chain of Kaldi's ``compute-fbank-feats``: centre, pre-emphasise, window, power spectrum, bands, log."""
+    """The chain of Kaldi's ``compute-fbank-feats``: center, pre-emphasize, window, power spectrum, bands, log."""
     signal = frames - frames.mean(dim=1, keepdim=True)
     # Multiply first and subtract then: a fused multiply-add rounds once less and is off by 1e-3 in quiet bands.
     previous = signal * _PRE_EMPHASIS
@@ -121,11 +121,11 @@ def _mel(hertz: float) -> float:
 
 
 def _mel_bank(sample_rate_hz: int, num_mels: int, fft_size: int) -> Float[Tensor, "bins mels"]:
-    """Triangles of height 1 on the mel axis, each from its left neighbour's centre to its right neighbour's."""
+    """Triangles of height 1 on the mel axis, each from its left neighbor's center to its right neighbor's."""
     lowest_mel, highest_mel = _mel(_LOWEST_HZ), _mel(sample_rate_hz / 2)
     spacing = (highest_mel - lowest_mel) / (num_mels + 1)
     band = torch.arange(num_mels, dtype=torch.float32, device="cpu")
-    left, centre, right = (lowest_mel + (band + place) * spacing for place in range(3))
+    left, center, right = (lowest_mel + (band + place) * spacing for place in range(3))
     hertz = sample_rate_hz / fft_size * torch.arange(fft_size // 2, dtype=torch.float32, device="cpu")
     mel = 1127.0 * (1.0 + hertz / 700.0).log().unsqueeze(1)
-    return torch.minimum((mel - left) / (centre - left), (right - mel) / (right - centre)).clamp(min=0.0)
+    return torch.minimum((mel - left) / (center - left), (right - mel) / (right - center)).clamp(min=0.0)

@@ -1,4 +1,4 @@
-"""From padded waveforms to the normalised log-mel spectrogram that a model sees."""
+"""From padded waveforms to the normalized log-mel spectrogram that a model sees."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LogMels:
 
     ``kaldi``: the clip's mean is subtracted, 128 Kaldi log-mels are padded with zeros or cut to ``num_frames``, then
     ``(x - mean) / (2 std)`` (AST, Gong et al., 2021; EAT and SSLAM keep it). The padding comes *before* the
-    normalisation, as in all released weights, so a padded frame is ``-mean / (2 std)`` and not 0.
+    normalization, as in all released weights, so a padded frame is ``-mean / (2 std)`` and not 0.
     MAE-AST differs: :data:`MAE_AST_LOG_MELS`.
     ``decibel``: decibels of another mel spectrogram, scaled to [0, 1] clip by clip before they are padded with zeros or cut
     (BAT, 2026), see :func:`~sslam_lightning.features.mel_decibels`; ``window`` and ``remove_mean`` keep their
@@ -148,7 +148,7 @@ class LogMels:
         if self.kind == "decibel":
             return self._decibels(waveforms, num_samples, length)
         samples_in_use = window_samples(self.sample_rate_hz) + (length - 1) * hop_samples(self.sample_rate_hz)
-        clips = _centred(waveforms, num_samples) if self.remove_mean else waveforms
+        clips = _centered(waveforms, num_samples) if self.remove_mean else waveforms
         log_mels = kaldi_fbank(clips[:, :samples_in_use], self.sample_rate_hz, self.num_mels, self.window)
         log_mels = torch.nn.functional.pad(log_mels, (0, 0, 0, length - log_mels.shape[1]))
         valid = _first(count_frames(num_samples, self.sample_rate_hz), length)
@@ -179,7 +179,7 @@ class LogMels:
 MAE_AST_LOG_MELS = LogMels(num_frames=None, mean=0.0, std=0.5, window="povey", remove_mean=False, partial_patch="drop")
 
 
-def _centred(
+def _centered(
     waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch samples"]:
     """Every clip without its mean over its own samples; 0 behind its end."""

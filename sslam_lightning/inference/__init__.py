@@ -3,6 +3,6 @@
 from sslam_lightning.inference.encoding import EncoderModel, Encodings
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.loading import load, load_model
-from sslam_lightning.inference.model import Analysis, AudioModel
+from sslam_lightning.inference.model import AudioModel, AudioOutput
 
-__all__ = ["Analysis", "AudioModel", "EncoderModel", "Encodings", "ImageModel", "TextModel", "load", "load_model"]
+__all__ = ["AudioModel", "AudioOutput", "EncoderModel", "Encodings", "ImageModel", "TextModel", "load", "load_model"]

@@ -15,7 +15,7 @@ from sslam_lightning.inference.windowing import Framing, Window, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, TransformerDecoder, classify
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.front_ends.base import padding_behind
-from sslam_lightning.types import Encoded
+from sslam_lightning.types import EncoderOutput
 
 Layer = int | Literal["mean", "all"]
 Level = Literal["clip", "frame", "patch"]
@@ -193,7 +193,7 @@ class EncoderModel(nn.Module, ABC):
 
         ``behind`` is True for those of the first ``longest * mel`` patches that lie behind a row's end.
         """
-        patches = x[:, int(self.encoder.clip_token is not None) :][:, : longest * mel]
+        patches = x[:, int(self.encoder.cls_token is not None) :][:, : longest * mel]
         if level == "clip":
             return x[:, 0].float() if self.pool == "cls" else mean_of_tokens(patches.float(), behind)
         patches = patches.unflatten(1, (longest, mel)).float()
@@ -207,8 +207,8 @@ class EncoderModel(nn.Module, ABC):
     def _probabilities(self, x: Tensor, padding: Tensor | None) -> Float[Tensor, "rows classes"]:
         """Of the last block's output; without a CLS token the mean of the tokens stands for the clip."""
         assert self.head is not None
-        has_cls = self.encoder.clip_token is not None
-        encoded = Encoded(x[:, 0], x[:, 1:], ()) if has_cls else Encoded(mean_of_tokens(x, padding), x, ())
+        has_cls = self.encoder.cls_token is not None
+        encoded = EncoderOutput(x[:, 0], x[:, 1:], ()) if has_cls else EncoderOutput(mean_of_tokens(x, padding), x, ())
         logits = classify(encoded, self.head, self.decoder, padding).float()
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
@@ -234,10 +234,10 @@ def check_pool(pool: Pool | None, encoder: ClipEncoder) -> Pool:
         ValueError: if there is no such pooling, or the encoder has no CLS token.
     """
     if pool is None:
-        return "mean" if encoder.clip_token is None else "cls"
+        return "mean" if encoder.cls_token is None else "cls"
     if pool not in get_args(Pool):
         raise ValueError(f"pool must be one of {', '.join(get_args(Pool))}, got {pool!r}")
-    if pool == "cls" and encoder.clip_token is None:
+    if pool == "cls" and encoder.cls_token is None:
         raise ValueError("pool cannot be cls: this model has no CLS token; set it to mean, or leave it out")
     return pool
 

@@ -100,22 +100,22 @@ def _exported(model: AudioModel, file_format: Format, what: What) -> tuple[bytes
 
 
 def _refuse_others(model: AudioModel) -> None:
-    """The graph is that of log-mel patches with a clip token; the family's other encoders have none yet."""
+    """The graph is that of log-mel patches with a CLS token; the family's other encoders have none yet."""
     if not isinstance(model.encoder, Encoder):
-        raise ValueError("export takes log-mel patches with a clip token, this model is one of transformers")
+        raise ValueError("export takes log-mel patches with a CLS token, this model is one of transformers")
     config = model.encoder.config
     trained_frames = model.features.num_frames if model.features and model.padding == "trained" else None
     one_pass = config.max_time_patches and config.max_time_patches * config.patch_size
     others = {
         f"the front-end {type(config.front_end).__name__}": config.front_end,
-        "no clip token": not config.clip_token,
+        "no CLS token": not config.cls_token,
         "positions by convolution": config.conv_positions,
         "ALiBi": config.alibi,
         "a head behind its decoder": model.decoder,
         "more frames than max_time_patches": one_pass and trained_frames and trained_frames > one_pass,
     }
     if found := [name for name, has in others.items() if has]:
-        raise ValueError(f"export takes log-mel patches with a clip token, this model has {found[0]}")
+        raise ValueError(f"export takes log-mel patches with a CLS token, this model has {found[0]}")
     settings = {"layer": (model.layer, model.encoder.depth), "pool": (model.pool, "cls"), "bf16": (model.bf16, False)}
     for name, (setting, written) in settings.items():
         if setting != written:

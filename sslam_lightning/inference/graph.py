@@ -43,7 +43,7 @@ class LogMelsGraph(nn.Module):
         self.register_buffer("mel_bank", mel_bank)
 
     def forward(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch time frames mels"]:
-        """Normalised log-mels, already by patches in time: no later view has to divide an extent that is not known yet."""
+        """Normalized log-mels, already by patches in time: no later view has to divide an extent that is not known yet."""
         num_samples, patch, device = waveforms.shape[1], self.features.patch_frames, waveforms.device
         filling = patch if self.features.partial_patch == "pad" else 1
         num_time = ((num_samples - self.size) // self.hop + filling) // patch
@@ -142,6 +142,6 @@ class EncoderGraph(nn.Module):
         tokens = tokens + self.positions[: log_mels.shape[1]]
         encoded = self.encoder.encode(tokens.flatten(1, 2))
         if self.head is None:
-            return encoded.clip, encoded.tokens.unflatten(1, (-1, mel))
+            return encoded.cls, encoded.tokens.unflatten(1, (-1, mel))
         logits = self.head(encoded)
         return (logits.sigmoid() if self.multi_label else logits.softmax(dim=1),)

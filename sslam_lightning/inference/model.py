@@ -29,7 +29,7 @@ _TRAINED_OVERLAP = 0.25  # of a window, in the fixed windows that a classifier w
 _WAVEFORM_RATE_HZ = 16000  # of models that read waveforms, where nothing says otherwise
 
 
-class Analysis(NamedTuple):
+class AudioOutput(NamedTuple):
     """What the model makes of sound; without ``rows`` where one waveform was given. ``[layers]`` for layer "all" only."""
 
     tags: (
@@ -46,7 +46,7 @@ class AudioModel(EncoderModel):
 
     ``padding`` says what happens to sound shorter than what the model was trained on:
 
-    - ``"trained"``: padded with zeros to the trained length *before* normalisation, and the padding is seen, as in the
+    - ``"trained"``: padded with zeros to the trained length *before* normalization, and the padding is seen, as in the
       training of all released weights. Longer sound is cut into windows of that length. Default where
       there is a head, because its probabilities are only those of the published models under this condition.
     - ``"masked"``: every sound has its own length, padding is masked out of attention and pooling, so that a result does
@@ -157,7 +157,7 @@ class AudioModel(EncoderModel):
         return windows
 
     @torch.no_grad()
-    def forward(self, waveform: Float[Tensor, "*shape samples"], sample_rate_hz: int) -> Analysis:
+    def forward(self, waveform: Float[Tensor, "*shape samples"], sample_rate_hz: int) -> AudioOutput:
         """Tags and embeddings of one sound, or of several of the same length.
 
         Args:
@@ -187,10 +187,10 @@ class AudioModel(EncoderModel):
         result = self._through_windows(rows)
         if waveform.ndim == 1:
             tags = None if result.tags is None else result.tags[0]
-            result = Analysis(tags, result.clip[0], result.frames[0], result.patches[0], result.times_seconds)
+            result = AudioOutput(tags, result.clip[0], result.frames[0], result.patches[0], result.times_seconds)
         return result
 
-    def _through_windows(self, rows: Float[Tensor, "rows samples"]) -> Analysis:
+    def _through_windows(self, rows: Float[Tensor, "rows samples"]) -> AudioOutput:
         overlap_add, parts, windows = OverlapAdd(), [], []
         for window in self.windows().cut(iter([rows]), self.framing):
             num_samples = torch.full((len(rows),), window.content.shape[1], device="cpu")
@@ -205,7 +205,7 @@ class AudioModel(EncoderModel):
         clip = patches.mean(dim=(1, 2))
         if self.pool == "cls":
             clip = _weighted_mean([window.clip for window in windows], weights)
-        return Analysis(tags, clip, patches.mean(dim=2), patches, self.framing.times_seconds(0, patches.shape[1]))
+        return AudioOutput(tags, clip, patches.mean(dim=2), patches, self.framing.times_seconds(0, patches.shape[1]))
 
     def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
         """A recording, decoded and resampled by blocks, in windows."""

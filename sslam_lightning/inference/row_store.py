@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sslam_lightning.data.journal import Journal
+from sslam_lightning.data.progress_log import Journal
 from sslam_lightning.runtime.atomic_write import refuse_existing
 
 _BYTES = 4  # of a float32

@@ -36,7 +36,7 @@ class Alibi(nn.Module):
         """The bias between the tokens at ``index``, or between all tokens of the field (one row for all clips)."""
         if index is None:
             index = torch.arange(grid.num_patches, device=self.scale.device).unsqueeze(0)
-        distance = _distance(index // grid.mel) + _distance(index % grid.mel)
+        distance = _distance(index // grid.freq) + _distance(index % grid.freq)
         return -(self.slopes * self.scale.clamp_min(0).squeeze(0)) * distance.unsqueeze(1)
 
 

@@ -1,4 +1,4 @@
-"""Transformer block in the three orders of normalisation that the family knows (data2vec 2.0, ``AltBlock``)."""
+"""Transformer block in the three orders of normalization that the family knows (data2vec 2.0, ``AltBlock``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sslam_lightning.layers.attention import Attention
 from sslam_lightning.layers.drop_path import DropPath
 
-NormOrder = Literal["post", "pre", "pre_released"]
+NormPlacement = Literal["post", "pre", "pre_data2vec2"]
 
 
 class BlockOutput(NamedTuple):
@@ -43,8 +43,8 @@ class Block(nn.Module):
         dim: width of the tokens.
         num_heads: attention heads.
         mlp_ratio: hidden width of the feed-forward layer in units of ``dim``.
-        norm_order: ``post`` (EAT, SSLAM): normalise after each residual. ``pre``: normalise before each branch.
-            ``pre_released``: the pre-norm order as data2vec 2.0 released it, whose second residual adds the feed-forward
+        norm: ``post`` (EAT, SSLAM): normalize after each residual. ``pre``: normalize before each branch.
+            ``pre_data2vec2``: the pre-norm order as data2vec 2.0 released it, whose second residual adds the feed-forward
             output to itself instead of its input; released pre-norm weights need it.
         norm_eps: epsilon of the layer norms.
         drop_path: probability with which a row skips a branch.
@@ -60,7 +60,7 @@ class Block(nn.Module):
         dim: int,
         num_heads: int,
         mlp_ratio: float = 4.0,
-        norm_order: NormOrder = "post",
+        norm: NormPlacement = "post",
         norm_eps: float = 1e-6,
         drop_path: float = 0.0,
         attention_dropout: float = 0.0,
@@ -70,7 +70,7 @@ class Block(nn.Module):
         gated: bool = False,
     ) -> None:
         super().__init__()
-        self.norm_order = norm_order
+        self.norm = norm
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, attention_dropout, dropout, gated)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
@@ -85,13 +85,13 @@ class Block(nn.Module):
         bias: Float[Tensor, "#rows heads tokens tokens"] | None = None,
     ) -> BlockOutput:
         """Run the block; ``padding`` is True where a token is not to be attended to, ``bias`` adds to attention scores."""
-        if self.norm_order == "post":
+        if self.norm == "post":
             x = self.norm1(x + self.drop_path(self.attn(x, padding, bias)))
             feed_forward = self.mlp(x)
             return BlockOutput(self.norm2(x + self._branch(feed_forward)), feed_forward)
         x = x + self.drop_path(self.attn(self.norm1(x), padding, bias))
         feed_forward = self.mlp(self.norm2(x))
-        residual = x if self.norm_order == "pre" else feed_forward
+        residual = x if self.norm == "pre" else feed_forward
         return BlockOutput(residual + self._branch(feed_forward), feed_forward)
 
     def _branch(self, feed_forward: Tensor) -> Tensor:

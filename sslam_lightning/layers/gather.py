@@ -12,7 +12,7 @@ def repeat_rows(x: Float[Tensor, "rows *rest"], copies: int) -> Float[Tensor, "m
     return x.repeat_interleave(copies, dim=0) if copies > 1 else x
 
 
-def keep_visible(
+def gather_tokens(
     tokens: Float[Tensor, "clips tokens dim"], index: Int[Tensor, "rows kept"]
 ) -> Float[Tensor, "rows kept dim"]:
     """Take ``index``'s tokens out of each row, so that the encoder never pays for the others.
@@ -31,8 +31,8 @@ def keep_visible(
     return tokens.reshape(-1, dim).index_select(0, flat_index.reshape(-1)).view(*index.shape, dim)
 
 
-def put_back(
+def scatter_tokens(
     canvas: Float[Tensor, "rows tokens dim"], kept: Float[Tensor, "rows kept dim"], index: Int[Tensor, "rows kept"]
 ) -> Float[Tensor, "rows tokens dim"]:
-    """A copy of ``canvas`` with ``kept`` at the places ``index``: the inverse of :func:`keep_visible`."""
+    """A copy of ``canvas`` with ``kept`` at the places ``index``: the inverse of :func:`gather_tokens`."""
     return canvas.scatter(1, index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]), kept.to(canvas.dtype))

@@ -21,26 +21,26 @@ class _Blocks(ShapesMask):
     """Squares of patches.
 
     Args:
-        hidden_ratio: share of the patches that is hidden.
-        block_patches: side of the squares.
-        adjust: is added to the share that the squares are meant to cover, because they overlap.
+        mask_ratio: share of the patches that is hidden.
+        block_size: side of the squares.
+        mask_ratio_adjust: is added to the share that the squares are meant to cover, because they overlap.
     """
 
-    hidden_ratio: float = 0.8
-    block_patches: int = 5
-    adjust: float = 0.07
+    mask_ratio: float = 0.8
+    block_size: int = 5
+    mask_ratio_adjust: float = 0.07
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.block_patches < 1:
-            raise ValueError(f"masking: block_patches must be at least 1, got {self.block_patches}")
-        if not 0 <= self.adjust < 1:
-            raise ValueError(f"masking: adjust must lie in [0, 1), got {self.adjust}")
+        if self.block_size < 1:
+            raise ValueError(f"masking: block_size must be at least 1, got {self.block_size}")
+        if not 0 <= self.mask_ratio_adjust < 1:
+            raise ValueError(f"masking: mask_ratio_adjust must lie in [0, 1), got {self.mask_ratio_adjust}")
 
     def covered(self, keys: Int[Tensor, "clips *masks"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
         """True under the squares."""
-        square = (self.block_patches, self.block_patches)
-        return cover(keys, grid, share + self.adjust, square, self.block_patches // 2)
+        square = (self.block_size, self.block_size)
+        return cover(keys, grid, share + self.mask_ratio_adjust, square, self.block_size // 2)
 
 
 class BlockMask(_Blocks):
@@ -66,7 +66,7 @@ class FlexibleInverseBlockMask(_Blocks):
 
     def covered(self, keys: Int[Tensor, "clips *masks"], grid: Grid, share: float) -> Bool[Tensor, "rows patches"]:
         """True under rectangles of the clip's shape, which the key of its first mask draws."""
-        share, offset = share + self.adjust, self.block_patches // 2
+        share, offset = share + self.mask_ratio_adjust, self.block_size // 2
         covers = torch.stack([cover(keys, grid, share, shape, offset) for shape in self.shapes])
         keys = as_clips_and_masks(keys)
         drawn = integers(fold_in(keys[:, :1], _SHAPE), 1, len(self.shapes)).squeeze(-1).expand_as(keys).flatten()

@@ -18,7 +18,7 @@ _TIMES, _MELS, _SIZES, _TIE_BREAKS = (int.from_bytes(name, "big") for name in (b
 
 @dataclass(frozen=True)
 class ChunkMask(RatioMask):
-    """Chunks are put one after the other at random places, until ``hidden_ratio`` of the patches is hidden.
+    """Chunks are put one after the other at random places, until ``mask_ratio`` of the patches is hidden.
 
     Every row draws the side of its chunks; the last chunk loses patches at random so that the count is exact. Chunks are
     cut at the border, and begin as far in front of it as they can while they still reach a patch, so that every patch is
@@ -29,7 +29,7 @@ class ChunkMask(RatioMask):
     highest mel goes on at the lowest of the next time step. That hides all mels equally often, the first time steps less.
 
     Args:
-        hidden_ratio: share of the patches that is hidden.
+        mask_ratio: share of the patches that is hidden.
         smallest: side of the smallest chunks.
         largest: side of the largest ones.
     """
@@ -50,13 +50,13 @@ class ChunkMask(RatioMask):
         num_chunks = math.ceil(4 * math.prod(length + self.smallest - 1 for length in grid) / self.smallest**2)
         in_front = sides - 1
         times = (uniform(fold_in(keys, _TIMES), num_chunks) * (grid.time + in_front)).long() - in_front
-        mels = (uniform(fold_in(keys, _MELS), num_chunks) * (grid.mel + in_front)).long() - in_front
+        mels = (uniform(fold_in(keys, _MELS), num_chunks) * (grid.freq + in_front)).long() - in_front
         step = torch.arange(self.largest, device=keys.device)
         time, mel = times[..., None, None] + step.unsqueeze(-1), mels[..., None, None] + step
         in_chunk = (step.unsqueeze(-1) < sides[..., None, None]) & (step < sides[..., None, None])
-        inside = in_chunk & (time >= 0) & (time < grid.time) & (mel >= 0) & (mel < grid.mel)
+        inside = in_chunk & (time >= 0) & (time < grid.time) & (mel >= 0) & (mel < grid.freq)
         # Every patch by the first chunk that covers it; those that none does come last, in random order.
-        patch = (time * grid.mel + mel).where(inside, 0).flatten(1)
+        patch = (time * grid.freq + mel).where(inside, 0).flatten(1)
         number = torch.arange(num_chunks, device=keys.device)[:, None, None].where(inside, num_chunks).flatten(1).float()
         first = torch.full((rows, num_patches), float(num_chunks), dtype=torch.float32, device=keys.device)
         first = first.scatter_reduce_(1, patch, number, "amin")

@@ -50,12 +50,12 @@ class MaskSampler(ABC):
         """
         shortest = grid
         if padding is not None:
-            shortest = Grid(int((~padding).sum(dim=1).min()) // grid.mel, grid.mel)
+            shortest = Grid(int((~padding).sum(dim=1).min()) // grid.freq, grid.freq)
         num_hidden = self.num_hidden(shortest)
         if not self.fits(shortest):
             raise ValueError(
                 f"a mask must hide some patches and leave some visible, but {self} hides {num_hidden} of the "
-                f"{shortest.num_patches} patches of a clip of {shortest.time} x {shortest.mel}: use longer clips or "
+                f"{shortest.num_patches} patches of a clip of {shortest.time} x {shortest.freq}: use longer clips or "
                 "another ratio"
             )
         hidden = self.hidden_per_clip(as_clips_and_masks(keys), grid)
@@ -70,19 +70,19 @@ class RatioMask(MaskSampler):
     """A sampler that hides a share of the patches: as many as are not kept visible, rounded down.
 
     Args:
-        hidden_ratio: share of the patches that is hidden.
+        mask_ratio: share of the patches that is hidden.
     """
 
-    hidden_ratio: float = 0.75
+    mask_ratio: float = 0.75
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "masking")
-        if not 0.0 < self.hidden_ratio < 1.0:
-            raise ValueError(f"masking: hidden_ratio must lie between 0 and 1, got {self.hidden_ratio}")
+        if not 0.0 < self.mask_ratio < 1.0:
+            raise ValueError(f"masking: mask_ratio must lie between 0 and 1, got {self.mask_ratio}")
 
     def num_hidden(self, grid: Grid) -> int:
         """How many patches every row hides."""
-        return grid.num_patches - int(grid.num_patches * (1 - self.hidden_ratio))
+        return grid.num_patches - int(grid.num_patches * (1 - self.mask_ratio))
 
 
 def as_clips_and_masks(keys: Int[Tensor, "clips *masks"]) -> Int[Tensor, "clips masks"]:

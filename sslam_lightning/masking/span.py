@@ -1,4 +1,4 @@
-"""Runs of neighbouring tokens, for clips whose tokens stand in one line (data2vec 2.0, arXiv 2212.07525, section 3.3)."""
+"""Runs of neighboring tokens, for clips whose tokens stand in one line (data2vec 2.0, arXiv 2212.07525, section 3.3)."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ class _Spans(ShapesMask):
     """Spans of tokens.
 
     Args:
-        hidden_ratio: share of the tokens that is hidden.
+        mask_ratio: share of the tokens that is hidden.
         span_tokens: length of a span.
-        adjust: is added to the share that the spans are meant to cover, because they overlap.
+        mask_ratio_adjust: is added to the share that the spans are meant to cover, because they overlap.
     """
 
-    hidden_ratio: float = 0.5
+    mask_ratio: float = 0.5
     span_tokens: int = 5
-    adjust: float = 0.05
+    mask_ratio_adjust: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.span_tokens < 1:
             raise ValueError(f"masking: span_tokens must be at least 1, got {self.span_tokens}")
-        if not 0 <= self.adjust < 1:
-            raise ValueError(f"masking: adjust must lie in [0, 1), got {self.adjust}")
+        if not 0 <= self.mask_ratio_adjust < 1:
+            raise ValueError(f"masking: mask_ratio_adjust must lie in [0, 1), got {self.mask_ratio_adjust}")
 
     def covered(self, keys: Int[Tensor, "clips *masks"], grid: Grid, share: float) -> Bool[Tensor, "rows tokens"]:
         """True under the spans."""
         line = Grid(grid.num_patches, 1)
-        return cover(keys, line, share + self.adjust, (self.span_tokens, 1), self.span_tokens // 2)
+        return cover(keys, line, share + self.mask_ratio_adjust, (self.span_tokens, 1), self.span_tokens // 2)
 
 
 class SpanMask(_Spans):

@@ -15,7 +15,7 @@ from sslam_lightning.types import Grid
 
 @dataclass(frozen=True)
 class UniformMask(RatioMask):
-    """Hides ``hidden_ratio`` of the patches, each with the same probability."""
+    """Hides ``mask_ratio`` of the patches, each with the same probability."""
 
     def hidden(self, keys: Int[Tensor, "rows"], grid: Grid) -> Bool[Tensor, "rows patches"]:
         """True where a patch is hidden."""

@@ -18,16 +18,16 @@ class Mixer(ABC):
     """Puts a mixture behind every clean clip (SSLAM, ICLR 2025, section 3).
 
     Args:
-        partner: ``previous`` mixes a clip with the one before it in the device's batch, as published. ``neighbour`` swaps
+        partner: ``previous`` mixes a clip with the one before it in the device's batch, as published. ``neighbor`` swaps
             within pairs (0 with 1, 2 with 3, ...), so that a batch may be cut in halves, for two devices, without
             changing any mixture.
-        padding: of clips of different lengths. ``covers`` takes it for sound, as published: normalised, Kaldi's log-mels
+        padding: of clips of different lengths. ``covers`` takes it for sound, as published: normalized, Kaldi's log-mels
             have padding that is louder than most sound (0.467 with AudioSet's mean and std), so that behind the end of
             the shorter clip the mixture hardly tells what the longer one holds. ``gives_way`` makes the mixture there
             the longer clip. Clips of one length are mixed alike by both.
     """
 
-    partner: Literal["previous", "neighbour"] = "previous"
+    partner: Literal["previous", "neighbor"] = "previous"
     padding: Literal["covers", "gives_way"] = field(default="covers", kw_only=True)
 
     def fits(self, num_time: int) -> bool:
@@ -80,5 +80,5 @@ class Mixer(ABC):
         if self.partner == "previous":
             return clips.roll(1)
         swapped = clips ^ 1
-        # The last of an odd number of clips has no neighbour behind it and takes the one before.
+        # The last of an odd number of clips has no neighbor behind it and takes the one before.
         return torch.where(swapped < batch, swapped, clips - 1)

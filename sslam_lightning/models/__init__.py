@@ -5,7 +5,7 @@ from sslam_lightning.models.config import ConvPositionsConfig, EncoderConfig
 from sslam_lightning.models.decoders.conv import ConvDecoder, DecoderConfig
 from sslam_lightning.models.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from sslam_lightning.models.encoder import Encoder
-from sslam_lightning.models.front_ends.base import FrontEnd, FrontEndConfig, Readings, TokenReader
+from sslam_lightning.models.front_ends.base import EncoderInput, FrontEnd, FrontEndConfig, TokenReader
 from sslam_lightning.models.front_ends.image import ImageConfig, ImagePatches
 from sslam_lightning.models.front_ends.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
 from sslam_lightning.models.front_ends.spectrogram import SpectrogramPatches
@@ -27,6 +27,7 @@ __all__ = [
     "DecoderConfig",
     "Encoder",
     "EncoderConfig",
+    "EncoderInput",
     "FrameHead",
     "FrontEnd",
     "FrontEndConfig",
@@ -39,7 +40,6 @@ __all__ = [
     "ImagePatches",
     "Input",
     "LogMelInput",
-    "Readings",
     "SpectrogramPatches",
     "SpectrogramTokens",
     "SpectrogramTokensConfig",

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from sslam_lightning.models.front_ends.base import TokenReader
-from sslam_lightning.types import Encoded
+from sslam_lightning.types import EncoderOutput
 
 
 class ClipEncoder(nn.Module, ABC):
@@ -23,13 +23,13 @@ class ClipEncoder(nn.Module, ABC):
     dim: int  # of a token
     depth: int  # blocks
     front_end: TokenReader
-    clip_token: nn.Parameter | None  # None: the mean of a clip's tokens stands for the clip
+    cls_token: nn.Parameter | None  # None: the mean of a clip's tokens stands for the clip
     masks_padding = True  # or padding is always seen
 
     @abstractmethod
     def forward(
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None
-    ) -> Encoded:
+    ) -> EncoderOutput:
         """Encode whole clips."""
 
     @abstractmethod
@@ -39,10 +39,10 @@ class ClipEncoder(nn.Module, ABC):
         padding: Bool[Tensor, "batch patches"] | None = None,
         hide_padding: bool = True,
     ) -> Iterator[Float[Tensor, "batch clip_and_tokens dim"]]:
-        """The output of one block after the other, clip token first, where there is one; the last as ``forward`` has it.
+        """The output of one block after the other, CLS token first, where there is one; the last as ``forward`` has it.
 
         For inference: no block is ever dropped. Without ``hide_padding`` padding is as in training, see
-        :meth:`sslam_lightning.models.Encoder.choose`.
+        :meth:`sslam_lightning.models.Encoder.select_tokens`.
         """
 
     @abstractmethod

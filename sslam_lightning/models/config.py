@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sslam_lightning.layers.block import NormOrder
+from sslam_lightning.layers.block import NormPlacement
 from sslam_lightning.models.front_ends.base import FrontEndConfig
 from sslam_lightning.whole_numbers import check_whole_numbers
 
@@ -49,7 +49,7 @@ class EncoderConfig:
         patch_size: side of the square patches, in frames and in mels.
         num_mels: mel bins of the input.
         in_channels: channels of the input.
-        norm_order: where blocks normalise, see :class:`sslam_lightning.layers.Block`.
+        norm: where blocks normalize, see :class:`sslam_lightning.layers.Block`.
         norm_eps: epsilon of the layer norms.
         prenet_depth: blocks between input norm and main blocks whose outputs are never targets.
         drop_path_start: drop path of the first block; it rises in a straight line to the last.
@@ -63,18 +63,18 @@ class EncoderConfig:
         input_dropout: on the tokens that enter the first block.
         layer_drop: probability with which training skips a whole block.
         front_end: settings of another front-end than log-mel patches; ``patch_size`` and ``num_mels`` then play no part.
-        clip_token: whether there is one. Without it the mean of a clip's tokens stands for the clip.
-        input_norm: whether post-norm encoders normalise what enters the first block.
+        cls_token: whether there is one. Without it the mean of a clip's tokens stands for the clip.
+        input_norm: whether post-norm encoders normalize what enters the first block.
         conv_positions: relative positions by convolution, added to those of the front-end.
         alibi: biases by distance on attention scores, with a scale for each head that is ``fixed`` at 1 or ``learned``.
         gated_attention: multiply what attention finds by sigmoid(W x) before its output projection (BAT, 2026).
         max_time_patches: columns of patches that are encoded together (BAT's public code, 64): longer clips are cut into
-            pieces of so many, each of which begins at the first position again, and the clip token is the mean of theirs.
+            pieces of so many, each of which begins at the first position again, and the CLS token is the mean of theirs.
             The table of positions then is BAT's too: it runs along time, while patches are numbered along the mels. None:
             clips of any length in one pass, every patch at its own place.
         weight_init: of linear layers. ``normal`` (data2vec): N(0, 0.02). ``xavier`` (BAT): Xavier-uniform, with the patch
-            embedding as torch draws convolutions and a clip token from N(0, 0.02).
-        zero_clip_token: the clip token begins at 0, where it is otherwise drawn (data2vec 2.0's ``init_extra_token_zero``).
+            embedding as torch draws convolutions and a CLS token from N(0, 0.02).
+        zero_cls_token: the CLS token begins at 0, where it is otherwise drawn (data2vec 2.0's ``init_extra_token_zero``).
     """
 
     dim: int = 768
@@ -84,7 +84,7 @@ class EncoderConfig:
     patch_size: int = 16
     num_mels: int = 128
     in_channels: int = 1
-    norm_order: NormOrder = "post"
+    norm: NormPlacement = "post"
     norm_eps: float = 1e-6
     prenet_depth: int = 0
     drop_path_start: float = 0.0
@@ -96,7 +96,7 @@ class EncoderConfig:
     input_dropout: float = 0.0
     layer_drop: float = 0.0
     front_end: FrontEndConfig | None = None
-    clip_token: bool = True
+    cls_token: bool = True
     input_norm: bool = True
     conv_positions: ConvPositionsConfig | None = None
     alibi: Literal["fixed", "learned"] | None = None
@@ -105,7 +105,7 @@ class EncoderConfig:
     prenet_drop_path_end: float = 0.0
     max_time_patches: int | None = None
     weight_init: WeightInit = "normal"
-    zero_clip_token: bool = False
+    zero_cls_token: bool = False
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "encoder")
@@ -131,9 +131,9 @@ class EncoderConfig:
                 raise ValueError(
                     f"encoder: max_time_patches is for log-mel patches in one table of positions: set {name} to null"
                 )
-        if not self.clip_token:
+        if not self.cls_token:
             raise ValueError(
-                "encoder: max_time_patches needs a clip token, which is the mean over the pieces: set clip_token true"
+                "encoder: max_time_patches needs a CLS token, which is the mean over the pieces: set cls_token true"
             )
 
 

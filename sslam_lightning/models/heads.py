@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.decoders.transformer import TransformerDecoder
 from sslam_lightning.models.encoder import mean_of_tokens
-from sslam_lightning.types import Encoded, Grid
+from sslam_lightning.types import EncoderOutput, Grid
 
-Pooling = Literal["clip_token", "mean", "linear_softmax"]
+Pooling = Literal["cls", "mean", "linear_softmax"]
 
 _LOG_GUARD = math.log(math.expm1(1e-6))
 
@@ -43,9 +43,9 @@ class FrameHead(_Head):
         num_classes: number of logits of a frame.
     """
 
-    def forward(self, encoded: Encoded, grid: Grid) -> Float[Tensor, "rows frames classes"]:
+    def forward(self, encoded: EncoderOutput, grid: Grid) -> Float[Tensor, "rows frames classes"]:
         """Class logits of every frame; ``grid`` is the field of patches that the tokens are."""
-        columns = encoded.tokens.unflatten(1, (grid.time, grid.mel))
+        columns = encoded.tokens.unflatten(1, (grid.time, grid.freq))
         return self.linear(self.norm(columns.mean(dim=2)))
 
 
@@ -55,24 +55,24 @@ class ClassificationHead(_Head):
     Args:
         dim: width of the encoder.
         num_classes: number of logits.
-        pooling: ``clip_token`` (EAT), ``mean`` over patches, or ``linear_softmax`` over them (see :func:`linear_softmax`).
+        pooling: ``cls`` (EAT), ``mean`` over patches, or ``linear_softmax`` over them (see :func:`linear_softmax`).
         norm_eps: epsilon of the layer norm.
     """
 
-    def __init__(self, dim: int, num_classes: int, pooling: Pooling = "clip_token", norm_eps: float = 1e-6) -> None:
+    def __init__(self, dim: int, num_classes: int, pooling: Pooling = "cls", norm_eps: float = 1e-6) -> None:
         super().__init__(dim, num_classes, norm_eps)
         self.pooling = pooling
 
     def forward(
-        self, encoded: Encoded, padding: Bool[Tensor, "rows tokens"] | None = None
+        self, encoded: EncoderOutput, padding: Bool[Tensor, "rows tokens"] | None = None
     ) -> Float[Tensor, "rows classes"]:
         """Class logits of every row; tokens where ``padding`` is True do not count."""
         return self.linear(self.norm(self.pool(encoded, padding)))
 
-    def pool(self, encoded: Encoded, padding: Bool[Tensor, "rows tokens"] | None = None) -> Float[Tensor, "rows dim"]:
+    def pool(self, encoded: EncoderOutput, padding: Bool[Tensor, "rows tokens"] | None = None) -> Float[Tensor, "rows dim"]:
         """One feature vector for each row."""
-        if self.pooling == "clip_token":
-            return encoded.clip
+        if self.pooling == "cls":
+            return encoded.cls
         if self.pooling == "mean":
             return mean_of_tokens(encoded.tokens, padding)
         return linear_softmax(encoded.tokens, padding)
@@ -116,7 +116,7 @@ class Classifier(nn.Module):
 
 
 def classify(
-    encoded: Encoded,
+    encoded: EncoderOutput,
     head: ClassificationHead,
     decoder: TransformerDecoder | None = None,
     padding: Bool[Tensor, "rows tokens"] | None = None,
@@ -124,5 +124,5 @@ def classify(
     """Class logits of encoded clips, of all their tokens through the decoder first where there is one."""
     if decoder is not None:
         tokens = decoder.refine(decoder.input_proj(encoded.tokens), padding)
-        encoded = Encoded(mean_of_tokens(tokens, padding), tokens, ())
+        encoded = EncoderOutput(mean_of_tokens(tokens, padding), tokens, ())
     return head(encoded, padding)

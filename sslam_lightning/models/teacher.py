@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.layers import keep_visible
+from sslam_lightning.layers import gather_tokens
 from sslam_lightning.models.encoder import Encoder
-from sslam_lightning.types import Grid, Seen
+from sslam_lightning.types import BlockInput, Grid
 
 TeacherParts = Literal["encoder", "context", "blocks"]
 
@@ -29,7 +29,7 @@ class MovingAverage(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def follow(self, student: nn.Module, decay: float) -> None:
+    def update_ema(self, student: nn.Module, decay: float) -> None:
         """Move every weight towards the student's: teacher = decay * teacher + (1 - decay) * student; copy buffers."""
         learned, own = dict(student.named_parameters()), dict(self.encoder.named_parameters())
         towards = [learned[name].to(weight.dtype) for name, weight in own.items()]
@@ -57,7 +57,7 @@ class Teacher(MovingAverage):
         if parts != "encoder":
             del self.encoder.front_end
         if parts == "blocks":
-            for part in ("conv_positions", "alibi", "clip_token", "input_norm", "input_dropout", "prenet", "output_norm"):
+            for part in ("conv_positions", "alibi", "cls_token", "input_norm", "input_dropout", "prenet", "output_norm"):
                 delattr(self.encoder, part)
             self.encoder.output_norm = nn.Identity()
 
@@ -67,33 +67,33 @@ class Teacher(MovingAverage):
         """The clips by its own front-end; without one, as the student has ``embedded`` them."""
         return self.encoder.embed(clips) if self.parts == "encoder" else embedded.detach()
 
-    def enter(
+    def prepare_tokens(
         self,
         student: Encoder,
         embedded: Float[Tensor, "clips patches dim"],
         grid: Grid,
         padding: Bool[Tensor, "clips patches"] | None = None,
-    ) -> Seen:
+    ) -> BlockInput:
         """What the first of the main blocks sees of whole clips; a teacher of blocks alone takes it from the student."""
         source = student if self.parts == "blocks" else self.encoder
-        return source.enter(*source.choose(embedded, grid, padding=padding))
+        return source.prepare_tokens(*source.select_tokens(embedded, grid, padding=padding))
 
-    def keep(self, entered: Seen, rows: Int[Tensor, "rows"], index: Int[Tensor, "rows kept"]) -> Seen:
-        """The patches at ``index`` of the clips ``rows`` of those that have entered, and their clip tokens.
+    def keep(self, entered: BlockInput, rows: Int[Tensor, "rows"], index: Int[Tensor, "rows kept"]) -> BlockInput:
+        """The patches at ``index`` of the clips ``rows`` of those that have entered, and their CLS tokens.
 
         What is left out is left out of the main blocks alone: in the prenet the patches have met, as published.
         """
-        if self.encoder.config.clip_token:
+        if self.encoder.config.cls_token:
             index = torch.cat([torch.zeros_like(index[:, :1]), index + 1], dim=1)
         bias = entered.bias
         if bias is not None:
             row = (rows if len(bias) > 1 else torch.zeros_like(rows)).view(-1, 1, 1)
             bias = bias[row, :, index.unsqueeze(2), index.unsqueeze(1)].permute(0, 3, 1, 2)
         padding = None if entered.padding is None else entered.padding[rows].gather(1, index)
-        return Seen(keep_visible(entered.tokens[rows], index), padding, bias)
+        return BlockInput(gather_tokens(entered.tokens[rows], index), padding, bias)
 
     def layers(
-        self, seen: Seen, keep_layers: int = 0, layer_source: Literal["feed_forward", "block"] = "feed_forward"
+        self, seen: BlockInput, keep_layers: int = 0, layer_output: Literal["ffn", "block"] = "ffn"
     ) -> Sequence[Float[Tensor, "rows tokens dim"]]:
         """What the last ``keep_layers`` main blocks make of the patches that have entered."""
-        return self.encoder.run(*seen, keep_layers, layer_source).layers
+        return self.encoder.forward_blocks(*seen, keep_layers, layer_output).hidden_states

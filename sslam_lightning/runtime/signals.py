@@ -1,4 +1,4 @@
-"""Signals that ask a run to save or to end: noted when they come, acted upon where a run can be left.
+"""Signals that ask a run to save or to end: received when they come, acted upon where a run can be left.
 
 A signal comes in the middle of anything; a checkpoint made there would lose a batch, and a collective operation begun there
 would meet other ranks in another one. So the handlers do nothing but remember.
@@ -16,8 +16,8 @@ from types import FrameType
 _noted: set[signal.Signals] = set()
 
 
-def listen_to(*signals: signal.Signals) -> None:
-    """From now on these are noted instead of ending the process; a second Ctrl-C still does.
+def install(*signals: signal.Signals) -> None:
+    """From now on these are received instead of ending the process; a second Ctrl-C still does.
 
     Python takes handlers only from the main thread; elsewhere nothing changes.
     """
@@ -26,12 +26,12 @@ def listen_to(*signals: signal.Signals) -> None:
             signal.signal(wanted, _note)
 
 
-def noted() -> frozenset[signal.Signals]:
+def received() -> frozenset[signal.Signals]:
     """What has come since the last `forget`."""
     return frozenset(_noted)
 
 
-def forget(signals: Iterable[signal.Signals] = tuple(signal.Signals)) -> None:
+def clear(signals: Iterable[signal.Signals] = tuple(signal.Signals)) -> None:
     """These are dealt with; others may have come in the meantime."""
     _noted.difference_update(signals)
 

@@ -42,7 +42,7 @@ class DetectionModule(FinetuneModule):
 
     Args:
         encoder: size and switches; drop path belongs here.
-        features: log-mels and their normalisation.
+        features: log-mels and their normalization.
         num_classes: number of classes; the command line takes it from the data module.
         class_names: what events are called; from the data module likewise.
         spec_augment: stripes of the log-mels set to zero; None leaves it out.
@@ -52,7 +52,7 @@ class DetectionModule(FinetuneModule):
         frozen_drop_path: leave drop path on in a frozen encoder.
         optimizer: AdamW, its schedule and layer decay.
         init_from: a checkpoint to take the encoder from, and the head where it fits; as for `FinetuneModule`.
-        init_part: the checkpoint's ``student`` or its ``teacher``.
+        init_encoder: the checkpoint's ``student`` or its ``teacher``.
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile the blocks with ``torch.compile``.
@@ -74,7 +74,7 @@ class DetectionModule(FinetuneModule):
         frozen_drop_path: bool = False,
         optimizer: OptimizerConfig = OptimizerConfig(lr=5e-5, layer_decay=0.65, min_lr=1e-6),
         init_from: str | None = None,
-        init_part: Literal["student", "teacher"] = "student",
+        init_encoder: Literal["student", "teacher"] = "student",
         resampler: str = "torchaudio",
         seed: int = 0,
         compile: bool = False,
@@ -90,7 +90,7 @@ class DetectionModule(FinetuneModule):
             frozen_drop_path=frozen_drop_path,
             optimizer=optimizer,
             init_from=init_from,
-            init_part=init_part,
+            init_encoder=init_encoder,
             resampler=resampler,
             seed=seed,
             compile=compile,
@@ -111,7 +111,7 @@ class DetectionModule(FinetuneModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:  # type: ignore[override]
         if len(batch.waveforms) == 0:  # none of its files could be read
-            return self.no_loss()
+            return self.zero_loss()
         log_mels = self.log_mels(batch)
         if self.spec_augment:
             log_mels = self.spec_augment(log_mels, self.clip_keys(batch))

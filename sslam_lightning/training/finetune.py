@@ -32,10 +32,10 @@ from sslam_lightning.models import (
 )
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.training.finetune_settings import Criterion, check_divisor, check_settings, with_drop_path_in_prenet
+from sslam_lightning.training.load_pretrained import load_parts
 from sslam_lightning.training.losses import share_of_update
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.training.start import take_over
 from sslam_lightning.types import AnyBatch, Batch
 
 
@@ -59,12 +59,12 @@ class FinetuneModule(AudioModule):
 
     Args:
         encoder: size and switches; drop path belongs here.
-        features: log-mels and their normalisation; None for front-ends that read waveforms, images or text themselves.
+        features: log-mels and their normalization; None for front-ends that read waveforms, images or text themselves.
         num_classes: number of classes; the command line takes it from the data module.
         multi_label: several classes may be present at once (binary cross entropy, mAP) or exactly one is (cross entropy,
             accuracy); from the data module likewise.
         class_names: recorded in the checkpoint; from the data module likewise.
-        pooling: what the prediction is made from: the clip token, the mean of all patches, or linear softmax over them.
+        pooling: what the prediction is made from: the CLS token, the mean of all patches, or linear softmax over them.
         roll_and_gain: random circular shift and gain of the waveform, where there is one.
         noise_and_roll: random noise and shift of the log-mels, for Speech Commands.
         spec_augment: stripes of the log-mels set to zero; None leaves it out.
@@ -72,7 +72,7 @@ class FinetuneModule(AudioModule):
         criterion: ``cross_entropy``, or ``binary_cross_entropy`` summed over the classes. None takes the former where a
             clip is of exactly one class and the latter elsewhere; EAT trains with the latter on Speech Commands too.
         label_smoothing: share of every label's weight that training gives evenly to all classes.
-        divide_by: what the summed binary cross entropy is divided by: the ``positives`` among the labels of the update, of
+        bce_reduction: what the summed binary cross entropy is divided by: the ``positives`` among the labels of the step, over
             all its batches and devices (public code), or its ``clips``. Not read where cross entropy follows from
             ``multi_label``, which is divided by the clips.
         frozen_encoder: train the head alone (linear evaluation); the decoder, where there is one, is frozen too.
@@ -80,7 +80,7 @@ class FinetuneModule(AudioModule):
         optimizer: AdamW, its schedule and layer decay.
         init_from: a checkpoint to take the encoder from, and the head where it fits: a file or folder (ours, fairseq's or
             in the Hugging Face layout) or a Hub id such as ``ta012/SSLAM_pretrain``.
-        init_part: the checkpoint's ``student`` or its ``teacher``.
+        init_encoder: the checkpoint's ``student`` or its ``teacher``.
         resampler: how the data was brought to the model's rate; recorded in the checkpoint, linked to the data module.
         seed: of everything random in training.
         compile: compile the blocks with ``torch.compile``.
@@ -99,19 +99,19 @@ class FinetuneModule(AudioModule):
         num_classes: int = 527,
         multi_label: bool = True,
         class_names: list[str] | None = None,
-        pooling: Pooling = "clip_token",
+        pooling: Pooling = "cls",
         roll_and_gain: bool = True,
         noise_and_roll: bool = False,
         spec_augment: SpecAugment | None = None,
         mixup: Mixup | None = None,
         criterion: Criterion | None = None,
         label_smoothing: float = 0.0,
-        divide_by: Literal["positives", "clips"] = "clips",
+        bce_reduction: Literal["positives", "clips"] = "clips",
         frozen_encoder: bool = False,
         frozen_drop_path: bool = False,
         optimizer: OptimizerConfig = OptimizerConfig(lr=5e-5, layer_decay=0.65, min_lr=1e-6),
         init_from: str | None = None,
-        init_part: Literal["student", "teacher"] = "student",
+        init_encoder: Literal["student", "teacher"] = "student",
         resampler: str = "torchaudio",
         seed: int = 0,
         compile: bool = False,
@@ -123,11 +123,11 @@ class FinetuneModule(AudioModule):
         self.num_classes, self.multi_label = num_classes, multi_label
         self.criterion: Criterion = criterion or ("binary_cross_entropy" if multi_label else "cross_entropy")
         self.roll_and_gain, self.noise_and_roll, self.spec_augment = roll_and_gain, noise_and_roll, spec_augment
-        check_divisor(divide_by, criterion)
+        check_divisor(bce_reduction, criterion)
         self.mixup, self.label_smoothing = mixup, label_smoothing
-        self.divide_by = divide_by if self.criterion == "binary_cross_entropy" else "clips"
+        self.bce_reduction = bce_reduction if self.criterion == "binary_cross_entropy" else "clips"
         self.frozen_encoder, self.frozen_drop_path = frozen_encoder, frozen_drop_path
-        self.init_from, self.init_part = init_from, init_part
+        self.init_from, self.init_encoder = init_from, init_encoder
         self.encoder = build_encoder(hugging_face or with_drop_path_in_prenet(encoder))
         self.decoder = TransformerDecoder(decoder, self.encoder.dim) if decoder else None
         if self.decoder is not None:
@@ -150,12 +150,12 @@ class FinetuneModule(AudioModule):
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         if len(batch.clip_index) == 0:  # none of its files could be read
-            loss = SummedLoss(self.no_loss(), torch.ones((), dtype=torch.float32, device=self.device))
+            loss = SummedLoss(self.zero_loss(), torch.ones((), dtype=torch.float32, device=self.device))
         else:
             clips, labels, padding = self.augmented(batch)
             loss = self.summed_loss(self(clips, padding), labels)
             self.log_sums({"loss": loss.total}, loss.weight)
-        if self.divide_by == "clips":
+        if self.bce_reduction == "clips":
             return loss.total / loss.weight
         return share_of_update(loss.total, self.step_weights, self.parameters(), self._trainer)
 
@@ -192,7 +192,7 @@ class FinetuneModule(AudioModule):
             total = -(targets * logits.float().log_softmax(dim=1)).sum()
         else:
             total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
-        return SummedLoss(total, labels.sum() if self.divide_by == "positives" else labels.new_full((), len(labels)))
+        return SummedLoss(total, labels.sum() if self.bce_reduction == "positives" else labels.new_full((), len(labels)))
 
     def probabilities(self, batch: AnyBatch) -> tuple[Float[Tensor, "batch classes"], SummedLoss]:
         """Class probabilities of a batch as it is, and the loss."""
@@ -270,7 +270,7 @@ class FinetuneModule(AudioModule):
         if expected != self.num_classes:
             raise ValueError(f"the model has {self.num_classes} classes, the data {expected}")
 
-    def start_from(self, path: str) -> None:
+    def load_pretrained(self, path: str) -> None:
         """Take over an encoder, and a head of the same shape if the file has one.
 
         Raises:
@@ -287,19 +287,19 @@ class FinetuneModule(AudioModule):
         head = "head" if fits else f"head for {self.num_classes} classes"
         head += f" (the file's is for {theirs} classes)" if theirs and not fits else ""
         parts = {
-            self.init_part: (self.encoder, weights.part(self.init_part)),
+            self.init_encoder: (self.encoder, weights.part(self.init_encoder)),
             "decoder": (self.decoder, weights.decoder),
             head: (self.head, weights.head if fits else None),
         }
-        take_over(weights, parts, self.features)
+        load_parts(weights, parts, self.features)
 
-    def learning_parts(self) -> Sequence[nn.Module]:
+    def trainable_modules(self) -> Sequence[nn.Module]:
         """Encoder, decoder and head; parameters of a frozen encoder do not learn."""
         # Layer decay goes by names: those of the decoder's blocks are not those of the encoder's.
         between = [nn.ModuleDict({"decoder": self.decoder})] if self.decoder is not None else []
         return [self.encoder.in_layers(), *between, self.head]
 
-    def compiled_parts(self) -> Sequence[nn.Module]:
+    def modules_to_compile(self) -> Sequence[nn.Module]:
         return [*self.encoder.all_blocks(), *(self.decoder.blocks if self.decoder is not None else ())]
 
     def configure_optimizers(self) -> Any:

@@ -57,8 +57,8 @@ def check_settings(module: FinetuneSettings) -> None:
             raise ValueError(f"{name} changes log-mels, which the {kind} front-end does not read: leave it out")
     if module.mixup and module.features is None and not front_end.num_values:
         raise ValueError(f"mixup blends log-mels or images, the {kind} front-end reads neither: set mixup to null")
-    if module.decoder is not None and module.head.pooling == "clip_token":
-        raise ValueError("pooling: a decoder gives no clip token: set model.pooling to mean or linear_softmax")
+    if module.decoder is not None and module.head.pooling == "cls":
+        raise ValueError("pooling: a decoder gives no CLS token: set model.pooling to mean or linear_softmax")
     if module.frozen_drop_path and not module.frozen_encoder:
         raise ValueError("frozen_drop_path has no effect on an encoder that learns: leave it out, or set frozen_encoder")
 
@@ -74,7 +74,7 @@ def _check_loss(module: FinetuneSettings) -> None:
         raise ValueError("criterion: cross_entropy takes clips of exactly one class, these may be of several: leave it out")
 
 
-def check_divisor(divide_by: str, criterion: Criterion | None) -> None:
+def check_divisor(bce_reduction: str, criterion: Criterion | None) -> None:
     """Refuse a divisor that does not exist, or not of the criterion that is asked for.
 
     A criterion that follows from the data takes the divisor that it has, so that one setting of the data is enough.
@@ -82,12 +82,12 @@ def check_divisor(divide_by: str, criterion: Criterion | None) -> None:
     Raises:
         ValueError: naming the setting.
     """
-    if divide_by not in ("positives", "clips"):
-        raise ValueError(f"divide_by must be positives or clips, got {divide_by!r}")
-    if criterion == "cross_entropy" and divide_by == "positives":
+    if bce_reduction not in ("positives", "clips"):
+        raise ValueError(f"bce_reduction must be positives or clips, got {bce_reduction!r}")
+    if criterion == "cross_entropy" and bce_reduction == "positives":
         raise ValueError(
-            "divide_by: positives has no effect on criterion: cross_entropy, which is divided by clips: set "
-            "model.divide_by to clips"
+            "bce_reduction: positives has no effect on criterion: cross_entropy, which is divided by clips: set "
+            "model.bce_reduction to clips"
         )
 
 

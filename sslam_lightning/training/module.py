@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from sslam_lightning.data.module import AudioDataModule
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import Readings, TextInput, TokenReader
+from sslam_lightning.models import EncoderInput, TextInput, TokenReader
 from sslam_lightning.rng import clip_keys
 from sslam_lightning.runtime.malloc import keep_freed_memory
 from sslam_lightning.training.callbacks import PredictionWriter
@@ -63,7 +63,7 @@ class AudioModule(pl.LightningModule, ABC):
         return AttributeDict(plain(dict(super().hparams_initial)))
 
     def log_mels(self, batch: Batch) -> Float[Tensor, "batch frames mels"]:
-        """Normalised log-mels of a batch, in float32 on the batch's device."""
+        """Normalized log-mels of a batch, in float32 on the batch's device."""
         assert self.features is not None, "a front-end that reads the batch itself has no log-mels"
         return self.features(batch.waveforms, batch.num_samples)
 
@@ -76,13 +76,13 @@ class AudioModule(pl.LightningModule, ABC):
     def min_samples(self) -> int:
         return self.features.min_samples if self.features else self.front_end.min_samples
 
-    def read(self, batch: AnyBatch) -> Readings:
+    def read(self, batch: AnyBatch) -> EncoderInput:
         """What the front-end takes: log-mels, or what it reads out of the batch itself."""
         if self.features and isinstance(batch, Batch):
-            return Readings(self.log_mels(batch))
+            return EncoderInput(self.log_mels(batch))
         return self.front_end.read(batch)
 
-    def is_unusable(self, batch: AnyBatch) -> bool:
+    def is_empty(self, batch: AnyBatch) -> bool:
         """Nothing is left of a batch when none of its files can be read."""
         return len(batch.clip_index) == 0
 
@@ -128,7 +128,7 @@ class AudioModule(pl.LightningModule, ABC):
         assert self._losses.weights is not None, "losses are logged first"
         return self._losses.weights
 
-    def no_loss(self) -> Float[Tensor, ""]:
+    def zero_loss(self) -> Float[Tensor, ""]:
         """Zero, with zero gradients for all that learns: every rank takes part in a step that one has no data for.
 
         Raises:
@@ -140,7 +140,7 @@ class AudioModule(pl.LightningModule, ABC):
                 "leave out the broken files, or train with --trainer.strategy=ddp"
             )
         self.log_losses({}, 0)
-        parameters = (p for part in self.learning_parts() for p in part.parameters() if p.requires_grad)
+        parameters = (p for part in self.trainable_modules() for p in part.parameters() if p.requires_grad)
         return torch.stack([p.sum() * 0.0 for p in parameters]).sum()
 
     def setup(self, stage: str) -> None:
@@ -149,7 +149,7 @@ class AudioModule(pl.LightningModule, ABC):
             raise ValueError(f"trainer.precision must be one of {', '.join(_PRECISIONS)}, got {self.trainer.precision}")
         self.check_data(getattr(self.trainer, "datamodule", None))
         if self.compile_blocks:
-            for part in self.compiled_parts():
+            for part in self.modules_to_compile():
                 part.compile()
 
     def check_data(self, data: Any) -> None:
@@ -202,7 +202,7 @@ class AudioModule(pl.LightningModule, ABC):
             raise ValueError("FSDP is not tested with the loss scaler of fp16: set trainer.precision to bf16-mixed")
         self._shared_out = True
         self._start()
-        shard(self.sharded_parts(), self.device_mesh["data_parallel"])  # type: ignore[index]
+        shard(self.modules_to_shard(), self.device_mesh["data_parallel"])  # type: ignore[index]
 
     def on_fit_start(self) -> None:
         if self.device.type == "cpu":
@@ -217,15 +217,15 @@ class AudioModule(pl.LightningModule, ABC):
     def _start(self) -> None:
         """Start from ``init_from``, unless there are weights already."""
         if self.init_from and not self._has_weights and not self.trainer.ckpt_path:
-            self.start_from(self.init_from)
+            self.load_pretrained(self.init_from)
         self._has_weights = True
 
     @abstractmethod
-    def start_from(self, path: str) -> None:
+    def load_pretrained(self, path: str) -> None:
         """Take over the weights of a checkpoint."""
 
     @abstractmethod
-    def learning_parts(self) -> Sequence[nn.Module]:
+    def trainable_modules(self) -> Sequence[nn.Module]:
         """The modules that the optimizer trains, those of the encoder by the encoder's own names."""
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> tuple[tuple[str, ...], Float[Tensor, "batch _"]]:
@@ -243,19 +243,19 @@ class AudioModule(pl.LightningModule, ABC):
         return PredictionWriter(folder / "predictions.csv")
 
     @abstractmethod
-    def compiled_parts(self) -> Sequence[nn.Module]:
+    def modules_to_compile(self) -> Sequence[nn.Module]:
         """The modules that ``compile`` compiles, each by itself."""
 
-    def sharded_parts(self) -> Sequence[nn.Module]:
+    def modules_to_shard(self) -> Sequence[nn.Module]:
         """The modules that FSDP shares out."""
-        return self.learning_parts()
+        return self.trainable_modules()
 
     def build_optimizers(self, num_blocks: int) -> Any:
         """AdamW and its schedule; the cosine ends where the trainer ends unless configured otherwise."""
         config = self.optimizer_config
         # With fp16 Lightning refuses to clip gradients that a fused optimizer has yet to unscale.
         fused = self.trainer.precision != "16-mixed"
-        optimizer = build_optimizer(self.learning_parts(), config, num_blocks, fused)
+        optimizer = build_optimizer(self.trainable_modules(), config, num_blocks, fused)
         scheduler = build_schedule(optimizer, config, self.trainer.estimated_stepping_batches)
         optimizer.register_step_post_hook(self._note_step)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -264,7 +264,7 @@ class AudioModule(pl.LightningModule, ABC):
     def steps_taken(self) -> int:
         """Optimizer steps that moved weights, the one count that schedule and teacher follow.
 
-        ``trainer.global_step`` also counts those that were skipped, by `LossGuard` or by fp16's loss scaler.
+        ``trainer.global_step`` also counts those that were skipped, by `NonFiniteGuard` or by fp16's loss scaler.
         """
         scheduler: Any = self.lr_schedulers()
         return int(scheduler.last_epoch)
@@ -280,7 +280,7 @@ class AudioModule(pl.LightningModule, ABC):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip by value; by the norm `LossGuard` has clipped, which computes it anyway."""
+        """Clip by value; by the norm `NonFiniteGuard` has clipped, which computes it anyway."""
         if gradient_clip_val and gradient_clip_algorithm not in (None, "norm"):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

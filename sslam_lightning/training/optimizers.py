@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from sslam_lightning.schedules import warmup_cosine, warmup_linear
 from sslam_lightning.whole_numbers import check_whole_numbers
 
-_EXEMPT = ("clip_token", "alibi.scale", "mask_token", "positions")  # from weight decay, beside biases and norms
-_BELOW_BLOCKS = ("front_end", "clip_token", "conv_positions", "alibi", "input_norm")
+_EXEMPT = ("cls_token", "alibi.scale", "mask_token", "positions")  # from weight decay, beside biases and norms
+_BELOW_BLOCKS = ("front_end", "cls_token", "conv_positions", "alibi", "input_norm")
 
 
 @dataclass
@@ -29,10 +29,10 @@ class OptimizerConfig:
         betas: decay of the two moving averages.
         eps: keeps the denominator off zero.
         weight_decay: decoupled weight decay.
-        decay_all: also decay biases, norms, the clip token and scales of ALiBi, as the public code does (though it marks
+        decay_all: also decay biases, norms, the CLS token and scales of ALiBi, as the public code does (though it marks
             them exempt).
-        warmup_updates: length of the warm-up.
-        max_updates: where the schedule ends; None means where the trainer ends.
+        warmup_steps: length of the warm-up.
+        max_steps: where the schedule ends; None means where the trainer ends.
         min_lr: where warm-up starts and the schedule ends.
         min_lr_scaled: whether ``min_lr`` shrinks with layer decay as the peak does. False is the public code: a layer
             whose peak lies below ``min_lr`` keeps its peak as a constant rate.
@@ -40,7 +40,7 @@ class OptimizerConfig:
             falling to it.
         layer_decay: factor between the learning rates of a block and the one above it; 1 for none. The prenet's blocks are
             those below the first.
-        layer_decay_embedding: whether patch embedding, clip token and input norm are scaled as the layer below the first
+        layer_decay_embedding: whether patch embedding, CLS token and input norm are scaled as the layer below the first
             block. False is the public code, which trains them at the full rate.
         layer_decay_input_norm: whether the input norm is among them; in BAT it is not.
         decay: how the rate falls behind the warm-up: half a ``cosine``, or in a straight line (``linear``, MAE-AST).
@@ -51,8 +51,8 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.05
     decay_all: bool = False
-    warmup_updates: int = 0
-    max_updates: int | None = None
+    warmup_steps: int = 0
+    max_steps: int | None = None
     min_lr: float = 0.0
     min_lr_scaled: bool = True
     clamp_min_lr: bool = False
@@ -71,10 +71,10 @@ class OptimizerConfig:
             raise ValueError(f"optimizer: betas must lie in [0, 1), got {self.betas[0]} and {self.betas[1]}")
         if self.weight_decay < 0:
             raise ValueError(f"optimizer: weight_decay must not be negative, got {self.weight_decay}")
-        if self.warmup_updates < 0:
-            raise ValueError(f"optimizer: warmup_updates must not be negative, got {self.warmup_updates}")
-        if self.max_updates is not None and self.max_updates < 1:
-            raise ValueError(f"optimizer: max_updates must be at least 1, got {self.max_updates}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"optimizer: warmup_steps must not be negative, got {self.warmup_steps}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"optimizer: max_steps must be at least 1, got {self.max_steps}")
         if self.min_lr < 0:
             raise ValueError(f"optimizer: min_lr must not be negative, got {self.min_lr}")
 
@@ -82,9 +82,9 @@ class OptimizerConfig:
 class ScheduledLR(LRScheduler):
     """Sets every group's learning rate from the number of finished updates; keeps no state but that number."""
 
-    def __init__(self, optimizer: Optimizer, config: OptimizerConfig, max_updates: int) -> None:
+    def __init__(self, optimizer: Optimizer, config: OptimizerConfig, max_steps: int) -> None:
         self.config = config
-        self.max_updates = max_updates
+        self.max_steps = max_steps
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Any]:
@@ -104,8 +104,8 @@ class ScheduledLR(LRScheduler):
         floor = config.min_lr * peak / config.lr if config.min_lr_scaled else min(config.min_lr, peak)
         schedule = warmup_cosine if config.decay == "cosine" else warmup_linear
         if config.clamp_min_lr:
-            return max(floor, schedule(self.last_epoch, peak, 0.0, config.warmup_updates, self.max_updates))
-        return schedule(self.last_epoch, peak, floor, config.warmup_updates, self.max_updates)
+            return max(floor, schedule(self.last_epoch, peak, 0.0, config.warmup_steps, self.max_steps))
+        return schedule(self.last_epoch, peak, floor, config.warmup_steps, self.max_steps)
 
 
 def build_optimizer(modules: Sequence[nn.Module], config: OptimizerConfig, num_blocks: int, fused: bool) -> AdamW:
@@ -145,15 +145,15 @@ def build_schedule(optimizer: Optimizer, config: OptimizerConfig, trainer_steps:
     Raises:
         ValueError: if nothing says where it ends.
     """
-    max_updates = config.max_updates or trainer_steps
-    if not math.isfinite(max_updates):
-        raise ValueError("the learning rate's cosine needs an end: set trainer.max_steps or optimizer.max_updates")
-    if config.warmup_updates >= max_updates:
+    max_steps = config.max_steps or trainer_steps
+    if not math.isfinite(max_steps):
+        raise ValueError("the learning rate's cosine needs an end: set trainer.max_steps or optimizer.max_steps")
+    if config.warmup_steps >= max_steps:
         rank_zero_warn(
-            f"the learning rate rises to the end of the run, of {int(max_updates)} updates: "
-            f"model.optimizer.warmup_updates is {config.warmup_updates}"
+            f"the learning rate rises to the end of the run, of {int(max_steps)} updates: "
+            f"model.optimizer.warmup_steps is {config.warmup_steps}"
         )
-    return ScheduledLR(optimizer, config, int(max_updates))
+    return ScheduledLR(optimizer, config, int(max_steps))
 
 
 def _moments_alone(optimizer: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:

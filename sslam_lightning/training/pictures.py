@@ -1,4 +1,4 @@
-"""Pictures of what a pre-training module sees and guesses."""
+"""Pictures of what a pre-training module sees and predictions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.layers import Block, keep_visible
+from sslam_lightning.layers import Block, gather_tokens
 from sslam_lightning.models import Encoder
 from sslam_lightning.types import Batch, Grid
 
@@ -17,9 +17,8 @@ FRAME_SHIFT_SECONDS = 0.01
 
 
 @torch.no_grad()
-def draw_guesses(module: Any, batch: Batch, path: Path, clip: int = 0) -> None:
-    """A clip, its mixture, what the student saw of it, the decoder's guess beside the teacher's target, and what the clip
-    token attends to, as PNG.
+def draw_predictions(module: Any, batch: Batch, path: Path, clip: int = 0) -> None:
+    """Draw a clip, its mixture, what the student saw, prediction and target, and the CLS token's attention, as PNG.
 
     Targets have many channels; the three in which this clip's target varies most are shown as red, green and blue.
 
@@ -45,31 +44,31 @@ def draw_guesses(module: Any, batch: Batch, path: Path, clip: int = 0) -> None:
     mask = module.draw_masks(keys, grid)
     embedded = module.student.embed(mixture.clips)
     targets = module.teacher_targets(embedded, mixture, grid)
-    guesses = module.guess(embedded, mixture, mask, grid)
+    predictions = module.predict_masked(embedded, mixture, mask, grid)
     shown = len(batch.waveforms) + clip if module.mixing else clip  # the clip's mixture, where there are mixtures
     row = shown * module.masks_per_clip
     target = targets.retained[clip] if targets.retained is not None else targets.patches[shown]
-    guess = target.new_zeros(target.shape)
-    guess[mask.hidden_index[row]] = guesses.patches[row].float()
+    prediction = target.new_zeros(target.shape)
+    prediction[mask.ids_masked[row]] = predictions.patches[row].float()
     hidden = mask.hidden[row]
     channels, low, high = _palette(target)
     size = module.student.config.patch_size
     cover = hidden.view(*grid).repeat_interleave(size, 0).repeat_interleave(size, 1)
 
-    guessed = guesses.patches[row].float()
-    error = (keep_visible(target[None], mask.hidden_index[row][None]) - guessed).square().mean()
+    guessed = predictions.patches[row].float()
+    error = (gather_tokens(target[None], mask.ids_masked[row][None]) - guessed).square().mean()
     panels = [
         (f"clip: {batch.names[clip]}", clean[clip].T),
         ("its mixture" if module.mixing else "the same (no mixing)", mixture.clips[shown].T),
         ("what the student sees (white is hidden)", mixture.clips[shown].masked_fill(cover, float("nan")).T),
-        ("teacher's target at hidden patches", _colours(target, channels, low, high, hidden, grid)),
+        ("teacher's target at hidden patches", _colors(target, channels, low, high, hidden, grid)),
         (
-            f"student's guess there: mean squared error {float(error):.2f}, where guessing the mean gives about 1",
-            _colours(guess, channels, low, high, hidden, grid),
+            f"student's prediction there: mean squared error {float(error):.2f}, where guessing the mean gives about 1",
+            _colors(prediction, channels, low, high, hidden, grid),
         ),
     ]
     attention = clip_token_attention(module.student, clean[clip : clip + 1])[0]
-    panels.append(("what the clip token of the whole clip attends to (last block, mean of heads)", attention.view(*grid).T))
+    panels.append(("what the CLS token of the whole clip attends to (last block, mean of heads)", attention.view(*grid).T))
     seconds = clean.shape[1] * FRAME_SHIFT_SECONDS
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2 * len(panels)), layout="constrained", sharex=True)
     for axis, (title, image) in zip(axes, panels, strict=True):
@@ -78,14 +77,14 @@ def draw_guesses(module: Any, batch: Batch, path: Path, clip: int = 0) -> None:
         axis.set_title(title, fontsize=9, parse_math=False)  # the $ of a name is a $
         axis.set_ylabel("mel bin")
     axes[-1].set_xlabel(f"seconds; a patch is {size} mel bins x {size} frames of 10 ms")
-    figure.supxlabel("Colours: the three channels in which the target varies most, as red, green and blue", fontsize=8)
+    figure.supxlabel("Colors: the three channels in which the target varies most, as red, green and blue", fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 @torch.no_grad()
 def clip_token_attention(encoder: Encoder, log_mels: Float[Tensor, "clips frames mels"]) -> Float[Tensor, "clips patches"]:
-    """The clip token's attention to all patches in the last block, averaged over heads; with itself a row sums to 1."""
+    """The CLS token's attention to all patches in the last block, averaged over heads; with itself a row sums to 1."""
     seen: list[Tensor] = []
     block = encoder.blocks[-1]
     assert isinstance(block, Block)
@@ -107,9 +106,9 @@ def _palette(target: Float[Tensor, "patches dim"]) -> tuple[Tensor, Tensor, Tens
     return channels, chosen.amin(dim=0), chosen.amax(dim=0)
 
 
-def _colours(
+def _colors(
     x: Float[Tensor, "patches dim"], channels: Tensor, low: Tensor, high: Tensor, hidden: Tensor, grid: Grid
 ) -> Float[Tensor, "mel time 3"]:
-    colours = ((x[:, channels] - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
-    colours[~hidden] = 1.0
-    return colours.view(*grid, 3).transpose(0, 1)
+    colors = ((x[:, channels] - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    colors[~hidden] = 1.0
+    return colors.view(*grid, 3).transpose(0, 1)

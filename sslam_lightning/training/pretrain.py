@@ -11,7 +11,18 @@ from torch import Tensor, nn
 from sslam_lightning.augment import crop_to_shortest, roll
 from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
-from sslam_lightning.layers import keep_visible, repeat_rows
+from sslam_lightning.layers import gather_tokens, repeat_rows
+from sslam_lightning.losses import (
+    DINOLoss,
+    ExtraLoss,
+    InfoNCE,
+    ReconstructionLoss,
+    RegressionLoss,
+    SourceRetentionLoss,
+    TeacherTargets,
+    UtteranceLoss,
+)
+from sslam_lightning.losses.source_retention import retained_targets
 from sslam_lightning.masking import InverseBlockMask, MaskSampler
 from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.metrics import MeanLoss
@@ -30,24 +41,13 @@ from sslam_lightning.models import (
 from sslam_lightning.models.front_ends.base import padding_behind
 from sslam_lightning.models.initial_weights import init_bert
 from sslam_lightning.models.teacher import TeacherParts
-from sslam_lightning.objectives import (
-    Dino,
-    InfoNCE,
-    LayerTargets,
-    Objective,
-    Reconstruction,
-    Regression,
-    SourceRetention,
-    Utterance,
-)
-from sslam_lightning.objectives.source_retention import retain_sources
 from sslam_lightning.rng import fold_in
-from sslam_lightning.training.callbacks import EMAConfig, GuardConfig
+from sslam_lightning.training.callbacks import CollapseConfig, EMAConfig
+from sslam_lightning.training.load_pretrained import load_parts
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.pretrain_settings import LOSSES_TO_TARGETS, check_settings
 from sslam_lightning.training.self_supervised import SelfSupervisedModule
-from sslam_lightning.training.start import take_over
-from sslam_lightning.types import AnyBatch, Batch, Grid, Guesses, Mask, Mixture, Seen, Targets
+from sslam_lightning.types import AnyBatch, Batch, BlockInput, Grid, Mask, Mixture, Predictions, Targets
 
 _LOSSES = (*LOSSES_TO_TARGETS, "reconstruction", "info_nce")
 
@@ -60,23 +60,23 @@ class PretrainModule(SelfSupervisedModule):
     Args:
         encoder: size and switches of student and teacher.
         decoder: size of the convolutional decoder.
-        features: log-mels and their normalisation; None for front-ends that read waveforms, images or text themselves.
+        features: log-mels and their normalization; None for front-ends that read waveforms, images or text themselves.
         masking: which patches are hidden.
         masks_per_clip: masked copies of every clip in a step.
         targets: how the teacher's layers become targets.
         regression: decoder output against targets at hidden patches; None leaves it out.
-        utterance: clip token against the mean target; None leaves it out.
+        utterance: CLS token against the mean target; None leaves it out.
         reconstruction: decoder output against the patches' own values; None leaves it out.
         info_nce: decoder output against the other hidden patches of a clip; None leaves it out.
         dino: a cross entropy instead of the utterance loss; None leaves it out.
         mixing: partners and regions of stage 2's mixtures; None is stage 1.
         source_retention: mixtures against both of their sources; needs ``mixing``.
-        objective: a loss of your own beside these, see :class:`sslam_lightning.objectives.Objective`; None for none.
+        extra_loss: a loss of your own beside these, see :class:`sslam_lightning.losses.ExtraLoss`; None for none.
         transformer_decoder: a decoder of transformer blocks in place of the convolutional one (BAT, MAE-AST); None is the
             latter.
         ema: how the teacher follows; None is no teacher, and only losses that need none.
         teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
-        guard: when to stop a run that collapses.
+        collapse: when to stop a run that collapses.
         optimizer: AdamW and its schedule.
         init_from: a checkpoint to start from, as far as it has student, teacher and decoder: a file or folder (ours,
             fairseq's or in the Hugging Face layout) or a Hub id such as ``ta012/SSLAM_pretrain``. Optimizer, schedule and
@@ -98,19 +98,19 @@ class PretrainModule(SelfSupervisedModule):
         features: LogMels | None = LogMels(),
         masking: MaskSampler = InverseBlockMask(),
         masks_per_clip: int = 16,
-        targets: LayerTargets = LayerTargets(),
-        regression: Regression | None = Regression(),
-        utterance: Utterance | None = Utterance(),
-        reconstruction: Reconstruction | None = None,
+        targets: TeacherTargets = TeacherTargets(),
+        regression: RegressionLoss | None = RegressionLoss(),
+        utterance: UtteranceLoss | None = UtteranceLoss(),
+        reconstruction: ReconstructionLoss | None = None,
         info_nce: InfoNCE | None = None,
-        dino: Dino | None = None,
+        dino: DINOLoss | None = None,
         mixing: Mixer | None = None,
-        source_retention: SourceRetention | None = None,
-        objective: Objective | None = None,
+        source_retention: SourceRetentionLoss | None = None,
+        extra_loss: ExtraLoss | None = None,
         transformer_decoder: TransformerDecoderConfig | None = None,
         ema: EMAConfig | None = EMAConfig(),
         teacher_parts: TeacherParts = "encoder",
-        guard: GuardConfig = GuardConfig(),
+        collapse: CollapseConfig = CollapseConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
         init_from: str | None = None,
         resampler: str = "torchaudio",
@@ -125,8 +125,8 @@ class PretrainModule(SelfSupervisedModule):
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
         self.targets, self.regression, self.utterance, self.dino = targets, regression, utterance, dino
         self.reconstruction, self.info_nce, self.source_retention = reconstruction, info_nce, source_retention
-        self.objective = objective
-        self.ema, self.guard, self.init_from = ema, guard, init_from
+        self.extra_loss = extra_loss
+        self.ema, self.collapse, self.init_from = ema, collapse, init_from
         self.named_losses = nn.ModuleDict({name: MeanLoss() for name in _LOSSES if getattr(self, name)})
 
         self.student = Encoder(encoder)
@@ -136,8 +136,8 @@ class PretrainModule(SelfSupervisedModule):
         self.reconstruction_head = nn.Linear(width, num_values) if reconstruction else None
         self.contrast_head = nn.Linear(width, num_values) if info_nce else None
         self.teacher = Teacher(self.student, teacher_parts) if ema else None
-        self.centre: Tensor | None
-        self.register_buffer("centre", torch.zeros(1, encoder.dim, dtype=torch.float32) if dino else None)
+        self.center: Tensor | None
+        self.register_buffer("center", torch.zeros(1, encoder.dim, dtype=torch.float32) if dino else None)
 
     def _build_decoder(
         self, config: DecoderConfig | TransformerDecoderConfig
@@ -155,8 +155,8 @@ class PretrainModule(SelfSupervisedModule):
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Mix, mask, let the teacher see everything and the student what is visible, compare."""
-        if self.is_unusable(batch):
-            return self.sit_out()
+        if self.is_empty(batch):
+            return self.empty_step()
         keys = self.clip_keys(batch)
         batch = self.augmented(batch, keys)
         clips, padding = self.read(batch)
@@ -165,12 +165,12 @@ class PretrainModule(SelfSupervisedModule):
         mask = self.draw_masks(keys, grid, mixture.padding)
         embedded = self.student.embed(mixture.clips)
         targets = self.teacher_targets(embedded, mixture, grid) if self.teacher else None
-        guesses = self.guess(embedded, mixture, mask, grid)
-        wanted = None if targets is None else keep_visible(targets.patches, mask.hidden_index)
-        losses = self.losses(guesses, wanted, targets, mask, mixture)
+        predictions = self.predict_masked(embedded, mixture, mask, grid)
+        masked_targets = None if targets is None else gather_tokens(targets.patches, mask.ids_masked)
+        losses = self.losses(predictions, masked_targets, targets, mask, mixture)
         if targets is not None:
-            self.follow_centre(targets.clip)
-        return self.sum_and_log(losses, len(guesses.clip), guesses.patches, wanted)
+            self.update_center(targets.clip)
+        return self.sum_and_log(losses, len(predictions.cls), predictions.patches, masked_targets)
 
     def augmented(self, batch: AnyBatch, keys: Int[Tensor, "batch"]) -> AnyBatch:
         """Waveforms, cropped and rolled as configured; other batches as they are."""
@@ -180,7 +180,7 @@ class PretrainModule(SelfSupervisedModule):
             batch = batch._replace(waveforms=roll(batch.waveforms, batch.num_samples, keys))
         return batch
 
-    def is_unusable(self, batch: AnyBatch) -> bool:
+    def is_empty(self, batch: AnyBatch) -> bool:
         num_clips = len(batch.clip_index)
         return num_clips == 0 or (num_clips == 1 and bool(self.mixing) and (bool(batch.broken) or not self.training))
 
@@ -222,13 +222,13 @@ class PretrainModule(SelfSupervisedModule):
         """What the teacher makes of every whole clip and, for the mixtures, of their sources.
 
         ``embedded`` is the student's embedding, for a teacher that has no front-end of its own. Padded tokens count in the
-        normalisation and in the mean that is the clip's target, as published, though nothing attends to them.
+        normalization and in the mean that is the clip's target, as published, though nothing attends to them.
         """
         assert self.teacher is not None, "there is no teacher"
         embedded = self.teacher.embed(mixture.clips, embedded)
-        entered = self.teacher.enter(self.student, embedded, grid, mixture.padding)
+        entered = self.teacher.prepare_tokens(self.student, embedded, grid, mixture.padding)
         layers = self._teacher_layers(entered)
-        self.log_token_deviation(layers[-1], mixture.padding)
+        self.log_token_std(layers[-1], mixture.padding)
         patches = self.targets(layers)
         alone = self.utterance and self.utterance.top_k_layers
         clip = (self.targets(layers, alone) if alone else patches).mean(dim=1)
@@ -236,73 +236,75 @@ class PretrainModule(SelfSupervisedModule):
             return Targets(patches, clip)
         batch, shared = len(mixture.partner), mixture.shared_patches(grid)
         foreign = self.targets(self._teacher_layers(self.teacher.keep(entered, mixture.partner, shared)))
-        # Clean clips are normalised among themselves here, as published, and not together with their mixtures.
+        # Clean clips are normalized among themselves here, as published, and not together with their mixtures.
         own = patches[:batch] if self.targets.rows_are_independent else self.targets([layer[:batch] for layer in layers])
-        return Targets(patches, clip, retain_sources(own, foreign, shared))
+        return Targets(patches, clip, retained_targets(own, foreign, shared))
 
-    def guess(self, embedded: Float[Tensor, "clips patches dim"], mixture: Mixture, mask: Mask, grid: Grid) -> Guesses:
+    def predict_masked(
+        self, embedded: Float[Tensor, "clips patches dim"], mixture: Mixture, mask: Mask, grid: Grid
+    ) -> Predictions:
         """What the student makes of the visible patches. Patches are embedded once a clip, not once a mask."""
-        encoded = self.student.encode(*self.student.choose(embedded, grid, mask.visible_index, mixture.padding))
-        return Guesses(self.decoder(encoded.tokens, mask, grid), encoded.clip)
+        encoded = self.student.encode(*self.student.select_tokens(embedded, grid, mask.ids_keep, mixture.padding))
+        return Predictions(self.decoder(encoded.tokens, mask, grid), encoded.cls)
 
-    def sit_out(self) -> Float[Tensor, ""]:
-        self.follow_centre(torch.zeros(0, self.student.dim, dtype=torch.float32, device=self.device))
-        return super().sit_out()
+    def empty_step(self) -> Float[Tensor, ""]:
+        self.update_center(torch.zeros(0, self.student.dim, dtype=torch.float32, device=self.device))
+        return super().empty_step()
 
     def losses(
         self,
-        guesses: Guesses,
-        wanted: Float[Tensor, "rows hidden dim"] | None,
+        predictions: Predictions,
+        masked_targets: Float[Tensor, "rows hidden dim"] | None,
         targets: Targets | None,
         mask: Mask,
         mixture: Mixture,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Every configured objective by its name; ``wanted`` are the teacher's targets at the hidden patches."""
+        """Every configured loss by its name; ``masked_targets`` are the teacher's targets at the hidden patches."""
         losses = {}
-        if targets is not None and wanted is not None:
-            losses = self._losses_to_targets(guesses, wanted, targets, mask)
+        if targets is not None and masked_targets is not None:
+            losses = self._losses_to_targets(predictions, masked_targets, targets, mask)
         if self.reconstruction_head or self.contrast_head:
-            values = keep_visible(self.front_end.patchify(mixture.clips), mask.hidden_index)
+            values = gather_tokens(self.front_end.patchify(mixture.clips), mask.ids_masked)
             if self.reconstruction and self.reconstruction_head:
-                losses["reconstruction"] = self.reconstruction(self.reconstruction_head(guesses.patches), values)
+                losses["reconstruction"] = self.reconstruction(self.reconstruction_head(predictions.patches), values)
             if self.info_nce and self.contrast_head:
-                losses["info_nce"] = self.info_nce(self.contrast_head(guesses.patches), values)
+                losses["info_nce"] = self.info_nce(self.contrast_head(predictions.patches), values)
         return losses
 
     def _losses_to_targets(
-        self, guesses: Guesses, wanted: Float[Tensor, "rows hidden dim"], targets: Targets, mask: Mask
+        self, predictions: Predictions, masked_targets: Float[Tensor, "rows hidden dim"], targets: Targets, mask: Mask
     ) -> dict[str, Float[Tensor, ""]]:
         clip_targets = repeat_rows(targets.clip, self.masks_per_clip)
         losses = {}
         if self.regression:
-            losses["regression"] = self.regression(guesses.patches, wanted)
+            losses["regression"] = self.regression(predictions.patches, masked_targets)
         if self.utterance:
-            losses["utterance"] = self.utterance(guesses.clip, clip_targets)
-        if self.dino and self.centre is not None:
-            losses["dino"] = self.dino(guesses.clip, clip_targets, self.centre)
+            losses["utterance"] = self.utterance(predictions.cls, clip_targets)
+        if self.dino and self.center is not None:
+            losses["dino"] = self.dino(predictions.cls, clip_targets, self.center)
         if self.source_retention and targets.retained is not None:
-            mixed = slice(len(guesses.patches) // 2, None)
-            sources = keep_visible(targets.retained, mask.hidden_index[mixed])
-            losses["source_retention"] = self.source_retention(guesses.patches[mixed], sources)
-        if self.objective:
-            losses["objective"] = self.objective(guesses, wanted, targets, mask)
+            mixed = slice(len(predictions.patches) // 2, None)
+            sources = gather_tokens(targets.retained, mask.ids_masked[mixed])
+            losses["source_retention"] = self.source_retention(predictions.patches[mixed], sources)
+        if self.extra_loss:
+            losses["extra_loss"] = self.extra_loss(predictions, masked_targets, targets, mask)
         return losses
 
-    def follow_centre(self, targets: Float[Tensor, "clips dim"]) -> None:
-        """DINO's centre follows the targets, after the step that used it."""
-        if self.dino and self.centre is not None and self.training:
-            moved = self.dino.moved_centre(self.centre, targets)
-            self.centre = torch.where(moved.isfinite().all(), moved, self.centre)  # a lost step must not lose it for good
+    def update_center(self, targets: Float[Tensor, "clips dim"]) -> None:
+        """DINO's center follows the targets, after the step that used it."""
+        if self.dino and self.center is not None and self.training:
+            moved = self.dino.updated_center(self.center, targets)
+            self.center = torch.where(moved.isfinite().all(), moved, self.center)  # a lost step must not lose it for good
 
-    def _teacher_layers(self, seen: Seen) -> Sequence[Tensor]:
+    def _teacher_layers(self, seen: BlockInput) -> Sequence[Tensor]:
         assert self.teacher is not None, "there is no teacher"
-        return self.teacher.layers(seen, self.targets.top_k_layers, self.targets.source)
+        return self.teacher.layers(seen, self.targets.top_k_layers, self.targets.output)
 
     @property
     def front_end(self) -> FrontEnd:
         return self.student.front_end
 
-    def start_from(self, path: str) -> None:
+    def load_pretrained(self, path: str) -> None:
         """Take over student, teacher and decoder; a file without a teacher gives it the student's weights.
 
         Raises:
@@ -321,7 +323,7 @@ class PretrainModule(SelfSupervisedModule):
             own = self.teacher.encoder.state_dict()  # not all of an encoder has a teacher
             teacher = weights.part("teacher" if weights.teacher else "student")
             parts["teacher"] = (self.teacher.encoder, {name: weight for name, weight in teacher.items() if name in own})
-        take_over(weights, parts, self.features)
+        load_parts(weights, parts, self.features)
 
     def configure_model(self) -> None:
         if self.is_sharded and self.teacher and self.teacher.parts == "blocks":
@@ -330,12 +332,12 @@ class PretrainModule(SelfSupervisedModule):
             raise ValueError("FSDP is not tested without a teacher: train with --trainer.strategy=ddp")
         super().configure_model()
 
-    def learning_parts(self) -> Sequence[nn.Module]:
+    def trainable_modules(self) -> Sequence[nn.Module]:
         parts = (self.student, self.decoder, self.reconstruction_head, self.contrast_head)
         return [part for part in parts if part is not None]
 
-    def sharded_parts(self) -> Sequence[nn.Module]:
-        return [*self.learning_parts(), *([self.teacher.encoder] if self.teacher else [])]
+    def modules_to_shard(self) -> Sequence[nn.Module]:
+        return [*self.trainable_modules(), *([self.teacher.encoder] if self.teacher else [])]
 
-    def compiled_parts(self) -> Sequence[nn.Module]:
+    def modules_to_compile(self) -> Sequence[nn.Module]:
         return [*self.student.blocks, *(self.teacher.encoder.blocks if self.teacher else []), self.decoder]

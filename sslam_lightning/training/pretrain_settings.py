@@ -7,13 +7,13 @@ from typing import Protocol
 from torch import nn
 
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import DINOLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import Encoder, FrontEnd
 from sslam_lightning.models.front_ends.inputs import ImageInput, TextInput
-from sslam_lightning.objectives import Dino, LayerTargets, SourceRetention, Utterance
 from sslam_lightning.training.callbacks import EMAConfig
 
-LOSSES_TO_TARGETS = ("regression", "utterance", "dino", "source_retention", "objective")  # which need a teacher
+LOSSES_TO_TARGETS = ("regression", "utterance", "dino", "source_retention", "extra_loss")  # which need a teacher
 
 
 class PretrainSettings(Protocol):
@@ -23,10 +23,10 @@ class PretrainSettings(Protocol):
     features: LogMels | None
     mixing: Mixer | None
     masks_per_clip: int
-    targets: LayerTargets
-    utterance: Utterance | None
-    dino: Dino | None
-    source_retention: SourceRetention | None
+    targets: TeacherTargets
+    utterance: UtteranceLoss | None
+    dino: DINOLoss | None
+    source_retention: SourceRetentionLoss | None
     ema: EMAConfig | None
     named_losses: nn.ModuleDict
     crop_to_shortest: bool
@@ -37,7 +37,7 @@ class PretrainSettings(Protocol):
 
 
 def check_settings(module: PretrainSettings) -> None:
-    """Refuse objectives that lack what they are about, and layers that no encoder has.
+    """Refuse losses that lack what they are about, and layers that no encoder has.
 
     Raises:
         ValueError: naming the setting, and what it needs.

@@ -14,16 +14,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sslam_lightning.masking import MaskSampler
-from sslam_lightning.metrics import MeanLoss, token_deviation, variance_indicator
+from sslam_lightning.metrics import MeanLoss, token_std, variance_indicator
 from sslam_lightning.models import Encoder, FrontEnd, HuggingFaceEncoder, WaveformInput
 from sslam_lightning.models.encoder import mean_of_tokens
-from sslam_lightning.training.callbacks import CollapseGuard, EMAConfig, EMATeacher, GuardConfig
+from sslam_lightning.training.callbacks import CollapseConfig, CollapseMonitor, EMAConfig, EMATeacher
 from sslam_lightning.training.module import AudioModule
 from sslam_lightning.types import AnyBatch, Grid
 
 _LONGEST = 10_000_000  # samples of a clip: ten minutes at 16 kHz
 
-ClipPooling = Literal["clip_token", "mean"]
+ClipPooling = Literal["cls", "mean"]
 
 
 class SelfSupervisedModule(AudioModule):
@@ -34,7 +34,7 @@ class SelfSupervisedModule(AudioModule):
 
     student: Encoder | HuggingFaceEncoder
     ema: EMAConfig | None
-    guard: GuardConfig
+    collapse: CollapseConfig
     named_losses: nn.ModuleDict  # their running means over a validation
     masking: MaskSampler
 
@@ -77,22 +77,22 @@ class SelfSupervisedModule(AudioModule):
 
     def validation_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""] | None:
         """The same losses on held-out clips, with the same masks at every epoch."""
-        return None if self.is_unusable(batch) else self.training_step(batch, batch_idx)
+        return None if self.is_empty(batch) else self.training_step(batch, batch_idx)
 
-    def sit_out(self) -> Float[Tensor, ""]:
+    def empty_step(self) -> Float[Tensor, ""]:
         """A step without clips: whatever the other ranks reduce, this one takes part in with nothing."""
         nothing = torch.zeros(0, self.student.dim, dtype=torch.float32, device=self.device)
-        no_loss = self.no_loss()
+        zero_loss = self.zero_loss()
         if self.ema:
             self.log_variances(nothing, nothing)
-        return no_loss
+        return zero_loss
 
     def sum_and_log(
         self,
         losses: Mapping[str, Float[Tensor, ""]],
         rows: int,
-        guesses: Float[Tensor, "*rows dim"] | None = None,
-        wanted: Float[Tensor, "*rows dim"] | None = None,
+        predictions: Float[Tensor, "*rows dim"] | None = None,
+        masked_targets: Float[Tensor, "*rows dim"] | None = None,
     ) -> Float[Tensor, ""]:
         """The total. Training logs it with every loss by name; a validation takes in the losses of ``rows`` clips.
 
@@ -104,8 +104,8 @@ class SelfSupervisedModule(AudioModule):
         else:
             for name, loss in losses.items():
                 self._mean_losses[name].update(loss.double() * rows, rows)
-        if guesses is not None and wanted is not None:
-            self.log_variances(guesses, wanted)
+        if predictions is not None and masked_targets is not None:
+            self.log_variances(predictions, masked_targets)
         return total
 
     def on_validation_epoch_end(self) -> None:
@@ -128,39 +128,39 @@ class SelfSupervisedModule(AudioModule):
         return cast(Mapping[str, MeanLoss], self.named_losses)
 
     def configure_callbacks(self) -> list[Callback]:
-        teacher = [EMATeacher(self.ema), CollapseGuard(self.guard)] if self.ema else []
+        teacher = [EMATeacher(self.ema), CollapseMonitor(self.collapse)] if self.ema else []
         return [*super().configure_callbacks(), *teacher]
 
     def configure_optimizers(self) -> Any:
         return self.build_optimizers(self.student.depth)
 
     def predict_clips(self, batch: AnyBatch) -> tuple[tuple[str, ...], Float[Tensor, "batch dim"]]:
-        """Names and what the student makes of whole clips: clip tokens or, where there are none, means of tokens."""
-        return batch.names, self.embed(batch, "mean" if self.student.clip_token is None else "clip_token")
+        """Names and what the student makes of whole clips: CLS tokens or, where there are none, means of tokens."""
+        return batch.names, self.embed(batch, "mean" if self.student.cls_token is None else "cls")
 
     def embed(self, batch: AnyBatch, pooling: ClipPooling) -> Float[Tensor, "batch dim"]:
-        """Whole clips as the student's clip token, or as the mean of its tokens that are no padding."""
+        """Whole clips as the student's CLS token, or as the mean of its tokens that are no padding."""
         clips, padding = self.read(batch)
         encoded = self.student(clips, padding)
-        return encoded.clip if pooling == "clip_token" else mean_of_tokens(encoded.tokens, padding)
+        return encoded.cls if pooling == "cls" else mean_of_tokens(encoded.tokens, padding)
 
     @property
     def loss_names(self) -> Sequence[str]:
         return ("loss", *(f"loss_{name}" for name in self.named_losses))
 
-    def log_variances(self, guesses: Float[Tensor, "*rows dim"], wanted: Float[Tensor, "*rows dim"]) -> None:
+    def log_variances(self, predictions: Float[Tensor, "*rows dim"], masked_targets: Float[Tensor, "*rows dim"]) -> None:
         """Log the two signs of collapse, when it is time; all ranks have to call this, one without clips with no rows."""
         if not self.training or not self.is_time_to_log():
             return
-        for name, rows in (("prediction_variance", guesses), ("target_variance", wanted)):
+        for name, rows in (("pred_std", predictions), ("target_std", masked_targets)):
             if len(rows):
                 self.log(name, variance_indicator(rows.flatten(0, -2)))
             elif self.world_size > 1:
                 variance_indicator(rows)
 
-    def log_token_deviation(
+    def log_token_std(
         self, tokens: Float[Tensor, "clips tokens dim"], padding: Bool[Tensor, "clips tokens"] | None = None
     ) -> None:
-        """Log the sign of collapse that normalised targets hide, when it is time: of this rank's clips, in the teacher."""
+        """Log the sign of collapse that normalized targets hide, when it is time: of this rank's clips, in the teacher."""
         if self.training and self.is_time_to_log():
-            self.log("token_deviation", token_deviation(tokens, padding))
+            self.log("token_std", token_std(tokens, padding))

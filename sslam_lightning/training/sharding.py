@@ -46,7 +46,9 @@ class ShardedStrategy(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         state = getattr(optimizer, "_optimizer", optimizer).state_dict()
         whole_state = {
-            number: {name: whole(value).cpu() if isinstance(value, Tensor) else value for name, value in values.items()}
+            number: {
+                name: full_tensor(value).cpu() if isinstance(value, Tensor) else value for name, value in values.items()
+            }
             for number, values in state["state"].items()
         }
         return {**state, "state": whole_state}
@@ -65,7 +67,7 @@ class ShardedStrategy(ModelParallelStrategy):
             numbers = [number for group in saved["param_groups"] for number in group["params"]]
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             state = {
-                number: {name: share_of(value, parameter) for name, value in saved["state"][number].items()}
+                number: {name: to_local_shard(value, parameter) for name, value in saved["state"][number].items()}
                 for number, parameter in zip(numbers, parameters, strict=True)
                 if number in saved["state"]
             }
@@ -93,12 +95,12 @@ def shard(parts: Sequence[nn.Module], mesh: DeviceMesh) -> None:
                 register_fsdp_forward_method(part, entrance)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor that is shared out among devices in one piece; any other as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def share_of(value: Any, parameter: Tensor) -> Any:
+def to_local_shard(value: Any, parameter: Tensor) -> Any:
     """Of a tensor of a parameter's shape this rank's share; anything else, the count of updates above all, as it is."""
     if not isinstance(value, Tensor) or not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         return value

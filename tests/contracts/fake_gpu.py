@@ -132,7 +132,7 @@ def step_on_gpu(module: AudioModule, sample_rate_hz: int, half: torch.dtype = to
         assert loss.device.type == "cuda"
         assert loss.requires_grad
         if getattr(module, "teacher", None) is not None:
-            module.teacher.follow(module.student, 0.9)
+            module.teacher.update_ema(module.student, 0.9)
         if not isinstance(module, DetectionModule):  # which collects events, however many there are
             with _mixed_precision(half), torch.no_grad():
                 module.eval().predict_step(batch, 0)

@@ -94,7 +94,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     audioset.mkdir()
     rows = "".join(f"{number},/m/{number},Class {number}\n" for number in range(527))
     for folder in (audioset, tmp_path):
-        (folder / "label_descriptors.csv").write_text("index,mid,name\n" + rows)
+        (folder / "class_map.csv").write_text("index,mid,name\n" + rows)
     table = ["filename,fold,target,category,esc10"]
     for number in range(50):
         (esc50 / "audio" / f"{number}.wav").touch()
@@ -157,7 +157,7 @@ def test_recipes(path, somewhere):
     cli = _instantiate([_name(path)])
     _assert_whole(cli)
     assert Path(cli.trainer.default_root_dir).parent == Path("runs")
-    updates = cli.model.optimizer_config.warmup_updates
+    updates = cli.model.optimizer_config.warmup_steps
     assert 0 < updates < cli.trainer.max_steps / 2
     assert path.read_text().startswith("# ")
     step_on_gpu(cli.model, cli.datamodule.sample_rate_hz)
@@ -169,12 +169,12 @@ def test_clips_of_one_class_and_of_several_by_one_setting_of_the_data(recipe, mu
     """U4: in every recipe for clips, as published or not, the loss and its divisor follow from the data."""
     given = _settings_in(recipe)["model"]["init_args"]
     for published in ([], ["overlays/as_published/finetune.yaml"]):
-        options = ("--data.label_descriptors=label_descriptors.csv", f"--data.multi_label={str(multi_label).lower()}")
+        options = ("--data.class_map=class_map.csv", f"--data.multi_label={str(multi_label).lower()}")
         cli = _instantiate([recipe, *published, "overlays/data/audioset.yaml"], *options)
         _assert_whole(cli)
         binary = multi_label or "criterion" in given
         assert cli.model.criterion == ("binary_cross_entropy" if binary else "cross_entropy")
-        assert cli.model.divide_by == ("positives" if binary and published else "clips")
+        assert cli.model.bce_reduction == ("positives" if binary and published else "clips")
         (monitored,) = {kept.monitor for kept in cli.trainer.callbacks if isinstance(kept, RunCheckpoint)}
         assert monitored == f"val/{cli.model.score_name}"
         step_on_gpu(cli.model, cli.datamodule.sample_rate_hz)
@@ -191,7 +191,7 @@ def test_published_sizes(somewhere):
         cli = _instantiate([name])
         model, optimizer = cli.model, cli.model.optimizer_config
         assert (model.student.config.dim, model.student.config.depth, model.masks_per_clip) == (dim, depth, masks)
-        assert (cli.trainer.max_steps, optimizer.warmup_updates, optimizer.lr) == (updates, warmup, rate)
+        assert (cli.trainer.max_steps, optimizer.warmup_steps, optimizer.lr) == (updates, warmup, rate)
         assert not optimizer.decay_all
         assert (model.utterance.reduction, model.utterance.weight) == ("mean", 192.0)
         published = _instantiate([name, f"overlays/as_published/stage{2 if model.mixing else 1}.yaml"]).model

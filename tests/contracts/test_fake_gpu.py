@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from sslam_lightning.features import LogMels
 from sslam_lightning.features.fbank import fbank_tables
 from sslam_lightning.inference import AudioModel
+from sslam_lightning.losses import ExtraLoss, TeacherTargets
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.models import (
     ClassificationHead,
@@ -30,7 +31,6 @@ from sslam_lightning.models import (
     TextInput,
     WaveformConfig,
 )
-from sslam_lightning.objectives import LayerTargets, Objective
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Batch, TextBatch
 
@@ -41,9 +41,11 @@ WAV2VEC2 |= {"feat_extract_norm": "layer", "num_conv_pos_embeddings": 4, "num_co
 ROBERTA = {"vocab_size": 30, "max_position_embeddings": 20}
 
 
-def pretrain(objective: Objective | None = None) -> PretrainModule:
+def pretrain(extra_loss: ExtraLoss | None = None) -> PretrainModule:
     decoder = DecoderConfig(dim=16, depth=2, groups=4)
-    return PretrainModule(ENCODER, decoder, FEATURES, InverseBlockMask(0.75, 2), 2, LayerTargets(2), objective=objective)
+    return PretrainModule(
+        ENCODER, decoder, FEATURES, InverseBlockMask(0.75, 2), 2, TeacherTargets(2), extra_loss=extra_loss
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,41 +108,41 @@ def test_padded_clips_are_read(make: Callable[[], Any]) -> None:
         assert encoder(*readings).tokens.device.type == "cuda"
 
 
-class _LeftOnTheCPU(Objective):
-    def __call__(self, guesses: Any, *_: Any) -> Tensor:
-        return (guesses.patches + torch.zeros(guesses.patches.shape)).mean()
+class _LeftOnTheCPU(ExtraLoss):
+    def __call__(self, predictions: Any, *_: Any) -> Tensor:
+        return (predictions.patches + torch.zeros(predictions.patches.shape)).mean()
 
 
-class _Waits(Objective):
-    def __call__(self, guesses: Any, *_: Any) -> Tensor:
-        return guesses.patches.mean() if bool(guesses.patches.sum() > 0) else guesses.patches.sum()
+class _Waits(ExtraLoss):
+    def __call__(self, predictions: Any, *_: Any) -> Tensor:
+        return predictions.patches.mean() if bool(predictions.patches.sum() > 0) else predictions.patches.sum()
 
 
-class _CopiesAndWaits(Objective):
-    def __call__(self, guesses: Any, *_: Any) -> Tensor:
-        return guesses.patches.mean().cpu().to("cuda")
+class _CopiesAndWaits(ExtraLoss):
+    def __call__(self, predictions: Any, *_: Any) -> Tensor:
+        return predictions.patches.mean().cpu().to("cuda")
 
 
-class _WrongType(Objective):
-    def __call__(self, guesses: Any, *_: Any) -> Tensor:
-        first = torch.zeros(len(guesses.clip), 1, dtype=torch.long, device="cuda")
-        return torch.zeros(guesses.clip.shape, device="cuda").scatter(1, first, guesses.patches[:, 0, :1]).mean()
+class _WrongType(ExtraLoss):
+    def __call__(self, predictions: Any, *_: Any) -> Tensor:
+        first = torch.zeros(len(predictions.cls), 1, dtype=torch.long, device="cuda")
+        return torch.zeros(predictions.cls.shape, device="cuda").scatter(1, first, predictions.patches[:, 0, :1]).mean()
 
 
 @pytest.mark.parametrize(
-    ("objective", "error", "says"),
+    ("extra_loss", "error", "says"),
     [
         (_LeftOnTheCPU(), FakeTensorDeviceMismatchError, "cuda:0 and cpu"),
         (_Waits(), DataDependentOutputException, "_local_scalar_dense"),
         (_CopiesAndWaits(), WaitingCopy, "from cuda to cpu"),
-        (_WrongType(), RuntimeError, "self.dtype to be equal to src.dtype"),  # the guesses are of half precision
+        (_WrongType(), RuntimeError, "self.dtype to be equal to src.dtype"),  # the predictions are of half precision
     ],
     ids=["left on the CPU", "waits", "copies", "wrong type"],
 )
-def test_a_slip_is_seen(objective: Objective, error: type[Exception], says: str) -> None:
+def test_a_slip_is_seen(extra_loss: ExtraLoss, error: type[Exception], says: str) -> None:
     step_on_gpu(pretrain(), 16000)
     with pytest.raises(error, match=re.escape(says)):
-        step_on_gpu(pretrain(objective=objective), 16000)
+        step_on_gpu(pretrain(extra_loss=extra_loss), 16000)
 
 
 def test_lengths_stay_on_the_host() -> None:

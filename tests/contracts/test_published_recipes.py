@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.training.callbacks import GuardConfig
+from sslam_lightning.training.callbacks import CollapseConfig
 
 FOLDER = config_folder()
 PUBLISHED = {"eat_base": "stage1", "eat_large": "stage1", "sslam_base": "stage2"}  # recipe -> overlay
-NEVER = GuardConfig(0.0, 0.0, 0.0)
-FAIRSEQ = GuardConfig(min_prediction_variance=0.01, min_target_variance=0.1, min_token_deviation=0.0)  # its defaults
+NEVER = CollapseConfig(0.0, 0.0, 0.0)
+FAIRSEQ = CollapseConfig(min_pred_std=0.01, min_target_std=0.1, min_token_std=0.0)  # its defaults
 DATA2VEC2 = {"data2vec2_text_base": FAIRSEQ, "data2vec2_waveform_base": FAIRSEQ, "data2vec2_image_base": NEVER}
 FINETUNED = ("audioset_20k", "audioset_2m", "esc50", "speech_commands_v2", "spass")
 
@@ -25,14 +25,14 @@ def _model(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("recipe", "overlay"), PUBLISHED.items())
 def test_a_collapse_stops_the_recipe_but_not_the_published_run(recipe: str, overlay: str) -> None:
     """D8."""
-    assert GuardConfig(**_model(f"pretrain/{recipe}")["guard"]) == GuardConfig()
-    assert GuardConfig(**_model(f"overlays/as_published/{overlay}")["guard"]) == NEVER
+    assert CollapseConfig(**_model(f"pretrain/{recipe}")["collapse"]) == CollapseConfig()
+    assert CollapseConfig(**_model(f"overlays/as_published/{overlay}")["collapse"]) == NEVER
 
 
 @pytest.mark.parametrize(("recipe", "bounds"), DATA2VEC2.items())
-def test_a_collapse_stops_data2vec_2_where_it_stops_the_public_run(recipe: str, bounds: GuardConfig) -> None:
+def test_a_collapse_stops_data2vec_2_where_it_stops_the_public_run(recipe: str, bounds: CollapseConfig) -> None:
     """D8."""
-    assert GuardConfig(**_model(f"pretrain/{recipe}")["guard"]) == bounds
+    assert CollapseConfig(**_model(f"pretrain/{recipe}")["collapse"]) == bounds
 
 
 @pytest.mark.parametrize(

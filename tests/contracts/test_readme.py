@@ -101,7 +101,7 @@ def test_the_commands_and_the_python_of_the_readmes_run(tmp_path):
     _record(tmp_path / "my")
     (code,) = blocks(READMES["."], "python")
     (first, *others) = READMES.values()
-    python = f"python - <<'END'\n{code}\nprint(encoded.clip.shape)\nEND\n"
+    python = f"python - <<'END'\n{code}\nprint(encoded.cls.shape)\nEND\n"
     printed = _run([*blocks(first), python, *blocks("\n".join(others))], tmp_path)
     outputs = re.findall(r"^prints\n\n```\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
     assert outputs, "the READMEs show no output"

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.evaluation import FineTuning, read_suite
-from sslam_lightning.evaluation.settings import laid_over
+from sslam_lightning.evaluation.settings import deep_merge
 from sslam_lightning.training import FinetuneModule
 
 FOLDER = config_folder()
@@ -31,7 +31,7 @@ ONE_LABEL = ("esc50", "speech_commands_v1", "speech_commands_v2")
 def recipe(*names: str) -> dict[str, Any]:
     layered: dict[str, Any] = {}
     for name in names:
-        layered = laid_over(layered, yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
+        layered = deep_merge(layered, yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
     return layered
 
 
@@ -46,7 +46,7 @@ def check(suite: str, protocol: str, wanted: dict[str, Any]) -> None:
     assert found.trainer["precision"] == wanted["trainer"]["precision"]
     ours, theirs = _whole(found.model), _whole({name: value for name, value in model.items() if name not in OF_RUNS})
     if suite in ONE_LABEL:  # the labels of a clip sum to one, so either divisor is the same
-        del ours["divide_by"], theirs["divide_by"]
+        del ours["bce_reduction"], theirs["bce_reduction"]
     assert ours == theirs
 
 

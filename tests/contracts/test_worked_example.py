@@ -98,4 +98,4 @@ def test_a_data_set_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]
     main(["evaluate", "--suite", "birds.yaml", f"--model={tiny}", "--protocols=knn", "--features.num_frames=112"])
     assert "birds, knn, fold all, seed 0: accuracy last 100.0" in capsys.readouterr().out
     module, _ = _train_once("--data=birds.BirdsDataModule", "--data.root=data/birds", "--data.batch_size=4")
-    assert module.student.clip_token.grad.any()
+    assert module.student.cls_token.grad.any()

@@ -8,10 +8,10 @@ import torch
 
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels, kaldi_fbank
+from sslam_lightning.losses import SourceRetentionLoss, TeacherTargets
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, EncoderConfig
-from sslam_lightning.objectives import LayerTargets, SourceRetention
 from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.optimizers import OptimizerConfig
@@ -47,10 +47,10 @@ def test_stage_2_trains(precision, compile, tmp_path):
         DecoderConfig(dim=64, depth=2, groups=4),
         LogMels(num_frames=128),
         masks_per_clip=4,
-        targets=LayerTargets(top_k_layers=2),
+        targets=TeacherTargets(top_k_layers=2),
         mixing=PartialMixing(),
-        source_retention=SourceRetention(),
-        optimizer=OptimizerConfig(lr=1e-3, max_updates=20),
+        source_retention=SourceRetentionLoss(),
+        optimizer=OptimizerConfig(lr=1e-3, max_steps=20),
         compile=compile,
     )
     losses = []

@@ -28,7 +28,7 @@ RECIPES = {
 }
 HERE = [
     *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.precision=32-true", "--model.init_from=null"),
-    *("--model.encoder.depth=2", "--model.optimizer.warmup_updates=2", "--model.optimizer.lr=1e-3"),
+    *("--model.encoder.depth=2", "--model.optimizer.warmup_steps=2", "--model.optimizer.lr=1e-3"),
     *(f"--data.num_train={CLIPS}", f"--data.num_val={VAL_CLIPS}", f"--data.batch_size={BATCH}"),
 ]
 

@@ -14,7 +14,7 @@ from processes import meet
 from tiny import Clips, Diary, KeepEveryBatch, copy_of, finetune, pretrain, soundscapes, trainer
 
 from sslam_lightning.data import BrokenClip, ClipDataset, SyntheticDataModule, SyntheticDataset
-from sslam_lightning.objectives import Reconstruction
+from sslam_lightning.losses import ReconstructionLoss
 from sslam_lightning.training.optimizers import OptimizerConfig
 
 CLIPS, BATCH, STEPS, VAL_CLIPS = 12, 4, 3, 11  # BATCH over all processes
@@ -24,14 +24,14 @@ PRETRAINED = {
     "stage 1": {},
     "stage 2": {"stage": "stage 2"},
     "dino": {"stage": "dino"},
-    "reconstruction": {"reconstruction": Reconstruction()},
+    "reconstruction": {"reconstruction": ReconstructionLoss()},
     "accumulation": {"stage": "stage 2"},
 }
 FINETUNED = {
-    "fine-tuning": {"divide_by": "clips"},
-    "frozen encoder": {"divide_by": "clips", "frozen_encoder": True},
-    "positives": {"divide_by": "positives"},
-    "positives, accumulation": {"divide_by": "positives"},
+    "fine-tuning": {"bce_reduction": "clips"},
+    "frozen encoder": {"bce_reduction": "clips", "frozen_encoder": True},
+    "positives": {"bce_reduction": "positives"},
+    "positives, accumulation": {"bce_reduction": "positives"},
 }
 ACCUMULATED = 2  # batches an update, in "accumulation"
 # What differs between one process and two by intention: draws of a rank of its own, a rank that has no clips.
@@ -101,9 +101,9 @@ def run(folder: Path, devices: int) -> dict[str, Any]:
         results[name] = {
             "gradients": gradients.first,
             "state": {name: value.clone() for name, value in module.state_dict().items()},
-            "variances": [entry["target_variance"] for entry in diary.logged if "target_variance" in entry],
+            "variances": [entry["target_std"] for entry in diary.logged if "target_std" in entry],
             "seeds": draws.seeds,
-            "broken": len(clips.broken_clips),
+            "broken": len(clips.unreadable_clips),
         }
     pl.seed_everything(5, verbose=False)
     (losses,) = trainer(folder, **parallel).validate(
@@ -111,7 +111,7 @@ def run(folder: Path, devices: int) -> dict[str, Any]:
     )
     results["pretraining's validation"] = {name: float(value) for name, value in losses.items()}
     pl.seed_everything(6, verbose=False)
-    module = finetune(divide_by="clips", encoder={}, optimizer=OPTIMIZER)
+    module = finetune(bce_reduction="clips", encoder={}, optimizer=OPTIMIZER)
     runner = trainer(folder, **parallel)
     clips = soundscapes(num_val=VAL_CLIPS, **data)
     metrics = runner.validate(module, clips, verbose=False)[0]
@@ -167,7 +167,7 @@ def interruptions(folder: Path, foreign: Path) -> dict[str, Any]:
     return {**results, "from one": resume(folder, 2, foreign)}
 
 
-def broken_clips(folder: Path) -> dict[str, Any]:
+def unreadable_clips(folder: Path) -> dict[str, Any]:
     """What both processes say of a few broken clips, and of many that only one of them meets."""
     parallel = {"devices": 2, "strategy": "ddp", "max_epochs": 2}
     said: list[str] = []
@@ -176,7 +176,7 @@ def broken_clips(folder: Path) -> dict[str, Any]:
     logging.getLogger("sslam_lightning").addHandler(handler)
     runner = trainer(folder, **parallel)
     runner.fit(finetune(), unreadable((3, 8), num_train=CLIPS, batch_size=2))
-    few = {"counted": float(runner.callback_metrics["broken_clips"]), "said": list(said)}
+    few = {"counted": float(runner.callback_metrics["unreadable_clips"]), "said": list(said)}
     data = unreadable(num_train=CLIPS, batch_size=2)
     dataset, sampler = data.dataset("train"), data.train_dataloader().sampler
     dataset.broken = tuple(sampler.order(0).view(-1, 2, 2)[:, 1].flatten().tolist())  # type: ignore[union-attr]
@@ -191,5 +191,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     meet()
     folder, foreign = Path(sys.argv[1]), Path(sys.argv[2])
-    results = {**run(folder, 2), **interruptions(folder, foreign), "broken": broken_clips(folder)}
+    results = {**run(folder, 2), **interruptions(folder, foreign), "broken": unreadable_clips(folder)}
     torch.save(results, folder / f"rank{os.environ['LOCAL_RANK']}.pt")

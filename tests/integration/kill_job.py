@@ -77,7 +77,7 @@ def attempt(job: Job, folder: Path, pipes: Pipes) -> None:
     if job.finetuning:
         module = finetune(spec_augment=SpecAugment(), mixup=Mixup(alpha=0.8), noise_and_roll=True)
         data |= {
-            "label_descriptors": job.data.parent / "classes.csv",
+            "class_map": job.data.parent / "classes.csv",
             "weighted_sampling": True,
             "samples_per_epoch": CHOSEN,
         }

@@ -13,7 +13,7 @@ import torch
 from processes import meet
 from tiny import Diary, KeepEveryBatch, finetune, pretrain, soundscapes, trainer
 
-from sslam_lightning.training.callbacks import LossGuard, RunCheckpoint
+from sslam_lightning.training.callbacks import NonFiniteGuard, RunCheckpoint
 from sslam_lightning.training.optimizers import OptimizerConfig
 from sslam_lightning.training.sharding import ShardedStrategy
 
@@ -25,7 +25,7 @@ KINDS = {
     "stage 1": lambda: pretrain(noise_std=0.0, optimizer=OPTIMIZER),
     "stage 2": lambda: pretrain("stage 2", noise_std=0.0, optimizer=OPTIMIZER),
     "dino": lambda: pretrain("dino", noise_std=0.0, optimizer=OPTIMIZER),
-    "fine-tuning": lambda: finetune(divide_by="clips", encoder={}, optimizer=replace(OPTIMIZER, layer_decay=0.65)),
+    "fine-tuning": lambda: finetune(bce_reduction="clips", encoder={}, optimizer=replace(OPTIMIZER, layer_decay=0.65)),
 }
 
 
@@ -43,7 +43,7 @@ def fit(kind: str, folder: Path, devices: int, first: int = 0) -> tuple[pl.Train
     parallel = {"devices": devices, "strategy": ShardedStrategy() if devices > 1 else "auto"}
     settings = {"max_epochs": EPOCHS, "gradient_clip_val": 1.0, "keep_every_epoch": True, **parallel}
     keep = [Falling(), RunCheckpoint(folder / "kept", monitor="val/falling", mode="max")] if kind == "fine-tuning" else []
-    runner = trainer(folder, diary, LossGuard(), *keep, **settings)
+    runner = trainer(folder, diary, NonFiniteGuard(), *keep, **settings)
     path = folder / f"epoch={first - 1}.ckpt"
     data = soundscapes(CLIPS, VAL_CLIPS[kind], batch_size=BATCH // devices)
     runner.fit(KINDS[kind](), data, ckpt_path=path if first else None, weights_only=True)
@@ -66,7 +66,7 @@ def interrupted(kind: str, folder: Path) -> list[str]:
         pl.seed_everything(5 if place is None else 9, verbose=False)
         keep = [KeepEveryBatch(folder)] if place is None else []
         settings = {"max_epochs": EPOCHS, "accumulate_grad_batches": 2, "limit_val_batches": 0}
-        runner = trainer(folder, LossGuard(), *keep, devices=2, strategy=ShardedStrategy(), **settings)
+        runner = trainer(folder, NonFiniteGuard(), *keep, devices=2, strategy=ShardedStrategy(), **settings)
         path = None if place is None else folder / f"batch{place}.ckpt"
         runner.fit(KINDS[kind](), soundscapes(CLIPS, 0, batch_size=BATCH // 2), ckpt_path=path, weights_only=True)
         assert runner.global_step == EPOCHS
@@ -81,7 +81,7 @@ def main(folder: Path) -> None:
     kept: dict[str, Any] = {}
     for kind in KINDS:
         runner, diary = fit(kind, folder / "sharded" / kind, 2)
-        weights = runner.lightning_module.learning_parts()[0].blocks[0].mlp.fc1.weight
+        weights = runner.lightning_module.trainable_modules()[0].blocks[0].mlp.fc1.weight
         validated = {name: float(value) for name, value in runner.callback_metrics.items() if name.startswith("val/")}
         kept[kind] = {"logged": diary.logged, "rows": weights.to_local().shape[0], "validated": validated}
     for kind in ("stage 1", "fine-tuning"):
@@ -106,7 +106,7 @@ def main(folder: Path) -> None:
         runner = trainer(folder, devices=2, strategy=ShardedStrategy(), max_epochs=3)
         module = build()
         if name == "no clips":
-            module.is_unusable = lambda batch: True
+            module.is_empty = lambda batch: True
         try:
             runner.fit(module, data, **settings)
         except ValueError as error:

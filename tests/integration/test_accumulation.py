@@ -26,7 +26,7 @@ def _fit(folder, accumulated: int, *callbacks, without_labels=(), checkpoint=Non
     """An update of eight clips after the other, of the same clips however they are cut into batches."""
     pl.seed_everything(3, verbose=False)
     data = soundscapes(CLIPS, batch_size=8 // accumulated)
-    module = finetune(divide_by="positives", encoder={}, optimizer=OptimizerConfig(lr=1e-3, eps=1e-4))
+    module = finetune(bce_reduction="positives", encoder={}, optimizer=OptimizerConfig(lr=1e-3, eps=1e-4))
     augmented = module.augmented
 
     def some_without_labels(batch):

@@ -142,7 +142,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--trainer.max_stepz", "3"], "unrecognized arguments: --trainer.max_stepz 3: did you mean --trainer.max_steps?"),
         (["--data.num_trains", "3"], "Option 'num_trains' is not accepted: did you mean num_train?"),
         (["--data.batchsize", "3"], "Option 'batchsize' is not accepted: did you mean batch_size?"),
-        (["--model.optimiser.lr", "1"], "unrecognized arguments: --optimiser.lr=1: did you mean --optimizer.lr?"),
+        (["--model.optimizer.lr", "1"], "unrecognized arguments: --optimizer.lr=1: did you mean --optimizer.lr?"),
         (["--modle.seed", "1"], "unrecognized arguments: --modle.seed 1"),
         (["--configs", "x.yaml"], "unrecognized arguments: --configs x.yaml: did you mean --config?"),
         (["--model.encoder.dimm", "16"], "unrecognized arguments: --encoder.dimm=16: did you mean --encoder.dim?"),
@@ -197,11 +197,11 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--model.masks_per_clip", "many"], "key \"masks_per_clip\": Expected a <class 'int'>. Got value: many"),
         (["--model.optimizer.lr", "abc"], "key \"optimizer.lr\": Expected a <class 'float'>. Got value: abc"),
         (
-            ["--model.masking.hidden_ratio", "half"],
-            "Parser key \"hidden_ratio\": Expected a <class 'float'>. Got value: half",
+            ["--model.masking.mask_ratio", "half"],
+            "Parser key \"mask_ratio\": Expected a <class 'float'>. Got value: half",
         ),
         (
-            ["--model.guard", "no"],
+            ["--model.collapse", "no"],
             'Parser key "guard": Unable to load config \'no\' Parser key "guard": Unable to load config "no"',
         ),
         (["--trainer.max_epochs", "1.5"], "key \"trainer.max_epochs\": Expected a <class 'int'>. Got value: 1.5"),
@@ -214,8 +214,8 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
             "'64-true'] or Expected a typing.Literal['64', '32', '16', 'bf16']. Got value: fp17",
         ),
         (
-            ["--model.optimizer.max_updates", "null"],
-            "Parser key \"optimizer.max_updates\": Expected a <class 'int'>. Got value: None",
+            ["--model.optimizer.max_steps", "null"],
+            "Parser key \"optimizer.max_steps\": Expected a <class 'int'>. Got value: None",
         ),
         (
             ["--model.masking", "nomod.X"],
@@ -248,9 +248,9 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--model.regression.weight", "-1"], "regression: weight must be a number from 0 on, got -1"),
         (["--model.regression.beta", "-1"], "regression: beta must be a number from 0 on, got -1"),
         (["--model.utterance.scale", "0"], "utterance: scale must be positive, got 0"),
-        (["--model.optimizer.max_updates", "0"], "optimizer: max_updates must be at least 1, got 0"),
+        (["--model.optimizer.max_steps", "0"], "optimizer: max_steps must be at least 1, got 0"),
         (["--model.optimizer.min_lr", "-1"], "optimizer: min_lr must not be negative, got -1"),
-        (["--model.guard.after_updates", "-1"], "guard: after_updates must not be negative, got -1"),
+        (["--model.collapse.start_step", "-1"], "guard: start_step must not be negative, got -1"),
         (["--model.masking.adjust", "-1"], "masking: adjust must lie in [0, 1), got -1"),
         (["--model.encoder.mlp_ratio", "-1"], "encoder: mlp_ratio must be at least 1 / dim, got -1.0 and dim 16"),
         (["--model.masks_per_clip", "0"], "masks_per_clip must be at least 1, got 0"),
@@ -259,7 +259,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--model.dino.weight", "1"], "dino takes the place of utterance"),
         (["--model.targets.top_k_layers", "3"], "targets.top_k_layers must lie between 1 and 2, got 3"),
         (["--model.features.num_frames", "65"], "num_frames must be a positive multiple of patch_frames = 16"),
-        (["--model.masking.hidden_ratio", "1.5"], "hidden_ratio must lie between 0 and 1, got 1.5"),
+        (["--model.masking.mask_ratio", "1.5"], "mask_ratio must lie between 0 and 1, got 1.5"),
         (["--model.ema.decay", "1.5"], "0 <= decay <= end_decay <= 1, got 1.5"),
         (["--model.optimizer.lr", "0"], "lr must be positive, got 0"),
         (["--model.encoder.dim", "18"], "dim must be a multiple of 4"),
@@ -273,8 +273,8 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--model.decoder.noise_std", "-1"], "decoder: noise_std must not be negative, got -1"),
         (["--model.optimizer.weight_decay", "-1"], "optimizer: weight_decay must not be negative, got -1"),
         (["--model.optimizer.betas", "[2, 0.9]"], "optimizer: betas must lie in [0, 1), got 2.0 and 0.9"),
-        (["--model.ema.anneal_updates", "-5"], "ema: anneal_updates must not be negative, got -5"),
-        (["--trainer.max_epochs", "-1"], "trainer.max_steps or optimizer.max_updates"),
+        (["--model.ema.anneal_steps", "-5"], "ema: anneal_steps must not be negative, got -5"),
+        (["--trainer.max_epochs", "-1"], "trainer.max_steps or optimizer.max_steps"),
     ],
     ids=lambda value: "" if isinstance(value, str) else value[0],
 )
@@ -431,7 +431,7 @@ def test_a_checkpoint_of_another_size_names_the_first_mismatch(complaint, recipe
     kept = tmp_path / "small" / "checkpoints" / "last.ckpt"
     _fit(recipe, tmp_path / "small")
     line = complaint("--ckpt_path", kept, "--model.encoder.dim", 32)
-    assert re.search(r"student.clip_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)", line)
+    assert re.search(r"student.cls_token has shape \(1, 1, 16\), the model expects \(1, 1, 32\)", line)
     line = complaint("--model.init_from", kept, "--model.encoder.dim", 32)
     assert line.endswith("its encoder.dim is 16, the configured one is 32")
 
@@ -448,7 +448,7 @@ def test_finetuning_from_a_checkpoint_of_another_size(complaint, recipe, finetun
 def test_a_checkpoint_without_a_teacher(complaint, finetune_recipe, tmp_path):
     _fit(finetune_recipe, tmp_path / "first")
     kept = tmp_path / "first" / "checkpoints" / "last.ckpt"
-    line = complaint("--model.init_from", kept, "--model.init_part", "teacher", config=finetune_recipe)
+    line = complaint("--model.init_from", kept, "--model.init_encoder", "teacher", config=finetune_recipe)
     assert "holds no teacher" in line
 
 
@@ -470,7 +470,7 @@ def audioset(tmp_path: Path) -> Path:
 
 
 def _from(folder: Path, *more: Any) -> list[Any]:
-    files = ("--data.train_manifest", folder / "train.tsv", "--data.label_descriptors", folder / "classes.csv")
+    files = ("--data.train_manifest", folder / "train.tsv", "--data.class_map", folder / "classes.csv")
     return ["--data", "sslam_lightning.data.AudioSetDataModule", *files, "--data.num_workers", 0, *more]
 
 
@@ -649,9 +649,9 @@ def test_a_loss_that_is_no_number_keeps_the_last_whole_checkpoint(spoil, complai
 
 
 def test_a_collapse_is_told(complaint):
-    line = complaint("--model.guard.after_updates", 0, "--model.guard.min_target_variance", 100)
+    line = complaint("--model.collapse.start_step", 0, "--model.collapse.min_target_std", 100)
     assert re.search(r"collapse: after 1 updates the target variance is [\d.]+, below its bound 100", line)
-    assert "model.guard.min_target_variance" in line
+    assert "model.collapse.min_target_std" in line
 
 
 # The real command line -----------------------------------------------------------------------------------------------

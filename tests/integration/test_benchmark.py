@@ -22,7 +22,7 @@ def test_operations_are_those_that_pytorch_counts():
     encoder, decoder = EncoderConfig(dim=32, depth=2, num_heads=2), DecoderConfig(dim=16, depth=2, groups=4)
     grid, rows = Grid(4, 8), 3
     mask = InverseBlockMask()(torch.arange(rows), grid)
-    tokens = torch.randn(rows, mask.visible_index.shape[1], 32)
+    tokens = torch.randn(rows, mask.ids_keep.shape[1], 32)
     with (
         FlopCounterMode(display=False) as counted,
         torch.no_grad(),
@@ -32,7 +32,7 @@ def test_operations_are_those_that_pytorch_counts():
     assert counted.get_total_flops() == pytest.approx(rows * encoder_operations(encoder, tokens.shape[1]))
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         ConvDecoder(decoder, 32)(tokens, mask, grid)
-    hidden = mask.hidden_index.shape[1]
+    hidden = mask.ids_masked.shape[1]
     assert counted.get_total_flops() == pytest.approx(rows * decoder_operations(decoder, 32, grid.num_patches, hidden))
 
 

@@ -15,7 +15,7 @@ from processes import run_alone
 UPDATES = EPOCHS * -(-CLIPS // (BATCH * WORLDS[-1]))
 TOLERANCE = 1e-6  # relative: float32 sums in another order
 # Signs of collapse, which are of the last batch of an update, on all devices or on one; and nothing to compare.
-_OF_ONE_BATCH = ("prediction_variance", "target_variance", "token_deviation", "clips_per_second")
+_OF_ONE_BATCH = ("train/pred_std", "train/target_std", "train/token_std", "perf/clips_per_second")
 _METRICS = ("val/mAP", "val/best_mAP", "val/scored_classes")
 
 
@@ -39,8 +39,8 @@ def curves(folder) -> dict[int, dict[str, Any]]:
 def test_losses_are_those_of_one_process(recipe, world, curves):
     alone, together = curves[1][recipe], curves[world][recipe]
     assert alone.keys() == together.keys()
-    losses = [name for name in alone if "loss" in name or name == "gradient_norm"]
-    assert {"train/loss", "val/loss", "gradient_norm"} <= set(losses)
+    losses = [name for name in alone if "loss" in name or name == "train/grad_norm"]
+    assert {"train/loss", "val/loss", "train/grad_norm"} <= set(losses)
     assert [step for step, _ in alone["train/loss"]] == list(range(UPDATES))
     values = [value for _, value in alone["train/loss"]]
     assert max(values) > 1.05 * min(values)  # else there would be nothing to compare
@@ -53,7 +53,7 @@ def test_losses_are_those_of_one_process(recipe, world, curves):
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("world", WORLDS[1:])
 def test_whatever_is_no_loss_is_exactly_the_same(recipe, world, curves):
-    exact = [name for name in curves[1][recipe] if "loss" not in name and name not in (*_OF_ONE_BATCH, "gradient_norm")]
+    exact = [name for name in curves[1][recipe] if "loss" not in name and name not in (*_OF_ONE_BATCH, "train/grad_norm")]
     assert {"learning_rate", "epoch"} <= set(exact)
     assert set(_METRICS) <= set(exact) or recipe != "fine-tuning"
     for name in exact:

@@ -14,9 +14,9 @@ import soundfile
 from tiny import KeepEveryBatch, finetune, trainer
 
 from sslam_lightning.data import AudioFolderDataModule, AudioSetDataModule
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.masking import SpanMask
 from sslam_lightning.models import DecoderConfig, EncoderConfig, WaveformConfig
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import PretrainModule
 
 CLIPS, SAMPLES, RATE_HZ = 200, 4000, 16000
@@ -72,7 +72,7 @@ class Labels(pl.Callback):
             self.wrong += [name] if labels.nonzero().flatten().tolist() != own else []
 
     def on_train_end(self, trainer, pl_module) -> None:
-        self.broken.append(float(trainer.callback_metrics["broken_clips"]))
+        self.broken.append(float(trainer.callback_metrics["unreadable_clips"]))
 
 
 @pytest.fixture
@@ -93,14 +93,12 @@ def damaged(tmp_path: Path) -> dict[str, str | None]:
     names = sorted(said, key=lambda name: int(name.split()[1]))
     (tmp_path / "train.tsv").write_text(".\n" + "".join(f"{name}\t{SAMPLES}\n" for name in names))
     (tmp_path / "train.lbl").write_text("".join(f"{name}\tclass{name.split()[1]}\n" for name in names))
-    (tmp_path / "label_descriptors.csv").write_text("index,label\n" + "".join(f"{i},class{i}\n" for i in range(CLIPS)))
+    (tmp_path / "class_map.csv").write_text("index,label\n" + "".join(f"{i},class{i}\n" for i in range(CLIPS)))
     return said
 
 
 def test_every_good_clip_is_used_and_every_bad_one_named_once(damaged, tmp_path, caplog):
-    data = AudioSetDataModule(
-        tmp_path / "train.tsv", label_descriptors=tmp_path / "label_descriptors.csv", batch_size=20, num_workers=2
-    )
+    data = AudioSetDataModule(tmp_path / "train.tsv", class_map=tmp_path / "class_map.csv", batch_size=20, num_workers=2)
     labels, epochs = Labels(), 2
     with caplog.at_level(logging.WARNING, "sslam_lightning"):
         trainer(tmp_path, labels, KeepEveryBatch(tmp_path), max_epochs=epochs).fit(finetune(num_classes=CLIPS), data)
@@ -119,13 +117,13 @@ def test_every_good_clip_is_used_and_every_bad_one_named_once(damaged, tmp_path,
 
     # A run resumed in the middle of the first epoch has met half of them, and tells of all.
     caplog.clear()
-    again = AudioSetDataModule(tmp_path / "train.tsv", label_descriptors=tmp_path / "label_descriptors.csv", batch_size=20)
+    again = AudioSetDataModule(tmp_path / "train.tsv", class_map=tmp_path / "class_map.csv", batch_size=20)
     resumed = trainer(tmp_path, counts := Labels(), max_epochs=1)
     resumed.fit(finetune(num_classes=CLIPS), again, ckpt_path=tmp_path / "batch5.ckpt", weights_only=True)
     assert len(counts.seen) < CLIPS - 24
     assert counts.broken == [24]
-    assert again.broken_clips == data.broken_clips
-    assert len(again.broken_clips) == 24
+    assert again.unreadable_clips == data.unreadable_clips
+    assert len(again.unreadable_clips) == 24
     assert len(caplog.records) == 25
 
 
@@ -134,8 +132,8 @@ def test_a_clip_too_short_for_a_mask_does_not_end_the_run(tmp_path, caplog):
     for number in range(7):
         soundfile.write(tmp_path / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 4000), 16_000)
     soundfile.write(tmp_path / "short.wav", np.full(30, 0.1), 16_000)
-    encoder = EncoderConfig(16, 2, 2, front_end=WaveformConfig(((8, 10, 5), (8, 3, 2))), clip_token=False)
-    settings = {"masking": SpanMask(0.3), "masks_per_clip": 2, "targets": LayerTargets(2), "utterance": None}
+    encoder = EncoderConfig(16, 2, 2, front_end=WaveformConfig(((8, 10, 5), (8, 3, 2))), cls_token=False)
+    settings = {"masking": SpanMask(0.3), "masks_per_clip": 2, "targets": TeacherTargets(2), "utterance": None}
     module = PretrainModule(encoder, DecoderConfig(dim=8, depth=1, groups=2, dimensions=1), None, **settings)
     data = AudioFolderDataModule(tmp_path, batch_size=2, num_workers=0)
     with caplog.at_level(logging.WARNING, "sslam_lightning"):

@@ -15,7 +15,7 @@ from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.trainer import SSLAMCLI
 from sslam_lightning.data import AudioSetDataModule
-from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.manifest import read_labeled
 
 CLASSES = 'index,mid,name\n0,"Bee, buzzing","Bee, buzzing"\n1,dog,dog\n'
 
@@ -80,7 +80,7 @@ def test_from_a_folder_to_a_training_run(
     ]
     arguments = [part for name in recipe for part in ("--config", str(configs / f"{name}.yaml"))]
     arguments += ["--config=shards.stats.yaml", "--data.train_manifest=shards", "--data.weighted_sampling=true"]
-    arguments += ["--data.label_descriptors=shards.stats.classes.csv", "--data.samples_per_epoch=4", "--data.num_workers=0"]
+    arguments += ["--data.class_map=shards.stats.classes.csv", "--data.samples_per_epoch=4", "--data.num_workers=0"]
     arguments += ["--data.batch_size=4", "--model.features.num_frames=48", "--trainer.default_root_dir=run"]
     monkeypatch.setattr("sys.argv", ["sslam"])
     cli = SSLAMCLI(args=["fit", *arguments, "--trainer.max_steps=2", "--trainer.enable_progress_bar=false"])
@@ -100,7 +100,7 @@ def test_scan_with_labels_and_pack_by_default_names(dogs_and_bees: Path, capsys:
     main(["data", "pack", str(manifest), "--workers=0", "--codec=flac16"])
     (dogs_and_bees.parent / "classes.csv").write_text("0,/m/a\n1,/m/b\n")
     data = AudioSetDataModule(
-        dogs_and_bees.parent / "my sounds.shards", label_descriptors=dogs_and_bees.parent / "classes.csv", num_workers=0
+        dogs_and_bees.parent / "my sounds.shards", class_map=dogs_and_bees.parent / "classes.csv", num_workers=0
     )
     (batch,) = data.train_dataloader()
     assert batch.labels.tolist() == [[1, 1]] * 12
@@ -134,7 +134,7 @@ def test_the_folder_that_one_is_in(folder: str, dogs_and_bees: Path, monkeypatch
     beside = {path.name for path in dogs_and_bees.parent.iterdir()}
     written = ("tsv", "rejected.tsv", "imported.tsv", "imported.rejected.tsv", "imported.classes.csv")
     assert beside == {"my sounds", *(f"my sounds.{ending}" for ending in written)}
-    assert read_labelled(dogs_and_bees.parent / "my sounds.imported.tsv").read(0)[1] == 16000
+    assert read_labeled(dogs_and_bees.parent / "my sounds.imported.tsv").read(0)[1] == 16000
 
 
 def test_commands_that_are_given_again(
@@ -162,7 +162,7 @@ def test_classes_that_are_called_by_numbers(tmp_path: Path) -> None:
         soundfile.write(tmp_path / "digits" / name / "a.wav", np.full(8000, 0.1), 16000)
     main(["data", "import", "folders", str(tmp_path / "digits"), "--workers=0"])
     stem = str(tmp_path / "digits.imported")
-    data = AudioSetDataModule(f"{stem}.tsv", label_descriptors=f"{stem}.classes.csv", num_workers=0)
+    data = AudioSetDataModule(f"{stem}.tsv", class_map=f"{stem}.classes.csv", num_workers=0)
     assert data.class_names == ("01", "60", "7")
     (batch,) = data.predict_dataloader()
     assert batch.labels.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
@@ -176,7 +176,7 @@ def test_folders_of_classes_train_with_cross_entropy(
     main(["data", "import", "folders", dogs_and_bees.name, "--workers=0"])
     stem = f"{dogs_and_bees.name}.imported"
     model = {"encoder": {"dim": 16, "depth": 1, "num_heads": 2}, "features": {"num_frames": 48}}
-    data = {"train_manifest": f"{stem}.tsv", "val_manifest": f"{stem}.tsv", "label_descriptors": f"{stem}.classes.csv"}
+    data = {"train_manifest": f"{stem}.tsv", "val_manifest": f"{stem}.tsv", "class_map": f"{stem}.classes.csv"}
     data |= {"multi_label": False, "num_workers": 0, "batch_size": 6}
     trainer = {"max_steps": 2, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     keep = {"monitor": "val/mAP", "mode": "max"}  # as in recipes for clips of several classes

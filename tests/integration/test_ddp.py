@@ -54,7 +54,7 @@ def test_gradients_and_weights_equal_those_of_one_process(kind, ranks, alone):
 
 @pytest.mark.parametrize("kind", FINETUNED)
 def test_losses_are_those_of_all_processes(kind, ranks, alone):
-    """D14: with ``divide_by: positives`` too, where each process has other labels and other numbers of them."""
+    """D14: with ``bce_reduction: positives`` too, where each process has other labels and other numbers of them."""
     assert len(alone[kind]["losses"]) >= STEPS
     for rank in ranks:
         assert rank[kind]["losses"] == pytest.approx(alone[kind]["losses"], rel=1e-5)
@@ -74,7 +74,7 @@ def test_a_rank_that_can_read_none_of_its_clips_takes_part_in_the_step(ranks):
             assert [rank[kind]["broken"] for rank in ranks] == [BATCH // 2, 0]  # the first tells of all
             assert all(value.isfinite().all() for value in ranks[0][kind]["state"].values())
             assert not torch.equal(
-                ranks[0][kind]["state"]["student.clip_token"], ranks[0]["stage 1"]["state"]["student.clip_token"]
+                ranks[0][kind]["state"]["student.cls_token"], ranks[0]["stage 1"]["state"]["student.cls_token"]
             )
 
 
@@ -149,4 +149,6 @@ def test_broken_clips_are_counted_over_all_ranks_and_named_once(ranks):
 def test_all_ranks_stop_together_when_one_of_them_meets_too_many(ranks):
     told = [rank["broken"]["stopped"] for rank in ranks]
     assert told[0] == told[1]  # by the first rank's data alone it would have gone on
-    assert told[0].startswith("6 of 12 clips cannot be used, more than max_broken_share 0.2 allows; for example clip ")
+    assert told[0].startswith(
+        "6 of 12 clips cannot be used, more than max_unreadable_fraction 0.2 allows; for example clip "
+    )

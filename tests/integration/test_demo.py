@@ -29,7 +29,7 @@ def test_every_step_runs_and_is_told(tmp_path, monkeypatch, capsys) -> None:
         assert re.fullmatch(r"\d+\.\d{3}", start)
         assert re.fullmatch(r"\d+\.\d{3}", end)
         assert bool(re.fullmatch(r"0\.\d{3}", score)) == step.tested, step.title
-    picture = matplotlib.image.imread(folder / "guesses.png")
+    picture = matplotlib.image.imread(folder / "predictions.png")
     assert picture.shape[0] > 300
     assert picture[..., :3].std() > 0.05  # something is drawn
     printed = capsys.readouterr().out

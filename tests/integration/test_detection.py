@@ -17,7 +17,7 @@ from sslam_lightning.data.annotations import read_event_table
 TINY = {
     "model.encoder": '{"dim": 32, "depth": 1, "num_heads": 2}',
     "model.features.num_frames": 256,
-    "model.optimizer.warmup_updates": 1,
+    "model.optimizer.warmup_steps": 1,
     "data.clip_seconds": 2.56,
     "data.isolated_sounds": "false",
     "data.num_workers": 0,

@@ -50,9 +50,9 @@ def test_the_teacher_is_a_handmade_average_over_the_recorded_students(accumulate
         expected = {name: decay * value + (1 - decay) * student[name].double() for name, value in expected.items()}
     for name, value in module.teacher.encoder.state_dict().items():
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
-    assert not torch.equal(module.teacher.encoder.clip_token, module.student.clip_token)
+    assert not torch.equal(module.teacher.encoder.cls_token, module.student.cls_token)
     assert ema_callback(runner).decay == pytest.approx(0.9 + 0.09 * expected_updates / 20)
-    assert float(runner.callback_metrics["ema_decay"]) == pytest.approx(ema_callback(runner).decay)
+    assert float(runner.callback_metrics["train/ema_decay"]) == pytest.approx(ema_callback(runner).decay)
 
 
 def test_no_gradient_reaches_the_teacher(tmp_path):
@@ -67,11 +67,11 @@ def test_no_gradient_reaches_the_teacher(tmp_path):
 
 
 def test_the_decay_ends_where_it_is_told_to(tmp_path):
-    module = pretrain(ema=type(FAST_EMA)(decay=0.5, end_decay=0.75, anneal_updates=2))
+    module = pretrain(ema=type(FAST_EMA)(decay=0.5, end_decay=0.75, anneal_steps=2))
     diary = Diary()
     runner = trainer(tmp_path, diary, max_epochs=2)
     runner.fit(module, soundscapes(8, batch_size=4))
     # The diary is written before the teacher moves, so it shows the decay of the update before.
-    logged = [entry.get("ema_decay") for entry in diary.logged]
+    logged = [entry.get("train/ema_decay") for entry in diary.logged]
     assert logged[0] is None
-    assert [*logged[1:], float(runner.callback_metrics["ema_decay"])] == pytest.approx([0.625, 0.75, 0.75, 0.75])
+    assert [*logged[1:], float(runner.callback_metrics["train/ema_decay"])] == pytest.approx([0.625, 0.75, 0.75, 0.75])

@@ -27,7 +27,7 @@ SETTINGS = {
     "linear": PROBE,
     "attentive": PROBE,
     "convex_gated": {**PROBE, "num_prototypes": 8},
-    "knn": {"neighbours": [1, 3]},
+    "knn": {"neighbors": [1, 3]},
     "linear_published": TUNING,
     "finetune": TUNING,
 }
@@ -198,7 +198,7 @@ def test_clips_that_cannot_be_used_are_counted_and_named(evaluate, sounds, tmp_p
     """No sound, and too short a one, in the first fold: among its test clips, and the second's training clips."""
     (sounds / "audio" / "0.wav").write_text("no sound")
     soundfile.write(sounds / "audio" / "1.wav", np.zeros(10), 16000)
-    command = ["--protocols=knn,finetune", "--data.max_broken_share=0.5"]
+    command = ["--protocols=knn,finetune", "--data.max_unreadable_fraction=0.5"]
     printed = evaluate(*command)
     test, train = "without 2 of 8 test clips", "without 2 training clips"
     for protocol in ("knn", "finetune"):

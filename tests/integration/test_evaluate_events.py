@@ -75,7 +75,7 @@ def test_events_are_judged_on_whole_test_scenes(suite: Path, tmp_path: Path) -> 
 def test_a_model_of_waveforms_has_no_frames_to_judge(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    encoder = {"dim": 16, "depth": 2, "num_heads": 2, "front_end": WAVEFORM, "clip_token": False, "alibi": "learned"}
+    encoder = {"dim": 16, "depth": 2, "num_heads": 2, "front_end": WAVEFORM, "cls_token": False, "alibi": "learned"}
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({"model": {"init_args": {"encoder": encoder}}}))
     with pytest.raises(SystemExit) as left:

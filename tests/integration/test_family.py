@@ -10,9 +10,17 @@ import torch
 from made_by_tests import docs_of_the_package, striped_images
 from tiny import FAST_EMA, NUM_CLASSES, Diary, soundscapes, trainer
 
-from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints import load_state_dict_strict, read_weights
 from sslam_lightning.data import AudioFolderDataModule, ImageFolderDataModule, TextDataModule
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import (
+    InfoNCE,
+    ReconstructionLoss,
+    RegressionLoss,
+    SourceRetentionLoss,
+    TeacherTargets,
+    UtteranceLoss,
+)
 from sslam_lightning.masking import ChunkMask, InverseBlockMask, InverseSpanMask, SpanMask, UniformMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import (
@@ -26,7 +34,6 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
     WaveformConfig,
 )
-from sslam_lightning.objectives import InfoNCE, LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.optimizers import OptimizerConfig
 
@@ -37,8 +44,8 @@ MASKS = {"random": UniformMask(), "chunk": ChunkMask(), "spans": InverseSpanMask
 
 
 def _data2vec2(encoder: EncoderConfig, lr: float = 3e-3, **settings) -> PretrainModule:
-    settings = {"features": None, "masks_per_clip": 2, "ema": FAST_EMA, "targets": LayerTargets(2), **settings}
-    return PretrainModule(encoder, optimizer=OptimizerConfig(lr=lr, warmup_updates=10), **settings)
+    settings = {"features": None, "masks_per_clip": 2, "ema": FAST_EMA, "targets": TeacherTargets(2), **settings}
+    return PretrainModule(encoder, optimizer=OptimizerConfig(lr=lr, warmup_steps=10), **settings)
 
 
 def _waveform(folder: Path):
@@ -47,7 +54,7 @@ def _waveform(folder: Path):
     encoder = EncoderConfig(
         **SIZE,
         front_end=front_end,
-        clip_token=False,
+        cls_token=False,
         conv_positions=ConvPositionsConfig(2, 10, 4),
         alibi="learned",
         layer_drop=0.05,
@@ -67,13 +74,13 @@ def _waveform(folder: Path):
 
 
 def _image(folder: Path):
-    """Stripes of two colours in random directions."""
+    """Stripes of two colors in random directions."""
     striped_images(folder / "images", 32)
     module = _data2vec2(
         EncoderConfig(**SIZE, prenet_depth=1, front_end=ImageConfig(8)),
         decoder=DecoderConfig(dim=16, depth=2, groups=4),
         masking=InverseBlockMask(0.7, 2),
-        utterance=Utterance(weight=0.1),
+        utterance=UtteranceLoss(weight=0.1),
     )
     return module, ImageFolderDataModule(folder / "images", size=32, batch_size=8, num_workers=0)
 
@@ -81,11 +88,11 @@ def _image(folder: Path):
 def _text(folder: Path):
     """This package's own documentation."""
     module = _data2vec2(
-        EncoderConfig(**SIZE, front_end=TextConfig(400, 32), clip_token=False, input_norm=False),
+        EncoderConfig(**SIZE, front_end=TextConfig(400, 32), cls_token=False, input_norm=False),
         decoder=DecoderConfig(dim=16, depth=2, kernel_size=5, groups=1, dimensions=1, residual=False, projection_depth=2),
         masking=UniformMask(0.48),
-        regression=Regression(scale=1.0),
-        targets=LayerTargets(2, normalise_average=()),
+        regression=RegressionLoss(scale=1.0),
+        targets=TeacherTargets(2, normalize_average=()),
         utterance=None,
         teacher_parts="blocks",
     )
@@ -109,24 +116,24 @@ def _bat(folder: Path, **settings):
             norm_eps=1e-6,
             projection_bias=False,
         ),
-        targets=LayerTargets(2, "block", eps=1e-6),
-        regression=Regression(scale="mean"),
+        targets=TeacherTargets(2, "block", eps=1e-6),
+        regression=RegressionLoss(scale="mean"),
         roll=True,
-        **{"utterance": Utterance(scale="mean"), **settings},
+        **{"utterance": UtteranceLoss(scale="mean"), **settings},
     )
     return module, soundscapes(32, batch_size=8)
 
 
 def _sslam_on_bat(folder: Path):
     """SSLAM's mixtures on BAT's encoder."""
-    stage_2 = {"mixing": PartialMixing(partner="neighbour"), "source_retention": SourceRetention()}
-    return _bat(folder, **stage_2, utterance=Utterance(scale="mean", top_k_layers=1))
+    stage_2 = {"mixing": PartialMixing(partner="neighbor"), "source_retention": SourceRetentionLoss()}
+    return _bat(folder, **stage_2, utterance=UtteranceLoss(scale="mean", top_k_layers=1))
 
 
 def _mae_ast(token_frames: int, token_mels: int, mask: str):
     front_end = SpectrogramTokensConfig(token_frames, token_mels)
     return PretrainModule(
-        EncoderConfig(**SIZE, front_end=front_end, clip_token=False, norm_eps=1e-5),
+        EncoderConfig(**SIZE, front_end=front_end, cls_token=False, norm_eps=1e-5),
         features=LogMels(num_frames=FRAMES, patch_frames=token_frames, mean=0.0, std=0.5),
         masking=MASKS[mask],
         masks_per_clip=1,
@@ -134,9 +141,9 @@ def _mae_ast(token_frames: int, token_mels: int, mask: str):
         ema=None,
         regression=None,
         utterance=None,
-        reconstruction=Reconstruction(weight=10.0, scale="mean", normalise=False),
+        reconstruction=ReconstructionLoss(weight=10.0, scale="mean", normalize=False),
         info_nce=InfoNCE(),
-        optimizer=OptimizerConfig(lr=3e-3, warmup_updates=5, decay="linear"),
+        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=5, decay="linear"),
     ), soundscapes(32, batch_size=8)
 
 
@@ -167,7 +174,7 @@ def _fit(name: str, folder: Path) -> tuple[pl.LightningModule, Diary, Path]:
 
 def _loss(entry: dict[str, float]) -> float:
     """Of a step. The scale of a teacher's targets moves while it learns, so errors are taken relative to it."""
-    return entry.get("train/loss_regression", entry["train/loss"]) / entry.get("target_variance", 1.0) ** 2
+    return entry.get("train/loss_regression", entry["train/loss"]) / entry.get("target_std", 1.0) ** 2
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -182,7 +189,7 @@ def test_a_short_run_learns_and_its_checkpoint_opens(name, tmp_path):
     assert weights.encoder == module.student.config
     assert not [name for name in weights.unused if not name.startswith("mean_")]
     encoder = Encoder(weights.encoder)
-    load_strictly(encoder, weights.student, "student", weights.source)
+    load_state_dict_strict(encoder, weights.student, "student", weights.source)
     for name, weight in module.student.state_dict().items():
         assert torch.equal(encoder.state_dict()[name], weight)
 

@@ -52,15 +52,15 @@ def _synthetic(folder: Path) -> dict:
 
 def _image_classes(folder: Path) -> dict:
     for name in ("coarse", "fine"):
-        striped_images(folder / "labelled" / name, 4)
-    settings = {"root": str(folder / "labelled"), "size": 32, "labelled": True}
+        striped_images(folder / "labeled" / name, 4)
+    settings = {"root": str(folder / "labeled"), "size": 32, "labeled": True}
     return {"class_path": "sslam_lightning.data.ImageFolderDataModule", "init_args": settings}
 
 
 def _text_classes(folder: Path) -> dict:
     lines = [f"{'good' if number % 2 else 'bad'}\tthe mask hides patch {number}" for number in range(8)]
-    (folder / "labelled.tsv").write_text("\n".join(lines) + "\n")
-    settings = {"root": str(folder / "labelled.tsv"), "labelled": True, "max_tokens": 32}
+    (folder / "labeled.tsv").write_text("\n".join(lines) + "\n")
+    settings = {"root": str(folder / "labeled.tsv"), "labeled": True, "max_tokens": 32}
     settings["tokenizer"] = str(folder / "tokenizer.json")
     return {"class_path": "sslam_lightning.data.TextDataModule", "init_args": settings}
 
@@ -70,12 +70,12 @@ class Case(NamedTuple):
 
     method: str
     files: Callable[[Path], list[Path]]
-    labelled: Callable[[Path], dict]
+    labeled: Callable[[Path], dict]
     options: tuple[str, ...]  # of tag and embed
     patches: tuple[int, ...]  # of a frame
     frames: list[int]  # of each file
     decoder: bool = False
-    clip_token: bool = False
+    cls_token: bool = False
 
 
 CASES = {
@@ -84,8 +84,8 @@ CASES = {
     "text": Case("text", _texts, _text_classes, ("--tokenizer", "tokenizer.json"), (1,), []),
     "mae-ast patches": Case("mae-ast, patches, random", _sounds, _synthetic, (), (8,), [5, 10, 6], decoder=True),
     "mae-ast chunks": Case("mae-ast, patches, chunks", _sounds, _synthetic, (), (8,), [5, 10, 6]),
-    "bat": Case("bat", _sounds, _synthetic, (), (8,), [5, 11, 6], clip_token=True),
-    "sslam on bat": Case("sslam on bat", _sounds, _synthetic, (), (8,), [5, 11, 6], clip_token=True),
+    "bat": Case("bat", _sounds, _synthetic, (), (8,), [5, 11, 6], cls_token=True),
+    "sslam on bat": Case("sslam on bat", _sounds, _synthetic, (), (8,), [5, 11, 6], cls_token=True),
     "mae-ast frames": Case("mae-ast, frames, spans", _sounds, _synthetic, (), (1,), [34, 79, 44]),
 }
 
@@ -111,7 +111,7 @@ def _finetune(case: Case, folder: Path, checkpoint: Path, name: str, *options: s
         **settings,
     }
     model = {"class_path": "sslam_lightning.FinetuneModule", "init_args": {**settings, "init_from": str(checkpoint)}}
-    data = case.labelled(folder)
+    data = case.labeled(folder)
     data["init_args"] |= {"batch_size": 4, "num_workers": 0}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump({"model": plain(model), "data": data}))
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.max_steps=2"]
@@ -149,7 +149,7 @@ def test_a_checkpoint_opens_fine_tunes_tags_and_embeds(name, tmp_path, capsys, m
         assert patches["num_frames"].tolist() == case.frames
     for row, of_one in enumerate(np.split(patches["embedding"], np.cumsum(patches["num_frames"])[:-1])):
         np.testing.assert_allclose(of_one.mean(axis=(0, 1)), means["embedding"][row], rtol=1e-4, atol=1e-5)  # R33
-    if not read_weights("shared").encoder.clip_token:  # the mean is all that there is
+    if not read_weights("shared").encoder.cls_token:  # the mean is all that there is
         np.testing.assert_array_equal(clips["embedding"], means["embedding"])
         _refused(capsys, "pool cannot be cls: this model has no CLS token", "embed", "--pool", "cls", *case.options)
     if name in ("image", "text"):
@@ -175,10 +175,10 @@ def test_a_checkpoint_opens_fine_tunes_tags_and_embeds(name, tmp_path, capsys, m
         hop_seconds = 0.16 if case.patches == (8,) else 0.02
         assert patches["time_seconds"][1] - patches["time_seconds"][0] == pytest.approx(hop_seconds)
         assert "# Audio encoder" in card
-        if not case.clip_token:
+        if not case.cls_token:
             with pytest.raises(SystemExit):
                 main(["export", "model.onnx", "--model", "shared"])
-            assert "export takes log-mel patches with a clip token" in capsys.readouterr().err
+            assert "export takes log-mel patches with a CLS token" in capsys.readouterr().err
 
     tuned = _finetune(case, tmp_path, tmp_path / "shared", "tuned")
     capsys.readouterr()

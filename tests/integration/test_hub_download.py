@@ -80,7 +80,7 @@ class _Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def model() -> Weights:
     torch.manual_seed(3)
-    parts = (Encoder(encoder()), ClassificationHead(32, 3, "clip_token"))
+    parts = (Encoder(encoder()), ClassificationHead(32, 3, "cls"))
     student, head = ({name: value.detach() for name, value in part.state_dict().items()} for part in parts)
     features = {"num_frames": FRAMES, "mean": -5.0, "std": 4.0}
     return Weights("a model", encoder(), student, head=head, features=features, class_names=("crow", "dog", "rain"))
@@ -90,7 +90,7 @@ def model() -> Weights:
 def hub(model, tmp_path) -> Iterator[Hub]:
     """The model in the Hugging Face layout, among files that would leave a mark if they ran."""
     repository, mark = tmp_path / "repository", tmp_path / "mark"
-    write_weights(model, repository, "hugging_face")
+    write_weights(model, repository, "eat_hf")
     config = json.loads((repository / "config.json").read_text())
     config["auto_map"] = {"AutoModel": "modeling_eat.EATModel", "AutoConfig": "configuration_eat.EATConfig"}
     (repository / "config.json").write_text(json.dumps(config))

@@ -46,7 +46,7 @@ def _finetune(name: str, data: dict[str, Any], *options: str, **model: Any) -> s
     return f"{name}/checkpoints/last.ckpt"
 
 
-def _labelled_sounds() -> dict[str, Any]:
+def _labeled_sounds() -> dict[str, Any]:
     settings = {"num_train": 8, "num_val": 4, "clip_seconds": 0.66, "num_classes": 4}
     return {"class_path": "sslam_lightning.data.SyntheticDataModule", "init_args": settings}
 
@@ -73,7 +73,7 @@ def pretrained(
 def test_an_ast_embeds_fine_tunes_tags_and_is_judged(pretrained, capsys, monkeypatch):
     checkpoint, encoder = pretrained
     lines: list[str] = []
-    monkeypatch.setattr("sslam_lightning.training.start.rank_zero_info", lines.append)
+    monkeypatch.setattr("sslam_lightning.training.load_pretrained.rank_zero_info", lines.append)
     files = _sounds(Path("files"))
     clips, frames, patches = (_embed("files", checkpoint, "--level", level) for level in ("clip", "frame", "patch"))
     assert list(clips["file"]) == files
@@ -102,7 +102,7 @@ def test_an_ast_embeds_fine_tunes_tags_and_is_judged(pretrained, capsys, monkeyp
     found = sslam_lightning.load(checkpoint)(waveform[0], 16000)
     np.testing.assert_allclose(found.clip, clips["embedding"][1], rtol=1e-4, atol=1e-5)
 
-    tuned = _finetune("tuned", _labelled_sounds(), hugging_face=encoder, features={"num_frames": 64}, init_from=checkpoint)
+    tuned = _finetune("tuned", _labeled_sounds(), hugging_face=encoder, features={"num_frames": 64}, init_from=checkpoint)
     main(["test", "--config", "tuned/config.yaml", f"--ckpt_path={tuned}"])
     assert "test/mAP" in capsys.readouterr().out
     (line,) = lines
@@ -117,7 +117,7 @@ def test_an_ast_embeds_fine_tunes_tags_and_is_judged(pretrained, capsys, monkeyp
 
     hugging_face = {"model": "plain"}
     settings = {"features": {"num_frames": 64}, "init_from": "plain", "frozen_encoder": True}
-    frozen = _finetune("frozen", _labelled_sounds(), hugging_face=hugging_face, **settings)
+    frozen = _finetune("frozen", _labeled_sounds(), hugging_face=hugging_face, **settings)
     after = load_encoder(frozen).state_dict()
     assert all(torch.equal(weight, after[f"model.{name}"]) for name, weight in plain.state_dict().items())
     main(["convert", frozen, "frozen_plain", "--to", "transformers"])
@@ -126,10 +126,10 @@ def test_an_ast_embeds_fine_tunes_tags_and_is_judged(pretrained, capsys, monkeyp
     suite = {
         "name": "sounds",
         "metric": "mAP",
-        "data": _labelled_sounds(),
+        "data": _labeled_sounds(),
         "share_clips": False,
         "protocols": {
-            "knn": {"init_args": {"neighbours": [1]}},
+            "knn": {"init_args": {"neighbors": [1]}},
             "linear": {"init_args": {"epochs": 1, "learning_rates": [0.1]}},
             "finetune": {"init_args": {"updates": 1, "evaluations": 1, "batch_size": 4}},
         },
@@ -147,7 +147,7 @@ def test_an_ast_embeds_fine_tunes_tags_and_is_judged(pretrained, capsys, monkeyp
             ["embed", "files", "--model", checkpoint, "--out", "x.npz", "--window_seconds", "1"],
             "a window has at most 0.64 s",
         ),
-        (["export", "x.onnx", "--model", checkpoint], "export takes log-mel patches with a clip token"),
+        (["export", "x.onnx", "--model", checkpoint], "export takes log-mel patches with a CLS token"),
         (["convert", checkpoint, "x"], "holds a model of Hugging Face transformers: sslam convert --to transformers"),
         (["tag", files[0], "--model", checkpoint], "the model has no classification head"),
         (["plan", "--config", "tuned.yaml"], "this configuration has a model of transformers"),
@@ -164,7 +164,7 @@ def test_a_wav2vec2_embeds_whatever_lies_beside_a_clip(pretrained, capsys):
     np.testing.assert_allclose(np.diff(frames["time_seconds"][:3]), 0.02)
     for row, file in enumerate(files):
         np.testing.assert_allclose(_embed(file, checkpoint)["embedding"][0], clips["embedding"][row], rtol=1e-4, atol=1e-5)
-    tuned = _finetune("tuned", _labelled_sounds(), hugging_face=encoder, features=None, init_from=checkpoint)
+    tuned = _finetune("tuned", _labeled_sounds(), hugging_face=encoder, features=None, init_from=checkpoint)
     capsys.readouterr()
     main(["tag", files[0], "--model", tuned, "--json"])
     assert len(json.loads(capsys.readouterr().out)["tags"]) == 4
@@ -184,8 +184,8 @@ def test_a_roberta_embeds_and_fine_tunes(pretrained, capsys):
     alone = _embed("files/0.txt", checkpoint, *options)["embedding"]
     np.testing.assert_allclose(alone[0], clips["embedding"][0], rtol=1e-4, atol=1e-5)
 
-    Path("labelled.tsv").write_text("".join(f"{['even', 'odd'][n % 2]}\tthe mask hides {n}\n" for n in range(8)))
-    settings = {"root": "labelled.tsv", "labelled": True, "tokenizer": "tokenizer.json", "max_tokens": 32}
+    Path("labeled.tsv").write_text("".join(f"{['even', 'odd'][n % 2]}\tthe mask hides {n}\n" for n in range(8)))
+    settings = {"root": "labeled.tsv", "labeled": True, "tokenizer": "tokenizer.json", "max_tokens": 32}
     data = {"class_path": "sslam_lightning.data.TextDataModule", "init_args": settings}
     tuned = _finetune("tuned", data, hugging_face=encoder, features=None, init_from=checkpoint)
     capsys.readouterr()

@@ -17,8 +17,8 @@ from sslam_lightning.__main__ import main
 from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.data import SyntheticDataset
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.models import HuggingFaceConfig
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import Data2Vec1Module
 
 transformers = pytest.importorskip("transformers")
@@ -33,7 +33,7 @@ def _text(folder: Path) -> dict:
     return {
         "data": ("TextDataModule", {**data, "max_tokens": 32, "batch_size": 16}),
         "encoder": {"model": "roberta", "settings": {**SIZE, "vocab_size": 400, "max_position_embeddings": 34}},
-        "model": {"targets": {"normalise_layers": ["layer"]}, "head_depth": 2},
+        "model": {"targets": {"normalize_layers": ["layer"]}, "head_depth": 2},
     }
 
 
@@ -44,8 +44,8 @@ def _image(folder: Path) -> dict:
         "data": ("ImageFolderDataModule", {"root": str(folder / "images"), "size": 32, "batch_size": 8}),
         "encoder": {"model": "beit", "settings": settings},
         "model": {
-            "masking": _mask("BlockMask", hidden_ratio=0.6, block_patches=2),
-            "targets": {"normalise_layers": ["layer"]},
+            "masking": _mask("BlockMask", mask_ratio=0.6, block_size=2),
+            "targets": {"normalize_layers": ["layer"]},
         },
     }
 
@@ -68,7 +68,7 @@ def _spectrogram(folder: Path) -> dict:
     return {
         "data": ("SyntheticDataModule", {"num_train": 32, "num_val": 0, "clip_seconds": 0.66, "batch_size": 8}),
         "encoder": {"model": "audio-spectrogram-transformer", "settings": settings},
-        "model": {"features": {"num_frames": 64}, "masking": _mask("BlockMask", hidden_ratio=0.6, block_patches=2)},
+        "model": {"features": {"num_frames": 64}, "masking": _mask("BlockMask", mask_ratio=0.6, block_size=2)},
     }
 
 
@@ -90,9 +90,9 @@ def _recipe(folder: Path, kind: str, **model) -> Path:
     made = KINDS[kind][0](folder)
     name, data = made["data"]
     settings = {
-        "targets": {"top_k_layers": 2, "source": "block"},
-        "ema": {"decay": 0.9, "end_decay": 0.99, "anneal_updates": 40},
-        "optimizer": {"lr": 3e-3, "warmup_updates": 10, "weight_decay": 0.01},
+        "targets": {"top_k_layers": 2, "output": "block"},
+        "ema": {"decay": 0.9, "end_decay": 0.99, "anneal_steps": 40},
+        "optimizer": {"lr": 3e-3, "warmup_steps": 10, "weight_decay": 0.01},
         **made["model"],
         **model,
     }
@@ -119,7 +119,7 @@ def _relative_losses(run: Path) -> list[float]:
     """The error in units of the targets' variance, which moves while the teacher learns."""
     with (run / "logs/version_0/metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["train/loss_regression"]]
-    return [float(row["train/loss_regression"]) / float(row["target_variance"]) ** 2 for row in rows]
+    return [float(row["train/loss_regression"]) / float(row["target_std"]) ** 2 for row in rows]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +162,7 @@ def test_a_folder_with_weights_is_where_student_and_teacher_start(tmp_path):
         1,
         f"--model.init_from={tmp_path / 'beit'}",
         "--model.optimizer.lr=1e-8",
-        "--model.optimizer.warmup_updates=0",
+        "--model.optimizer.warmup_steps=0",
     )
     content = torch.load(tmp_path / "run/checkpoints/last.ckpt", map_location="cpu", weights_only=True)
     for part in ("student.model.", "teacher.encoder.model."):
@@ -195,11 +195,11 @@ def test_what_transformers_does_not_have(encoder, message, tmp_path, capsys):
 def test_no_pickle_and_no_code_of_others_is_opened(tmp_path):
     folder = tmp_path / "model"
     transformers.BeitModel(transformers.BeitConfig(**SIZE, image_size=32, patch_size=8)).save_pretrained(folder)
-    module = Data2Vec1Module(HuggingFaceConfig(str(folder)), targets=LayerTargets(2, "block"))
+    module = Data2Vec1Module(HuggingFaceConfig(str(folder)), targets=TeacherTargets(2, "block"))
     (folder / "model.safetensors").rename(folder / "elsewhere")
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"cannot be opened as a model in safetensors"):
-        module.start_from(str(folder))
+        module.load_pretrained(str(folder))
     told = json.loads((folder / "config.json").read_text())
     (folder / "hostile.py").write_text("raise SystemExit('code of others was run')")
     told |= {"model_type": "unheard", "auto_map": {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Model"}}

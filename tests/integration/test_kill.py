@@ -13,7 +13,7 @@ import torch
 from kill_job import ACCUMULATED, BATCH, CHOSEN
 from processes import run_alone
 
-from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.manifest import read_labeled
 from sslam_lightning.data.pack import Packing, pack
 
 CLIPS, CLASSES = 29, 4
@@ -61,7 +61,7 @@ def test_more_than_twenty_kills_over_one_run(manifest, tmp_path):
 
 
 def test_on_shards_with_labels_and_augmentation(manifest, tmp_path):
-    pack(read_labelled(manifest), str(tmp_path / "shards"), Packing(clips_per_shard=10))
+    pack(read_labeled(manifest), str(tmp_path / "shards"), Packing(clips_per_shard=10))
     assert kills_of(tmp_path, tmp_path / "shards", epochs=2, finetuning=True, most_batches=8)["all"] >= 2
 
 

@@ -26,7 +26,7 @@ RUN = {
     "trainer.enable_model_summary": "false",
     "model.init_from": "null",
     "model.encoder": '{"dim": 32, "depth": 1, "num_heads": 2}',
-    "model.optimizer.warmup_updates": 1,
+    "model.optimizer.warmup_steps": 1,
 }
 CLIPS = {"data": "SyntheticDataModule", "data.num_train": 8, "data.num_val": 2, "data.batch_size": 2, "data.num_workers": 0}
 FINETUNING = {**CLIPS, "data.clip_seconds": 0.66, "model.features.num_frames": 64, "model.mixup": "null"}

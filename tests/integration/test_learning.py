@@ -12,7 +12,7 @@ from tiny import FAST_EMA, NUM_CLASSES, Diary, copy_of, ema_callback, finetune, 
 
 from sslam_lightning.augment import Mixup
 from sslam_lightning.data import BrokenClip, SyntheticDataModule, SyntheticDataset
-from sslam_lightning.objectives import Reconstruction
+from sslam_lightning.losses import ReconstructionLoss
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import PredictionWriter
 from sslam_lightning.training.optimizers import OptimizerConfig
@@ -35,7 +35,7 @@ class AtStart(pl.Callback):
 
 
 def _fast(**more: Any) -> OptimizerConfig:
-    return OptimizerConfig(lr=3e-3, warmup_updates=5, **more)
+    return OptimizerConfig(lr=3e-3, warmup_steps=5, **more)
 
 
 def _first_and_last_epoch(diary: Diary, name: str) -> tuple[float, float]:
@@ -49,7 +49,7 @@ def stage1(tmp_path_factory):
     """A short pre-training run: its folder and its diary."""
     pl.seed_everything(1, verbose=False)
     folder, diary = tmp_path_factory.mktemp("stage1"), Diary()
-    module = pretrain(optimizer=_fast(), reconstruction=Reconstruction())
+    module = pretrain(optimizer=_fast(), reconstruction=ReconstructionLoss())
     runner = trainer(folder, diary, max_epochs=EPOCHS, gradient_clip_val=4.0)
     runner.fit(module, soundscapes(32, batch_size=8))
     runner.save_checkpoint(folder / "last.ckpt")
@@ -73,15 +73,15 @@ def test_pretraining_lowers_every_loss(stage1):
     for name, share in (("regression", 0.85), ("utterance", 0.85), ("reconstruction", 0.9)):
         first, last = _first_and_last_epoch(diary, f"train/loss_{name}")
         assert last < share * first, f"{name}: {first} to {last}"
-    assert diary.logged[-1]["prediction_variance"] > 0.02  # not by guessing the same everywhere
+    assert diary.logged[-1]["pred_std"] > 0.02  # not by guessing the same everywhere
 
 
-def test_dino_lowers_its_loss_and_its_centre_moves(tmp_path):
+def test_dino_lowers_its_loss_and_its_center_moves(tmp_path):
     module, diary = pretrain("dino", optimizer=_fast()), Diary()
     trainer(tmp_path, diary, max_epochs=EPOCHS, gradient_clip_val=4.0).fit(module, soundscapes(32, batch_size=8))
     first, last = _first_and_last_epoch(diary, "train/loss_dino")
     assert last < 0.6 * first
-    assert module.centre.abs().max() > 0.01
+    assert module.center.abs().max() > 0.01
 
 
 def test_stage_2_starts_from_stage_1_and_begins_anew(stage1, tmp_path):
@@ -92,7 +92,7 @@ def test_stage_2_starts_from_stage_1_and_begins_anew(stage1, tmp_path):
     runner.fit(module, soundscapes(8))
     for part in ("student.", "teacher.encoder.", "decoder."):
         _assert_same(start.state, part, _part(checkpoint, part))
-    assert not torch.equal(start.state["teacher.encoder.clip_token"], start.state["student.clip_token"])
+    assert not torch.equal(start.state["teacher.encoder.cls_token"], start.state["student.cls_token"])
     assert start.ema_updates == 0
     assert ema_callback(runner).updates == runner.global_step == 4
     names = {"regression", "utterance", "source_retention"}
@@ -116,7 +116,7 @@ def test_stage_2_starts_from_stage_1_and_begins_anew(stage1, tmp_path):
 @pytest.mark.parametrize(("part", "prefix"), [("student", "student."), ("teacher", "teacher.encoder.")])
 def test_finetuning_starts_from_either_part(part, prefix, stage1, tmp_path):
     start = AtStart()
-    module = finetune(init_from=str(stage1[0]), init_part=part, mixup=Mixup())
+    module = finetune(init_from=str(stage1[0]), init_encoder=part, mixup=Mixup())
     trainer(tmp_path, start, max_steps=2).fit(module, soundscapes(8))
     _assert_same(start.state, "encoder.", _part(stage1[0], prefix))
     assert not torch.equal(module.encoder.blocks[0].mlp.fc1.weight, start.state["encoder.blocks.0.mlp.fc1.weight"])
@@ -177,7 +177,7 @@ def test_predictions_are_written(stage1, tmp_path):
     for rows in (tokens, tags):
         assert [row[0] for row in rows[1:]] == [f"synthetic/test/{i}" for i in range(6)]
     assert all(0 < float(cell) < 1 for row in tags[1:] for cell in row[1:])
-    expected = pretrained.eval().student(pretrained.log_mels(next(iter(data.predict_dataloader())))).clip
+    expected = pretrained.eval().student(pretrained.log_mels(next(iter(data.predict_dataloader())))).cls
     written = torch.tensor([[float(cell) for cell in row[1:]] for row in tokens[1:5]])
     torch.testing.assert_close(written, expected, rtol=1e-5, atol=1e-6)
 

@@ -71,11 +71,11 @@ def test_every_difference_from_the_published_recipe(plan):
         ["global", "batch", "48", "24"],
         ["data.batch_size", "12", "6"],
         ["model.ema.decay", "0.9998", "0.999"],
-        ["model.guard.min_prediction_variance", "0.0", "0.01"],
-        ["model.guard.min_target_variance", "0.0", "0.1"],
-        ["model.guard.min_token_deviation", "0.0", "0.01"],
+        ["model.collapse.min_pred_std", "0.0", "0.01"],
+        ["model.collapse.min_target_std", "0.0", "0.1"],
+        ["model.collapse.min_token_std", "0.0", "0.01"],
         ["model.mixing.padding", "covers", "gives_way"],
-        ["model.mixing.partner", "previous", "neighbour"],
+        ["model.mixing.partner", "previous", "neighbor"],
         ["model.mixing.regions", "per_batch", "per_clip"],
         ["model.optimizer.decay_all", "true", "false"],
         ["model.utterance.reduction", "sum", "mean"],
@@ -106,12 +106,12 @@ def test_speed_and_clips_count_without_an_end(plan):
 
 
 def test_clips_of_any_length_are_counted_as_the_log_mels_count_them(plan):
-    """10 s make 998 frames of 25 ms, the last patch is filled up to 1008; all 63 x 8 patches and no clip token a row."""
+    """10 s make 998 frames of 25 ms, the last patch is filled up to 1008; all 63 x 8 patches and no CLS token a row."""
     options = {"model__features": "{num_frames: null}", "data__max_clip_seconds": 10, "trainer__max_steps": 2}
     lines = plan("finetune/audioset_20k", model__encoder__clip_token="false", **options)
     notes = [line for line in lines if line.startswith("note ")]
     assert any("clips have any length: planned for 1008 frames of 10 ms" in note for note in notes)
-    assert any("rises to the end: model.optimizer.warmup_updates is 4,000" in note for note in notes)
+    assert any("rises to the end: model.optimizer.warmup_steps is 4,000" in note for note in notes)
     clips = int(_value(lines, "step of a device").split()[0])
     assert _value(lines, "tokens").startswith(f"{clips * 504:,} through the student (504 of 504 patches a row)")
 

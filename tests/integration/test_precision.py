@@ -11,8 +11,8 @@ from tiny import Diary, ema_callback, finetune, pretrain, soundscapes, trainer
 
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.schedules import warmup_cosine
-from sslam_lightning.training.callbacks import LossGuard
-from sslam_lightning.training.callbacks.loss_guard import NotFinite
+from sslam_lightning.training.callbacks import NonFiniteGuard
+from sslam_lightning.training.callbacks.non_finite_guard import NotFinite
 
 RUNS = {
     "stage 1": lambda: pretrain("stage 1"),
@@ -45,7 +45,7 @@ def test_half_precision_is_close_to_float32(name, precision, tmp_path):
     full, half = (list(diary.losses.values()) for diary in diaries.values())
     assert half == pytest.approx(full, rel=TOLERANCE[precision])
     assert half != full  # it really was another precision
-    norms = [[entry["gradient_norm"] for entry in diary.logged] for diary in diaries.values()]
+    norms = [[entry["train/grad_norm"] for entry in diary.logged] for diary in diaries.values()]
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
 
 
@@ -54,16 +54,16 @@ def test_updates_that_the_loss_scaler_skips_do_not_count(tmp_path):
 
     Nor is it anything that a guard would have to stop, or whose clips would be to blame.
     """
-    module, updates, guard = pretrain(), [], LossGuard()
+    module, updates, guard = pretrain(), [], NonFiniteGuard()
     runner = trainer(tmp_path, guard, max_epochs=12, **autocast("16-mixed", scale=2.0**30))
     module.on_train_start = lambda: runner.optimizers[0].register_step_post_hook(lambda *_: updates.append(None))
     runner.fit(module, soundscapes())
-    assert 0 < len(updates) < runner.global_step - guard.max_skips_in_a_row == 31
+    assert 0 < len(updates) < runner.global_step - guard.max_consecutive_skips == 31
     assert guard.skipped == 0
     assert not (tmp_path / "not_finite_clips.csv").exists()
     assert ema_callback(runner).updates == len(updates)
     config = module.optimizer_config
-    expected = warmup_cosine(len(updates), config.lr, 0.0, config.warmup_updates, 36)
+    expected = warmup_cosine(len(updates), config.lr, 0.0, config.warmup_steps, 36)
     assert runner.optimizers[0].param_groups[0]["lr"] == expected
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 
@@ -84,7 +84,7 @@ def test_a_run_whose_updates_are_all_skipped_ends(tmp_path):
     step = module.training_step
     module.training_step = lambda batch, batch_idx: Lost.apply(step(batch, batch_idx))
     with pytest.raises(NotFinite, match=r"fp16's loss scale has fallen to 6e-05 before update 14: nothing is learnt any"):
-        trainer(tmp_path, LossGuard(), max_epochs=20, **autocast("16-mixed", scale=1.0)).fit(module, soundscapes(12))
+        trainer(tmp_path, NonFiniteGuard(), max_epochs=20, **autocast("16-mixed", scale=1.0)).fit(module, soundscapes(12))
 
 
 def test_the_teacher_moves_by_less_than_bf16_could_tell(tmp_path):

@@ -44,7 +44,7 @@ class Rows(DummyLogger):
         self.rows: list[tuple[int, dict[str, float]]] = []
 
     def log_metrics(self, metrics, step=None) -> None:
-        timeless = {name: value for name, value in metrics.items() if name != "clips_per_second"}
+        timeless = {name: value for name, value in metrics.items() if name != "perf/clips_per_second"}
         if timeless:
             self.rows.append((step, timeless))
 
@@ -129,7 +129,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_equals_the_uninterrupted_one(na
 def fit(folder: Path, *callbacks: pl.Callback, ckpt_path: Path | None = None, **settings: Any) -> tuple[Diary, Validations]:
     pl.seed_everything(3, verbose=False)
     diary, validations = Diary(), Validations()
-    module = finetune(mixup=Mixup(alpha=0.8), optimizer=OptimizerConfig(lr=1e-3, max_updates=20))
+    module = finetune(mixup=Mixup(alpha=0.8), optimizer=OptimizerConfig(lr=1e-3, max_steps=20))
     runner = trainer(folder, diary, validations, *callbacks, **settings)
     runner.fit(module, soundscapes(CLIPS, 6), ckpt_path=ckpt_path, weights_only=True)
     diary.students.append(module.state_dict())

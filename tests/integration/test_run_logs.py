@@ -30,10 +30,10 @@ trainer:
   enable_model_summary: false
   callbacks:
     - class_path: sslam_lightning.training.callbacks.Pictures
-      init_args: {every_n_updates: 4}
+      init_args: {every_n_steps: 4}
     - class_path: sslam_lightning.training.callbacks.OnlineKNN
       init_args:
-        every_n_updates: 4
+        every_n_steps: 4
         k: 3
         data:
           class_path: sslam_lightning.data.SyntheticDataModule
@@ -103,21 +103,21 @@ def test_one_run_of_two_processes_without_repeated_or_missing_steps(resumed):
     logs = _logs(resumed)
     assert len(logs) == len(list(resumed.glob("wandb/*run-*"))) == 2  # both under the id that the folder keeps
     rows = [row for log in logs for row in read_history(log)]
-    for name in ("train/loss", "gradient_norm", "prediction_variance", "learning_rate"):
+    for name in ("train/loss", "train/grad_norm", "pred_std", "learning_rate"):
         assert [row[STEP] for row in rows if name in row] == list(range(UPDATES)), name
     seen = Counter(
         (row[STEP], name) for row in rows for name in row if not name.startswith("_") and name not in (STEP, "epoch")
     )
     assert set(seen.values()) == {1}, [what for what, times in seen.items() if times > 1]
-    assert [row[STEP] for row in rows if "knn_accuracy" in row] == list(PICTURES)
-    assert all(0 <= row["knn_accuracy"] <= 1 for row in rows if "knn_accuracy" in row)
+    assert [row[STEP] for row in rows if "val/knn_accuracy" in row] == list(PICTURES)
+    assert all(0 <= row["val/knn_accuracy"] <= 1 for row in rows if "val/knn_accuracy" in row)
 
 
 def test_pictures_are_in_the_run_and_in_its_folder(resumed):
-    found = [(log, row) for log in _logs(resumed) for row in read_history(log) if "pictures/guesses" in row]
+    found = [(log, row) for log in _logs(resumed) for row in read_history(log) if "pictures/predictions" in row]
     assert [row[STEP] for _, row in found] == list(PICTURES)
     for log, row in found:
-        picture = row["pictures/guesses"]
+        picture = row["pictures/predictions"]
         assert picture["_type"] == "image-file"
         kept = log.parent / "files" / picture["path"]
         assert kept.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -136,7 +136,7 @@ def test_configuration_and_commit_are_in_the_run(resumed):
         assert settings["trainer"]["max_epochs"] == 3
 
 
-def test_pictures_and_neighbours_change_nothing_in_a_run(resumed, tmp_path):
+def test_pictures_and_neighbors_change_nothing_in_a_run(resumed, tmp_path):
     _fit(tmp_path, "--trainer.callbacks=null", "--trainer.logger=null")
     own, other = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (tmp_path / "run", resumed))
     assert own["global_step"] == other["global_step"] == UPDATES
@@ -154,7 +154,7 @@ def test_the_table_goes_on_without_repeated_or_missing_steps(tmp_path):
     assert list((tmp_path / "run" / "logs").glob("*/metrics.csv")) == [table]
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for name in ("train/loss", "gradient_norm", "learning_rate", "prediction_variance"):
+    for name in ("train/loss", "train/grad_norm", "learning_rate", "pred_std"):
         assert [int(row["step"]) for row in rows if row[name]] == list(range(UPDATES)), name
     before = list(csv.DictReader(kept.decode().splitlines()))[:-1]
     assert [row["train/loss"] for row in rows[: len(before)]] == [row["train/loss"] for row in before]
@@ -180,8 +180,8 @@ def test_tensorboard(tmp_path):
     (folder,) = (tmp_path / "run" / "logs").iterdir()
     events = EventAccumulator(str(folder)).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == list(range(6))
-    assert [event.step for event in events.Scalars("knn_accuracy")] == [3]
-    (image,) = events.Images("pictures/guesses")
+    assert [event.step for event in events.Scalars("val/knn_accuracy")] == [3]
+    (image,) = events.Images("pictures/predictions")
     assert image.step == 3
     assert image.encoded_image_string[:4] == b"\x89PNG"
 

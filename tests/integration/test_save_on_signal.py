@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import Diary, pretrain, soundscapes, trainer
 
-from sslam_lightning.runtime.signals import forget, noted
+from sslam_lightning.runtime.signals import clear, received
 from sslam_lightning.training.callbacks import RunCheckpoint, SaveOnSignal
 from sslam_lightning.training.callbacks.save_on_signal import SIGNALS, Interrupted, _noted_by_any_rank
 
@@ -47,7 +47,7 @@ class Send(pl.Callback):
 def _as_before():
     handlers = {wanted: signal.getsignal(wanted) for wanted in SIGNALS}
     yield
-    forget()
+    clear()
     assert {wanted: signal.getsignal(wanted) for wanted in SIGNALS} == handlers, "a run leaves handlers behind"
 
 
@@ -215,7 +215,7 @@ def test_ranks_ask_each_other():
             return torch.maximum(flags, torch.tensor([0.0, 0.0, 1.0]))  # the other rank was told to end
 
     asked = _noted_by_any_rank(types.SimpleNamespace(world_size=2, strategy=Strategy()))
-    assert not noted()
+    assert not received()
     assert asked == {signal.SIGTERM}
 
 

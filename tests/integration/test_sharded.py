@@ -10,7 +10,7 @@ import torch
 from processes import run_together
 from sharded_job import EPOCHS, KINDS, fit, predict
 
-from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints import load_state_dict_strict, read_weights
 from sslam_lightning.models import Encoder
 
 # Relative to the largest value of each tensor: float32 sums in another order.
@@ -64,7 +64,7 @@ def test_weights_teacher_and_logs_are_those_of_one_process(kind, folder):
     alone = torch.load(folder / "alone" / kind / "logged.pt", weights_only=True)
     assert len(alone) == 2 * EPOCHS
     for entries in zip(*logged, alone, strict=True):
-        for name in {"gradient_norm", "target_variance", "prediction_variance", "ema_decay"} & entries[2].keys():
+        for name in {"train/grad_norm", "train/target_std", "train/pred_std", "train/ema_decay"} & entries[2].keys():
             assert entries[0][name] == entries[1][name] == pytest.approx(entries[2][name], rel=1e-5), name
 
 
@@ -115,11 +115,11 @@ def test_last_is_the_last_and_best_the_best(run, folder):
 def test_checkpoints_open_in_a_single_process(folder):
     weights = read_weights(folder / "sharded" / "stage 2" / "epoch=1.ckpt")
     encoder = Encoder(weights.encoder).eval()
-    load_strictly(encoder, weights.student, "student", weights.source)
+    load_state_dict_strict(encoder, weights.student, "student", weights.source)
     log_mels = torch.randn(2, 64, 128)
     other = Encoder(weights.encoder).eval()
-    load_strictly(other, read_weights(folder / "alone" / "stage 2" / "epoch=1.ckpt").student, "student", "")
-    torch.testing.assert_close(encoder(log_mels).clip, other(log_mels).clip, rtol=1e-4, atol=1e-4)
+    load_state_dict_strict(other, read_weights(folder / "alone" / "stage 2" / "epoch=1.ckpt").student, "student", "")
+    torch.testing.assert_close(encoder(log_mels).cls, other(log_mels).cls, rtol=1e-4, atol=1e-4)
     assert weights.teacher is not None
     assert weights.decoder is not None
 

@@ -13,17 +13,17 @@ from processes import run_together
 from tiny import KeepEveryBatch, copy_of, ema_callback, pretrain, soundscapes, trainer
 
 from sslam_lightning.schedules import warmup_cosine
-from sslam_lightning.training.callbacks import LossGuard
-from sslam_lightning.training.callbacks.loss_guard import NotFinite
+from sslam_lightning.training.callbacks import NonFiniteGuard
+from sslam_lightning.training.callbacks.non_finite_guard import NotFinite
 
 LOST = {3, 4}  # batches of 12, two an update
 
 
-class Lossy(LossGuard):
+class Lossy(NonFiniteGuard):
     """Spoils the loss of some batches on their way back."""
 
-    def __init__(self, lost: set[int], max_skips_in_a_row: int) -> None:
-        super().__init__(max_skips_in_a_row)
+    def __init__(self, lost: set[int], max_consecutive_skips: int) -> None:
+        super().__init__(max_consecutive_skips)
         self.lost, self.batches, self.students = lost, 0, []
 
     def on_before_backward(self, trainer, pl_module, loss) -> None:
@@ -49,7 +49,7 @@ def test_a_lost_update_is_skipped_and_counts_for_nothing(tmp_path):
     assert all(value.isfinite().all() for value in module.state_dict().values())
     assert ema_callback(runner).updates == 6
     config = module.optimizer_config
-    assert runner.optimizers[0].param_groups[0]["lr"] == warmup_cosine(6, config.lr, 0.0, config.warmup_updates, 8)
+    assert runner.optimizers[0].param_groups[0]["lr"] == warmup_cosine(6, config.lr, 0.0, config.warmup_steps, 8)
     assert int(next(iter(runner.optimizers[0].state.values()))["step"]) == 6
     rows = _rows(tmp_path / "not_finite_clips.csv")
     assert [row["update"] for row in rows] == ["2"] * 8 + ["3"] * 8
@@ -66,16 +66,16 @@ def test_too_many_lost_updates_end_the_run(tmp_path):
     assert ema_callback(runner).updates == 4
 
 
-class LossyPlaces(LossGuard):
+class LossyPlaces(NonFiniteGuard):
     """Spoils the loss of the same batches in every run: those of some clips, say."""
 
     def __init__(self, lost: set[tuple[int, int]]) -> None:
-        super().__init__(max_skips_in_a_row=2)
+        super().__init__(max_consecutive_skips=2)
         self.lost = lost
 
     @property
     def state_key(self) -> str:
-        return LossGuard.__qualname__
+        return NonFiniteGuard.__qualname__
 
     def on_before_backward(self, trainer, pl_module, loss) -> None:
         if (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx) in self.lost:
@@ -89,7 +89,7 @@ def test_a_run_resumed_behind_skipped_updates_goes_on_as_one_that_was_not_stoppe
     lost = {(0, 1), (0, 2), (1, 3), (2, 2)}
     settings = {"max_epochs": 3, "accumulate_grad_batches": accumulated}
 
-    def fit(folder: Path, *callbacks: pl.Callback, **resumed: Any) -> tuple[LossGuard, Any]:
+    def fit(folder: Path, *callbacks: pl.Callback, **resumed: Any) -> tuple[NonFiniteGuard, Any]:
         guard, module = LossyPlaces(lost), pretrain()
         runner = trainer(folder, guard, *callbacks, **settings)
         runner.fit(module, soundscapes(16, batch_size=4), **resumed)
@@ -113,10 +113,10 @@ def test_a_run_does_not_end_well_with_lost_weights(tmp_path):
     class Spoil(pl.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
             with torch.no_grad():
-                pl_module.student.clip_token.fill_(float("nan"))
+                pl_module.student.cls_token.fill_(float("nan"))
 
-    with pytest.raises(NotFinite, match=r"student\.clip_token became NaN or infinite before update 3"):
-        trainer(tmp_path, LossGuard(5), Spoil()).fit(pretrain(), soundscapes(12, batch_size=4))
+    with pytest.raises(NotFinite, match=r"student\.cls_token became NaN or infinite before update 3"):
+        trainer(tmp_path, NonFiniteGuard(5), Spoil()).fit(pretrain(), soundscapes(12, batch_size=4))
 
 
 @pytest.mark.filterwarnings("ignore:update .* is skipped")

@@ -11,25 +11,25 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import DINOLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, EncoderConfig
-from sslam_lightning.objectives import Dino, LayerTargets, SourceRetention, Utterance
 from sslam_lightning.training import FinetuneModule, PretrainModule
-from sslam_lightning.training.callbacks import EMAConfig, EMATeacher, GuardConfig
+from sslam_lightning.training.callbacks import CollapseConfig, EMAConfig, EMATeacher
 from sslam_lightning.training.optimizers import OptimizerConfig
 
 FRAMES = 64  # 4 x 8 patches
 CLIP_SECONDS = 0.66
 NUM_CLASSES = 4
-FAST_EMA = EMAConfig(decay=0.9, end_decay=0.99, anneal_updates=20)  # moves within a few updates
+FAST_EMA = EMAConfig(decay=0.9, end_decay=0.99, anneal_steps=20)  # moves within a few updates
 STAGES = {
     "stage 1": {},
     "stage 2": {
-        "mixing": PartialMixing(partner="neighbour"),
-        "source_retention": SourceRetention(),
-        "utterance": Utterance(top_k_layers=1),
+        "mixing": PartialMixing(partner="neighbor"),
+        "source_retention": SourceRetentionLoss(),
+        "utterance": UtteranceLoss(top_k_layers=1),
     },
-    "dino": {"utterance": None, "dino": Dino()},
+    "dino": {"utterance": None, "dino": DINOLoss()},
 }
 
 
@@ -43,8 +43,8 @@ def pretrain(stage: str = "stage 1", dropping: bool = False, noise_std: float = 
     settings = {
         "masks_per_clip": 2,
         "ema": FAST_EMA,
-        "optimizer": OptimizerConfig(lr=1e-3, warmup_updates=2),
-        "guard": GuardConfig(after_updates=10_000),
+        "optimizer": OptimizerConfig(lr=1e-3, warmup_steps=2),
+        "collapse": CollapseConfig(start_step=10_000),
         **STAGES[stage],
         **settings,
     }
@@ -52,7 +52,7 @@ def pretrain(stage: str = "stage 1", dropping: bool = False, noise_std: float = 
         encoder(**drops),
         DecoderConfig(dim=32, depth=2, groups=4, noise_std=noise_std),
         LogMels(num_frames=FRAMES),
-        targets=LayerTargets(top_k_layers=2),
+        targets=TeacherTargets(top_k_layers=2),
         **settings,
     )
 

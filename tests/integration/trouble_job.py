@@ -10,7 +10,7 @@ import torch
 from processes import meet
 from tiny import ema_callback, pretrain, soundscapes, trainer
 
-from sslam_lightning.training.callbacks import LossGuard
+from sslam_lightning.training.callbacks import NonFiniteGuard
 
 SICK_BATCH = 2
 
@@ -26,7 +26,7 @@ class LoseLoss(pl.Callback):
 def main(folder: Path) -> None:
     """What one process does."""
     pl.seed_everything(5, verbose=False)
-    runner = trainer(folder, LoseLoss(), LossGuard(), devices=2, strategy="ddp", max_epochs=1)
+    runner = trainer(folder, LoseLoss(), NonFiniteGuard(), devices=2, strategy="ddp", max_epochs=1)
     module = pretrain()
     runner.fit(module, soundscapes(24, batch_size=2))
     kept = {"state": module.state_dict(), "updates": ema_callback(runner).updates, "step": runner.global_step}

@@ -9,9 +9,9 @@ import yaml
 from recipes import FromLogMels, RecordedMasks, recipe_input, recipe_mask, recipe_tensor
 from torch import Tensor
 
-from sslam_lightning.checkpoints import Weights, from_bat, load_strictly
+from sslam_lightning.checkpoints import Weights, from_bat, load_state_dict_strict
 from sslam_lightning.layers import mel_major_positions
-from sslam_lightning.objectives import LayerTargets, Regression, Utterance
+from sslam_lightning.losses import RegressionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.training.callbacks import EMAConfig
 from sslam_lightning.training.optimizers import OptimizerConfig
 
@@ -66,15 +66,15 @@ def bat_module(case: dict, batches: int = 1) -> FromLogMels:
         transformer_decoder=weights.decoder_config,
         masking=RecordedMasks(masks),
         masks_per_clip=case["num_views"],
-        targets=LayerTargets(**{**RECIPE["targets"], "top_k_layers": case["depth"]}),
-        regression=Regression(**RECIPE["regression"]),
-        utterance=Utterance(**RECIPE["utterance"]),
+        targets=TeacherTargets(**{**RECIPE["targets"], "top_k_layers": case["depth"]}),
+        regression=RegressionLoss(**RECIPE["regression"]),
+        utterance=UtteranceLoss(**RECIPE["utterance"]),
         ema=EMAConfig(*ema, start_at_decay=RECIPE["ema"]["start_at_decay"]),
         optimizer=OptimizerConfig(**{**RECIPE["optimizer"], **schedule}),
     )
-    load_strictly(module.student, weights.student, "student", weights.source)
-    load_strictly(module.teacher.encoder, weights.teacher, "teacher", weights.source)
-    load_strictly(module.decoder, weights.decoder, "decoder", weights.source)
+    load_state_dict_strict(module.student, weights.student, "student", weights.source)
+    load_state_dict_strict(module.teacher.encoder, weights.teacher, "teacher", weights.source)
+    load_state_dict_strict(module.decoder, weights.decoder, "decoder", weights.source)
     return module
 
 

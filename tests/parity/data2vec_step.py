@@ -11,10 +11,10 @@ import torch
 from recipes import FromReadings, RecordedMasks, data2vec_batch, layer_targets, recipe_input, recipe_mask, recipe_state
 from torch import Tensor
 
-from sslam_lightning.checkpoints import Weights, from_fairseq, load_strictly
+from sslam_lightning.checkpoints import Weights, from_fairseq, load_state_dict_strict
 from sslam_lightning.checkpoints.formats.fairseq import rename
-from sslam_lightning.models import DecoderConfig, Readings
-from sslam_lightning.objectives import Regression, Utterance
+from sslam_lightning.losses import RegressionLoss, UtteranceLoss
+from sslam_lightning.models import DecoderConfig, EncoderInput
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import ImageBatch
 
@@ -24,8 +24,8 @@ _OURS = {"cls": "utterance"}
 class FromSpectrograms(FromReadings):
     """The real module, fed with recorded log-mels, which EAT keeps as images of one channel."""
 
-    def read(self, batch) -> Readings:
-        return Readings(batch.images.squeeze(1))
+    def read(self, batch) -> EncoderInput:
+        return EncoderInput(batch.images.squeeze(1))
 
 
 def public_cfg(case: dict) -> dict:
@@ -68,13 +68,13 @@ def recorded_step(case: dict, arrays: dict[str, np.ndarray], weights: Weights) -
         masking=RecordedMasks([mask]),
         masks_per_clip=case["clone_batch"],
         targets=layer_targets(cfg, weights.encoder.depth),
-        regression=Regression(cfg["d2v_loss"], **shape),
-        utterance=Utterance(cfg["cls_loss"], **shape, reduction="sum") if cfg["cls_loss"] else None,
+        regression=RegressionLoss(cfg["d2v_loss"], **shape),
+        utterance=UtteranceLoss(cfg["cls_loss"], **shape, reduction="sum") if cfg["cls_loss"] else None,
         teacher_parts="blocks" if cfg["ema_encoder_only"] else "encoder" if section["ema_local_encoder"] else "context",
     )
-    load_strictly(module.student, weights.student, "student", weights.source)
-    load_strictly(module.teacher.encoder, weights.teacher, "teacher", weights.source)
-    load_strictly(module.decoder, weights.decoder, "decoder", weights.source)
+    load_state_dict_strict(module.student, weights.student, "student", weights.source)
+    load_state_dict_strict(module.teacher.encoder, weights.teacher, "teacher", weights.source)
+    load_state_dict_strict(module.decoder, weights.decoder, "decoder", weights.source)
     if "source" in arrays:
         return module, data2vec_batch(case["modality"], arrays)
     source, rows = recipe_input(case["seed"], case["source_shape"]), case["batch"]
@@ -96,8 +96,8 @@ def assert_same_step(case: dict, module: PretrainModule, batch: object, monkeypa
     assert logged["train/loss"] == pytest.approx(case["total"], rel=1e-4)
     for public, value in case["losses_per_sample_size"].items():
         assert logged[f"train/loss_{ours[public]}"] == pytest.approx(value, rel=1e-4), public
-    assert logged["prediction_variance"] == pytest.approx(case["pred_var"], rel=1e-4)
-    assert logged["target_variance"] == pytest.approx(case["target_var"], rel=1e-4)
+    assert logged["pred_std"] == pytest.approx(case["pred_var"], rel=1e-4)
+    assert logged["target_std"] == pytest.approx(case["target_var"], rel=1e-4)
     modules = {"encoder": module.student, "decoder": module.decoder}
     for public, norm in case["grad_norm"].items():
         ((part, renamed),) = ((p, n) for p, n in rename({public: torch.zeros(())})[0].items() if n)
@@ -111,8 +111,8 @@ def assert_same_features(arrays: dict[str, np.ndarray], module: PretrainModule, 
     module.eval()
     with torch.no_grad():
         encoded = module.student(*module.read(batch))
-    has_token = module.student.config.clip_token
-    features = torch.cat([encoded.clip[:, None], encoded.tokens], dim=1) if has_token else encoded.tokens
+    has_token = module.student.config.cls_token
+    features = torch.cat([encoded.cls[:, None], encoded.tokens], dim=1) if has_token else encoded.tokens
     theirs = torch.tensor(arrays["features"])
     torch.testing.assert_close(features, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslam_lightning.checkpoints import from_fairseq, load_strictly
+from sslam_lightning.checkpoints import from_fairseq, load_state_dict_strict
+from sslam_lightning.losses import ReconstructionLoss, RegressionLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.masking import MaskSampler
 from sslam_lightning.masking.sampler import mask_from_hidden
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import DecoderConfig, Readings
+from sslam_lightning.models import DecoderConfig, EncoderInput
 from sslam_lightning.models.front_ends.base import padding_behind
-from sslam_lightning.objectives import LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Batch, Grid, ImageBatch, Mask, TextBatch
 
@@ -96,14 +96,14 @@ def log_mel_batch(log_mels: Tensor) -> Batch:
     return Batch(log_mels, lengths, torch.zeros(rows, 0), torch.arange(rows), ("recorded",) * rows)
 
 
-def layer_targets(cfg: dict, depth: int) -> LayerTargets:
+def layer_targets(cfg: dict, depth: int) -> TeacherTargets:
     """The public code's switches, in the order in which it applies them; of more layers than there are it takes all."""
     per_layer = {"batch": "batch_norm_target_layer", "instance": "instance_norm_target_layer"}
     per_layer["layer"] = "layer_norm_target_layer"
     average = {"layer": "layer_norm_targets", "instance": "instance_norm_targets"}
-    return LayerTargets(
+    return TeacherTargets(
         min(cfg["average_top_k_layers"], depth),
-        "block" if cfg["end_of_block_targets"] else "feed_forward",
+        "block" if cfg["end_of_block_targets"] else "ffn",
         tuple(kind for kind, switch in per_layer.items() if cfg[switch]),
         tuple(kind for kind, switch in average.items() if cfg[switch]),
     )
@@ -118,31 +118,33 @@ def pretrain_module(cfg: dict, state: dict, teacher: dict | None, source: str, *
     settings = {
         "masks_per_clip": cfg["clone_batch"],
         "targets": layer_targets(cfg, weights.encoder.depth),
-        "regression": Regression(cfg["d2v_loss"], **shape),
-        "utterance": Utterance(cfg["cls_loss"], **shape, reduction="sum", top_k_layers=1 if mixed else None),
-        "reconstruction": Reconstruction(cfg["recon_loss"], **shape) if cfg["recon_loss"] else None,
-        "source_retention": SourceRetention() if mixed else None,
+        "regression": RegressionLoss(cfg["d2v_loss"], **shape),
+        "utterance": UtteranceLoss(cfg["cls_loss"], **shape, reduction="sum", top_k_layers=1 if mixed else None),
+        "reconstruction": ReconstructionLoss(cfg["recon_loss"], **shape) if cfg["recon_loss"] else None,
+        "source_retention": SourceRetentionLoss() if mixed else None,
         **settings,
     }
     decoder = weights.decoder_config
     assert isinstance(decoder, DecoderConfig)
     module = FromLogMels(weights.encoder, decoder, **settings)
-    load_strictly(module.student, weights.student, "student", source)
-    load_strictly(module.teacher.encoder, weights.teacher, "teacher", source)
-    load_strictly(module.decoder, weights.decoder, "decoder", source)
+    load_state_dict_strict(module.student, weights.student, "student", source)
+    load_state_dict_strict(module.teacher.encoder, weights.teacher, "teacher", source)
+    load_state_dict_strict(module.decoder, weights.decoder, "decoder", source)
     if weights.reconstruction:
-        load_strictly(module.reconstruction_head, weights.reconstruction, "reconstruction head", source)
+        load_state_dict_strict(module.reconstruction_head, weights.reconstruction, "reconstruction head", source)
     return module
 
 
 class FromReadings(PretrainModule):
-    """The real module, fed with recorded inputs as they are: the recordings were not normalised clip by clip."""
+    """The real module, fed with recorded inputs as they are: the recordings were not normalized clip by clip."""
 
-    def read(self, batch) -> Readings:
+    def read(self, batch) -> EncoderInput:
         if isinstance(batch, Batch):
             num_tokens = self.student.front_end.takes.num_tokens
             width = num_tokens(torch.tensor(batch.waveforms.shape[1])).item()
-            return Readings(batch.waveforms, padding_behind(num_tokens(batch.num_samples), width, batch.waveforms.device))
+            return EncoderInput(
+                batch.waveforms, padding_behind(num_tokens(batch.num_samples), width, batch.waveforms.device)
+            )
         return super().read(batch)
 
 

@@ -10,12 +10,12 @@ from recipes import log_mel_batch, recipe_input, recipe_mask, recipe_tensor
 from reference_data import case_names
 from test_trajectories import fit
 
-from sslam_lightning.checkpoints import from_bat, load_strictly
+from sslam_lightning.checkpoints import from_bat, load_state_dict_strict
 from sslam_lightning.checkpoints.formats.bat import rename
 from sslam_lightning.layers import Block
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.masking import mask_from_hidden
 from sslam_lightning.models import TransformerDecoder, TransformerDecoderConfig
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.callbacks import EMATeacher
 from sslam_lightning.types import Grid
@@ -43,7 +43,9 @@ def test_a_block(name, reference):
             gated=told["use_gate"],
         )
         imported = rename({f"encoder.blocks.0.{key}": value for key, value in state.items()}, name)["encoder"]
-        load_strictly(block, {key.removeprefix("blocks.0."): value for key, value in imported.items()}, variant, name)
+        load_state_dict_strict(
+            block, {key.removeprefix("blocks.0."): value for key, value in imported.items()}, variant, name
+        )
         output = block(recipe_input(case["seed"], tuple(case["input_shape"]))).tokens
         assert_close(output, arrays[f"output_{variant}"])
         loss = output.square().mean()
@@ -66,7 +68,7 @@ def test_the_decoder(name, reference):
         case["mlp_ratio"],
         positions="learned",
         max_tokens=case["n_patches"],
-        mel_patches=grid.mel,
+        mel_patches=grid.freq,
         input_norm=False,
         norm_eps=1e-6,
         gated_attention=True,
@@ -74,13 +76,13 @@ def test_the_decoder(name, reference):
     )
     decoder = TransformerDecoder(config, case["in_dim"], case["in_dim"])
     assert_close(decoder.positions, arrays["initial_positions"])
-    load_strictly(decoder, rename(state, name)["decoder"], "decoder", name)
+    load_state_dict_strict(decoder, rename(state, name)["decoder"], "decoder", name)
     visible = recipe_input(case["seed"], (case["rows"], case["n_keep"], case["in_dim"])).requires_grad_()
     hidden = recipe_mask(case["seed"] + 1, case["rows"], case["n_patches"], case["n_patches"] - case["n_keep"])
     mask = mask_from_hidden(hidden, case["n_patches"] - case["n_keep"])
     everything = torch.arange(case["n_patches"]).expand(case["rows"], -1)
 
-    output = decoder(visible, mask._replace(hidden_index=everything), grid)
+    output = decoder(visible, mask._replace(ids_masked=everything), grid)
 
     assert_close(output, arrays["output"])
     loss = output.square().mean()
@@ -102,7 +104,7 @@ def test_losses_gradients_targets_and_positions(name, reference, monkeypatch):
     monkeypatch.setattr(type(module), "current_epoch", 0)
     targets, guess = module.teacher_targets, module.guess
     monkeypatch.setattr(module, "teacher_targets", lambda *a: seen.setdefault("targets", targets(*a)))
-    monkeypatch.setattr(module, "guess", lambda *a: seen.setdefault("guesses", guess(*a)))
+    monkeypatch.setattr(module, "guess", lambda *a: seen.setdefault("predictions", guess(*a)))
 
     total = module.training_step(log_mel_batch(log_mels), 0)
     total.backward()
@@ -113,7 +115,7 @@ def test_losses_gradients_targets_and_positions(name, reference, monkeypatch):
     for public, norm in case["grad_norm"].items():
         assert parameter(module, public).grad.norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-6), public
     assert_close(seen["targets"].patches[:, ::3], arrays["targets_sub"])
-    assert_close(seen["guesses"].clip, arrays["student_clip"])
+    assert_close(seen["predictions"].cls, arrays["student_clip"])
     nothing = torch.zeros(1, *log_mels.shape[1:])
     assert_close(module.student.embed(nothing)[0] - module.student.front_end.proj.bias, arrays["encoder_positions"])
 
@@ -165,7 +167,7 @@ def test_initial_weights_are_drawn_as_published(name, reference):
     weights = from_bat(bat_state(shapes, time_patches=time_patches), arguments, name)
 
     def construct() -> dict[str, torch.Tensor]:
-        module = PretrainModule(weights.encoder, transformer_decoder=weights.decoder_config, targets=LayerTargets(2))
+        module = PretrainModule(weights.encoder, transformer_decoder=weights.decoder_config, targets=TeacherTargets(2))
         for key, value in module.teacher.encoder.named_parameters():
             assert torch.equal(value, module.student.get_parameter(key)), key
         found = {public: parameter(module, public) for public in shapes if public != "encoder.pos_embed"}

@@ -44,7 +44,7 @@ def test_mels_alone_and_in_a_padded_row(name, reference):
 def bat_file(encoder: Encoder, path, frames: int, **arguments) -> None:
     """As the public trainer writes it."""
     state = encoder.state_dict()
-    theirs = {"clip_token": "cls_token", "front_end.proj": "patch_embed.proj", "input_norm": "pre_norm"}
+    theirs = {"cls_token": "cls_token", "front_end.proj": "patch_embed.proj", "input_norm": "pre_norm"}
     public = {}
     for name, value in state.items():
         start = next((start for start in theirs if name.startswith(start)), "")
@@ -74,8 +74,8 @@ def test_a_file_called_on_a_waveform_sees_the_public_mels(name, reference, tmp_p
             columns = -(-case["real_frames"][i] // 16)
             own = encoder(mels[:, : columns * 16])
         found = trained(clip, case["sample_rate_hz"])
-        assert_close(found.clip, wanted.clip[0])
+        assert_close(found.cls, wanted.clip[0])
         assert_close(found.patches.flatten(0, 1), wanted.tokens[0, : found.patches.shape[0] * 8])
         found = alone(clip, case["sample_rate_hz"])
-        assert_close(found.clip, own.clip[0])
+        assert_close(found.cls, own.clip[0])
         assert_close(found.patches.flatten(0, 1), own.tokens[0])

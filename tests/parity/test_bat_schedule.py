@@ -40,7 +40,7 @@ def test_the_recipe_for_pretraining(name, reference):
         ema.updates = int(update) + 1
         assert ema.decay == pytest.approx(decay, abs=3e-8), update  # the public table is in float32
     assert RECIPE["masks_per_clip"] == case["num_views"]
-    assert RECIPE["masking"]["init_args"]["hidden_ratio"] == case["mask_ratio"]
+    assert RECIPE["masking"]["init_args"]["mask_ratio"] == case["mask_ratio"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -54,7 +54,7 @@ def test_rates_and_decay_by_parameter_in_fine_tuning(name, reference):
         weight_decay=case["weight_decay"],
         layer_decay=case["layer_decay"],
         layer_decay_input_norm=False,
-        warmup_updates=settings["warmup"],
+        warmup_steps=settings["warmup"],
         min_lr=settings["min_lr"],
         clamp_min_lr=True,
     )

@@ -16,7 +16,7 @@ from sslam_lightning import load_classifier, load_encoder
 from sslam_lightning.checkpoints import convert, read_weights
 
 PRETRAINED = "checkpoints/fairseq_eat_tiny_pretrained.pt"
-FORMS = ("original", "shared", "hugging_face", "fairseq")
+FORMS = ("original", "safetensors", "eat_hf", "fairseq")
 
 
 def _in_every_form(original: Path, folder: Path, part: str | None = None) -> dict[str, Path]:
@@ -30,7 +30,7 @@ def _in_every_form(original: Path, folder: Path, part: str | None = None) -> dic
 def _tokens(encoder, log_mels: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         encoded = encoder(log_mels)
-    return torch.cat([encoded.clip[:, None], encoded.tokens], dim=1)
+    return torch.cat([encoded.cls[:, None], encoded.tokens], dim=1)
 
 
 @pytest.mark.parametrize("part", ["student", "teacher"])
@@ -68,8 +68,8 @@ def test_recorded_logits_in_every_form(name, reference, tmp_path):
 def test_no_bit_is_lost_on_the_way_back_to_fairseq(reference, tmp_path):
     """Teacher and decoder included. The table of positions is computed: another NumPy may round it otherwise."""
     original = torch.load(reference.file(PRETRAINED), weights_only=True)["model"]
-    convert(reference.file(PRETRAINED), tmp_path / "shared", "shared")
-    convert(tmp_path / "shared", tmp_path / "back.pt", "fairseq")
+    convert(reference.file(PRETRAINED), tmp_path / "safetensors", "safetensors")
+    convert(tmp_path / "safetensors", tmp_path / "back.pt", "fairseq")
     back = torch.load(tmp_path / "back.pt", weights_only=True)["model"]
     for ours, theirs in ((back, original), (back["_ema"], original["_ema"])):
         assert ours.keys() == theirs.keys()
@@ -90,7 +90,7 @@ for name in ("transformers", "fairseq", "omegaconf", "huggingface_hub", "timm", 
 import torch
 from sslam_lightning import load_classifier, load_encoder
 log_mels = torch.linspace(-1, 1, 64 * 128).view(1, 64, 128)
-results = [load_encoder(place)(log_mels).clip for place in {[str(place) for place in places.values()]!r}]
+results = [load_encoder(place)(log_mels).cls for place in {[str(place) for place in places.values()]!r}]
 assert all(torch.equal(result, results[0]) for result in results)
 print(load_classifier({str(tagger)!r})(log_mels).shape)
 """

@@ -1,4 +1,4 @@
-"""The public data pipeline on real clips: resample, log-mels, pad or cut, normalise."""
+"""The public data pipeline on real clips: resample, log-mels, pad or cut, normalize."""
 
 from __future__ import annotations
 

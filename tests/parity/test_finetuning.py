@@ -7,7 +7,7 @@ import torch
 from recipes import log_mel_batch, recipe_input, recipe_state
 from reference_data import case_names
 
-from sslam_lightning.checkpoints import Weights, convert, load_classifier, load_strictly
+from sslam_lightning.checkpoints import Weights, convert, load_classifier, load_state_dict_strict
 from sslam_lightning.checkpoints.formats.fairseq import from_fairseq_file, rename
 from sslam_lightning.training import FinetuneModule
 from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
@@ -27,8 +27,8 @@ def _module(weights: Weights, case: dict, **settings) -> FinetuneModule:
     multi_label = case["cfg"]["task"]["spcv2_eval"] is False
     settings = {"num_classes": case["num_classes"], "multi_label": multi_label, "pooling": weights.pooling, **settings}
     module = FinetuneModule(weights.encoder, **settings)
-    load_strictly(module.encoder, weights.student, "student", weights.source)
-    load_strictly(module.head, weights.head, "head", weights.source)
+    load_state_dict_strict(module.encoder, weights.student, "student", weights.source)
+    load_state_dict_strict(module.head, weights.head, "head", weights.source)
     return module
 
 
@@ -56,7 +56,11 @@ def test_linear_softmax_pools_the_features(name, reference, monkeypatch):
     case, arrays = reference.case(name), reference.arrays(name)
     weights = _read(case, name)
     assert weights.pooling == "linear_softmax"
-    module, log_mels, labels = _module(weights, case, divide_by="positives"), _log_mels(case), torch.tensor(case["labels"])
+    module, log_mels, labels = (
+        _module(weights, case, bce_reduction="positives"),
+        _log_mels(case),
+        torch.tensor(case["labels"]),
+    )
     _assert_close(module.head.pool(module.encoder(log_mels)), arrays["pooled"])
     _assert_close(module(log_mels), arrays["logits"])
 
@@ -68,7 +72,7 @@ def test_linear_softmax_pools_the_features(name, reference, monkeypatch):
     _assert_gradients(module, case["grad_norm"])
 
 
-@pytest.mark.parametrize("form", ["shared", "fairseq"])
+@pytest.mark.parametrize("form", ["safetensors", "fairseq"])
 @pytest.mark.parametrize("name", _POOLED)
 def test_linear_softmax_in_other_forms(name, form, reference, tmp_path):
     """D3: the logits of the file converted to a form and read again."""
@@ -122,7 +126,7 @@ def test_layer_decay_and_drop_path_with_a_prenet(name, reference):
     module = FinetuneModule(weights.encoder, num_classes=cfg["num_classes"], optimizer=optimizer)
     assert (len(module.encoder.prenet), len(module.encoder.blocks)) == (case["prenet_depth"], case["depth"])
 
-    groups = build_optimizer(module.learning_parts(), optimizer, module.encoder.depth, fused=False).param_groups
+    groups = build_optimizer(module.trainable_modules(), optimizer, module.encoder.depth, fused=False).param_groups
     applied = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     ours = {"encoder": module.encoder, "head": module.head}
     for public, expected in case["applied"].items():

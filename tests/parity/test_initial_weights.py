@@ -12,8 +12,8 @@ from torch import Tensor
 from sslam_lightning.checkpoints import from_fairseq
 from sslam_lightning.checkpoints.formats.fairseq import rename
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import ReconstructionLoss
 from sslam_lightning.models import DecoderConfig
-from sslam_lightning.objectives import Reconstruction
 from sslam_lightning.training import PretrainModule
 
 _CASES = case_names("initial_weights_eat*", "initial_weights_sslam*", "initial_weights_data2vec2_*")
@@ -36,7 +36,7 @@ def test_initial_weights_are_drawn_as_published(name, reference):
             decoder,
             features=None if weights.encoder.front_end else LogMels(),
             targets=layer_targets(cfg, weights.encoder.depth),
-            reconstruction=Reconstruction() if cfg["recon_loss"] else None,
+            reconstruction=ReconstructionLoss() if cfg["recon_loss"] else None,
             teacher_parts="blocks" if cfg["ema_encoder_only"] else "encoder",
         )
         student = dict(module.student.named_parameters())

@@ -12,12 +12,12 @@ from recipes import RecordedMasks, log_mel_batch, recipe_state
 from reference_data import case_names
 
 import sslam_lightning
-from sslam_lightning.checkpoints import from_mae_ast, load_strictly, open_encoder, read_weights
+from sslam_lightning.checkpoints import from_mae_ast, load_state_dict_strict, open_encoder, read_weights
 from sslam_lightning.checkpoints.formats.mae_ast import rename
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference import AudioModel
+from sslam_lightning.losses import InfoNCE, ReconstructionLoss
 from sslam_lightning.models import EncoderConfig, SpectrogramTokensConfig, TransformerDecoderConfig
-from sslam_lightning.objectives import InfoNCE, Reconstruction
 from sslam_lightning.training import FinetuneModule, PretrainModule
 
 _CASES = case_names("mae_ast_*")
@@ -27,7 +27,7 @@ MAE_AST = {
     "ema": None,
     "regression": None,
     "utterance": None,
-    "reconstruction": Reconstruction(weight=10.0, scale="mean", normalise=False),
+    "reconstruction": ReconstructionLoss(weight=10.0, scale="mean", normalize=False),
     "info_nce": InfoNCE(),
 }
 
@@ -69,7 +69,7 @@ def test_losses_gradients_and_features_equal_the_public_ones(name, reference, mo
         ("reconstruction head", module.reconstruction_head, weights.reconstruction),
         ("contrast head", module.contrast_head, weights.contrast),
     ):
-        load_strictly(ours, state, part, name)
+        load_state_dict_strict(ours, state, part, name)
     logged, compared = {}, {}
     monkeypatch.setattr(module, "log", lambda key, value, **_: logged.update({key: float(value.detach())}))
     monkeypatch.setattr(type(module), "current_epoch", 0)
@@ -130,7 +130,7 @@ def _waveforms(arrays: dict) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("name", _FRONT_ENDS)
 def test_a_waveform_becomes_the_public_log_mels_and_features(name, reference, tmp_path):
-    """D1: povey window, no mean removed, not normalised, nothing padded; the batch norm's stored statistics."""
+    """D1: povey window, no mean removed, not normalized, nothing padded; the batch norm's stored statistics."""
     arrays, case = reference.arrays(name), reference.case(name)
     model = sslam_lightning.load(_public_file(tmp_path, case))
     assert model.features is not None
@@ -175,7 +175,7 @@ def test_fine_tuning_reads_what_the_file_was_trained_on(name, reference, tmp_pat
     weights = read_weights(path)
     features = LogMels(**{**weights.features, "num_frames": 64})
     module = FinetuneModule(weights.encoder, features, num_classes=3, pooling="mean")
-    module.start_from(str(path))
+    module.load_pretrained(str(path))
     log_mels = torch.randn(2, 64, 128) * 4 - 11
     model = AudioModel(sslam_lightning.checkpoints.load_encoder(path), features=features)
     with torch.no_grad():
@@ -184,7 +184,7 @@ def test_fine_tuning_reads_what_the_file_was_trained_on(name, reference, tmp_pat
         other = replace(features, **{setting: getattr(LogMels(), setting)})
         assert other != features
         with pytest.raises(ValueError, match=rf"features\.{setting} is .*, the configured one is"):
-            FinetuneModule(weights.encoder, other, num_classes=3, pooling="mean").start_from(str(path))
+            FinetuneModule(weights.encoder, other, num_classes=3, pooling="mean").load_pretrained(str(path))
 
 
 @pytest.mark.parametrize("name", case_names("config_key_mae_ast_*"))
@@ -213,13 +213,13 @@ def test_initial_weights_are_drawn_as_the_public_ones(name, reference):
     case = reference.case(name)
     cfg = case["cfg"]
     heads, hidden = cfg["encoder_attention_heads"], cfg["encoder_ffn_embed_dim"]
-    sizes = {"num_heads": heads, "norm_order": "pre" if cfg["layer_norm_first"] else "post"}
+    sizes = {"num_heads": heads, "norm": "pre" if cfg["layer_norm_first"] else "post"}
     encoder = EncoderConfig(
         cfg["encoder_embed_dim"],
         cfg["encoder_layers"],
         mlp_ratio=hidden / cfg["encoder_embed_dim"],
         norm_eps=1e-5,
-        clip_token=False,
+        cls_token=False,
         front_end=SpectrogramTokensConfig(cfg["ast_kernel_size_time"], cfg["ast_kernel_size_chan"]),
         **sizes,
     )

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from reference_data import case_names, reference_folder
 
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask, InverseSpanMask, SpanMask
 from sslam_lightning.models import DecoderConfig, EncoderConfig
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Grid
@@ -40,11 +40,11 @@ def test_block_masks_have_the_public_statistics(case, name, reference):
 
     field = kept.view(rows, 1, *grid).float()
     beside = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]]).view(1, 1, 3, 3)
-    neighbours = F.conv2d(field, beside, padding=1)[field.bool()].view(rows, -1)
-    alone = (neighbours == 0).float()
+    neighbors = F.conv2d(field, beside, padding=1)[field.bool()].view(rows, -1)
+    alone = (neighbors == 0).float()
     # Both sides are samples: five standard errors of a difference of two means over rows.
     for ours, theirs in (
-        (neighbours.mean(dim=1), case["mean_kept_neighbours"]),
+        (neighbors.mean(dim=1), case["mean_kept_neighbors"]),
         (alone.mean(dim=1), case["frac_kept_isolated"]),
     ):
         assert ours.mean().item() == pytest.approx(theirs, abs=5 * (2 / rows) ** 0.5 * ours.std().item())
@@ -84,7 +84,7 @@ def test_flexible_masks_of_a_clip_have_blocks_of_one_shape(name, reference):
     args, clips, copies = case["args"], case["clips"], case["clones"]
     sampler = FlexibleInverseBlockMask(args["mask_prob"], args["mask_length"], args["mask_prob_adjust"])
     encoder = EncoderConfig(dim=16, depth=1, num_heads=1)
-    settings = {"decoder": DecoderConfig(dim=16, depth=1), "targets": LayerTargets(1), "masks_per_clip": copies}
+    settings = {"decoder": DecoderConfig(dim=16, depth=1), "targets": TeacherTargets(1), "masks_per_clip": copies}
     grid, keys = Grid(*args["img_shape"]), clip_keys(torch.arange(clips), seed=0, epoch=0)
 
     def measured(masking: FlexibleInverseBlockMask) -> torch.Tensor:

@@ -37,10 +37,10 @@ def test_its_masks_hide_as_many_patches_in_blocks_as_ours() -> None:
     assert hidden.sum(dim=1).eq(512 - 102).all()
     assert ours.sum(dim=1).eq(512 - 102).all()
 
-    def neighbours(mask: torch.Tensor) -> float:
+    def neighbors(mask: torch.Tensor) -> float:
         """Share of visible patches whose next one in time is visible too: 0.2 were they not in blocks."""
         visible = ~mask.view(-1, 64, 8)
         return float((visible[:, 1:] & visible[:, :-1]).sum() / visible[:, 1:].sum())
 
-    assert neighbours(hidden) == pytest.approx(neighbours(ours), abs=0.05)
-    assert neighbours(hidden) > 0.6
+    assert neighbors(hidden) == pytest.approx(neighbors(ours), abs=0.05)
+    assert neighbors(hidden) > 0.6

@@ -9,7 +9,7 @@ import torch
 from recipes import FromLogMels, RecordedMasks, log_mel_batch, pretrain_module
 from reference_data import case_names
 
-from sslam_lightning.checkpoints import from_fairseq, load_strictly, read_weights
+from sslam_lightning.checkpoints import from_fairseq, load_state_dict_strict, read_weights
 from sslam_lightning.checkpoints.formats.fairseq import rename
 from sslam_lightning.training import FinetuneModule
 from sslam_lightning.training.callbacks import EMAConfig, EMATeacher
@@ -57,8 +57,8 @@ def _optimizer(setup: dict, **more) -> OptimizerConfig:
         eps=public["eps"],
         weight_decay=public["weight_decay"],
         decay_all=True,
-        warmup_updates=public["warmup_updates"],
-        max_updates=public["max_updates"],
+        warmup_steps=public["warmup_updates"],
+        max_steps=public["max_updates"],
         min_lr=public.get("min_lr", 0.0),
         min_lr_scaled=False,
         layer_decay_embedding=False,
@@ -116,7 +116,7 @@ def test_24_updates_of_pretraining_equal_the_public_run(name, reference, tmp_pat
     for step, losses, norm in zip(recorder.steps, case["losses"], case["gnorm"], strict=True):
         assert step["train/loss_utterance"] == pytest.approx(losses["cls"], rel=1e-4)
         assert step["train/loss_regression"] == pytest.approx(losses["IMAGE_regression"], rel=1e-4)
-        assert step["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+        assert step["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
     parts, _ = rename({k: v for k, v in final.items() if not k.startswith("_ema.")})
     teacher, _ = rename({k.removeprefix("_ema."): v for k, v in final.items() if k.startswith("_ema.")})
     _assert_weights(module.student, parts["encoder"])
@@ -147,11 +147,11 @@ def test_12_updates_of_finetuning_equal_the_public_run(name, reference, tmp_path
         multi_label=kind == "multi_label",
         roll_and_gain=False,
         label_smoothing=0.1 if kind == "single_label" else 0.0,
-        divide_by="clips" if kind == "single_label" else "positives",
+        bce_reduction="clips" if kind == "single_label" else "positives",
         optimizer=_optimizer(setup, layer_decay=setup["layer_decay"]),
     )
-    load_strictly(module.encoder, weights.student, "student", name)
-    load_strictly(module.head, weights.head, "head", name)
+    load_state_dict_strict(module.encoder, weights.student, "student", name)
+    load_state_dict_strict(module.head, weights.head, "head", name)
     started = read_weights(reference.file(setup["starts_from"]))
     _assert_weights(module.encoder, started.student)
     rows = [log_mel_batch(x)._replace(labels=y) for x, y in zip(sources, labels, strict=True)]
@@ -166,7 +166,7 @@ def test_12_updates_of_finetuning_equal_the_public_run(name, reference, tmp_path
     for step, losses, norm in zip(recorder.steps, case["losses"], case["gnorm"], strict=True):
         (loss,) = losses.values()
         assert step["train/loss"] == pytest.approx(loss, rel=1e-4)
-        assert step["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+        assert step["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
     parts, _ = rename(final)
     _assert_weights(module.encoder, parts["encoder"])
     _assert_weights(module.head, parts["head"])

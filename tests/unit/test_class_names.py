@@ -25,4 +25,4 @@ def test_control_characters_are_refused_before_training_too(tmp_path: Path, name
             check(["dog", name], "a.ckpt")
     (tmp_path / name).mkdir()
     with pytest.raises(ValueError, match="class_names: the class "):
-        ImageFolderDataModule(tmp_path, labelled=True)
+        ImageFolderDataModule(tmp_path, labeled=True)

@@ -33,6 +33,7 @@ from sslam_lightning.events.frames import frame_labels
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.windowing import OverlapAdd
 from sslam_lightning.layers import Alibi, DropPath, mel_major_positions, sincos_positions, sinusoidal_positions
+from sslam_lightning.losses import DINOLoss, InfoNCE, ReconstructionLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.masking import (
     BlockMask,
     ChunkMask,
@@ -42,7 +43,7 @@ from sslam_lightning.masking import (
     SpanMask,
     UniformMask,
 )
-from sslam_lightning.metrics import knn_accuracy, mean_average_precision, token_deviation, variance_indicator
+from sslam_lightning.metrics import knn_accuracy, mean_average_precision, token_std, variance_indicator
 from sslam_lightning.mixing import FullMixing, PartialMixing
 from sslam_lightning.models import (
     ClassificationHead,
@@ -56,13 +57,12 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
     WaveformConfig,
 )
-from sslam_lightning.objectives import Dino, InfoNCE, LayerTargets, Reconstruction, SourceRetention, Utterance
 from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Batch, Clip, Events, Grid, ImageBatch, TextBatch
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, drop_path_end=0.3, layer_drop=0.3, dropout=0.1)
-SETTINGS: dict[str, Any] = {"targets": LayerTargets(2), "masks_per_clip": 2, "encoder": ENCODER}
+SETTINGS: dict[str, Any] = {"targets": TeacherTargets(2), "masks_per_clip": 2, "encoder": ENCODER}
 DECODER = DecoderConfig(dim=16, depth=2)
 LINE = DecoderConfig(dim=16, depth=2, dimensions=1, kernel_size=5)
 SHORT = LogMels(num_frames=64)
@@ -165,7 +165,7 @@ def metrics(folder: Path) -> Iterable[Tensor]:
     labels = (noise(20, 3) > 0).int()
     yield mean_average_precision(noise(20, 3).sigmoid(), labels).value
     yield mean_average_precision(noise(20, 3).sigmoid(), labels * 0).value.nan_to_num()
-    yield from (variance_indicator(noise(20, 3)), token_deviation(noise(4, 5, 3)))
+    yield from (variance_indicator(noise(20, 3)), token_std(noise(4, 5, 3)))
     yield knn_accuracy(noise(20, 3), labels[:, 0], noise(20, 3) + 1, labels[:, 1], 5)
 
 
@@ -182,12 +182,16 @@ def _step(make: Callable[[], Any], clips: Any) -> Iterable[Tensor]:
 
 
 def stage_1(folder: Path) -> Iterable[Tensor]:
-    parts = {"reconstruction": Reconstruction(), "dino": Dino(), "utterance": None}
+    parts = {"reconstruction": ReconstructionLoss(), "dino": DINOLoss(), "utterance": None}
     yield from _step(lambda: PretrainModule(decoder=DECODER, features=SHORT, **parts, **SETTINGS), batch())
 
 
 def stage_2(folder: Path) -> Iterable[Tensor]:
-    parts = {"mixing": PartialMixing(), "source_retention": SourceRetention(), "utterance": Utterance(top_k_layers=1)}
+    parts = {
+        "mixing": PartialMixing(),
+        "source_retention": SourceRetentionLoss(),
+        "utterance": UtteranceLoss(top_k_layers=1),
+    }
     yield from _step(lambda: PretrainModule(decoder=DECODER, features=SHORT, **parts, **SETTINGS), batch())
 
 
@@ -206,7 +210,7 @@ def bat(folder: Path) -> Iterable[Tensor]:
     yield from _step(lambda: PretrainModule(transformer_decoder=decoder, **settings), batch())
     with as_ever():
         longer = Encoder(encoder).eval()
-    torch.nn.init.normal_(longer.clip_token, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(longer.cls_token, generator=torch.Generator().manual_seed(0))
     yield longer(noise(2, 112, 128)).clip
 
 
@@ -232,10 +236,10 @@ def text(folder: Path) -> Iterable[Tensor]:
 
 
 def mae_ast(folder: Path) -> Iterable[Tensor]:
-    encoder = EncoderConfig(dim=16, depth=1, num_heads=2, front_end=SpectrogramTokensConfig(), clip_token=False)
+    encoder = EncoderConfig(dim=16, depth=1, num_heads=2, front_end=SpectrogramTokensConfig(), cls_token=False)
     decoder = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
     losses = {"ema": None, "regression": None, "utterance": None}
-    losses |= {"reconstruction": Reconstruction(), "info_nce": InfoNCE()}
+    losses |= {"reconstruction": ReconstructionLoss(), "info_nce": InfoNCE()}
     settings = {"features": SHORT, "masking": ChunkMask(), "transformer_decoder": decoder, **losses}
     yield from _step(lambda: PretrainModule(encoder, **settings), batch())
 
@@ -250,7 +254,7 @@ def opened(folder: Path) -> Iterable[Tensor]:
         encoder, head = Encoder(ENCODER), ClassificationHead(16, 3)
         parts = {"student": encoder.state_dict(), "head": head.state_dict(), "class_names": ("x", "y", "z")}
         weights = Weights("a model", ENCODER, features=SHORT.__dict__, **parts)
-        write_weights(weights, folder / "model", "shared")
+        write_weights(weights, folder / "model", "safetensors")
     with torch.device("cpu"):  # a model is made on the default device, as any module
         model = load(folder / "model")
     encodings = model(batch().waveforms, 22050)

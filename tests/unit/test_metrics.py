@@ -8,16 +8,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.metrics import (
     MeanLoss,
     ScoredMeanAveragePrecision,
     accuracy,
     knn_accuracy,
     mean_average_precision,
-    token_deviation,
+    token_std,
     variance_indicator,
 )
-from sslam_lightning.objectives import LayerTargets
 
 
 def random_predictions(clips: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,19 +124,19 @@ def test_variance_indicator_by_hand() -> None:
 def test_token_deviation_by_hand() -> None:
     # Channels of a clip: 3 and 1 (variance 1, mean square 5), all the same, and nothing at all.
     x = torch.tensor([[[3.0, 7.0, 0.0], [1.0, 7.0, 0.0]]])
-    assert token_deviation(x).item() == pytest.approx(math.sqrt(1 / 5) / 3)
+    assert token_std(x).item() == pytest.approx(math.sqrt(1 / 5) / 3)
     padded, padding = torch.cat([x, torch.full((1, 1, 3), 100.0)], dim=1), torch.tensor([[False, False, True]])
-    assert token_deviation(padded, padding).item() == pytest.approx(token_deviation(x).item())
-    assert token_deviation(1000 * x).item() == pytest.approx(token_deviation(x).item())  # relative
+    assert token_std(padded, padding).item() == pytest.approx(token_std(x).item())
+    assert token_std(1000 * x).item() == pytest.approx(token_std(x).item())  # relative
 
 
-def test_token_deviation_sees_what_normalised_targets_hide() -> None:
+def test_token_deviation_sees_what_normalized_targets_hide() -> None:
     healthy = torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(0))
     collapsed = 5.0 + 0.02 * healthy
-    targets = [LayerTargets(top_k_layers=1)([tokens]) for tokens in (healthy, collapsed)]
+    targets = [TeacherTargets(top_k_layers=1)([tokens]) for tokens in (healthy, collapsed)]
     torch.testing.assert_close(*[variance_indicator(rows) for rows in targets], rtol=0.05, atol=0.0)
-    assert token_deviation(healthy) > 0.9
-    assert token_deviation(collapsed) < 0.01
+    assert token_std(healthy) > 0.9
+    assert token_std(collapsed) < 0.01
 
 
 def _one_of_two_ranks(rank: int, folder: str) -> None:

@@ -11,7 +11,7 @@ _GAMMA = 0x9E3779B97F4A7C15
 
 
 def scramble(x: int) -> int:
-    """SplitMix64's finaliser in Python's unlimited integers."""
+    """SplitMix64's finalizer in Python's unlimited integers."""
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _64_BITS
     return x ^ (x >> 31)
@@ -68,7 +68,7 @@ def test_uniform_numbers_are_uniform(keys: torch.Tensor) -> None:
     assert abs(chi_square.item() - 63) < 5 * (2 * 63) ** 0.5
 
 
-def test_neighbouring_keys_and_counters_are_not_correlated() -> None:
+def test_neighboring_keys_and_counters_are_not_correlated() -> None:
     x = uniform(clip_keys(torch.arange(2000), 0, 0), 20) - 0.5
     bound = 5 / 12 / (2000 * 20) ** 0.5
     assert (x[1:] * x[:-1]).mean().abs() < bound

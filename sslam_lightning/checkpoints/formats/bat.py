@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.eat import columns_of
-from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
+from sslam_lightning.checkpoints.key_mapping import Rule, import_keys
 from sslam_lightning.checkpoints.key_tables import BAT_KEYS
 from sslam_lightning.checkpoints.messages import naming, unknown_keys
 from sslam_lightning.checkpoints.settings import as_table, read_dataclass, read_features
@@ -30,7 +30,7 @@ _MARK = "patch_embed.proj.weight"
 _RELEASED = "student.encoder."
 _BLOCK = ("norm1.*", "norm2.*", "attn.qkv.*", "attn.gate.*", "attn.proj.*", "mlp.fc1.*", "mlp.fc2.*")
 _RULES = (
-    Rule("encoder.cls_token", "encoder", "clip_token"),
+    Rule("encoder.cls_token", "encoder", "cls_token"),
     Rule("encoder.pos_embed", "positions", "table"),
     Rule("encoder.patch_embed.proj.*", "encoder", "front_end.proj.*"),
     Rule("encoder.pre_norm.*", "encoder", "input_norm.*"),
@@ -156,14 +156,14 @@ def from_bat(
         head=parts.get("head"),
         features=read_features(features, f"{source}: args"),
         multi_label=arguments.task not in _SINGLE_LABEL,
-        pooling="clip_token" if arguments.use_cls_in_head else "mean",
+        pooling="cls" if arguments.use_cls_in_head else "mean",
         resampler="soxr",
     )
 
 
 def rename(state: Mapping[str, Tensor], source: str) -> dict[str, State]:
     """Sort into our parts. A weight that no rule knows, such as a layer scale's, would change the arithmetic."""
-    parts, unknown = to_ours(state, _RULES)
+    parts, unknown = import_keys(state, _RULES)
     if unknown:
         raise ValueError(f"{source} has the weight {unknown[0]}, which no BAT model that is computed here has")
     decoder = parts.get("decoder", {})

@@ -34,15 +34,15 @@ def columns_of(
 
 
 def refuse_others(weights: Weights, layout: str) -> None:
-    """Refuse an encoder that a layout of log-mel patches with a clip token cannot hold; our own form holds all of them."""
+    """Refuse an encoder that a layout of log-mel patches with a CLS token cannot hold; our own form holds all of them."""
     if weights.head and weights.head_on == "decoder":
-        raise ValueError(f"{weights.source}: {layout} knows no head behind a decoder: convert to shared")
+        raise ValueError(f"{weights.source}: {layout} knows no head behind a decoder: convert to safetensors")
     config, plain = weights.own_encoder, EncoderConfig()
-    for name in ("front_end", "clip_token", "input_norm", "conv_positions", "alibi", "gated_attention", "max_time_patches"):
+    for name in ("front_end", "cls_token", "input_norm", "conv_positions", "alibi", "gated_attention", "max_time_patches"):
         value = getattr(config, name)
         if value != getattr(plain, name):
             told = value if isinstance(value, (bool, int, str)) else type(value).__name__
-            raise ValueError(f"{weights.source}: {layout} knows no {name} {told}: convert to shared")
+            raise ValueError(f"{weights.source}: {layout} knows no {name} {told}: convert to safetensors")
 
 
 def public_mlp_ratio(config: EncoderConfig) -> float:

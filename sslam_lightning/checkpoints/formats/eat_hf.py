@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sslam_lightning.checkpoints.config_keys import check_keys
 from sslam_lightning.checkpoints.formats.eat import columns_of, public_mlp_ratio, refuse_others, released_table
-from sslam_lightning.checkpoints.key_mapping import Rule, to_ours, to_theirs
+from sslam_lightning.checkpoints.key_mapping import Rule, export_keys, import_keys
 from sslam_lightning.checkpoints.key_tables import EAT_HUGGING_FACE_KEYS
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, with_own_section, write_metadata
 from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names, read_dataclass
@@ -18,7 +18,7 @@ _Variant = Literal["pretrain", "finetune"]
 
 MODEL_TYPE = "eat"
 RULES = (
-    Rule("model.extra_tokens", "encoder", "clip_token"),
+    Rule("model.extra_tokens", "encoder", "cls_token"),
     Rule("model.local_encoder.proj.*", "encoder", "front_end.proj.*"),
     Rule("model.pre_norm.*", "encoder", "input_norm.*"),
     Rule("model.blocks.*", "encoder", "blocks.*"),
@@ -42,7 +42,7 @@ _HEAD_NORM_EPS = 1e-5  # of fc_norm, whatever norm_eps the other layer norms hav
 _NUM_FRAMES, _NUM_CLASSES = 1024, 527  # of the released models
 
 
-def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> Weights:
+def from_eat_hf(config: Mapping[str, Any], state: State, source: str) -> Weights:
     """Weights and configuration of a folder of this layout."""
     where = f"{source}: config.json"
     check_keys({"patch_size": 16, "stride": 16, **config}, EAT_HUGGING_FACE_KEYS, where, "training")
@@ -55,7 +55,7 @@ def from_hugging_face(config: Mapping[str, Any], state: State, source: str) -> W
         if theirs in config
     }
     encoder = read_dataclass(EncoderConfig, sizes, where)
-    parts, unused = to_ours(state, RULES)
+    parts, unused = import_keys(state, RULES)
     if (table := parts.get("positions", {}).get("positions")) is not None:
         columns_of(table, encoder.num_mels // encoder.patch_size, encoder.dim, f"{source}: its table of positions")
     if not finetuned and parts.pop("head", {}):
@@ -82,26 +82,26 @@ def _described(weights: Weights, config: Mapping[str, Any], where: str) -> Weigh
     return weights._replace(features=features, class_names=names, multi_label=multi_label, head_norm_eps=_HEAD_NORM_EPS)
 
 
-def to_hugging_face(weights: Weights) -> tuple[dict[str, Any], State, tuple[str, ...]]:
+def to_eat_hf(weights: Weights) -> tuple[dict[str, Any], State, tuple[str, ...]]:
     """``config.json``, the weights under this layout's names, and the parts that it cannot hold.
 
     The public code gives a head's norm an epsilon of 1e-5, which changes logits in the sixth digit where it was 1e-6."""
     config, head = weights.own_encoder, weights.head
-    if config.norm_order != "post":
-        raise ValueError(f"{weights.source}: the Hugging Face layout knows norm_order 'post', not {config.norm_order!r}")
+    if config.norm != "post":
+        raise ValueError(f"{weights.source}: the Hugging Face layout knows norm 'post', not {config.norm!r}")
     if config.prenet_depth:
         raise ValueError(f"{weights.source}: the Hugging Face layout has no prenet, the encoder has one")
     refuse_others(weights, "the Hugging Face layout")
     left_out = [name for name in ("teacher", "decoder", "reconstruction", "contrast") if getattr(weights, name)]
-    if head and weights.pooling != "clip_token":
-        left_out.append(f"head (it pools by {weights.pooling}; this layout's reads the clip token)")
+    if head and weights.pooling != "cls":
+        left_out.append(f"head (it pools by {weights.pooling}; this layout's reads the CLS token)")
         head = None
     num_frames = (weights.features or {}).get("num_frames") or _NUM_FRAMES
     mel_patches = config.num_mels // config.patch_size
     table = released_table(mel_patches, config.dim, num_frames // config.patch_size)
     parts = {"encoder": weights.student, "positions": {"positions": table}, "head": head or {}}
-    state = {name: value for part, own in parts.items() for name, value in to_theirs(own, part, RULES).items()}
-    described = weights if head else weights._replace(class_names=(), pooling="clip_token", multi_label=True)
+    state = {name: value for part, own in parts.items() for name, value in export_keys(own, part, RULES).items()}
+    described = weights if head else weights._replace(class_names=(), pooling="cls", multi_label=True)
     settings = {
         "model_type": MODEL_TYPE,
         "model_variant": "finetune" if head else "pretrain",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.fairseq_config import NOT_OURS, Modality, decoder_config, encoder_config
-from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
+from sslam_lightning.checkpoints.key_mapping import Rule, import_keys
 from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
 from sslam_lightning.checkpoints.messages import printable, shown, unknown_keys
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, with_own_section
@@ -26,7 +26,7 @@ from sslam_lightning.models.heads import Pooling
 def _of_modality(name: str) -> tuple[Rule, ...]:
     m = f"modality_encoders.{name}"
     return (
-        Rule(f"{m}.extra_tokens", "encoder", "clip_token"),
+        Rule(f"{m}.extra_tokens", "encoder", "cls_token"),
         Rule(f"{m}.alibi_scale", "encoder", "alibi.scale"),
         Rule(f"{m}.local_encoder.proj.*", "encoder", "front_end.proj.*"),
         Rule(f"{m}.local_encoder.conv_layers.#.0.*", "encoder", "front_end.convs.#.*"),
@@ -59,7 +59,7 @@ RULES = (
     Rule("head.*", "head", "linear.*"),
 )
 WRAPPER = "model."  # fine-tuned models wrap the pre-trained one
-POOLING: dict[str, Pooling] = {"CLS_TOKEN": "clip_token", "MEAN_POOLING": "mean", "LIN_SOFTMAX": "linear_softmax"}
+POOLING: dict[str, Pooling] = {"CLS_TOKEN": "cls", "MEAN_POOLING": "mean", "LIN_SOFTMAX": "linear_softmax"}
 
 _MODALITIES: tuple[Modality, ...] = ("image", "audio", "text")
 _MODEL = "cfg.model"
@@ -71,7 +71,7 @@ AUDIOSET = (-4.268, 4.569)
 
 def rename(state: Mapping[str, Tensor]) -> tuple[dict[str, State], tuple[str, ...]]:
     """Sort a state with fairseq's names into our parts; also the keys that no rule knows."""
-    parts, unknown = to_ours(state, RULES, WRAPPER)
+    parts, unknown = import_keys(state, RULES, WRAPPER)
     parts["encoder"] = {_counted_from_zero(name): value for name, value in parts["encoder"].items()}
     return parts, unknown
 
@@ -139,7 +139,7 @@ def from_fairseq(
     check_keys(model_cfg, DATA2VEC2_KEYS, f"{source}: {where}", purpose, others)
     own = section(model_cfg, "modalities", modality)
     _refuse_a_shared_scale(own, f"{source}: {where}.modalities.{modality}", purpose)
-    if modality == "image" and section(own, "num_extra_tokens") != 0 and "clip_token" not in encoder:
+    if modality == "image" and section(own, "num_extra_tokens") != 0 and "cls_token" not in encoder:
         raise ValueError(f"{source} is {NOT_OURS}: modality_encoders.IMAGE.extra_tokens is missing")
     teacher_parts, teacher_unknown = rename(teacher) if teacher else ({}, ())
     config = encoder_config(model_cfg, modality, encoder, parts.get("positions", {}), source)
@@ -201,14 +201,14 @@ def _described(cfg: Any, content: Mapping[str, Any], weights: Weights, purpose: 
     task, model, source, encoder = section(cfg, "task"), section(cfg, "model"), weights.source, weights.own_encoder
     _check_task(task, source, purpose)
     if isinstance(encoder.front_end, WaveformConfig) and task is not None:
-        normalise = as_kind(section(task, "normalize") or False, bool, f"{source}: cfg.task.normalize")
-        encoder = replace(encoder, front_end=replace(encoder.front_end, normalise=normalise))
+        normalize = as_kind(section(task, "normalize") or False, bool, f"{source}: cfg.task.normalize")
+        encoder = replace(encoder, front_end=replace(encoder.front_end, normalize=normalize))
     features, num_frames = None, section(task, "target_length")
     if num_frames is not None and encoder.front_end is None and section(task, "audio_mae") is not False:
         mean, std = [AUDIOSET, *(of for name, of in NORMALISATION.items() if section(task, name) is True)][-1]
         features = front_end_of(num_frames, encoder, f"{source}: cfg.task.target_length", mean=mean, std=std)
     pooling = _pooling(section(model, "prediction_mode"), source)
-    if weights.head and pooling == "clip_token" and not encoder.clip_token:
+    if weights.head and pooling == "cls" and not encoder.cls_token:
         raise ValueError(f"{source}: cfg.model.prediction_mode is CLS_TOKEN, but num_extra_tokens is 0")
     log_keys = section(cfg, "criterion", "log_keys")
     one_class = (
@@ -234,7 +234,7 @@ def _check_task(task: Any, source: str, purpose: Purpose) -> None:
 
 
 def _pooling(mode: Any, source: str) -> Pooling:
-    """What the public enum's member, or its name, stands for; the public default is the clip token."""
+    """What the public enum's member, or its name, stands for; the public default is the CLS token."""
     name = "CLS_TOKEN" if mode is None else str(mode).rpartition(".")[2]
     if name not in POOLING:
         known = ", ".join(POOLING)

@@ -1,6 +1,6 @@
 """Our weights under fairseq's names, with as much of its configuration as says what the model is.
 
-EAT's public code builds one model: log-mels of 128 bands in patches of 16 x 16, a clip token, a decoder of convolutions in
+EAT's public code builds one model: log-mels of 128 bands in patches of 16 x 16, a CLS token, a decoder of convolutions in
 two dimensions. What it cannot load, or would compute otherwise, is refused by the name of the setting.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 from sslam_lightning.checkpoints.formats.eat import public_mlp_ratio, refuse_others, released_table
 from sslam_lightning.checkpoints.formats.fairseq import AUDIOSET, NORMALISATION, POOLING, RULES, WRAPPER
 from sslam_lightning.checkpoints.formats.fairseq_config import NUM_MELS, PATCH_STRIDE
-from sslam_lightning.checkpoints.key_mapping import to_theirs
+from sslam_lightning.checkpoints.key_mapping import export_keys
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, write_metadata
 from sslam_lightning.checkpoints.state_dict import with_prefix
 from sslam_lightning.checkpoints.verify import teacher_parts
@@ -34,7 +34,7 @@ def to_fairseq(weights: Weights) -> tuple[dict[str, Any], tuple[str, ...]]:
     kept = weights._replace(**nothing)
     state: dict[str, Any] = _encoder(kept, kept.student, frames, WRAPPER if kept.head else "")
     for part in ("decoder", "reconstruction", "head"):
-        state |= to_theirs(getattr(kept, part) or {}, part, RULES)
+        state |= export_keys(getattr(kept, part) or {}, part, RULES)
     if kept.teacher:
         of_blocks = teacher_parts(kept.teacher) == "blocks"  # then it is their list itself
         state["_ema"] = with_prefix(kept.teacher, "blocks.") if of_blocks else _encoder(kept, kept.teacher, frames)
@@ -50,8 +50,8 @@ def to_fairseq(weights: Weights) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def _refuse_what_it_cannot_be(weights: Weights) -> None:
     source, config, decoder = weights.source, weights.own_encoder, weights.decoder_config
-    if config.norm_order == "pre":
-        raise ValueError(f"{source}: fairseq's models have no norm_order 'pre'")
+    if config.norm == "pre":
+        raise ValueError(f"{source}: fairseq's models have no norm 'pre'")
     refuse_others(weights, "fairseq's EAT")
     fixed: list[tuple[str, Any, Any]] = [
         ("encoder.patch_size", config.patch_size, PATCH_STRIDE),
@@ -64,11 +64,11 @@ def _refuse_what_it_cannot_be(weights: Weights) -> None:
             fixed.append((f"features.{name}", value, getattr(LogMels(), name)))
     for name, value, only in fixed:
         if value != only:
-            raise ValueError(f"{source}: its {name} is {value}, fairseq's EAT has {only}: convert to shared")
-    _normalisation(weights)
+            raise ValueError(f"{source}: its {name} is {value}, fairseq's EAT has {only}: convert to safetensors")
+    _normalization(weights)
 
 
-def _normalisation(weights: Weights) -> dict[str, bool]:
+def _normalization(weights: Weights) -> dict[str, bool]:
     """The switches of the public task that stand for the mean and standard deviation of the model's log-mels."""
     features, plain = weights.features or {}, LogMels()
     ours = (features.get("mean", plain.mean), features.get("std", plain.std))
@@ -76,7 +76,7 @@ def _normalisation(weights: Weights) -> dict[str, bool]:
         pairs = ", ".join(f"{mean} and {std}" for mean, std in (AUDIOSET, *NORMALISATION.values()))
         raise ValueError(
             f"{weights.source}: its features.mean and std are {ours[0]} and {ours[1]}, fairseq's EAT has {pairs}: "
-            "convert to shared"
+            "convert to safetensors"
         )
     return {name: ours == of for name, of in NORMALISATION.items()}
 
@@ -99,7 +99,7 @@ def _left_out(weights: Weights) -> tuple[str, ...]:
 def _encoder(weights: Weights, state: State, frames: int, prefix: str = "") -> State:
     config = weights.own_encoder
     table = released_table(config.num_mels // config.patch_size, config.dim, frames // config.patch_size)
-    return to_theirs(state, "encoder", RULES, prefix) | to_theirs({"positions": table}, "positions", RULES, prefix)
+    return export_keys(state, "encoder", RULES, prefix) | export_keys({"positions": table}, "positions", RULES, prefix)
 
 
 def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _pretrained_cfg(weights: Weights, frames: int) -> dict[str, Any]:
         "norm_affine": True,
         "embed_dim": config.dim,
         "mlp_ratio": public_mlp_ratio(config),
-        "layer_norm_first": config.norm_order != "post",
+        "layer_norm_first": config.norm != "post",
         "start_drop_path_rate": config.drop_path_start,
         "end_drop_path_rate": config.drop_path_end,
         "encoder_dropout": config.dropout,
@@ -136,7 +136,7 @@ def _image(weights: Weights, frames: int) -> dict[str, Any]:
         "type": "IMAGE",
         "prenet_depth": config.prenet_depth,
         "num_extra_tokens": 1,
-        "init_extra_token_zero": config.zero_clip_token,
+        "init_extra_token_zero": config.zero_cls_token,
         "in_chans": config.in_channels,
         "patch_size": config.patch_size,
         "embed_dim": config.dim,
@@ -176,4 +176,4 @@ def _finetuned_cfg(weights: Weights, frames: int) -> dict[str, Any]:
 
 
 def _task(name: str, weights: Weights, frames: int) -> dict[str, Any]:
-    return {"_name": name, "audio_mae": True, "downsr_16hz": True, "target_length": frames, **_normalisation(weights)}
+    return {"_name": name, "audio_mae": True, "downsr_16hz": True, "target_length": frames, **_normalization(weights)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.fairseq import TRAINING_STATE
-from sslam_lightning.checkpoints.key_mapping import Rule, to_ours
+from sslam_lightning.checkpoints.key_mapping import Rule, import_keys
 from sslam_lightning.checkpoints.key_tables import MAE_AST_KEYS, MAE_AST_LOSS_KEYS, MAE_AST_TASK_KEYS
 from sslam_lightning.checkpoints.messages import naming, unknown_keys
 from sslam_lightning.checkpoints.pickle_stubs import section
@@ -57,7 +57,7 @@ def rename(state: Mapping[str, Tensor], pre_norm: bool) -> tuple[dict[str, State
     """Sort a state with MAE-AST's names into our parts; also the keys that no rule knows."""
     norm = "output_norm" if pre_norm else "input_norm"
     norms = tuple(Rule(f"{part}.layer_norm.*", part, f"{norm}.*") for part in ("encoder", "decoder"))
-    parts, unknown = to_ours(state, (*_RULES, *norms))
+    parts, unknown = import_keys(state, (*_RULES, *norms))
     for part in ("encoder", "decoder"):
         joined: State = {}
         for name, value in parts[part].items():
@@ -140,11 +140,11 @@ def _configs(
     front_end = SpectrogramTokensConfig(*token, *([] if features is None else [features.num_mels]))
     shared: dict[str, Any] = {
         "num_heads": _size(cfg, "model", "encoder_attention_heads"),
-        "norm_order": "pre" if section(cfg, "layer_norm_first") else "post",
+        "norm": "pre" if section(cfg, "layer_norm_first") else "post",
         "norm_eps": 1e-5,
     }
     return (
-        EncoderConfig(dim, depth, mlp_ratio=hidden_dim / dim, front_end=front_end, clip_token=False, **shared),
+        EncoderConfig(dim, depth, mlp_ratio=hidden_dim / dim, front_end=front_end, cls_token=False, **shared),
         TransformerDecoderConfig(decoder_dim, decoder_depth, mlp_ratio=hidden_dim / decoder_dim, **shared),
     )
 

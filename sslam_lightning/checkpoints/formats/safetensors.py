@@ -29,7 +29,7 @@ _MAX_BYTES = 2 * 2**20
 _PARTS = ("student", "teacher", "decoder", "reconstruction", "head", "contrast")
 
 
-def from_shared(config: Mapping[str, Any], state: State, source: str) -> Weights:
+def from_safetensors(config: Mapping[str, Any], state: State, source: str) -> Weights:
     """The weights of a folder in our form."""
     where = f"{source}: config.json"
     version = as_kind(config.get("version"), int, f"{where}: version")
@@ -47,7 +47,7 @@ def from_shared(config: Mapping[str, Any], state: State, source: str) -> Weights
     return weights._replace(**parts, **read_metadata(config, where))
 
 
-def to_shared(weights: Weights) -> tuple[dict[str, Any], State]:
+def to_safetensors(weights: Weights) -> tuple[dict[str, Any], State]:
     """``config.json`` and all weights, each name behind that of its part."""
     decoder = asdict(weights.decoder_config) if weights.decoder_config else None
     config = {"format": FORMAT, "version": _VERSION, **write_metadata(weights), "decoder": decoder}

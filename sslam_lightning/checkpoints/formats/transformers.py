@@ -17,7 +17,7 @@ from sslam_lightning.checkpoints.formats.transformers_preprocessor import read_p
 from sslam_lightning.checkpoints.formats.transformers_settings import check_same_model, making_a_model
 from sslam_lightning.checkpoints.messages import first_line
 from sslam_lightning.checkpoints.settings import read_class_names
-from sslam_lightning.checkpoints.state_dict import load_strictly, with_prefix
+from sslam_lightning.checkpoints.state_dict import load_state_dict_strict, with_prefix
 from sslam_lightning.checkpoints.weights import Part, State, Weights
 from sslam_lightning.checkpoints.write import written_whole
 from sslam_lightning.models import HuggingFaceConfig
@@ -35,7 +35,7 @@ def write_transformers(source: Path, target: Path, part: Part = "student") -> tu
     config = weights.encoder
     with making_a_model(str(source)):
         model = make_model(make_config(plain_settings(config.settings)))
-    load_strictly(model, with_prefix(weights.part(part), "model."), part, str(source))
+    load_state_dict_strict(model, with_prefix(weights.part(part), "model."), part, str(source))
     with written_whole(target) as temporary:
         model.save_pretrained(temporary)
         has_features = write_preprocessing(temporary, config.model, weights.features, config.normalize_waveforms)
@@ -100,7 +100,7 @@ def _with_head(weights: Weights, folder: Path, config: Any) -> Weights:
         class_names=read_class_names(classes, f"{folder}: config.json: id2label"),
         # As the pipeline of transformers chooses between sigmoid and softmax.
         multi_label=getattr(config, "problem_type", None) == "multi_label_classification" or len(classes) == 1,
-        pooling="clip_token",
+        pooling="cls",
         head_norm_eps=config.layer_norm_eps,
     )
 

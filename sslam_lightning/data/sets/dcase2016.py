@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from sslam_lightning.data.annotations import read_event_list
+from sslam_lightning.data.check_layout import expect_folder
 from sslam_lightning.data.event_dataset import Annotated, EventDataModule
-from sslam_lightning.data.excerpts import duration_seconds
 from sslam_lightning.data.files import find_files
-from sslam_lightning.data.layout import expect_folder
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.segments import duration_seconds
 from sslam_lightning.types import Event
 
 CLASSES = (

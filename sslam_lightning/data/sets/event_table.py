@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from sslam_lightning.data.annotations import labels_of, read_event_table, read_recording_events, renamed
 from sslam_lightning.data.audio import AUDIO_EXTENSIONS
+from sslam_lightning.data.check_layout import expect_file, expect_folder
 from sslam_lightning.data.event_dataset import Annotated, EventDataModule
 from sslam_lightning.data.files import find_files
-from sslam_lightning.data.layout import expect_file, expect_folder
 from sslam_lightning.data.manifest import MissingFiles
 from sslam_lightning.data.module import Split
-from sslam_lightning.data.sources.segments import Segment, files_of_segments
+from sslam_lightning.data.sources.segments import SegmentRow, files_of_segments
 from sslam_lightning.data.tables import open_text, read_rows
 from sslam_lightning.types import Event
 
@@ -120,7 +120,7 @@ def find_recordings(names: Sequence[str], files: Sequence[str]) -> dict[str, str
             for first in range(len(path.parts)):
                 spelled["/".join(spelling.parts[first:])].append(str(path))
     found: dict[str, str] = {}
-    segments: dict[str, Segment] = {}
+    segments: dict[str, SegmentRow] = {}
     for name in names:
         candidates = spelled.get(name, [])
         if len(candidates) == 1 or name in candidates:
@@ -130,7 +130,7 @@ def find_recordings(names: Sequence[str], files: Sequence[str]) -> dict[str, str
         else:
             id, _, milliseconds = name.rpartition("_")  # ``YTID_30000``: ten seconds of a video, from 30 s on
             if milliseconds.isdigit():
-                segments[name] = Segment(id, int(milliseconds) / 1000, [])
+                segments[name] = SegmentRow(id, int(milliseconds) / 1000, [])
     of_segment = files_of_segments(list(segments.values()), files)
     existing = set(files)
     found |= {name: file for name, file in zip(segments, of_segment, strict=True) if file in existing}

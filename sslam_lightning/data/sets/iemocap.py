@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sslam_lightning.data.excerpts import Excerpt
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule
-from sslam_lightning.data.layout import expect_files_of, expect_folder, read_lines
+from sslam_lightning.data.check_layout import expect_files_of, expect_folder, read_lines
+from sslam_lightning.data.labeled_clip import LabeledClip, LabeledDataModule
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.segments import Segment
 
 SESSIONS = (1, 2, 3, 4, 5)
 CLASS_OF = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
@@ -19,7 +19,7 @@ _FORM = "IEMOCAP is SessionN/sentences/wav/DIALOG/UTTERANCE.wav and SessionN/dia
 _UTTERANCE = re.compile(r"\[\d+\.\d+ - \d+\.\d+\]\t(?P<name>\S+)\t(?P<emotion>\w+)\t\[.*")
 
 
-class IEMOCAPDataModule(LabelledDataModule):
+class IEMOCAPDataModule(LabeledDataModule):
     """Four emotions, as in SUPERB (Yang et al., Interspeech 2021): neutral, happy, angry and sad, excited counted as happy.
 
     5531 of the utterances have one of these; the others are left out. Every session is the test of one fold.
@@ -41,12 +41,12 @@ class IEMOCAPDataModule(LabelledDataModule):
         self.fold = fold
         self._utterances = {session: _read_session(self.root, session) for session in SESSIONS}
 
-    def labelled(self, split: Split) -> list[Labelled]:
+    def labeled(self, split: Split) -> list[LabeledClip]:
         sessions = [session for session in SESSIONS if (session == self.fold) == (split != "train")]
         return [utterance for session in sessions for utterance in self._utterances[session]]
 
 
-def _read_session(root: Path, session: int) -> list[Labelled]:
+def _read_session(root: Path, session: int) -> list[LabeledClip]:
     annotations = expect_folder(root / f"Session{session}" / "dialog" / "EmoEvaluation", _FORM)
     rows = []
     for dialog in sorted(annotations.glob("[!.]*.txt")):  # the archive also holds hidden files of macOS
@@ -54,6 +54,6 @@ def _read_session(root: Path, session: int) -> list[Labelled]:
             found = _UTTERANCE.fullmatch(line)
             if found and found["emotion"] in CLASS_OF:
                 file = f"Session{session}/sentences/wav/{dialog.stem}/{found['name']}.wav"
-                rows.append(Labelled(Excerpt(file), [CLASS_OF[found["emotion"]]]))
+                rows.append(LabeledClip(Segment(file), [CLASS_OF[found["emotion"]]]))
     expect_files_of(annotations, root, [row.clip.name for row in rows])
     return rows

@@ -6,10 +6,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sslam_lightning.data.excerpts import Excerpt
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule
-from sslam_lightning.data.layout import expect_file, expect_files_of, expect_one_of
+from sslam_lightning.data.check_layout import expect_file, expect_files_of, expect_one_of
+from sslam_lightning.data.labeled_clip import LabeledClip, LabeledDataModule
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.segments import Segment
 from sslam_lightning.data.tables import read_columns
 
 Scene = Literal["market", "park", "square", "street", "waterfront"]
@@ -18,7 +18,7 @@ SCENES: tuple[Scene, ...] = get_args(Scene)
 _TRAIN_SHARE = 0.75
 
 
-class SPASSDataModule(LabelledDataModule):
+class SPASSDataModule(LabeledDataModule):
     """One scene of SPASS as clips with several labels, split as SSLAM evaluates it.
 
     It reads ``N_MatrixLabelsSCENE.csv`` (a row a source, with the columns ``audio_filename`` and ``class``), in the root or
@@ -52,8 +52,8 @@ class SPASSDataModule(LabelledDataModule):
         expect_files_of(table, audio, list(self._classes))
         super().__init__(audio, sorted(set().union(*self._classes.values())), multi_label=True, **options)
 
-    def labelled(self, split: Split) -> list[Labelled]:
+    def labeled(self, split: Split) -> list[LabeledClip]:
         names = sorted(self._classes)
         border = int(len(names) * _TRAIN_SHARE)
         names = names[:border] if split == "train" else names[border:]
-        return [Labelled(Excerpt(name), sorted(self._classes[name])) for name in names]
+        return [LabeledClip(Segment(name), sorted(self._classes[name])) for name in names]

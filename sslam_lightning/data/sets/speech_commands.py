@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from sslam_lightning.data.excerpts import Excerpt, cut, duration_seconds
+from sslam_lightning.data.check_layout import expect_file, expect_files_of, expect_folder, read_lines
 from sslam_lightning.data.files import find_files
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule
-from sslam_lightning.data.layout import expect_file, expect_files_of, expect_folder, read_lines
+from sslam_lightning.data.labeled_clip import LabeledClip, LabeledDataModule
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.segments import Segment, cut, duration_seconds
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
@@ -20,7 +20,7 @@ _CLIP_SECONDS = 1.0
 _SILENCE_SHARES: dict[Split, tuple[float, float]] = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
 
 
-class SpeechCommandsDataModule(LabelledDataModule):
+class SpeechCommandsDataModule(LabeledDataModule):
     """Speech Commands in its official layout, with its official split.
 
     In the task ``words`` every word is a class: 35 in version 2, as EAT and SSLAM report. In ``keywords`` there are 12, as
@@ -72,24 +72,24 @@ class SpeechCommandsDataModule(LabelledDataModule):
         if task == "keywords":
             expect_folder(root / _NOISE, _FORM)
 
-    def labelled(self, split: Split) -> list[Labelled]:
+    def labeled(self, split: Split) -> list[LabeledClip]:
         if split == "test" and self.test_root is not None:
             names = find_files(self.test_root, (".wav",))
-            return [Labelled(Excerpt(str(self.test_root.absolute() / name)), [self._label(_word(name))]) for name in names]
-        words = [Labelled(Excerpt(name), [self._label(_word(name))]) for name in self._names[split]]
+            return [LabeledClip(Segment(str(self.test_root.absolute() / name)), [self._label(_word(name))]) for name in names]
+        words = [LabeledClip(Segment(name), [self._label(_word(name))]) for name in self._names[split]]
         return words + (self._silence(split) if self.task == "keywords" else [])
 
     def _label(self, word: str) -> str:
         return word if word in self.class_names else UNKNOWN
 
-    def _silence(self, split: Split) -> list[Labelled]:
+    def _silence(self, split: Split) -> list[LabeledClip]:
         first, last = _SILENCE_SHARES[split]
         clips = []
         for name in find_files(self.root / _NOISE, (".wav",)):
             path = f"{_NOISE}/{name}"
             seconds = cut(path, duration_seconds(self.root / path), _CLIP_SECONDS)
             clips += seconds[round(first * len(seconds)) : round(last * len(seconds))]
-        return [Labelled(clip, [SILENCE]) for clip in clips]
+        return [LabeledClip(clip, [SILENCE]) for clip in clips]
 
 
 def _word(name: str) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sslam_lightning.data.excerpts import Excerpt
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule
-from sslam_lightning.data.layout import expect_file, expect_files_of, expect_one_of, read_lines
+from sslam_lightning.data.check_layout import expect_file, expect_files_of, expect_one_of, read_lines
+from sslam_lightning.data.labeled_clip import LabeledClip, LabeledDataModule
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.segments import Segment
 
 _FORM = "VoxCeleb1 is wav/SPEAKER/VIDEO/NUMBER.wav (or dev/wav/ and test/wav/) and the official iden_split.txt"
 _HOMES = ("wav", "dev/wav", "test/wav")
 _SPLIT_OF: dict[str, Split] = {"1": "train", "2": "val", "3": "test"}
 
 
-class VoxCeleb1DataModule(LabelledDataModule):
+class VoxCeleb1DataModule(LabeledDataModule):
     """VoxCeleb1 with the official split of its identification task, in which every speaker is in all three parts.
 
     Args:
@@ -35,17 +35,17 @@ class VoxCeleb1DataModule(LabelledDataModule):
         # Each speaker is in one of the two archives.
         homes = [root / home for home in _HOMES if (root / home).is_dir()]
         home_of = {folder.name: home for home in homes for folder in home.iterdir()}
-        self._rows: dict[Split, list[Labelled]] = {"train": [], "val": [], "test": []}
+        self._rows: dict[Split, list[LabeledClip]] = {"train": [], "val": [], "test": []}
         for number, line in enumerate(read_lines(source), start=1):
             part, _, name = line.partition(" ")
             if part not in _SPLIT_OF or name.count("/") != 2:
                 raise ValueError(f"{source}, line {number}: expected 1, 2 or 3 and SPEAKER/VIDEO/NUMBER.wav, got {line!r}")
             speaker = name.partition("/")[0]
             path = (home_of.get(speaker, first_home) / name).relative_to(root)
-            self._rows[_SPLIT_OF[part]].append(Labelled(Excerpt(path.as_posix()), [speaker]))
+            self._rows[_SPLIT_OF[part]].append(LabeledClip(Segment(path.as_posix()), [speaker]))
         rows = [row for rows in self._rows.values() for row in rows]
         expect_files_of(source, root, [row.clip.name for row in rows])
         super().__init__(root, sorted({row.labels[0] for row in rows}), multi_label=False, **options)
 
-    def labelled(self, split: Split) -> list[Labelled]:
+    def labeled(self, split: Split) -> list[LabeledClip]:
         return self._rows[split]

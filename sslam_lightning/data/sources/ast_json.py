@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sslam_lightning.data.layout import expect_file
+from sslam_lightning.data.check_layout import expect_file
 from sslam_lightning.data.recordings import Recordings
 
 

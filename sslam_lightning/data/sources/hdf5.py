@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.data.audio import UnreadableAudio, decode_audio
+from sslam_lightning.data.check_layout import expect_file
 from sslam_lightning.data.descriptors import ClassTable
-from sslam_lightning.data.layout import expect_file
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.whole_numbers import whole_rate
 

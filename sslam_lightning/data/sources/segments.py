@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sslam_lightning.data.layout import expect_file
+from sslam_lightning.data.check_layout import expect_file
 from sslam_lightning.data.recordings import Recordings
 from sslam_lightning.data.tables import open_text, read_rows
 
@@ -21,7 +21,7 @@ _ID_LENGTH = 11
 _STEM = re.compile(r"(?P<prefix>Y?)(?P<id>.{11})(?:[_-](?P<start>\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?")
 
 
-class Segment(NamedTuple):
+class SegmentRow(NamedTuple):
     """A line of the list."""
 
     id: str
@@ -39,7 +39,7 @@ def read_segments(path: str | Path, folder: str, names: Sequence[str]) -> Record
     return Recordings.of_words(folder, files_of_segments(segments, names), [segment.labels for segment in segments])
 
 
-def files_of_segments(segments: Sequence[Segment], names: Sequence[str]) -> list[str]:
+def files_of_segments(segments: Sequence[SegmentRow], names: Sequence[str]) -> list[str]:
     """Which of the files ``names`` holds each segment; the id itself for one that has none."""
     ids = {segment.id for segment in segments}
     files: dict[str, list[tuple[float | None, str]]] = defaultdict(list)  # of an id, with the start that the name tells
@@ -50,7 +50,7 @@ def files_of_segments(segments: Sequence[Segment], names: Sequence[str]) -> list
     return [_file_of(segment, files) for segment in segments]
 
 
-def _read(path: Path) -> list[Segment]:
+def _read(path: Path) -> list[SegmentRow]:
     expect_file(path, what="list of segments")
     segments = []
     with open_text(path, errors="replace") as file:  # what is no text is no segment
@@ -61,7 +61,7 @@ def _read(path: Path) -> list[Segment]:
                 id, start, _, labels = row
                 if len(id) != _ID_LENGTH:
                     raise ValueError
-                segments.append(Segment(id, float(start), [label.strip() for label in labels.split(",")]))
+                segments.append(SegmentRow(id, float(start), [label.strip() for label in labels.split(",")]))
             except ValueError:
                 raise ValueError(
                     f'{path}, line {line}: expected YTID, start_seconds, end_seconds, "labels", got {", ".join(row)}'
@@ -71,7 +71,7 @@ def _read(path: Path) -> list[Segment]:
     return segments
 
 
-def _file_of(segment: Segment, files: dict[str, list[tuple[float | None, str]]]) -> str:
+def _file_of(segment: SegmentRow, files: dict[str, list[tuple[float | None, str]]]) -> str:
     candidates = files.get(segment.id, [])
     starts = (segment.start_seconds, 1000 * segment.start_seconds)  # some write milliseconds
     fitting = [name for start, name in candidates if start in starts] or [n for start, n in candidates if start is None]

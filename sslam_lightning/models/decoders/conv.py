@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.layers import keep_visible, put_back
+from sslam_lightning.layers import gather_tokens, scatter_tokens
 from sslam_lightning.models.config import check_ranges
 from sslam_lightning.types import Grid, Mask
 from sslam_lightning.whole_numbers import check_whole_numbers
@@ -51,12 +51,12 @@ class DecoderConfig:
             raise ValueError(f"decoder: noise_std must not be negative, got {self.noise_std}")
 
     def build(self, dim: int) -> ConvDecoder:
-        """The decoder for an encoder of this width, whose guesses have that width too."""
+        """The decoder for an encoder of this width, whose predictions have that width too."""
         return ConvDecoder(self, dim)
 
 
 class ConvDecoder(nn.Module):
-    """Guesses the hidden patches from the visible ones, as in EAT and SSLAM (data2vec 2.0, arXiv 2212.07525, section 3.2).
+    """Predicts the hidden patches from the visible ones, as in EAT and SSLAM (data2vec 2.0, arXiv 2212.07525, section 3.2).
 
     Each layer is a grouped convolution, a layer norm without weights and a GELU, with a residual where the widths
     agree; one or two linear layers lead back to the encoder's width.
@@ -85,18 +85,18 @@ class ConvDecoder(nn.Module):
     def forward(
         self, visible: Float[Tensor, "rows visible dim"], mask: Mask, grid: Grid
     ) -> Float[Tensor, "rows hidden dim"]:
-        """Guess the hidden patches, in the order of ``mask.hidden_index``."""
-        if self.config.dimensions == 1 and grid.mel != 1:
-            raise ValueError(f"decoder.dimensions 1 is for tokens in one line, the clips are {grid.mel} tokens high")
+        """Predict the hidden patches, in the order of ``mask.ids_masked``."""
+        if self.config.dimensions == 1 and grid.freq != 1:
+            raise ValueError(f"decoder.dimensions 1 is for tokens in one line, the clips are {grid.freq} tokens high")
         rows, _, dim = visible.shape
         visible = F.dropout(visible, self.config.input_dropout, self.training)
         noise = torch.randn(rows, grid.num_patches, dim, device=visible.device, dtype=visible.dtype)
-        x = put_back(noise * self.config.noise_std, visible, mask.visible_index)
+        x = scatter_tokens(noise * self.config.noise_std, visible, mask.ids_keep)
         for conv in self.convs[:-1]:
             x = self._refine(self._convolve(conv, x, grid), x)
         # Behind the last convolution tokens no longer meet, and only hidden ones are asked for.
-        last = keep_visible(self._convolve(self.convs[-1], x, grid), mask.hidden_index)
-        return self.proj(self._refine(last, keep_visible(x, mask.hidden_index)))
+        last = gather_tokens(self._convolve(self.convs[-1], x, grid), mask.ids_masked)
+        return self.proj(self._refine(last, gather_tokens(x, mask.ids_masked)))
 
     def _convolve(self, conv: nn.Module, x: Tensor, grid: Grid) -> Tensor:
         """Tokens in, tokens out. Tokens side by side are an image in channels-last layout already: nothing is copied."""
@@ -105,8 +105,8 @@ class ConvDecoder(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # as an image it would be cast several times slower
         if self.config.dimensions == 1:
             return conv(x.transpose(1, 2))[..., : grid.time].transpose(1, 2)
-        image = x.view(rows, grid.time, grid.mel, -1).permute(0, 3, 1, 2)
-        image = conv(image)[:, :, : grid.time, : grid.mel]  # an even kernel's padding gives one row and column too many
+        image = x.view(rows, grid.time, grid.freq, -1).permute(0, 3, 1, 2)
+        image = conv(image)[:, :, : grid.time, : grid.freq]  # an even kernel's padding gives one row and column too many
         return image.permute(0, 2, 3, 1).reshape(rows, grid.num_patches, -1)
 
     def _refine(self, convolved: Tensor, before: Tensor) -> Tensor:

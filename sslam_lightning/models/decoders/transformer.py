@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sslam_lightning.layers import PositionTable, keep_visible, mel_major_positions, put_back, sinusoidal_positions
-from sslam_lightning.layers.block import NormOrder
+from sslam_lightning.layers import PositionTable, gather_tokens, mel_major_positions, scatter_tokens, sinusoidal_positions
+from sslam_lightning.layers.block import NormPlacement
 from sslam_lightning.models.config import EncoderConfig, WeightInit, check_ranges
 from sslam_lightning.models.encoder import build_block
 from sslam_lightning.models.initial_weights import init_xavier
@@ -19,7 +19,7 @@ from sslam_lightning.types import Grid, Mask
 from sslam_lightning.whole_numbers import check_whole_numbers
 
 _OF_BLOCKS = (
-    *("dim", "num_heads", "mlp_ratio", "norm_order", "norm_eps"),
+    *("dim", "num_heads", "mlp_ratio", "norm", "norm_eps"),
     *("dropout", "attention_dropout", "gated_attention", "weight_init"),
 )
 
@@ -37,8 +37,8 @@ class TransformerDecoderConfig:
             encoder (see its ``max_time_patches``).
         max_tokens: how many places ``learned`` positions have.
         mel_patches: how many of them belong to one column of patches, to begin with.
-        norm_order: as in the encoder; ``post`` normalises the input, ``pre`` the output.
-        input_norm: whether ``post`` does normalise the input; not in BAT.
+        norm: as in the encoder; ``post`` normalizes the input, ``pre`` the output.
+        input_norm: whether ``post`` does normalize the input; not in BAT.
         norm_eps: epsilon of the layer norms.
         dropout: on the input, and on the outputs of attention and feed-forward layers.
         attention_dropout: on attention weights.
@@ -54,7 +54,7 @@ class TransformerDecoderConfig:
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
     max_tokens: int = 512
     mel_patches: int = 8
-    norm_order: NormOrder = "post"
+    norm: NormPlacement = "post"
     input_norm: bool = True
     norm_eps: float = 1e-5
     dropout: float = 0.0
@@ -73,17 +73,17 @@ class TransformerDecoderConfig:
             raise ValueError(f"decoder: mlp_ratio must be at least 1 / dim, got {self.mlp_ratio} and dim {self.dim}")
 
     def build(self, dim: int) -> TransformerDecoder:
-        """The decoder for an encoder of this width, whose guesses have that width too."""
+        """The decoder for an encoder of this width, whose predictions have that width too."""
         return TransformerDecoder(self, dim, dim)
 
 
 class TransformerDecoder(nn.Module):
-    """Guesses the hidden patches from the visible ones; every block sees all of them.
+    """Predicts the hidden patches from the visible ones; every block sees all of them.
 
     Args:
         config: its settings.
         encoder_dim: width of what it is given; a linear layer leads to its own width where that is another.
-        output_dim: width of its guesses, behind a last linear layer; None leaves that out and gives its own width.
+        output_dim: width of its predictions, behind a last linear layer; None leaves that out and gives its own width.
     """
 
     def __init__(self, config: TransformerDecoderConfig, encoder_dim: int, output_dim: int | None = None) -> None:
@@ -101,7 +101,7 @@ class TransformerDecoder(nn.Module):
                 table = mel_major_positions(columns, config.mel_patches, config.dim)
                 self.positions.data.copy_(table[: config.max_tokens])
         self._sinusoidal = PositionTable(partial(sinusoidal_positions, dim=config.dim))
-        post, norm = config.norm_order == "post", nn.LayerNorm(config.dim, eps=config.norm_eps)
+        post, norm = config.norm == "post", nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.input_norm = norm if post and config.input_norm else nn.Identity()
         self.input_dropout = nn.Dropout(config.dropout)
         block = EncoderConfig(**{name: getattr(config, name) for name in _OF_BLOCKS})
@@ -115,11 +115,11 @@ class TransformerDecoder(nn.Module):
     def forward(
         self, visible: Float[Tensor, "rows visible dim"], mask: Mask, grid: Grid
     ) -> Float[Tensor, "rows hidden width"]:
-        """Guess the hidden patches, in the order of ``mask.hidden_index``."""
+        """Predict the hidden patches, in the order of ``mask.ids_masked``."""
         visible = self.input_proj(visible)
         unknown = self.mask_token.to(visible.dtype).expand(visible.shape[0], grid.num_patches, -1)
-        everything = put_back(unknown, visible, mask.visible_index)
-        return self.output_proj(keep_visible(self.refine(everything), mask.hidden_index))
+        everything = scatter_tokens(unknown, visible, mask.ids_keep)
+        return self.output_proj(gather_tokens(self.refine(everything), mask.ids_masked))
 
     def refine(
         self, tokens: Float[Tensor, "rows tokens width"], padding: Bool[Tensor, "rows tokens"] | None = None

@@ -17,7 +17,7 @@ from sslam_lightning.models.front_ends.inputs import Input
 from sslam_lightning.types import Grid
 
 
-class Readings(NamedTuple):
+class EncoderInput(NamedTuple):
     """What a front-end reads of a batch. ``padding`` is None where all clips are equally long."""
 
     clips: Shaped[Tensor, "clips *shape"]
@@ -36,7 +36,7 @@ class TokenReader(ABC):
         return None
 
     @abstractmethod
-    def read(self, batch: Any) -> Readings:
+    def read(self, batch: Any) -> EncoderInput:
         """The clips of a batch, and which of their tokens are padding."""
 
     @abstractmethod
@@ -51,7 +51,7 @@ class FrontEnd(nn.Module, TokenReader):
     def forward(self, clips: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, "batch tokens dim"]:
         """All tokens, embedded."""
 
-    def read(self, batch: Any) -> Readings:
+    def read(self, batch: Any) -> EncoderInput:
         """What :meth:`forward` takes, out of a batch; ValueError if the front-end cannot do without features."""
         raise ValueError(f"the {type(self).__name__} front-end reads features, but model.features is null")
 

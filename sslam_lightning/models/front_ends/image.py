@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sslam_lightning.layers import sincos_positions
 from sslam_lightning.layers.positions import check_width_of_field
-from sslam_lightning.models.front_ends.base import FrontEnd, FrontEndConfig, Readings
+from sslam_lightning.models.front_ends.base import EncoderInput, FrontEnd, FrontEndConfig
 from sslam_lightning.models.front_ends.inputs import ImageInput
 from sslam_lightning.types import Grid, ImageBatch
 from sslam_lightning.whole_numbers import check_whole_numbers
@@ -23,7 +23,7 @@ class ImageConfig(FrontEndConfig):
 
     Args:
         patch_size: side of the square patches in pixels.
-        in_channels: colours of a pixel.
+        in_channels: colors of a pixel.
     """
 
     patch_size: int = 16
@@ -68,8 +68,8 @@ class ImagePatches(FrontEnd):
             )
         return Grid(rows // size, columns // size)
 
-    def read(self, batch: ImageBatch) -> Readings:
-        return Readings(batch.images)
+    def read(self, batch: ImageBatch) -> EncoderInput:
+        return EncoderInput(batch.images)
 
     def patchify(self, clips: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch patches values"]:
         """The patches' own values, patches row by row, values channel by channel."""

@@ -1,4 +1,4 @@
-"""MAE-AST's front-end: log-mels normalised over the batch, cut into patches or frames (arXiv 2203.16691, section 2)."""
+"""MAE-AST's front-end: log-mels normalized over the batch, cut into patches or frames (arXiv 2203.16691, section 2)."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ class SpectrogramTokens(SpectrogramFrontEnd):
         self._positions = PositionTable(partial(sinusoidal_positions, dim=dim))
 
     def patchify(self, clips: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch tokens values"]:
-        """The normalised values of every token, frame-major; the running averages stay as they are."""
+        """The normalized values of every token, frame-major; the running averages stay as they are."""
         norm = self.norm
         statistics = (None, None) if self.training else (norm.running_mean, norm.running_var)
-        normalised = F.batch_norm(clips.float().unsqueeze(1), *statistics, training=self.training, eps=norm.eps)
-        return super().patchify(normalised.squeeze(1) * 0.5)
+        normalized = F.batch_norm(clips.float().unsqueeze(1), *statistics, training=self.training, eps=norm.eps)
+        return super().patchify(normalized.squeeze(1) * 0.5)
 
     def forward(self, clips: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch tokens dim"]:
         self.grid(clips)  # before the norm counts what is refused

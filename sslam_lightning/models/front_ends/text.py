@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslam_lightning.models.front_ends.base import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.models.front_ends.base import EncoderInput, FrontEnd, FrontEndConfig, padding_behind
 from sslam_lightning.models.front_ends.inputs import TextInput
 from sslam_lightning.models.initial_weights import init_bert
 from sslam_lightning.types import Grid, TextBatch
@@ -43,7 +43,7 @@ class TextConfig(FrontEndConfig):
 
 
 class TokenEmbeddings(FrontEnd):
-    """The sum of a token's and its place's vector, normalised."""
+    """The sum of a token's and its place's vector, normalized."""
 
     def __init__(self, config: TextConfig, dim: int) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class TokenEmbeddings(FrontEnd):
             raise ValueError(f"texts of {clips.shape[1]} tokens are longer than max_tokens = {self.config.max_tokens}")
         return Grid(clips.shape[1], 1)
 
-    def read(self, batch: TextBatch) -> Readings:
-        return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
+    def read(self, batch: TextBatch) -> EncoderInput:
+        return EncoderInput(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
 
     def forward(self, clips: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens dim"]:
         written = (clips != self.config.padding_token).long()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sslam_lightning.models.front_ends.base import FrontEnd, FrontEndConfig, Readings, padding_behind
+from sslam_lightning.models.front_ends.base import EncoderInput, FrontEnd, FrontEndConfig, padding_behind
 from sslam_lightning.models.front_ends.inputs import WaveformInput
 from sslam_lightning.types import Batch, Grid
 from sslam_lightning.whole_numbers import check_whole_numbers
@@ -23,11 +23,11 @@ class WaveformConfig(FrontEndConfig):
 
     Args:
         layers: channels, kernel and stride of every convolution; the default makes 49 tokens of a second at 16 kHz.
-        normalise: bring every clip to mean 0 and variance 1 over its own samples, as data2vec does.
+        normalize: bring every clip to mean 0 and variance 1 over its own samples, as data2vec does.
     """
 
     layers: tuple[Layer, ...] = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
-    normalise: bool = True
+    normalize: bool = True
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "front_end")
@@ -63,10 +63,10 @@ class WaveformFrames(FrontEnd):
     def grid(self, clips: Float[Tensor, "batch samples"]) -> Grid:
         return self.takes.grid(clips)
 
-    def read(self, batch: Batch) -> Readings:
+    def read(self, batch: Batch) -> EncoderInput:
         waveforms, num_samples = batch.waveforms, batch.num_samples
         behind = padding_behind(self.takes.num_tokens(num_samples), self.grid(waveforms).time, waveforms.device)
-        return Readings(normalise_clips(waveforms, num_samples) if self.config.normalise else waveforms, behind)
+        return EncoderInput(normalize_clips(waveforms, num_samples) if self.config.normalize else waveforms, behind)
 
     def forward(self, clips: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch tokens dim"]:
         """All tokens; positions come later, from :class:`sslam_lightning.layers.ConvPositions`."""
@@ -76,7 +76,7 @@ class WaveformFrames(FrontEnd):
         return self.proj(self.proj_norm(x.transpose(1, 2)))
 
 
-def normalise_clips(
+def normalize_clips(
     waveforms: Float[Tensor, "batch samples"], num_samples: Int[Tensor, "batch"], eps: float = 1e-5
 ) -> Float[Tensor, "batch samples"]:
     """Every clip at mean 0 and variance 1 over its own samples, zeros behind its end; ``eps`` adds to the variance."""
@@ -84,5 +84,5 @@ def normalise_clips(
     outside = torch.arange(waveforms.shape[1], device=waveforms.device) >= num_samples.unsqueeze(1)
     clips = waveforms.float().masked_fill(outside, 0.0)
     count = num_samples.clamp(min=1).unsqueeze(1)
-    centred = (clips - clips.sum(dim=1, keepdim=True) / count).masked_fill(outside, 0.0)
-    return centred * (centred.square().sum(dim=1, keepdim=True) / count + eps).rsqrt()
+    centered = (clips - clips.sum(dim=1, keepdim=True) / count).masked_fill(outside, 0.0)
+    return centered * (centered.square().sum(dim=1, keepdim=True) / count + eps).rsqrt()

@@ -13,7 +13,7 @@ from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.models.front_ends.inputs import WaveformInput
 from sslam_lightning.models.transformers.model import HuggingFaceConfig, HuggingFaceModel
 from sslam_lightning.models.transformers.reader import HuggingFaceReader
-from sslam_lightning.types import Encoded
+from sslam_lightning.types import EncoderOutput
 
 # Models of waveforms that leave padding out everywhere, if no norm spans the time: others have convolutions that it leaks
 # through. They see clips of one length at a time.
@@ -41,17 +41,17 @@ class HuggingFaceClipEncoder(ClipEncoder, HuggingFaceModel):
             raise ValueError(f"a {type(self.model).__name__} has no special tokens to pool: set cls_pooling to false")
 
     @property
-    def clip_token(self) -> nn.Parameter | None:  # type: ignore[override]
+    def cls_token(self) -> nn.Parameter | None:  # type: ignore[override]
         """The first special token, where special tokens stand for the clip."""
         return self.model.embeddings.cls_token if self.config.cls_pooling else None
 
     def forward(
         self, clips: Shaped[Tensor, "batch *shape"], padding: Bool[Tensor, "batch patches"] | None = None
-    ) -> Encoded:
+    ) -> EncoderOutput:
         (tokens,) = self._hidden_states(clips, padding, layers=False)
         if self.config.cls_pooling:
-            return Encoded(tokens[:, 0], tokens[:, 1:], ())
-        return Encoded(mean_of_tokens(tokens, padding), tokens, ())
+            return EncoderOutput(tokens[:, 0], tokens[:, 1:], ())
+        return EncoderOutput(mean_of_tokens(tokens, padding), tokens, ())
 
     def layer_outputs(
         self,
@@ -114,7 +114,7 @@ class HuggingFaceClipEncoder(ClipEncoder, HuggingFaceModel):
         def clip_and_tokens(state: Tensor) -> Tensor:
             tokens = state[:, -grid.num_patches :]
             if self.front_end.by_mel:
-                tokens = tokens.unflatten(1, (grid.mel, grid.time)).transpose(1, 2).flatten(1, 2)
+                tokens = tokens.unflatten(1, (grid.freq, grid.time)).transpose(1, 2).flatten(1, 2)
             clip = [state[:, : self.num_special].mean(dim=1, keepdim=True)] * self.config.cls_pooling
             return torch.cat([*clip, tokens], dim=1)
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from sslam_lightning.models.front_ends.base import Readings, TokenReader, padding_behind
+from sslam_lightning.models.front_ends.base import EncoderInput, TokenReader, padding_behind
 from sslam_lightning.models.front_ends.inputs import ImageInput, Input, LogMelInput, TextInput, WaveformInput
-from sslam_lightning.models.front_ends.waveform import normalise_clips
+from sslam_lightning.models.front_ends.waveform import normalize_clips
 from sslam_lightning.types import AnyBatch, Grid, ImageBatch, TextBatch
 
 Count = TypeVar("Count", int, Tensor)
@@ -68,18 +68,18 @@ class HuggingFaceReader(TokenReader):
             return Grid(*self._patches(rows, columns))
         raise ValueError("nothing is known of how this model of transformers makes tokens: use it with transformers itself")
 
-    def read(self, batch: AnyBatch) -> Readings:
+    def read(self, batch: AnyBatch) -> EncoderInput:
         """Texts, images or waveforms, and which tokens lie behind a clip's end; ValueError if it reads no such data."""
         if isinstance(batch, TextBatch):
-            return Readings(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
+            return EncoderInput(batch.tokens, padding_behind(batch.num_tokens, batch.tokens.shape[1], batch.tokens.device))
         if isinstance(batch, ImageBatch):
-            return Readings(batch.images)
+            return EncoderInput(batch.images)
         if not isinstance(self._takes, WaveformInput):
             given = "log-mels, but model.features is null" if self.by_mel else "no sound, which the data give"
             raise ValueError(f"this model of transformers reads {given}")
         waveforms, lengths = batch.waveforms, self._takes.num_tokens(batch.num_samples)
         behind = padding_behind(lengths, self.grid(waveforms).time, waveforms.device)
-        return Readings(normalise_clips(waveforms, batch.num_samples, _EPS) if self._normalize else waveforms, behind)
+        return EncoderInput(normalize_clips(waveforms, batch.num_samples, _EPS) if self._normalize else waveforms, behind)
 
     def _patches(self, *extents: int) -> tuple[int, ...]:
         assert self._cut is not None, "patches are cut by a convolution"

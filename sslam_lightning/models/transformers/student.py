@@ -20,13 +20,13 @@ class HiddenStates(NamedTuple):
     """What a model makes of clips; special tokens in front, such as [CLS], are left out."""
 
     tokens: Float[Tensor, "rows tokens dim"]  # the model's last hidden state
-    layers: tuple[Float[Tensor, "rows tokens dim"], ...]  # outputs of its blocks, the last one last
+    hidden_states: tuple[Float[Tensor, "rows tokens dim"], ...]  # outputs of its blocks, the last one last
 
 
 class HuggingFaceEncoder(HuggingFaceModel):
     """A model of transformers and the vector that replaces hidden tokens. ``front_end`` reads its batches."""
 
-    clip_token = None  # special tokens are left out
+    cls_token = None  # special tokens are left out
 
     def __init__(self, config: HuggingFaceConfig) -> None:
         super().__init__(config)
@@ -61,7 +61,7 @@ class HuggingFaceEncoder(HuggingFaceModel):
         if self.convolution is None:
             return Grid(num_tokens, 1)
         grid = self.front_end.grid(clips)
-        return Grid(grid.mel, grid.time) if self.front_end.by_mel else grid
+        return Grid(grid.freq, grid.time) if self.front_end.by_mel else grid
 
     @contextmanager
     def _hiding(self, hidden: Tensor | None) -> Iterator[list[int]]:

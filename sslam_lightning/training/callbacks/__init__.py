@@ -1,9 +1,8 @@
 """What happens around the steps: the teacher's move, guards, and measurements."""
 
-from sslam_lightning.training.callbacks.broken_clip_watch import BrokenClipWatch
-from sslam_lightning.training.callbacks.collapse_guard import CollapseGuard, GuardConfig
+from sslam_lightning.training.callbacks.collapse_monitor import CollapseConfig, CollapseMonitor
 from sslam_lightning.training.callbacks.ema_teacher import EMAConfig, EMATeacher
-from sslam_lightning.training.callbacks.loss_guard import LossGuard
+from sslam_lightning.training.callbacks.non_finite_guard import NonFiniteGuard
 from sslam_lightning.training.callbacks.online_knn import OnlineKNN
 from sslam_lightning.training.callbacks.pictures import Pictures
 from sslam_lightning.training.callbacks.prediction_writer import EventWriter, PredictionWriter
@@ -12,15 +11,15 @@ from sslam_lightning.training.callbacks.run_checkpoint import RunCheckpoint
 from sslam_lightning.training.callbacks.save_on_signal import SaveOnSignal
 from sslam_lightning.training.callbacks.seed_batches import SeedBatches
 from sslam_lightning.training.callbacks.throughput import Throughput
+from sslam_lightning.training.callbacks.unreadable_clip_monitor import UnreadableClipMonitor
 
 __all__ = [
-    "BrokenClipWatch",
-    "CollapseGuard",
+    "CollapseConfig",
+    "CollapseMonitor",
     "EMAConfig",
     "EMATeacher",
     "EventWriter",
-    "GuardConfig",
-    "LossGuard",
+    "NonFiniteGuard",
     "OnlineKNN",
     "Pictures",
     "PredictionWriter",
@@ -29,4 +28,5 @@ __all__ = [
     "SaveOnSignal",
     "SeedBatches",
     "Throughput",
+    "UnreadableClipMonitor",
 ]

@@ -1,4 +1,4 @@
-"""How well the encoder's clips are told apart by their neighbours, while it learns without labels."""
+"""How well the encoder's clips are told apart by their neighbors, while it learns without labels."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from sslam_lightning.training.progress import ends_step
 
 
 class OnlineKNN(pl.Callback):
-    """Logs ``knn_accuracy`` of the frozen student: whole clips of a small labelled set against those of its training part.
+    """Logs ``knn_accuracy`` of the frozen student: whole clips of a small labeled set against those of its training part.
 
     It stands in the progress bar and may be monitored. All ranks compute the same, so that none waits in vain; choose a set
     of at most a few thousand short clips. A first look before the training shows that the set can be scored.
 
     Args:
-        data: the labelled set, one class a clip; its training clips vote on its validation clips.
-        k: how many neighbours vote.
-        every_n_updates: how often.
-        pooling: whether a clip is its clip token or the mean of its tokens that are no padding.
+        data: the labeled set, one class a clip; its training clips vote on its validation clips.
+        k: how many neighbors vote.
+        every_n_steps: how often.
+        pooling: whether a clip is its CLS token or the mean of its tokens that are no padding.
     """
 
     def __init__(
         self,
         data: AudioDataModule,
         k: int = 10,
-        every_n_updates: int = 5000,
-        pooling: Literal["clip_token", "mean"] = "mean",
+        every_n_steps: int = 5000,
+        pooling: Literal["cls", "mean"] = "mean",
     ) -> None:
-        if every_n_updates < 1:
-            raise ValueError(f"every_n_updates must be at least 1, got {every_n_updates}")
-        self.data, self.k, self.every_n_updates, self.pooling = data, k, every_n_updates, pooling
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        self.data, self.k, self.every_n_steps, self.pooling = data, k, every_n_steps, pooling
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """See that module and data fit each other, and that there are labels and clips.
 
         Raises:
-            ValueError: if they do not, or there are no labels, or fewer clips than neighbours.
+            ValueError: if they do not, or there are no labels, or fewer clips than neighbors.
         """
         if stage != "fit":
             return
         if not hasattr(pl_module, "embed"):
             raise ValueError(f"OnlineKNN is of pre-training, got a {type(pl_module).__name__}: leave the callback out")
-        if self.pooling == "clip_token" and pl_module.student.clip_token is None:
-            raise ValueError("OnlineKNN's pooling is clip_token, but this encoder has no clip token: set it to mean")
+        if self.pooling == "cls" and pl_module.student.cls_token is None:
+            raise ValueError("OnlineKNN's pooling is cls, but this encoder has no CLS token: set it to mean")
         trained_on = getattr(trainer, "datamodule", None)
         own, given = self.data.sample_rate_hz, getattr(trained_on, "sample_rate_hz", None)
         if given not in (None, own):
@@ -60,7 +60,7 @@ class OnlineKNN(pl.Callback):
         sizes = [len(self.data.dataset(split) or ()) for split in ("train", "val")]
         if self.data.num_classes == 0 or min(sizes) == 0 or sizes[0] < self.k:
             raise ValueError(
-                f"OnlineKNN needs labelled clips to vote (at least k = {self.k}) and to be judged; its data has "
+                f"OnlineKNN needs labeled clips to vote (at least k = {self.k}) and to be judged; its data has "
                 f"{self.data.num_classes} classes, {sizes[0]} training and {sizes[1]} validation clips"
             )
 
@@ -70,12 +70,12 @@ class OnlineKNN(pl.Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         updates = trainer.global_step
-        if not ends_step(trainer) or updates % self.every_n_updates:
+        if not ends_step(trainer) or updates % self.every_n_steps:
             return
         accuracy = self.score(pl_module)
-        pl_module.log("knn_accuracy", accuracy, prog_bar=True, logger=False)
+        pl_module.log("val/knn_accuracy", accuracy, prog_bar=True, logger=False)
         for logger in trainer.loggers:  # Lightning's own rows are written every log_every_n_steps only
-            logger.log_metrics({"knn_accuracy": float(accuracy)}, updates - 1)
+            logger.log_metrics({"val/knn_accuracy": float(accuracy)}, updates - 1)
 
     @torch.no_grad()
     def score(self, module: Any) -> Tensor:

@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sslam_lightning.checkpoints import LAST
-from sslam_lightning.runtime.signals import forget, listen_to, noted
-from sslam_lightning.training.callbacks.loss_guard import LostWeights
+from sslam_lightning.runtime.signals import clear, install, received
+from sslam_lightning.training.callbacks.non_finite_guard import LostWeights
 from sslam_lightning.training.progress import ends_step
 
 SIGNALS = (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM)
@@ -73,7 +73,7 @@ class SaveOnSignal(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the place of Lightning's handlers, which start a broadcast wherever a rank happens to be."""
-        listen_to(*SIGNALS)
+        install(*SIGNALS)
 
     on_sanity_check_start = on_train_start
 
@@ -105,7 +105,7 @@ class SaveOnSignal(pl.Callback):
         self._leave_if_asked(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        forget()
+        clear()
 
     def _look(self, trainer: pl.Trainer) -> None:
         asked = _noted_by_any_rank(trainer)
@@ -116,7 +116,7 @@ class SaveOnSignal(pl.Callback):
             trainer.save_checkpoint(path, weights_only=False)  # waits for all ranks
         except LostWeights:
             return  # such weights are not kept: at the next update, or the guard ends the run
-        forget(asked)
+        clear(asked)
         if asked == {signal.SIGUSR1} and not self._in_slurm:
             _tell(trainer, f"SIGUSR1: saved {path} after update {trainer.global_step}")
         else:
@@ -141,13 +141,13 @@ class SaveOnSignal(pl.Callback):
             raise Interrupted(128 + came)
         if waits:
             end = time.monotonic() + self.wait_seconds
-            while time.monotonic() < end and signal.SIGUSR1 not in noted():
+            while time.monotonic() < end and signal.SIGUSR1 not in received():
                 time.sleep(1)
         raise Interrupted(_requeue(told) if trainer.is_global_zero else 0)
 
 
 def _noted_by_any_rank(trainer: pl.Trainer) -> Set[signal.Signals]:
-    own = noted()
+    own = received()
     if trainer.world_size == 1:
         return own
     flags = torch.tensor([float(wanted in own) for wanted in SIGNALS], device=trainer.strategy.root_device)

@@ -35,7 +35,7 @@ class ShardedEvaluation(pl.Callback):
     ) -> None:
         """The step has been left out where too few clips can be read; a prediction is made of any number but none."""
         self._batches += 1
-        left_out = len(batch.clip_index) == 0 if trainer.predicting else pl_module.is_unusable(batch)
+        left_out = len(batch.clip_index) == 0 if trainer.predicting else pl_module.is_empty(batch)
         if pl_module.is_sharded and left_out:
             self._stand_in(trainer, pl_module)
 

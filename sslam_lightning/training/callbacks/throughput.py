@@ -30,5 +30,5 @@ class Throughput(pl.Callback):
         self._seconds += now - self._start
         self._start = now
         if ends_step(trainer) and trainer.global_step % max(1, trainer.log_every_n_steps) == 0:
-            pl_module.log("clips_per_second", self._clips / max(1e-9, self._seconds))
+            pl_module.log("perf/clips_per_second", self._clips / max(1e-9, self._seconds))
             self._clips, self._seconds = 0, 0.0

@@ -13,7 +13,7 @@ from sslam_lightning.models import Encoder, EncoderConfig
 
 @pytest.fixture
 def model(monkeypatch) -> AudioModel:
-    """Seen as in training, unless it is told to mask padding, which both have to."""
+    """BlockInput as in training, unless it is told to mask padding, which both have to."""
     model = AudioModel(Encoder(EncoderConfig(dim=16, depth=1, num_heads=2)), features=LogMels(), padding="trained")
     monkeypatch.setattr(hear, "load", lambda name: model if name == "m.pt" else None)
     return model

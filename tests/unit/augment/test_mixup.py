@@ -67,8 +67,8 @@ def test_partner_is_the_flipped_batch(clips: int) -> None:
 
 
 @pytest.mark.parametrize("clips", [1, 4, 5])
-def test_neighbours_swap_and_a_pair_has_its_own_ratio(clips: int) -> None:
-    mixup = Mixup(prob=1.0, partner="neighbour")
+def test_neighbors_swap_and_a_pair_has_its_own_ratio(clips: int) -> None:
+    mixup = Mixup(prob=1.0, partner="neighbor")
     log_mels = torch.arange(float(clips)).view(clips, 1, 1).expand(clips, 4, 3)
     mixed = mixup(log_mels, torch.eye(clips), keys(clips))
     for i in range(clips):
@@ -80,7 +80,7 @@ def test_neighbours_swap_and_a_pair_has_its_own_ratio(clips: int) -> None:
 
 def test_halves_of_a_batch_blend_as_the_whole_does() -> None:
     log_mels, labels = torch.randn(8, 4, 2, generator=torch.Generator().manual_seed(0)), torch.eye(8)
-    mixup = Mixup(prob=0.5, partner="neighbour")
+    mixup = Mixup(prob=0.5, partner="neighbor")
     whole = mixup(log_mels, labels, keys(8))
     halves = [mixup(log_mels[half], labels[half], keys(8)[half]) for half in (slice(4), slice(4, None))]
     assert torch.equal(whole.log_mels, torch.cat([half.log_mels for half in halves]))

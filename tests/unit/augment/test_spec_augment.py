@@ -14,7 +14,7 @@ def keys(count: int = CLIPS) -> torch.Tensor:
 
 
 def test_stripes_are_one_run_each_and_zero() -> None:
-    augmented = SpecAugment(time_share=0.5, mel_share=0.5)(torch.ones(500, 20, 12), keys(500))
+    augmented = SpecAugment(time_mask_ratio=0.5, freq_mask_ratio=0.5)(torch.ones(500, 20, 12), keys(500))
     for rows in (augmented.amax(dim=2), augmented.amax(dim=1)):  # 0 where a whole frame, a whole band is blank
         edges = rows.diff(dim=1, prepend=torch.ones(500, 1), append=torch.ones(500, 1))
         assert edges.abs().sum(dim=1).le(2.0).all()
@@ -29,7 +29,7 @@ def test_stripes_are_one_run_each_and_zero() -> None:
 def test_stripe_is_drawn_as_in_torchaudio(settings: SpecAugment) -> None:
     """Width w = floor(a) with a uniform in [0, 4); start floor(b (8 - a)), b uniform in [0, 1)."""
     blank = settings(torch.ones(CLIPS, 8, 8), keys()).eq(0.0)
-    stripe = blank.all(dim=2) if settings.time_share else blank.all(dim=1)
+    stripe = blank.all(dim=2) if settings.time_mask_ratio else blank.all(dim=1)
     tolerance = 5 * 0.5 / CLIPS**0.5
     shares = stripe.sum(dim=1).bincount(minlength=8) / CLIPS
     torch.testing.assert_close(shares, torch.tensor([0.25] * 4 + [0.0] * 4), atol=tolerance, rtol=0)
@@ -77,9 +77,9 @@ def test_roll_is_whole_frames_from_minus_10_to_9() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match=r"time_share must lie between 0 and 1, got 1.5"):
-        SpecAugment(time_share=1.5)
-    with pytest.raises(ValueError, match=r"mel_share must lie between 0 and 1, got -0.1"):
-        SpecAugment(mel_share=-0.1)
+    with pytest.raises(ValueError, match=r"time_mask_ratio must lie between 0 and 1, got 1.5"):
+        SpecAugment(time_mask_ratio=1.5)
+    with pytest.raises(ValueError, match=r"freq_mask_ratio must lie between 0 and 1, got -0.1"):
+        SpecAugment(freq_mask_ratio=-0.1)
     with pytest.raises(ValueError, match="max_roll_frames must lie between 1 and the clip's 8 frames, got 10"):
         noise_and_roll(torch.zeros(1, 8, 4), keys(1))

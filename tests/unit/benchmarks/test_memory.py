@@ -18,9 +18,9 @@ from sslam_lightning.benchmarks.memory import (
     step_memory,
 )
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import ReconstructionLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, EncoderConfig
-from sslam_lightning.objectives import LayerTargets, Reconstruction, SourceRetention, Utterance
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Batch
 
@@ -29,9 +29,9 @@ PATCHES = FRAMES // 16 * 8
 ENCODER = EncoderConfig(dim=48, depth=3, num_heads=4)
 DECODER = DecoderConfig(dim=32, depth=3, groups=4)
 STAGE_2 = {
-    "mixing": PartialMixing("neighbour"),
-    "source_retention": SourceRetention(),
-    "utterance": Utterance(top_k_layers=1),
+    "mixing": PartialMixing("neighbor"),
+    "source_retention": SourceRetentionLoss(),
+    "utterance": UtteranceLoss(top_k_layers=1),
 }
 
 
@@ -68,9 +68,9 @@ def matrices(*modules: nn.Module) -> int:
     [
         ({}, {}, {}),
         ({"dim": 96, "depth": 2}, {"dim": 96, "depth": 1, "kernel_size": 5}, {"masks_per_clip": 5}),
-        ({"norm_order": "pre", "prenet_depth": 1, "mlp_ratio": 2.0}, {}, {}),
+        ({"norm": "pre", "prenet_depth": 1, "mlp_ratio": 2.0}, {}, {}),
         ({}, {}, STAGE_2),
-        ({}, {}, {"reconstruction": Reconstruction()}),
+        ({}, {}, {"reconstruction": ReconstructionLoss()}),
         ({}, {}, {**STAGE_2, "utterance": None, "masks_per_clip": 4}),
     ],
     ids=["stage 1", "wide", "pre-norm", "stage 2", "reconstruction", "no utterance"],
@@ -79,7 +79,7 @@ def test_pretraining(encoder: dict[str, Any], decoder: dict[str, Any], settings:
     encoder_config, decoder_config = replace(ENCODER, **encoder), replace(DECODER, **decoder)
     settings = {"masks_per_clip": MASKS, **settings}
     module = PretrainModule(
-        encoder_config, decoder_config, LogMels(num_frames=FRAMES), targets=LayerTargets(top_k_layers=2), **settings
+        encoder_config, decoder_config, LogMels(num_frames=FRAMES), targets=TeacherTargets(top_k_layers=2), **settings
     )
     clips = batch()
     kept = kept_bytes(module, lambda: module.training_step(clips, 0), half)

@@ -14,7 +14,7 @@ IMAGE = "modality_encoders.IMAGE"
 State = dict[str, torch.Tensor]
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """Every weight different from every other and from its initial value."""
     for parameter in module.parameters():
         nn.init.normal_(parameter)
@@ -28,7 +28,7 @@ def encoder_state(encoder: Encoder) -> State:
         part, _, rest = name.partition(".")
         theirs[
             {
-                "clip_token": f"{IMAGE}.extra_tokens",
+                "cls_token": f"{IMAGE}.extra_tokens",
                 "front_end": f"{IMAGE}.local_encoder.{rest}",
                 "input_norm": f"{IMAGE}.context_encoder.norm.{rest}",
                 "prenet": f"{IMAGE}.context_encoder.blocks.{rest}",
@@ -64,10 +64,10 @@ def head_state(head: ClassificationHead) -> State:
 def pretrained(encoder: EncoderConfig, decoder: DecoderConfig) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     """The modules of a pre-trained model, and its state in a file: with a teacher, a read-out, and a table of positions."""
     modules = {
-        "student": randomised(Encoder(encoder)),
-        "teacher": randomised(Encoder(encoder)),
-        "decoder": randomised(ConvDecoder(decoder, encoder.dim)),
-        "reconstruction": randomised(nn.Linear(encoder.dim, encoder.patch_size**2)),
+        "student": randomized(Encoder(encoder)),
+        "teacher": randomized(Encoder(encoder)),
+        "decoder": randomized(ConvDecoder(decoder, encoder.dim)),
+        "reconstruction": randomized(nn.Linear(encoder.dim, encoder.patch_size**2)),
     }
     positions = sincos_positions(8, encoder.num_mels // encoder.patch_size, encoder.dim)
     state: dict[str, Any] = {

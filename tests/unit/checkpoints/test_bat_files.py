@@ -19,6 +19,7 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.inference.export import export_model
 from sslam_lightning.inference.loading import load
 from sslam_lightning.layers import mel_major_positions
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.models import (
     ClassificationHead,
     Encoder,
@@ -26,7 +27,6 @@ from sslam_lightning.models import (
     TransformerDecoder,
     TransformerDecoderConfig,
 )
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import FinetuneModule, PretrainModule
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, gated_attention=True, max_time_patches=5, weight_init="xavier")
@@ -43,7 +43,7 @@ DECODER = TransformerDecoderConfig(
     weight_init="xavier",
 )
 ARGS = {"dim": 16, "depth": 2, "num_heads": 2, "decoder_heads": 3, "decoder_dim": 12, "time_frame_size": 80, "n_mels": 128}
-_NAMES = {"clip_token": "cls_token", "front_end.proj": "patch_embed.proj", "input_norm": "pre_norm"}
+_NAMES = {"cls_token": "cls_token", "front_end.proj": "patch_embed.proj", "input_norm": "pre_norm"}
 _DECODER_NAMES = {"positions": "pos_embed", "input_proj": "in_proj", "output_proj": "out_proj"}
 # All of ssl.yaml, of the downstream configurations, and what the public scripts add to them.
 PUBLIC = """
@@ -104,7 +104,7 @@ def test_the_trainers_file_comes_back_whole(tmp_path: Path) -> None:
     assert not weights.unused
     assert_same(weights.student, encoder)
     assert_same(weights.decoder, decoder)
-    assert torch.equal(weights.teacher["clip_token"], theirs["ema_encoder"]["cls_token"])
+    assert torch.equal(weights.teacher["cls_token"], theirs["ema_encoder"]["cls_token"])
     features = {"kind": "decibel", "num_frames": 80, "num_mels": 128, "patch_frames": 16, "sample_rate_hz": 16000}
     assert (weights.features, weights.resampler) == (features, "soxr")
 
@@ -155,19 +155,19 @@ def test_every_way_in(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="extremes must be clip outside of training: leave it out, got 'padded_row'"):
         load(file, features={"extremes": "padded_row"})
     features = LogMels(num_frames=80, kind="decibel", extremes="padded_row")
-    pretraining = PretrainModule(ENCODER, features=features, transformer_decoder=DECODER, targets=LayerTargets(2))
-    pretraining.start_from(str(file))
+    pretraining = PretrainModule(ENCODER, features=features, transformer_decoder=DECODER, targets=TeacherTargets(2))
+    pretraining.load_pretrained(str(file))
     assert_same(pretraining.student.state_dict(), encoder)
     assert_same(pretraining.decoder.state_dict(), decoder)
     fine_tuning = FinetuneModule(ENCODER, features, 3)
-    fine_tuning.start_from(str(file))
+    fine_tuning.load_pretrained(str(file))
     assert_same(fine_tuning.encoder.state_dict(), encoder)
-    convert(file, tmp_path / "ours", "shared")
+    convert(file, tmp_path / "ours", "safetensors")
     before, after = read_weights(file), read_weights(tmp_path / "ours")
     assert (after.encoder, after.decoder_config, after.features) == (before.encoder, before.decoder_config, before.features)
     assert_same(load_encoder(tmp_path / "ours").state_dict(), encoder)
-    for form in ("fairseq", "hugging_face"):
-        with pytest.raises(ValueError, match="knows no gated_attention True: convert to shared"):
+    for form in ("fairseq", "eat_hf"):
+        with pytest.raises(ValueError, match="knows no gated_attention True: convert to safetensors"):
             convert(file, tmp_path / "theirs", form)  # type: ignore[arg-type]
 
 

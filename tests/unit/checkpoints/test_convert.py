@@ -16,10 +16,10 @@ from tiny_weights import ENCODER, assert_same_bits, finetuned, pretrained
 from sslam_lightning.checkpoints import convert, read_weights
 from sslam_lightning.checkpoints.write import write_weights
 
-FORMS = ("shared", "hugging_face", "fairseq")
+FORMS = ("safetensors", "eat_hf", "fairseq")
 LOST = {  # fairseq's read-out has a third of the encoder's width
-    "shared": (),
-    "hugging_face": ("teacher", "decoder_config", "decoder", "reconstruction"),
+    "safetensors": (),
+    "eat_hf": ("teacher", "decoder_config", "decoder", "reconstruction"),
     "fairseq": ("reconstruction",),
 }
 
@@ -58,18 +58,18 @@ def test_the_precision_is_kept(tmp_path, form: Any, dtype: torch.dtype) -> None:
 
 
 def test_what_a_form_has_no_place_for_is_listed(tmp_path) -> None:
-    write_weights(pretrained(), tmp_path / "whole", "shared")
-    done = convert(tmp_path / "whole", tmp_path / "hf", "hugging_face")
+    write_weights(pretrained(), tmp_path / "whole", "safetensors")
+    done = convert(tmp_path / "whole", tmp_path / "hf", "eat_hf")
     assert done.left_out == ("teacher", "decoder", "reconstruction")
     assert convert(tmp_path / "whole", tmp_path / "fairseq.pt", "fairseq").left_out == ("reconstruction",)
     both = pretrained()._replace(head=finetuned().head, pooling="mean")
     assert write_weights(both, tmp_path / "both.pt", "fairseq") == ("teacher", "decoder", "reconstruction")
-    (*_, head) = write_weights(both, tmp_path / "pooled", "hugging_face")
-    assert head == "head (it pools by mean; this layout's reads the clip token)"
+    (*_, head) = write_weights(both, tmp_path / "pooled", "eat_hf")
+    assert head == "head (it pools by mean; this layout's reads the CLS token)"
     assert read_weights(tmp_path / "pooled").head is None
 
 
-@pytest.mark.parametrize("pooling", ["clip_token", "mean", "linear_softmax"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "linear_softmax"])
 def test_fairseq_knows_every_pooling(tmp_path, pooling: Any) -> None:
     original = finetuned()._replace(pooling=pooling)
     write_weights(original, tmp_path / "a.pt", "fairseq")
@@ -85,7 +85,7 @@ def test_fairseq_knows_every_pooling(tmp_path, pooling: Any) -> None:
 @pytest.mark.parametrize("part", ["student", "teacher"])
 def test_one_encoder_of_two(tmp_path, part: Any) -> None:
     original = pretrained()
-    write_weights(original, tmp_path / "whole", "shared")
+    write_weights(original, tmp_path / "whole", "safetensors")
     for form in FORMS:
         convert(tmp_path / "whole", tmp_path / form, form, part)
         weights = read_weights(tmp_path / form)
@@ -95,7 +95,7 @@ def test_one_encoder_of_two(tmp_path, part: Any) -> None:
 
 
 def test_a_part_that_is_not_there(tmp_path) -> None:
-    write_weights(finetuned(), tmp_path / "source", "shared")
+    write_weights(finetuned(), tmp_path / "source", "safetensors")
     with pytest.raises(ValueError, match=r"source holds no teacher: .*ask for the part student"):
         convert(tmp_path / "source", tmp_path / "target", part="teacher")
     assert contents(tmp_path) == ["source"]
@@ -104,7 +104,7 @@ def test_a_part_that_is_not_there(tmp_path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
 def test_nothing_is_overwritten(tmp_path, form: Any, kind: str) -> None:
-    write_weights(finetuned(), tmp_path / "source", "shared")
+    write_weights(finetuned(), tmp_path / "source", "safetensors")
     target = tmp_path / "target"
     if kind == "file":
         target.write_text("precious")
@@ -120,7 +120,7 @@ def test_nothing_is_overwritten(tmp_path, form: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_target_is_whole_or_not_there(tmp_path, monkeypatch, form: Any) -> None:
-    write_weights(finetuned(), tmp_path / "source", "shared")
+    write_weights(finetuned(), tmp_path / "source", "safetensors")
 
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OSError("the disk is full")
@@ -133,7 +133,7 @@ def test_a_target_is_whole_or_not_there(tmp_path, monkeypatch, form: Any) -> Non
 
 
 def test_folders_are_made_and_may_be_read_by_others(tmp_path) -> None:
-    write_weights(finetuned(), tmp_path / "new" / "folder" / "model", "shared")
+    write_weights(finetuned(), tmp_path / "new" / "folder" / "model", "safetensors")
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new" / "folder" / "model").iterdir()}
     assert len(modes) == 1
 
@@ -146,19 +146,19 @@ def test_an_unknown_form(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("other", "form", "message"),
     [
-        ({"norm_order": "pre_released"}, "hugging_face", "knows norm_order 'post', not 'pre_released'"),
-        ({"norm_order": "pre"}, "fairseq", "fairseq's models have no norm_order 'pre'"),
-        ({"prenet_depth": 1}, "hugging_face", "the Hugging Face layout has no prenet, the encoder has one"),
+        ({"norm": "pre_data2vec2"}, "eat_hf", "knows norm 'post', not 'pre_data2vec2'"),
+        ({"norm": "pre"}, "fairseq", "fairseq's models have no norm 'pre'"),
+        ({"prenet_depth": 1}, "eat_hf", "the Hugging Face layout has no prenet, the encoder has one"),
     ],
 )
 def test_an_encoder_that_a_form_cannot_hold(tmp_path, other: dict, form: Any, message: str) -> None:
-    write_weights(pretrained(replace(ENCODER, **other)), tmp_path / "source", "shared")
+    write_weights(pretrained(replace(ENCODER, **other)), tmp_path / "source", "safetensors")
     with pytest.raises(ValueError, match=message):
         convert(tmp_path / "source", tmp_path / "target", form)
     assert contents(tmp_path) == ["source"]
 
 
-@pytest.mark.parametrize("other", [{"norm_order": "pre_released"}, {"prenet_depth": 2}])
+@pytest.mark.parametrize("other", [{"norm": "pre_data2vec2"}, {"prenet_depth": 2}])
 def test_fairseq_holds_prenorm_and_prenet(tmp_path, other: dict) -> None:
     original = pretrained(replace(ENCODER, **other))
     write_weights(original, tmp_path / "a.pt", "fairseq")
@@ -183,7 +183,7 @@ def test_a_fairseq_file_is_plain_data_with_the_public_names(tmp_path) -> None:
 
 
 def test_the_shared_form_is_safetensors_and_json(tmp_path) -> None:
-    write_weights(pretrained(), tmp_path / "a", "shared")
+    write_weights(pretrained(), tmp_path / "a", "safetensors")
     assert contents(tmp_path / "a") == ["README.md", "config.json", "model.safetensors"]
     names = load_file(tmp_path / "a" / "model.safetensors").keys()
     assert {name.partition(".")[0] for name in names} == {"student", "teacher", "decoder", "reconstruction"}
@@ -193,7 +193,7 @@ def test_the_shared_form_is_safetensors_and_json(tmp_path) -> None:
 
 
 def test_a_shared_form_of_a_later_release(tmp_path) -> None:
-    write_weights(pretrained(), tmp_path / "a", "shared")
+    write_weights(pretrained(), tmp_path / "a", "safetensors")
     path = tmp_path / "a" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "mood": "good"}))
@@ -207,8 +207,8 @@ def test_a_shared_form_of_a_later_release(tmp_path) -> None:
 
 
 def test_the_card_says_what_the_model_is(tmp_path) -> None:
-    write_weights(pretrained(), tmp_path / "whole", "shared")
-    convert(tmp_path / "whole", tmp_path / "model", "hugging_face")
+    write_weights(pretrained(), tmp_path / "whole", "safetensors")
+    convert(tmp_path / "whole", tmp_path / "model", "eat_hf")
     card = (tmp_path / "model" / "README.md").read_text()
     front, text = card.removeprefix("---\n").split("---\n", 1)
     assert "pipeline_tag: feature-extraction" in front.splitlines()
@@ -217,7 +217,7 @@ def test_the_card_says_what_the_model_is(tmp_path) -> None:
     assert "mean -6.627" in text
     assert "- Converted from: whole" in text
     assert str(tmp_path) not in card
-    write_weights(finetuned(), tmp_path / "classifier", "shared")
+    write_weights(finetuned(), tmp_path / "classifier", "safetensors")
     card = (tmp_path / "classifier" / "README.md").read_text()
     assert "pipeline_tag: audio-classification" in card
     assert "- Classes: 3, exactly one of them in a clip (dog, rain, heavy, crow)" in card

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from fairseq_names import IMAGE, encoder_state, head_state, pretrained, randomised
+from fairseq_names import IMAGE, encoder_state, head_state, pretrained, randomized
 
-from sslam_lightning.checkpoints import Weights, from_fairseq, load_strictly, read_weights
+from sslam_lightning.checkpoints import Weights, from_fairseq, load_state_dict_strict, read_weights
 from sslam_lightning.checkpoints.formats.fairseq import model_section
 from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder, EncoderConfig
 
@@ -27,11 +27,11 @@ def config(encoder_config: EncoderConfig) -> EncoderConfig:
     return replace(encoder_config, num_mels=128, patch_size=16, prenet_depth=1)  # as every file
 
 
-@pytest.mark.parametrize("order", ["post", "pre_released"])
+@pytest.mark.parametrize("order", ["post", "pre_data2vec2"])
 def test_every_part_of_a_pretrained_model_is_found(
     config: EncoderConfig, decoder_config: DecoderConfig, order: str
 ) -> None:
-    modules, state = pretrained(replace(config, norm_order=order), decoder_config)
+    modules, state = pretrained(replace(config, norm=order), decoder_config)
     names = set(state)
     weights = from_fairseq(state, {**MODEL_CFG, "layer_norm_first": order != "post"}, "a file")
     assert_same(weights.student, modules["student"])
@@ -60,8 +60,8 @@ def test_what_the_clip_token_begins_with(config: EncoderConfig, decoder_config: 
     _, state = pretrained(config, decoder_config)
     image = {"num_extra_tokens": 1, "init_extra_token_zero": zero}
     weights = from_fairseq(state, {"num_heads": config.num_heads, "modalities": {"image": image}}, "a file")
-    assert weights.encoder == replace(config, zero_clip_token=zero)
-    assert bool(Encoder(weights.encoder).clip_token.any()) is not zero
+    assert weights.encoder == replace(config, zero_cls_token=zero)
+    assert bool(Encoder(weights.encoder).cls_token.any()) is not zero
 
 
 def test_what_the_configuration_leaves_out(config: EncoderConfig, decoder_config: DecoderConfig) -> None:
@@ -69,11 +69,11 @@ def test_what_the_configuration_leaves_out(config: EncoderConfig, decoder_config
     weights = from_fairseq(state, {"num_heads": 2}, "a file")
     assert weights.encoder == config
     assert weights.decoder_config == decoder_config
-    assert from_fairseq(state, {"num_heads": 2, "layer_norm_first": True}, "a file").encoder.norm_order == "pre_released"
+    assert from_fairseq(state, {"num_heads": 2, "layer_norm_first": True}, "a file").encoder.norm == "pre_data2vec2"
 
 
 def test_a_model_without_prenet_decoder_and_teacher(config: EncoderConfig) -> None:
-    encoder = randomised(Encoder(replace(config, prenet_depth=0)))
+    encoder = randomized(Encoder(replace(config, prenet_depth=0)))
     weights = from_fairseq(encoder_state(encoder), MODEL_CFG, "a file")  # type: ignore[arg-type]
     assert_same(weights.student, encoder)
     assert weights.encoder.prenet_depth == 0
@@ -88,7 +88,7 @@ def test_a_teacher_that_lies_beside_the_state(config: EncoderConfig, decoder_con
 
 
 def test_a_finetuned_model_wraps_the_pretrained_one(config: EncoderConfig) -> None:
-    encoder, head = randomised(Encoder(config)), randomised(ClassificationHead(16, 5))
+    encoder, head = randomized(Encoder(config)), randomized(ClassificationHead(16, 5))
     wrapped = {f"model.{name}": value for name, value in encoder_state(encoder).items()}  # type: ignore[arg-type]
     weights = from_fairseq({**wrapped, **head_state(head)}, MODEL_CFG, "a file")  # type: ignore[arg-type]
     assert_same(weights.student, encoder)
@@ -110,11 +110,11 @@ def test_odd_widths_survive_being_a_ratio(config: EncoderConfig, decoder_config:
     modules, state = pretrained(config, replace(decoder_config, dim=28))
     weights = from_fairseq(state, MODEL_CFG, "a file")
     assert modules["student"].blocks[0].mlp.fc1.out_features == hidden_dim  # type: ignore[index,union-attr]
-    load_strictly(Encoder(weights.encoder), weights.student, "student", weights.source)
+    load_state_dict_strict(Encoder(weights.encoder), weights.student, "student", weights.source)
 
 
 def test_a_weight_that_is_there_twice_is_listed(config: EncoderConfig) -> None:
-    encoder = randomised(Encoder(config))
+    encoder = randomized(Encoder(config))
     state = encoder_state(encoder)  # type: ignore[arg-type]
     weights = from_fairseq({**state, "model.blocks.0.norm1.bias": torch.zeros(16)}, MODEL_CFG, "a file")
     assert_same(weights.student, encoder)
@@ -156,8 +156,8 @@ def test_a_file_of_the_public_trainer(tmp_path, config: EncoderConfig, decoder_c
     assert weights.source == str(path)
     assert weights.encoder == config
     student, decoder = Encoder(weights.encoder), ConvDecoder(weights.decoder_config or decoder_config, 16)
-    load_strictly(student, weights.student, "student", weights.source)
-    load_strictly(decoder, weights.decoder or {}, "decoder", weights.source)
+    load_state_dict_strict(student, weights.student, "student", weights.source)
+    load_state_dict_strict(decoder, weights.decoder or {}, "decoder", weights.source)
     log_mels = torch.randn(2, 16, 128)
     torch.testing.assert_close(student(log_mels).clip, modules["student"](log_mels).clip)
     assert_same(weights.decoder, decoder)
@@ -171,7 +171,7 @@ OTHER: dict[str, Any] = {
     "prenet_depth": 1,
     "num_heads": 4,
     "mlp_ratio": 4.0,
-    "norm_order": "pre",
+    "norm": "pre",
     "norm_eps": 1e-5,
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fairseq_names import randomised
+from fairseq_names import randomized
 from tiny_weights import DECODER, ENCODER, FEATURES, finetuned, pretrained, state
 
 from sslam_lightning.checkpoints import Weights, read_weights
@@ -33,8 +33,8 @@ def with_features(**settings: Any) -> Weights:
     [
         (pretrained(replace(ENCODER, patch_size=8)), r"encoder\.patch_size is 8, fairseq's EAT has 16"),
         (pretrained(replace(ENCODER, num_mels=64)), r"encoder\.num_mels is 64, fairseq's EAT has 128"),
-        (pretrained(replace(ENCODER, norm_order="pre")), r"have no norm_order 'pre'"),
-        (pretrained(replace(ENCODER, clip_token=False)), r"knows no clip_token False"),
+        (pretrained(replace(ENCODER, norm="pre")), r"have no norm 'pre'"),
+        (pretrained(replace(ENCODER, cls_token=False)), r"knows no cls_token False"),
         (pretrained(replace(ENCODER, input_norm=False)), r"knows no input_norm False"),
         (pretrained(replace(ENCODER, alibi="learned")), r"knows no alibi learned"),
         (with_decoder(projection_depth=2), r"decoder\.projection_depth is 2, fairseq's EAT has 1"),
@@ -82,7 +82,7 @@ def test_a_read_out_is_written_where_the_public_one_is_as_wide(dim: int) -> None
 @pytest.mark.parametrize("parts", ["encoder", "context", "blocks"])
 def test_a_teacher_of_fewer_parts_is_the_public_one(tmp_path, parts: TeacherParts) -> None:
     """D9: the configuration says what the teacher has, and a list of blocks alone counts them itself."""
-    teacher = randomised(Teacher(Encoder(ENCODER), parts).encoder).state_dict()
+    teacher = randomized(Teacher(Encoder(ENCODER), parts).encoder).state_dict()
     weights = pretrained()._replace(teacher=dict(teacher), reconstruction=None)
     content, _ = to_fairseq(weights)
     model = content["cfg"]["model"]

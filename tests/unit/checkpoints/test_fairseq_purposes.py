@@ -12,7 +12,7 @@ from tiny_weights import DECODER, ENCODER, finetuned, pretrained
 
 from sslam_lightning.checkpoints import load_classifier, load_encoder, read_weights
 from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
-from sslam_lightning.objectives import LayerTargets
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.training import FinetuneModule, PretrainModule
 
 
@@ -33,11 +33,11 @@ def of_image(**settings: Any) -> Callable[[dict[str, Any]], Any]:
 def test_what_only_pretraining_computes_is_refused_for_pretraining_alone(tmp_path, setting: dict[str, float]) -> None:
     path = str(public_file(tmp_path, of_image(**setting)))
     load_encoder(path)
-    FinetuneModule(ENCODER, None, 3).start_from(path)
+    FinetuneModule(ENCODER, None, 3).load_pretrained(path)
     (name,) = setting
     message = rf"a\.pt: cfg\.model\.modalities\.image\.{name} is .*, only 0 is computed here for training \(it can be"
     with pytest.raises(ValueError, match=message):
-        PretrainModule(ENCODER, DECODER, None, targets=LayerTargets(2)).start_from(path)
+        PretrainModule(ENCODER, DECODER, None, targets=TeacherTargets(2)).load_pretrained(path)
     with pytest.raises(ValueError, match=message):
         read_weights(path)
 
@@ -47,17 +47,17 @@ def test_more_layers_in_the_targets_than_there_are_stand_in_nobodys_way(tmp_path
     path = public_file(tmp_path, lambda cfg: cfg["model"].update(average_top_k_layers=99))
     load_encoder(str(path))
     assert read_weights(path).encoder.depth == ENCODER.depth
-    pretraining = PretrainModule(ENCODER, DECODER, None, targets=LayerTargets(ENCODER.depth))
+    pretraining = PretrainModule(ENCODER, DECODER, None, targets=TeacherTargets(ENCODER.depth))
     for module in (FinetuneModule(ENCODER, None, 3), pretraining):
-        module.start_from(str(path))
+        module.load_pretrained(str(path))
 
 
 def test_what_gradients_meet_is_refused_for_any_training(tmp_path) -> None:
     path = str(public_file(tmp_path, of_image(local_grad_mult=0.5)))
     load_encoder(path)
-    for module in (FinetuneModule(ENCODER, None, 3), PretrainModule(ENCODER, DECODER, None, targets=LayerTargets(2))):
+    for module in (FinetuneModule(ENCODER, None, 3), PretrainModule(ENCODER, DECODER, None, targets=TeacherTargets(2))):
         with pytest.raises(ValueError, match=r"local_grad_mult is 0\.5, only 1 is .* \(it can be opened for inference\)"):
-            module.start_from(path)
+            module.load_pretrained(path)
 
 
 def test_a_fine_tuned_model_cannot_continue_pretraining_so_its_masks_do_not_matter(tmp_path) -> None:

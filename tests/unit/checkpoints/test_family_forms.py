@@ -31,12 +31,12 @@ WAVEFORM = WaveformConfig(((8, 10, 5), (8, 3, 2)))
 POSITIONS = ConvPositionsConfig(2, 6, 4)
 ENCODERS: dict[str, tuple[EncoderConfig, TeacherParts]] = {
     "waveform": (
-        EncoderConfig(**SMALL, clip_token=False, front_end=WAVEFORM, conv_positions=POSITIONS, alibi="learned"),
+        EncoderConfig(**SMALL, cls_token=False, front_end=WAVEFORM, conv_positions=POSITIONS, alibi="learned"),
         "context",
     ),
-    "text": (EncoderConfig(**SMALL, clip_token=False, front_end=TextConfig(30, 12), alibi="fixed"), "blocks"),
+    "text": (EncoderConfig(**SMALL, cls_token=False, front_end=TextConfig(30, 12), alibi="fixed"), "blocks"),
     "image": (EncoderConfig(**SMALL, front_end=ImageConfig(4, 3)), "encoder"),
-    "mae_ast": (EncoderConfig(**SMALL, clip_token=False, front_end=SpectrogramTokensConfig(2, 128)), "encoder"),
+    "mae_ast": (EncoderConfig(**SMALL, cls_token=False, front_end=SpectrogramTokensConfig(2, 128)), "encoder"),
     "bat": (EncoderConfig(**SMALL, gated_attention=True), "encoder"),
 }
 
@@ -60,7 +60,7 @@ def model(name: str) -> Weights:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_our_form_holds_them(name: str, tmp_path: Path) -> None:
     weights = model(name)
-    write_weights(weights, tmp_path / "a", "shared")
+    write_weights(weights, tmp_path / "a", "safetensors")
     back = read_weights(tmp_path / "a")
     assert (back.encoder, back.decoder_config, back.unused) == (weights.encoder, weights.decoder_config, ())
     for part in ("student", "teacher", "decoder", "reconstruction", "contrast"):
@@ -72,7 +72,7 @@ def test_our_form_holds_them(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_teacher_takes_from_the_student_what_it_lacks(name: str, tmp_path: Path) -> None:
     weights = model(name)
-    write_weights(weights, tmp_path / "a", "shared")
+    write_weights(weights, tmp_path / "a", "safetensors")
     opened = load_encoder(tmp_path / "a", "teacher")
     for key, value in opened.state_dict().items():
         assert torch.equal(value, (weights.teacher or {}).get(key, weights.student[key])), key
@@ -81,16 +81,16 @@ def test_a_teacher_takes_from_the_student_what_it_lacks(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("form", ["fairseq", "hugging_face"])
+@pytest.mark.parametrize("form", ["fairseq", "eat_hf"])
 def test_other_forms_refuse_them(name: str, form: str, tmp_path: Path) -> None:
-    write_weights(model(name), tmp_path / "a", "shared")
-    with pytest.raises(ValueError, match=r"knows no (front_end \w+Config|gated_attention True): convert to shared"):
+    write_weights(model(name), tmp_path / "a", "safetensors")
+    with pytest.raises(ValueError, match=r"knows no (front_end \w+Config|gated_attention True): convert to safetensors"):
         convert(tmp_path / "a", tmp_path / "b", form)  # type: ignore[arg-type]
     assert not (tmp_path / "b").exists()
 
 
 def test_heads_that_no_weights_tell_of_are_not_believed(tmp_path: Path) -> None:
-    write_weights(model("text"), tmp_path / "a", "shared")
+    write_weights(model("text"), tmp_path / "a", "safetensors")
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     text = json.dumps(config).replace('"num_heads": 2', '"num_heads": 1000000000')
     assert text != json.dumps(config)
@@ -102,7 +102,7 @@ def test_heads_that_no_weights_tell_of_are_not_believed(tmp_path: Path) -> None:
 
 
 def test_what_reads_no_sound_is_no_audio_model(tmp_path: Path) -> None:
-    write_weights(model("text"), tmp_path / "a", "shared")
+    write_weights(model("text"), tmp_path / "a", "safetensors")
     with pytest.raises(ValueError, match="a reads text, not sound"):
         load(tmp_path / "a")
     with pytest.raises(ValueError, match=r"a reads text: set tokenizer to the tokenizer.json that it was trained with"):
@@ -119,7 +119,7 @@ def test_what_reads_no_sound_is_no_audio_model(tmp_path: Path) -> None:
     ],
 )
 def test_a_front_end_that_is_none(spoil: dict, message: str, tmp_path: Path) -> None:
-    write_weights(model("waveform"), tmp_path / "a", "shared")
+    write_weights(model("waveform"), tmp_path / "a", "safetensors")
     path = tmp_path / "a" / "config.json"
     config = json.loads(path.read_text())
     config["encoder"]["front_end"]["init_args"] |= spoil

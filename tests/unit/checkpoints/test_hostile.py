@@ -409,7 +409,7 @@ def described(**settings: Any) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoilt(CLIP_TOKEN, torch.full((1, 1, 16), float("nan"))), "clip_token holds values that are not finite"),
+        (spoilt(CLIP_TOKEN, torch.full((1, 1, 16), float("nan"))), "cls_token holds values that are not finite"),
         (spoilt("blocks.0.norm1.bias", torch.full((16,), float("inf"))), "norm1.bias holds values that are not finite"),
         (spoilt("blocks.0.norm1.bias", torch.zeros(16, dtype=torch.int64)), "must hold floating-point numbers"),
         (spoilt("blocks.0.norm1.bias", torch.zeros(16, dtype=torch.complex64)), "asks for torch.ComplexFloatStorage"),
@@ -438,7 +438,7 @@ def described(**settings: Any) -> Callable[[dict[str, Any]], Any]:
         (described(class_names=["a\nb"]), "class_names: the class 'a\\nb' holds a control character"),
         (described(class_names=["a", 7]), "class_names must be a list of names, got list"),
         (described(class_names=["a"]), "it has 1 names for 0 classes"),
-        (described(pooling="shell"), "pooling must be one of 'clip_token'"),
+        (described(pooling="shell"), "pooling must be one of 'cls'"),
         (described(encoder={"depth": 10**12}), "its encoder.dim is 16, by its description it is 768"),
         (described(encoder=7), "sslam_lightning.encoder must be a table of settings, got 7"),
     ],
@@ -476,7 +476,7 @@ def test_a_storage_that_claims_more_than_its_record(tmp_path) -> None:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     (tmp_path / "here").mkdir()
-    write_weights(finetuned(), tmp_path / "here" / "model", "hugging_face")
+    write_weights(finetuned(), tmp_path / "here" / "model", "eat_hf")
     return tmp_path / "here" / "model"
 
 
@@ -537,13 +537,13 @@ def test_truncated_safetensors(folder: Path, share: float) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        (NAME, torch.full((1, 1, 16), float("nan")), "clip_token holds values that are not finite"),
+        (NAME, torch.full((1, 1, 16), float("nan")), "cls_token holds values that are not finite"),
         ("model.head.weight", torch.zeros(3, 16, dtype=torch.int8), "must hold floating-point numbers"),
         ("model.head.weight", torch.zeros(7, 16), "num_classes is 3, its head has 7"),
         ("model.head.weight", torch.zeros(3), "holds no classification head"),
         ("model.fixed_positional_encoder.positions", torch.rand(1, 64, 16), "not the fixed sine-cosine table"),
         ("model.fixed_positional_encoder.positions", torch.zeros(0), "not the fixed sine-cosine table"),
-        ("model.extra_tokens", torch.zeros(1, 1, 0), "clip_token has shape (1, 1, 0)"),
+        ("model.extra_tokens", torch.zeros(1, 1, 0), "cls_token has shape (1, 1, 0)"),
     ],
 )
 def test_weights_that_are_none(folder: Path, name: str, value: torch.Tensor, message: str) -> None:

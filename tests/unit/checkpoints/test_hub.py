@@ -33,7 +33,7 @@ def test_names_of_files(name: str) -> None:
 
 def test_what_is_fetched(tmp_path, monkeypatch) -> None:
     original = finetuned()
-    write_weights(original, tmp_path / "model", "hugging_face")
+    write_weights(original, tmp_path / "model", "eat_hf")
     asked: list[Any] = []
 
     def fetch(repository: str, **settings: Any) -> str:
@@ -64,7 +64,7 @@ def in_the_cache(cache: Path) -> None:
     snapshot, blobs = home / "snapshots" / REVISION, home / "blobs"
     (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text(REVISION)
-    write_weights(finetuned(), snapshot, "hugging_face")
+    write_weights(finetuned(), snapshot, "eat_hf")
     blobs.mkdir()
     for number, path in enumerate(sorted(snapshot.iterdir())):
         shutil.move(path, blobs / str(number))

@@ -21,7 +21,7 @@ BLOCK = [f"{name}.{kind}" for name in LAYERS for kind in ("weight", "bias")]
 
 
 def written(weights: Weights, folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    write_weights(weights, folder, "hugging_face")
+    write_weights(weights, folder, "eat_hf")
     return json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
 
 
@@ -135,7 +135,7 @@ def test_the_norm_of_a_head_has_an_epsilon_of_its_own(tmp_path) -> None:
     epsilons = {name: module.eps for name, module in classifier.named_modules() if isinstance(module, torch.nn.LayerNorm)}
     assert epsilons.pop("head.norm") == weights.head_norm_eps == 1e-5
     assert set(epsilons.values()) == {1e-3}
-    for form in ("shared", "hugging_face", "fairseq"):
+    for form in ("safetensors", "eat_hf", "fairseq"):
         write_weights(weights._replace(features=None), tmp_path / form, form)  # type: ignore[arg-type]
         assert load_classifier(tmp_path / form).head.norm.eps == 1e-5
 

@@ -1,4 +1,4 @@
-"""Every key of a foreign configuration is honoured, refused by its name, or without effect."""
+"""Every key of a foreign configuration is honored, refused by its name, or without effect."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sslam_lightning.checkpoints import load_strictly
+from sslam_lightning.checkpoints import load_state_dict_strict
 from sslam_lightning.models import Encoder, EncoderConfig
 
 State = dict[str, torch.Tensor]
@@ -18,7 +18,7 @@ def other_weights(config: EncoderConfig) -> State:
 
 def test_everything_is_copied(encoder_config: EncoderConfig) -> None:
     encoder, state = Encoder(encoder_config), other_weights(encoder_config)
-    load_strictly(encoder, state, "student", "a file")
+    load_state_dict_strict(encoder, state, "student", "a file")
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, state[name])
         assert value.data_ptr() != state[name].data_ptr()
@@ -50,7 +50,7 @@ LAST = "blocks.1.mlp.fc2.bias"  # all before it is whole
             reshaped(LAST),
             r"a file: student\.blocks\.1\.mlp\.fc2\.bias has shape \(3, 5\), the model expects \(16,\): the configured",
         ),
-        (reshaped("blocks.1.norm1.bias", "clip_token", "blocks.0.norm1.bias"), r"student\.clip_token has shape \(3, 5\)"),
+        (reshaped("blocks.1.norm1.bias", "cls_token", "blocks.0.norm1.bias"), r"student\.cls_token has shape \(3, 5\)"),
         (with_value(LAST, float("nan")), r"a file: student\.blocks\.1\.mlp\.fc2\.bias holds values that are not finite"),
         (with_value(LAST, float("-inf")), r"student\.blocks\.1\.mlp\.fc2\.bias holds values that are not finite"),
         (
@@ -68,6 +68,6 @@ def test_nothing_is_copied_where_something_is_wrong(
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     spoil(state)
     with pytest.raises(ValueError, match=message):
-        load_strictly(encoder, state, "student", "a file")
+        load_state_dict_strict(encoder, state, "student", "a file")
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, before[name]), name

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sslam_lightning
-from sslam_lightning.checkpoints import from_mae_ast, load_strictly, read_weights
+from sslam_lightning.checkpoints import from_mae_ast, load_state_dict_strict, read_weights
 from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels
 from sslam_lightning.models import (
     Encoder,
@@ -19,7 +19,7 @@ from sslam_lightning.models import (
 )
 
 ENCODER = EncoderConfig(
-    dim=8, depth=2, num_heads=2, norm_eps=1e-5, clip_token=False, front_end=SpectrogramTokensConfig(2, 128)
+    dim=8, depth=2, num_heads=2, norm_eps=1e-5, cls_token=False, front_end=SpectrogramTokensConfig(2, 128)
 )
 CFG = {
     **{"ast_kernel_size_time": 2, "ast_kernel_size_chan": 128, "ast_kernel_stride_time": 2, "ast_kernel_stride_chan": 128},
@@ -71,7 +71,7 @@ def test_mae_ast_comes_back_whole(tmp_path) -> None:
     assert weights.encoder == ENCODER
     assert weights.decoder_config == decoder.config
     assert weights.unused == ("more",)
-    load_strictly(Encoder(weights.encoder), weights.student, "student", "a file")
+    load_state_dict_strict(Encoder(weights.encoder), weights.student, "student", "a file")
     for ours, theirs in ((encoder, weights.student), (decoder, weights.decoder)):
         assert ours.state_dict().keys() == theirs.keys()
         for name, value in ours.state_dict().items():

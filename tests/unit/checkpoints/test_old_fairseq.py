@@ -98,7 +98,7 @@ def test_a_configuration_of_omegaconf(tmp_path, packages: dict[str, type]) -> No
 
 
 @pytest.mark.parametrize(
-    ("mode", "pooling"), [("MEAN_POOLING", "mean"), ("CLS_TOKEN", "clip_token"), ("LIN_SOFTMAX", "linear_softmax")]
+    ("mode", "pooling"), [("MEAN_POOLING", "mean"), ("CLS_TOKEN", "cls"), ("LIN_SOFTMAX", "linear_softmax")]
 )
 def test_an_enum_in_a_finetuned_file(tmp_path, packages: dict[str, type], mode: str, pooling: str) -> None:
     content, _ = to_fairseq(finetuned())

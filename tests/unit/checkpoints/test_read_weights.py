@@ -13,31 +13,31 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from sslam_lightning.checkpoints import load_strictly, read_weights
+from sslam_lightning.checkpoints import load_state_dict_strict, read_weights
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import ReconstructionLoss, RegressionLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, Encoder, EncoderConfig
-from sslam_lightning.objectives import LayerTargets, Reconstruction, Regression, SourceRetention, Utterance
 from sslam_lightning.training import FinetuneModule, PretrainModule
-from sslam_lightning.training.callbacks import EMAConfig, GuardConfig
+from sslam_lightning.training.callbacks import CollapseConfig, EMAConfig
 from sslam_lightning.training.optimizers import OptimizerConfig
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0, patch_size=4, num_mels=16, dropout=0.1)
 DECODER = DecoderConfig(dim=24, depth=2, kernel_size=2, groups=4, noise_std=0.02)
 FEATURES = LogMels(num_frames=32, mean=-5.0, num_mels=16, patch_frames=4)
 SETTINGS: dict[str, Any] = {  # none of them the default
-    "masking": InverseBlockMask(hidden_ratio=0.6, block_patches=2, adjust=0.1),
+    "masking": InverseBlockMask(mask_ratio=0.6, block_size=2, adjust=0.1),
     "masks_per_clip": 2,
-    "targets": LayerTargets(2, "block", ("batch", "instance"), ()),
-    "regression": Regression(weight=0.5, beta=2.0),
-    "utterance": Utterance(reduction="sum", top_k_layers=1),
-    "reconstruction": Reconstruction(weight=0.25, scale=1.0),
-    "mixing": PartialMixing(partner="neighbour", regions="per_batch"),
-    "source_retention": SourceRetention(weight=1.5),
+    "targets": TeacherTargets(2, "block", ("batch", "instance"), ()),
+    "regression": RegressionLoss(weight=0.5, beta=2.0),
+    "utterance": UtteranceLoss(reduction="sum", top_k_layers=1),
+    "reconstruction": ReconstructionLoss(weight=0.25, scale=1.0),
+    "mixing": PartialMixing(partner="neighbor", regions="per_batch"),
+    "source_retention": SourceRetentionLoss(weight=1.5),
     "ema": EMAConfig(0.9, 0.99, 20),
-    "guard": GuardConfig(0.001, 0.01, 70),
+    "collapse": CollapseConfig(0.001, 0.01, 70),
     "seed": 3,
 }
 
@@ -186,7 +186,7 @@ def test_a_checkpoint_of_live_objects_holds_plain_data(pretrained: tuple[Pretrai
     written = content["hyper_parameters"]
     assert written["masking"] == {
         "class_path": "sslam_lightning.masking.block.InverseBlockMask",
-        "init_args": {"hidden_ratio": 0.6, "block_patches": 2, "adjust": 0.1},
+        "init_args": {"mask_ratio": 0.6, "block_size": 2, "adjust": 0.1},
     }
     assert written["encoder"]["dropout"] == 0.1
     assert written["dino"] is None
@@ -264,7 +264,7 @@ def test_weights_of_our_own_checkpoint_encode_alike(pretrained: tuple[PretrainMo
     weights = read_weights(path)
     weights.check_architecture(module.student.config)
     encoder = Encoder(weights.encoder).eval()
-    load_strictly(encoder, weights.student, "student", weights.source)
+    load_state_dict_strict(encoder, weights.student, "student", weights.source)
     log_mels = torch.randn(2, 12, 16)
     torch.testing.assert_close(encoder(log_mels).clip, module.student.eval()(log_mels).clip)
 
@@ -272,9 +272,9 @@ def test_weights_of_our_own_checkpoint_encode_alike(pretrained: tuple[PretrainMo
 @pytest.mark.parametrize("part", ["student", "teacher"])
 def test_finetuning_takes_the_part_it_is_told_to(pretrained: tuple[PretrainModule, Path], part: Any) -> None:
     module, path = pretrained
-    finetune = FinetuneModule(ENCODER, FEATURES, num_classes=4, init_part=part)
+    finetune = FinetuneModule(ENCODER, FEATURES, num_classes=4, init_encoder=part)
     head = {name: value.clone() for name, value in finetune.head.state_dict().items()}
-    finetune.start_from(str(path))
+    finetune.load_pretrained(str(path))
     assert_same({**finetune.encoder.state_dict()}, module.student if part == "student" else module.teacher.encoder)
     assert_same(head, finetune.head)
 
@@ -283,7 +283,7 @@ def test_a_head_is_taken_over_where_it_fits(finetuned: tuple[FinetuneModule, Pat
     module, path = finetuned
     same, wider = (FinetuneModule(ENCODER, FEATURES, num_classes=count) for count in (4, 5))
     for other in (same, wider):
-        other.start_from(str(path))
+        other.load_pretrained(str(path))
         assert_same({**other.encoder.state_dict()}, module.encoder)
     assert_same({**same.head.state_dict()}, module.head)
     assert wider.head.linear.out_features == 5
@@ -291,9 +291,9 @@ def test_a_head_is_taken_over_where_it_fits(finetuned: tuple[FinetuneModule, Pat
 
 def test_a_checkpoint_without_a_teacher(finetuned: tuple[FinetuneModule, Path]) -> None:
     module, path = finetuned
-    with pytest.raises(ValueError, match=r"last\.ckpt holds no teacher: set model\.init_part to student"):
-        FinetuneModule(ENCODER, FEATURES, num_classes=4, init_part="teacher").start_from(str(path))
+    with pytest.raises(ValueError, match=r"last\.ckpt holds no teacher: set model\.init_encoder to student"):
+        FinetuneModule(ENCODER, FEATURES, num_classes=4, init_encoder="teacher").load_pretrained(str(path))
     pretrain = PretrainModule(ENCODER, DECODER, FEATURES, **SETTINGS)
-    pretrain.start_from(str(path))  # the teacher starts where the student does
+    pretrain.load_pretrained(str(path))  # the teacher starts where the student does
     assert_same({**pretrain.student.state_dict()}, module.encoder)
     assert_same({**pretrain.teacher.encoder.state_dict()}, module.encoder)

@@ -15,8 +15,8 @@ import sslam_lightning
 from sslam_lightning.checkpoints import load_classifier, load_encoder, read_model
 from sslam_lightning.checkpoints.formats.transformers import write_transformers
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.models import HuggingFaceConfig
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule
 from sslam_lightning.training.hparams import plain
 
@@ -60,7 +60,7 @@ def test_an_ast_hears_what_its_own_feature_extractor_makes(samples: int, setting
     assert opened.sample_rate_hz == rate
     spectrogram = opened.features(waveform[None], torch.tensor([samples]))
     torch.testing.assert_close(spectrogram, inputs["input_values"], atol=1e-4, rtol=0)
-    found = opened(waveform, rate).patches
+    found = unwrap(waveform, rate).patches
     mel = (32 - 16) // 10 + 1
     by_mel = expected.unflatten(0, (mel, -1)).transpose(0, 1)[: len(found)]
     torch.testing.assert_close(found, by_mel, atol=1e-4 * by_mel.abs().max().item(), rtol=0)
@@ -83,7 +83,7 @@ def test_an_ast_for_classification_keeps_its_head(problem: str | None, multi_lab
     assert opened.class_names == ("wind", "rain", "bell")
     assert opened.multi_label is multi_label
     expected = logits.sigmoid() if multi_label else logits.softmax(dim=1)
-    torch.testing.assert_close(opened(waveform, 8000).tags, expected[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(unwrap(waveform, 8000).tags, expected[0], atol=1e-4, rtol=0)
 
 
 def test_an_ast_with_a_head_starts_another_fine_tuning(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_an_ast_with_a_head_starts_another_fine_tuning(tmp_path: Path) -> None:
         num_classes=5,
         pooling="mean",
     )
-    module.start_from(str(tmp_path))
+    module.load_pretrained(str(tmp_path))
     state = model.audio_spectrogram_transformer.state_dict()
     assert all(torch.equal(weight, state[name]) for name, weight in module.encoder.model.state_dict().items())
 
@@ -121,7 +121,7 @@ def test_waveforms_are_normalized_as_the_folder_says(settings: dict[str, Any], l
         expected = model(**inputs).last_hidden_state[0]
     opened = sslam_lightning.load(tmp_path)
     assert opened.sample_rate_hz == rate
-    torch.testing.assert_close(opened(waveform, rate).frames, expected, atol=1e-4 * expected.abs().max().item(), rtol=0)
+    torch.testing.assert_close(unwrap(waveform, rate).frames, expected, atol=1e-4 * expected.abs().max().item(), rtol=0)
 
 
 def test_an_encoder_that_normalizes_where_the_folder_does_not_is_refused(tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_an_encoder_that_normalizes_where_the_folder_does_not_is_refused(tmp_pat
         config = HuggingFaceConfig("wav2vec2", WAVES, normalize_waveforms=normalizes)
         modules = (
             FinetuneModule(hugging_face=config, features=None, num_classes=2, pooling="mean", roll_and_gain=False),
-            Data2Vec1Module(config, targets=LayerTargets(1, "block")),
+            Data2Vec1Module(config, targets=TeacherTargets(1, "block")),
         )
         for module in modules:
             if not refused:
-                module.start_from(str(tmp_path))
+                module.load_pretrained(str(tmp_path))
                 continue
             with pytest.raises(ValueError, match=r"has normalize_waveforms \(do_normalize\) = False, the configured"):
-                module.start_from(str(tmp_path))
+                module.load_pretrained(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_checkpoint_of_ours_takes_its_log_mels_with_it(window: Any, tmp_path: 
 @pytest.mark.parametrize("normalizes", [True, False])
 def test_a_checkpoint_of_a_waveform_model_says_whether_it_normalizes(normalizes: bool, tmp_path: Path) -> None:
     module = Data2Vec1Module(
-        HuggingFaceConfig("wav2vec2", WAVES, normalize_waveforms=normalizes), targets=LayerTargets(1, "block")
+        HuggingFaceConfig("wav2vec2", WAVES, normalize_waveforms=normalizes), targets=TeacherTargets(1, "block")
     )
     checkpoint = {
         "pytorch-lightning_version": "2",

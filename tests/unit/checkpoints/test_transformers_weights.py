@@ -11,8 +11,8 @@ import torch
 
 from sslam_lightning.checkpoints import load_classifier, load_encoder, read_model, read_weights
 from sslam_lightning.checkpoints.formats.transformers import is_transformers_folder
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.models import EncoderConfig, HuggingFaceConfig
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule
 
 transformers = pytest.importorskip("transformers")
@@ -37,7 +37,7 @@ def saved(module: Any, path: Path, **changes: Any) -> Path:
 @pytest.fixture
 def pretrained(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    return saved(Data2Vec1Module(CONFIG, targets=LayerTargets(1, "block")), tmp_path / "pretrained.ckpt")
+    return saved(Data2Vec1Module(CONFIG, targets=TeacherTargets(1, "block")), tmp_path / "pretrained.ckpt")
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_a_tuned_checkpoint(tuned: Path) -> None:
     with pytest.raises(ValueError, match=r"tuned\.ckpt holds no teacher"):
         load_encoder(tuned, "teacher")
     # Pre-training goes on from it with both models.
-    again = Data2Vec1Module(CONFIG, targets=LayerTargets(1, "block"))
-    again.start_from(str(tuned))
+    again = Data2Vec1Module(CONFIG, targets=TeacherTargets(1, "block"))
+    again.load_pretrained(str(tuned))
     for model in (again.student.model, again.teacher.encoder.model):
         assert all(torch.equal(w, weights.student[f"model.{name}"]) for name, w in model.state_dict().items())
 
@@ -154,7 +154,7 @@ def test_which_folders_are_transformers_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoint_that_is_not_what_it_says(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    module = Data2Vec1Module(CONFIG, targets=LayerTargets(1, "block"))
+    module = Data2Vec1Module(CONFIG, targets=TeacherTargets(1, "block"))
     path = saved(module, tmp_path / "a.ckpt", **changes)
     with pytest.raises(ValueError, match=message) as raised:
         load_encoder(path)
@@ -163,7 +163,7 @@ def test_a_checkpoint_that_is_not_what_it_says(changes: dict[str, Any], message:
 
 
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
-    module = Data2Vec1Module(CONFIG, targets=LayerTargets(1, "block"))
+    module = Data2Vec1Module(CONFIG, targets=TeacherTargets(1, "block"))
     with torch.no_grad():
         module.student.model.layernorm.bias[0] = torch.nan
     with pytest.raises(ValueError, match=r"student\.model\.layernorm\.bias holds values that are not finite"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from fairseq_names import randomised
+from fairseq_names import randomized
 from torch import nn
 
 from sslam_lightning.checkpoints import Weights
@@ -16,7 +16,7 @@ PARTS = ("student", "teacher", "decoder", "reconstruction", "head")
 
 
 def state(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in randomised(module).state_dict().items()}
+    return {name: value.detach().clone() for name, value in randomized(module).state_dict().items()}
 
 
 def pretrained(encoder: EncoderConfig = ENCODER) -> Weights:

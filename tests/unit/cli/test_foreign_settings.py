@@ -11,7 +11,7 @@ import torch
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.cli.foreign_settings import refuse_foreign_classes
+from sslam_lightning.cli.untrusted_config import refuse_foreign_classes
 
 
 def write(path: Path, settings: dict[str, Any]) -> Path:
@@ -25,7 +25,7 @@ def write(path: Path, settings: dict[str, Any]) -> Path:
         {"_class_path": "evil_module.Thing"},
         {"encoder": {"front_end": {"class_path": "evil_module.Thing"}}},
         {"encoder": {"front_end": "evil_module.Thing"}},
-        {"objective": [{"class_path": "evil_module.Thing", "init_args": {}}]},
+        {"extra_loss": [{"class_path": "evil_module.Thing", "init_args": {}}]},
     ],
 )
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
@@ -53,7 +53,7 @@ def test_no_module_is_imported(tmp_path, monkeypatch, capsys, command, settings)
 def test_strings_that_the_parser_would_read_as_more(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words").touch()
-    path = write(tmp_path / "evil.ckpt", {"encoder": {"front_end": text}, "pooling": "clip_token"})
+    path = write(tmp_path / "evil.ckpt", {"encoder": {"front_end": text}, "pooling": "cls"})
     with pytest.raises(ValueError, match="which is no class of this project"):
         refuse_foreign_classes(path, {})
 

@@ -47,10 +47,10 @@ def test_what_has_no_effect_on_a_frozen_encoder(kind: str) -> None:
 
 def test_no_part_of_no_checkpoint() -> None:
     """U4: which model of ``init_from`` is taken."""
-    words = [*MODEL, "--model.encoder", "{dim: 16, depth: 1, num_heads: 2}", "--model.init_part"]
+    words = [*MODEL, "--model.encoder", "{dim: 16, depth: 1, num_heads: 2}", "--model.init_encoder"]
     with pytest.raises(
-        ValueError, match=r"^model\.init_part has no effect without a checkpoint: leave it out, or set model"
+        ValueError, match=r"^model\.init_encoder has no effect without a checkpoint: leave it out, or set model"
     ):
         SSLAMCLI([*words, "teacher"], run=False)
-    assert SSLAMCLI([*words, "teacher", "--model.init_from=a.ckpt"], run=False).model.init_part == "teacher"
-    assert SSLAMCLI([*words, "student"], run=False).model.init_part == "student"
+    assert SSLAMCLI([*words, "teacher", "--model.init_from=a.ckpt"], run=False).model.init_encoder == "teacher"
+    assert SSLAMCLI([*words, "student"], run=False).model.init_encoder == "student"

@@ -10,9 +10,7 @@ from sslam_lightning.data import AudioSetDataModule
 
 
 def test_labels_follow_their_clips(manifest: Path) -> None:
-    data = AudioSetDataModule(
-        manifest, label_descriptors=manifest.with_name("classes.csv"), batch_size=2, num_workers=0, seed=1
-    )
+    data = AudioSetDataModule(manifest, class_map=manifest.with_name("classes.csv"), batch_size=2, num_workers=0, seed=1)
     data.setup("fit")
     expected = {0: [1, 0, 1], 1: [0, 1, 0], 2: [0, 0, 1], 3: [1, 0, 1], 4: [0, 1, 0], 5: [0, 0, 1]}
     met = {}
@@ -26,7 +24,7 @@ def test_labels_follow_their_clips(manifest: Path) -> None:
     assert met == expected
 
 
-def test_unlabelled_pretraining(manifest: Path) -> None:
+def test_unlabeled_pretraining(manifest: Path) -> None:
     manifest.with_suffix(".lbl").unlink()
     data = AudioSetDataModule(manifest, batch_size=6, num_workers=0)
     assert (data.num_classes, data.class_names) == (0, ())
@@ -42,7 +40,7 @@ def test_splits_and_their_label_files(manifest: Path, tmp_path: Path) -> None:
     data = AudioSetDataModule(
         manifest,
         val_manifest=tmp_path / "eval.tsv",
-        label_descriptors=tmp_path / "classes.csv",
+        class_map=tmp_path / "classes.csv",
         num_workers=0,
     )
     with pytest.raises(FileNotFoundError, match=r"label file .*eval\.lbl does not exist"):
@@ -50,7 +48,7 @@ def test_splits_and_their_label_files(manifest: Path, tmp_path: Path) -> None:
     data = AudioSetDataModule(
         manifest,
         val_manifest=tmp_path / "eval.tsv",
-        label_descriptors=tmp_path / "classes.csv",
+        class_map=tmp_path / "classes.csv",
         val_labels=tmp_path / "train.lbl",
         num_workers=0,
     )
@@ -67,7 +65,7 @@ def test_weighted_sampling_prefers_rare_classes(manifest: Path) -> None:
     manifest.with_suffix(".lbl").write_text("".join(f"clip{i}\t{label}\n" for i, label in enumerate(labels)))
     data = AudioSetDataModule(
         manifest,
-        label_descriptors=manifest.with_name("classes.csv"),
+        class_map=manifest.with_name("classes.csv"),
         batch_size=1,
         num_workers=0,
         weighted_sampling=True,

@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 
-from sslam_lightning.data.broken import BrokenClips
+from sslam_lightning.data.unreadable import UnreadableClips
 from sslam_lightning.types import Batch
 
 
@@ -17,7 +17,7 @@ def batch(num_good: int, *broken: str) -> Batch:
 
 
 def test_few_are_listed_once(caplog: pytest.LogCaptureFixture) -> None:
-    account = BrokenClips(max_share=0.5)
+    account = UnreadableClips(max_share=0.5)
     for epoch in range(3):
         account.start_epoch(epoch)
         account.record(batch(9, "a"), training=True)
@@ -37,25 +37,27 @@ def test_few_are_listed_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_many_stop_the_run_after_a_while() -> None:
-    account = BrokenClips(max_share=0.2, judge_after=50)
+    account = UnreadableClips(max_share=0.2, judge_after=50)
     for i in range(4):
         account.record(batch(6, f"a{i}", f"b{i}", f"c{i}", f"d{i}"))
         account.judge()
     account.record(batch(6, "a4", "b4", "c4", "d4"))
-    with pytest.raises(ValueError, match=r"20 of 50 clips cannot be used, more than max_broken_share 0\.2 .* d4: why"):
+    with pytest.raises(
+        ValueError, match=r"20 of 50 clips cannot be used, more than max_unreadable_fraction 0\.2 .* d4: why"
+    ):
         account.judge()
 
 
 def test_the_share_itself_is_allowed() -> None:
-    account = BrokenClips(max_share=0.2, judge_after=5)
+    account = UnreadableClips(max_share=0.2, judge_after=5)
     account.record(batch(4, "a"))
     account.judge()
-    with pytest.raises(ValueError, match="max_broken_share must lie between 0 and 1, got 2"):
-        BrokenClips(2.0)
+    with pytest.raises(ValueError, match="max_unreadable_fraction must lie between 0 and 1, got 2"):
+        UnreadableClips(2.0)
 
 
 def test_the_accounts_of_ranks_add_up() -> None:
-    ranks = [BrokenClips(0.5), BrokenClips(0.5)]
+    ranks = [UnreadableClips(0.5), UnreadableClips(0.5)]
     ranks[0].record(batch(3, "a", "b"), training=True)
     ranks[1].record(batch(4, "b"), training=True)
     total = ranks[0].like()

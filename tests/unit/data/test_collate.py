@@ -36,7 +36,7 @@ def test_nothing_readable() -> None:
     assert batch.broken == tuple((f"{i}.wav", f"{i}.wav: no such file") for i in range(5))
 
 
-def test_unlabelled() -> None:
+def test_unlabeled() -> None:
     batch = collate([Clip(torch.ones(2), torch.zeros(0), i, str(i)) for i in range(3)])
     assert batch.labels.shape == (3, 0)
 

@@ -8,14 +8,14 @@ import torch
 
 from sslam_lightning.data.audio import UnreadableAudio, read_audio
 from sslam_lightning.data.dataset import RecordingDataset
-from sslam_lightning.data.excerpts import Excerpt, cut, duration_seconds, make_excerpts
+from sslam_lightning.data.segments import Segment, cut, duration_seconds, make_excerpts
 
 
 def test_cutting() -> None:
-    assert cut("a", 2.5, 3.0) == [Excerpt("a")]
-    assert cut("a", 3.0, 3.0) == [Excerpt("a")]
-    assert cut("a", 6.0, 3.0) == [Excerpt("a", 0.0, 3.0), Excerpt("a", 3.0, 3.0)]
-    assert cut("a", 7.5, 3.0) == [Excerpt("a", 0.0, 3.0), Excerpt("a", 3.0, 3.0), Excerpt("a", 4.5, 3.0)]
+    assert cut("a", 2.5, 3.0) == [Segment("a")]
+    assert cut("a", 3.0, 3.0) == [Segment("a")]
+    assert cut("a", 6.0, 3.0) == [Segment("a", 0.0, 3.0), Segment("a", 3.0, 3.0)]
+    assert cut("a", 7.5, 3.0) == [Segment("a", 0.0, 3.0), Segment("a", 3.0, 3.0), Segment("a", 4.5, 3.0)]
     assert len(cut("a", 6.0005, 3.0)) == 2  # less than a millisecond is no clip
 
 
@@ -36,7 +36,7 @@ def test_a_part_of_a_file_is_that_part(write_sound: Callable[..., Path]) -> None
 def test_excerpts_as_clips(tmp_path: Path, write_sound: Callable[..., Path]) -> None:
     path = write_sound("long.wav", seconds=1.0, rate_hz=16000, hertz=300)
     whole, _ = read_audio(path)
-    rows = [Excerpt("long.wav", 0.25, 0.5), Excerpt("long.wav", 0.75), Excerpt("long.wav", 0.9, 0.5)]
+    rows = [Segment("long.wav", 0.25, 0.5), Segment("long.wav", 0.75), Segment("long.wav", 0.9, 0.5)]
     excerpts = make_excerpts(str(tmp_path), rows, [[0], [], [0]], ("tone",))
     clips = RecordingDataset(excerpts)
     assert [len(clips[i].waveform) for i in range(3)] == [8000, 4000, 1600]

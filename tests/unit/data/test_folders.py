@@ -91,11 +91,11 @@ def test_a_folder_of_recordings(tmp_path: Path) -> None:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A dark left and a bright right half, twice as wide as high; a grey one; and a file that is no image."""
+    """A dark left and a bright right half, twice as wide as high; a gray one; and a file that is no image."""
     halves = np.zeros((20, 40, 3), dtype=np.uint8)
     halves[:, 20:] = 255
     Image.fromarray(halves).save(tmp_path / "halves.png")
-    Image.fromarray(np.full((20, 20), 128, dtype=np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(np.full((20, 20), 128, dtype=np.uint8)).save(tmp_path / "gray.png")
     (tmp_path / "no.jpg").write_text("not an image")
     return tmp_path
 
@@ -111,10 +111,10 @@ def test_a_chunk_of_an_image_that_is_none(tmp_path: Path) -> None:
         open_image(path)
 
 
-def test_images_are_squares_in_imagenets_colours(images: Path) -> None:
+def test_images_are_squares_in_imagenets_colors(images: Path) -> None:
     data = ImageFolderDataModule(images, images, size=16, batch_size=3, num_workers=0)
     batch = next(iter(data.val_dataloader()))
-    assert batch.names == ("grey.png", "halves.png")
+    assert batch.names == ("gray.png", "halves.png")
     assert batch.images.shape == (2, 3, 16, 16)
     assert len(batch.broken) == 1
     assert batch.broken[0][0] == "no.jpg"

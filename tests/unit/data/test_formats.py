@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.data.descriptors import read_class_table
-from sslam_lightning.data.manifest import read_labelled, read_manifest
+from sslam_lightning.data.manifest import read_labeled, read_manifest
 
 
 @pytest.mark.parametrize(("extension", "separator"), [(".tsv", "\t"), (".csv", ",")])
@@ -21,7 +21,7 @@ def test_a_table_with_a_header(manifest: Path, extension: str, separator: str) -
     recordings = read_manifest(table, table=read_class_table(manifest.with_name("classes.csv")))
     assert list(recordings.names) == [f"audio/sounds/clip{i}.wav" for i in range(6)]
     assert [recordings.classes(i) for i in (0, 1, 5)] == [[], [0, 2], [0, 2]]
-    assert read_labelled(table).class_names == ("/m/a", "/m/c")
+    assert read_labeled(table).class_names == ("/m/a", "/m/c")
     table.with_suffix(".lbl").write_text("".join(f"clip{i}\t/m/b\n" for i in range(6)))
     other = read_manifest(table, table.with_suffix(".lbl"), read_class_table(manifest.with_name("classes.csv")))
     assert [other.classes(i) for i in (0, 5)] == [[1], [1]]  # a label file that is named wins
@@ -54,8 +54,8 @@ def test_malformed_tables(manifest: Path, text: str, message: str) -> None:
 
 
 def test_labels_that_no_table_knows(manifest: Path) -> None:
-    recordings = read_labelled(manifest)
+    recordings = read_labeled(manifest)
     assert recordings.class_names == ("/m/a", "/m/b", "/m/c")
     assert [recordings.classes(i) for i in range(3)] == [[0, 2], [1], [2]]
     manifest.with_suffix(".lbl").unlink()
-    assert read_labelled(manifest).class_names == ()
+    assert read_labeled(manifest).class_names == ()

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.data import Labelled, LabelledDataModule
-from sslam_lightning.data.excerpts import Excerpt
+from sslam_lightning.data import LabeledClip, LabeledDataModule
 from sslam_lightning.data.module import Split
+from sslam_lightning.data.segments import Segment
 
 
-class Birds(LabelledDataModule):
+class Birds(LabeledDataModule):
     """A crow to train on, and a kite that only the test split knows."""
 
-    def labelled(self, split: Split) -> list[Labelled]:
-        return [Labelled(Excerpt(f"{split}/a.wav"), ["kite" if split == "test" else "crow"])]
+    def labeled(self, split: Split) -> list[LabeledClip]:
+        return [LabeledClip(Segment(f"{split}/a.wav"), ["kite" if split == "test" else "crow"])]
 
 
 def test_a_label_that_is_no_class() -> None:

@@ -20,7 +20,7 @@ def test_reads_rows_and_labels(manifest: Path) -> None:
     assert recordings.class_names == ("Ape", "Bee, buzzing", "Cat")
 
 
-def test_unlabelled_needs_no_label_file(manifest: Path) -> None:
+def test_unlabeled_needs_no_label_file(manifest: Path) -> None:
     manifest.with_suffix(".lbl").unlink()
     recordings = read_manifest(manifest)
     assert recordings.labels(0).shape == (0,)

@@ -48,8 +48,8 @@ def trainer(folder: Path, **settings: object) -> Trainer:
     return Trainer(accelerator="cpu", default_root_dir=folder, num_sanity_val_steps=0, **{**quiet, **settings})
 
 
-def labelled(manifest: Path, **settings: object) -> AudioSetDataModule:
-    options = {"batch_size": 2, "num_workers": 0, "label_descriptors": manifest.with_name("classes.csv"), **settings}
+def labeled(manifest: Path, **settings: object) -> AudioSetDataModule:
+    options = {"batch_size": 2, "num_workers": 0, "class_map": manifest.with_name("classes.csv"), **settings}
     return AudioSetDataModule(manifest, **options)
 
 
@@ -96,7 +96,7 @@ def test_overfitting_on_a_few_batches_works(tmp_path: Path) -> None:
 
 
 def test_attributes_are_known_at_once(manifest: Path) -> None:
-    data = labelled(manifest)
+    data = labeled(manifest)
     assert (data.num_classes, data.multi_label, data.resampler) == (3, True, "torchaudio")
     assert data.class_names == ("Ape", "Bee, buzzing", "Cat")
 
@@ -105,13 +105,13 @@ def test_broken_clips_are_left_out_counted_and_listed(
     manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (manifest.parent / "audio" / "sounds" / "clip4.wav").write_text("no sound")
-    data = labelled(manifest, val_manifest=manifest, batch_size=3, num_workers=1)  # seen in the main process
+    data = labeled(manifest, val_manifest=manifest, batch_size=3, num_workers=1)  # seen in the main process
     model = Probe()
     with caplog.at_level(logging.WARNING):
         trainer(tmp_path, max_epochs=1).fit(model, data)
     assert model.seen["val"] == [[0, 1, 2], [3, 5]]
-    assert list(data.broken_clips) == ["sounds/clip4.wav"]
-    assert "not readable as audio" in data.broken_clips["sounds/clip4.wav"]
+    assert list(data.unreadable_clips) == ["sounds/clip4.wav"]
+    assert "not readable as audio" in data.unreadable_clips["sounds/clip4.wav"]
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("sslam_lightning")]
     assert lines[0].startswith("sounds/clip4.wav: ")
     assert lines[1].startswith("1 clips could not be used")
@@ -120,10 +120,12 @@ def test_broken_clips_are_left_out_counted_and_listed(
 def test_too_many_broken_clips_stop_the_run(manifest: Path, tmp_path: Path) -> None:
     for i in (0, 2, 4):
         (manifest.parent / "audio" / "sounds" / f"clip{i}.wav").write_text("no sound")
-    data = labelled(manifest, val_manifest=manifest)
-    with pytest.raises(ValueError, match=r"3 of 6 clips cannot be used, more than max_broken_share 0.2"):
+    data = labeled(manifest, val_manifest=manifest)
+    with pytest.raises(ValueError, match=r"3 of 6 clips cannot be used, more than max_unreadable_fraction 0.2"):
         trainer(tmp_path).validate(Probe(), data, verbose=False)
-    trainer(tmp_path).validate(Probe(), labelled(manifest, val_manifest=manifest, max_broken_share=0.5), verbose=False)
+    trainer(tmp_path).validate(
+        Probe(), labeled(manifest, val_manifest=manifest, max_unreadable_fraction=0.5), verbose=False
+    )
 
 
 def test_pinned_batches_get_their_tuples_back() -> None:

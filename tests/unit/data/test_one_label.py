@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sslam_lightning.data import AudioSetDataModule
-from sslam_lightning.data.excerpts import Excerpt
-from sslam_lightning.data.labelled import Labelled, LabelledDataModule
-from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.labeled_clip import LabeledClip, LabeledDataModule
+from sslam_lightning.data.manifest import read_labeled
 from sslam_lightning.data.pack import Packing, pack
+from sslam_lightning.data.segments import Segment
 
 HEADER = "path\tlabels\n"
 
@@ -28,9 +28,7 @@ def table(manifest: Path) -> Path:
 
 def _data(manifest: Path, **settings: Any) -> AudioSetDataModule:
     classes = manifest.with_name("classes.csv")
-    return AudioSetDataModule(
-        manifest, label_descriptors=classes, multi_label=False, num_workers=0, batch_size=6, **settings
-    )
+    return AudioSetDataModule(manifest, class_map=classes, multi_label=False, num_workers=0, batch_size=6, **settings)
 
 
 def test_every_clip_of_one_class(table: Path) -> None:
@@ -65,20 +63,20 @@ def test_rows_of_a_label_file_are_refused(manifest: Path) -> None:
 
 def test_shards_are_refused(manifest: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    pack(read_labelled(manifest), str(tmp_path / "shards"), Packing(codec="original"))
-    data = AudioSetDataModule(tmp_path / "shards", label_descriptors=tmp_path / "classes.csv", multi_label=False)
+    pack(read_labeled(manifest), str(tmp_path / "shards"), Packing(codec="original"))
+    data = AudioSetDataModule(tmp_path / "shards", class_map=tmp_path / "classes.csv", multi_label=False)
     with pytest.raises(ValueError, match=r"the train clip sounds/clip0\.wav has 2 labels \(Ape; Cat\)"):
         data.setup("fit")
 
 
 def test_one_label_needs_labels(manifest: Path) -> None:
-    with pytest.raises(ValueError, match="multi_label: false is about labels, and there are none: set label_descriptors"):
+    with pytest.raises(ValueError, match="multi_label: false is about labels, and there are none: set class_map"):
         AudioSetDataModule(manifest, multi_label=False)
 
 
-class _Twice(LabelledDataModule):
-    def labelled(self, split: Any) -> list[Labelled]:
-        return [Labelled(Excerpt("a.wav"), ["dog", "cat"])]
+class _Twice(LabeledDataModule):
+    def labeled(self, split: Any) -> list[LabeledClip]:
+        return [LabeledClip(Segment("a.wav"), ["dog", "cat"])]
 
 
 def test_data_sets_of_one_class_refuse_two_alike() -> None:

@@ -23,10 +23,10 @@ import torch
 from sslam_lightning.data import AudioSetDataModule
 from sslam_lightning.data.audio import UnreadableAudio, read_audio
 from sslam_lightning.data.durable import held_file
-from sslam_lightning.data.manifest import read_labelled
+from sslam_lightning.data.manifest import read_labeled
 from sslam_lightning.data.pack import Packing, encode, pack
 from sslam_lightning.data.resample import resample
-from sslam_lightning.data.shards import METADATA, read_labelled_shards, read_shards
+from sslam_lightning.data.shards import METADATA, read_labeled_shards, read_shards
 from sslam_lightning.data.wav import decode_wav
 
 Write = Callable[..., Path]
@@ -59,12 +59,12 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_shards_and_manifest_give_the_same_batches(sounds: Path, resampler: str, max_clip_seconds: float | None) -> None:
     shards = sounds.with_name("shards")
     pack(
-        read_labelled(sounds),
+        read_labeled(sounds),
         str(shards),
         Packing(clips_per_shard=3, resampler=resampler, max_clip_seconds=max_clip_seconds),  # type: ignore[arg-type]
     )
     options = {
-        "label_descriptors": sounds.with_name("classes.csv"),
+        "class_map": sounds.with_name("classes.csv"),
         "batch_size": 2,
         "num_workers": 0,
         "resampler": resampler,
@@ -88,7 +88,7 @@ def test_shards_and_manifest_give_the_same_batches(sounds: Path, resampler: str,
 
 def test_samples_keep_id_labels_and_origin_and_any_tar_reads_them(sounds: Path) -> None:
     folder = sounds.with_name("shards")
-    pack(read_labelled(sounds), str(folder), Packing(clips_per_shard=4))
+    pack(read_labeled(sounds), str(folder), Packing(clips_per_shard=4))
     names = []
     for path in sorted(folder.glob("*.tar")):
         with tarfile.open(path) as tar:
@@ -97,12 +97,12 @@ def test_samples_keep_id_labels_and_origin_and_any_tar_reads_them(sounds: Path) 
                 if member.name.endswith(".json"):
                     about = json.load(tar.extractfile(member))
                     row = int(member.name[:9])
-                    assert about["origin"] == read_labelled(sounds).path(row)
-                    assert about["id"] == read_labelled(sounds).names[row]
+                    assert about["origin"] == read_labeled(sounds).path(row)
+                    assert about["id"] == read_labeled(sounds).names[row]
                     assert about["labels"] == sorted("/m/" + "cab"[i] for i in range(row % 3 + 1)) or row == 6
     assert names == [f"{row:09d}.{kind}" for row in range(7) for kind in ("wav", "json")]
-    packed = read_labelled_shards(str(folder))
-    assert [packed.classes(row) for row in range(7)] == [read_labelled(sounds).classes(row) for row in range(7)]
+    packed = read_labeled_shards(str(folder))
+    assert [packed.classes(row) for row in range(7)] == [read_labeled(sounds).classes(row) for row in range(7)]
     first, last = decode_wav(packed.packed_file(0)[0:]), soundfile.info(io.BytesIO(packed.packed_file(0)))
     assert first is not None
     assert last.subtype == "PCM_16"  # its samples are whole, so half the bytes hold them
@@ -125,8 +125,8 @@ def test_codecs_are_as_exact_as_they_say(codec: str, tolerance: float) -> None:
 
 def test_originals_are_packed_as_they_are(sounds: Path) -> None:
     folder = sounds.with_name("originals")
-    pack(read_labelled(sounds), str(folder), Packing(codec="original"))
-    packed = read_labelled_shards(str(folder))
+    pack(read_labeled(sounds), str(folder), Packing(codec="original"))
+    packed = read_labeled_shards(str(folder))
     for row, name in enumerate(packed.names):
         assert packed.packed_file(row) == (sounds.parent / name).read_bytes()
         ours, rate_hz = packed.read(row)
@@ -139,7 +139,7 @@ def test_originals_are_packed_as_they_are(sounds: Path) -> None:
 
 def test_broken_clips_are_listed_and_left_out(sounds: Path, tmp_path: Path) -> None:
     (tmp_path / "1.flac").write_bytes(b"nonsense")
-    done = pack(read_labelled(sounds), str(tmp_path / "shards"), Packing(clips_per_shard=2))
+    done = pack(read_labeled(sounds), str(tmp_path / "shards"), Packing(clips_per_shard=2))
     assert [rejected.path for rejected in done.rejected] == ["1.flac"]
     assert "1.flac: not readable as audio" in (tmp_path / "shards" / "rejected.tsv").read_text()
     assert list(read_shards(str(tmp_path / "shards")).names) == [
@@ -149,11 +149,11 @@ def test_broken_clips_are_listed_and_left_out(sounds: Path, tmp_path: Path) -> N
     for path in tmp_path.glob("[0-9ö]*.*"):
         path.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="none of the 7 recordings could be read; for example"):
-        pack(read_labelled(sounds), str(tmp_path / "nothing"), Packing())
+        pack(read_labeled(sounds), str(tmp_path / "nothing"), Packing())
 
 
 def test_an_interrupted_packing_gives_the_same_bytes(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recordings, packing = read_labelled(sounds), Packing(clips_per_shard=2)
+    recordings, packing = read_labeled(sounds), Packing(clips_per_shard=2)
     pack(recordings, str(tmp_path / "whole"), packing)
     calls = 0
 
@@ -204,14 +204,14 @@ def test_a_killed_packing_gives_the_same_bytes(tmp_path: Path, write_sound: Writ
     rows = "".join(f"{write_sound(f'in/{i}.wav', seconds=2.0, rate_hz=44100, hertz=50 + i).name}\t1\n" for i in range(40))
     (tmp_path / "m.tsv").write_text("in\n" + rows)
     recordings, packing, shards = (
-        read_labelled(tmp_path / "m.tsv"),
+        read_labeled(tmp_path / "m.tsv"),
         Packing("flac24", clips_per_shard=2),
         tmp_path / "shards",
     )
     for more in (1, 3, 4):
         told = fork.Event()
         with monkeypatch.context() as patch:
-            patch.setattr("sslam_lightning.data.journal.progress", StopsAfter(more, told))
+            patch.setattr("sslam_lightning.data.progress_log.progress", StopsAfter(more, told))
             process = fork.Process(target=pack, args=(recordings, str(shards), packing, 1))
             process.start()
         assert told.wait(300)
@@ -226,7 +226,7 @@ def test_a_killed_packing_gives_the_same_bytes(tmp_path: Path, write_sound: Writ
 def test_two_runs_at_once(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sslam_lightning.data.durable._PATIENCE_SECONDS", 0.0)
     (tmp_path / "shards").mkdir()
-    recordings, packing = read_labelled(sounds), Packing()
+    recordings, packing = read_labeled(sounds), Packing()
     with (
         held_file(str(tmp_path / "shards" / "pack.journal")),
         pytest.raises(OSError, match=r"another run is working on .*pack\.journal"),
@@ -236,7 +236,7 @@ def test_two_runs_at_once(sounds: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_index_must_not_lead_out_of_its_shards(sounds: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
-    pack(read_labelled(sounds), str(folder), Packing(clips_per_shard=4))
+    pack(read_labeled(sounds), str(folder), Packing(clips_per_shard=4))
     with pyarrow.memory_map(str(folder / "index.arrow")) as file:
         index = pyarrow.ipc.open_file(file).read_all()
 
@@ -273,7 +273,7 @@ def test_an_index_must_not_lead_out_of_its_shards(sounds: Path, tmp_path: Path) 
 
 def test_shards_that_are_cut_off_or_gone(sounds: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
-    pack(read_labelled(sounds), str(folder), Packing(clips_per_shard=4))
+    pack(read_labeled(sounds), str(folder), Packing(clips_per_shard=4))
     os.truncate(folder / "shard-000000.tar", 2000)
     (folder / "shard-000001.tar").unlink()
     packed = read_shards(str(folder))
@@ -284,7 +284,7 @@ def test_shards_that_are_cut_off_or_gone(sounds: Path, tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_fit(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recordings = read_labelled(sounds)
+    recordings = read_labeled(sounds)
     for packing, message in (
         (Packing(codec="mp3"), "codec must be one of lossless, .*, got 'mp3'"),  # type: ignore[arg-type]
         (Packing(clips_per_shard=0), "clips_per_shard must be positive, got 0"),
@@ -308,7 +308,7 @@ def test_settings_that_do_not_fit(sounds: Path, tmp_path: Path, monkeypatch: pyt
         AudioSetDataModule(tmp_path / "shards", train_labels="x.lbl").setup("fit")
     (tmp_path / "few.csv").write_text("0,/m/a\n1,/m/b\n")
     with pytest.raises(ValueError, match="label '/m/c' is not among the label descriptors"):
-        AudioSetDataModule(tmp_path / "shards", label_descriptors=tmp_path / "few.csv", resampler="soxr").setup("fit")
+        AudioSetDataModule(tmp_path / "shards", class_map=tmp_path / "few.csv", resampler="soxr").setup("fit")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.ipc", None)
     with pytest.raises(ValueError, match=r"shards and parquet need pyarrow: pip install 'sslam-lightning\[data\]'"):

@@ -52,7 +52,7 @@ def test_labels_are_multi_hot() -> None:
     assert torch.stack([recordings.labels(i) for i in range(3)]).tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
 
 
-def test_unlabelled_recordings_have_no_columns() -> None:
+def test_unlabeled_recordings_have_no_columns() -> None:
     recordings = make_recordings("", ["a.wav"], [()], ())
     assert recordings.labels(0).shape == (0,)
     with pytest.raises(ValueError, match="need labels, and the 1 recordings have none"):

@@ -13,7 +13,7 @@ from wrong_headers import told_as
 
 from sslam_lightning.data.audio import UnreadableAudio, container_hint, read_audio
 from sslam_lightning.data.inspection import Found, Rejected, Standards, inspect
-from sslam_lightning.data.manifest import read_labelled, read_manifest
+from sslam_lightning.data.manifest import read_labeled, read_manifest
 from sslam_lightning.data.recordings import make_recordings
 from sslam_lightning.data.scan import _look, list_folder, write_manifest
 from sslam_lightning.data.wav import encode_wav
@@ -198,10 +198,10 @@ def test_names_of_any_kind_come_back(tmp_path: Path, write_sound: Write, extensi
         os.link(tmp_path / "plain.wav", target)
     listing = list_folder(str(tmp_path / "in"))[0]
     classes = [[0, 1]] * len(NAMES)
-    labelled = make_recordings(listing.root, listing.names, classes, ["Bee, buzzing", 'The "other"'])
+    labeled = make_recordings(listing.root, listing.names, classes, ["Bee, buzzing", 'The "other"'])
     manifest = tmp_path / f"m{extension}"
-    write_manifest(labelled, str(manifest), Standards())
-    recordings = read_labelled(manifest)
+    write_manifest(labeled, str(manifest), Standards())
+    recordings = read_labeled(manifest)
     assert sorted(recordings.names) == sorted(f"in/{name}" for name in NAMES)
     assert recordings.class_names == ("Bee, buzzing", 'The "other"')
     for index in range(len(NAMES)):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sslam_lightning.data.sounds import SOUNDS, background
+from sslam_lightning.data.synthetic_sounds import SOUNDS, background
 
 
 def spectrum(sound: np.ndarray) -> np.ndarray:

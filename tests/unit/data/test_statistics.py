@@ -9,10 +9,10 @@ import soundfile
 import torch
 
 from sslam_lightning.data import AudioSetDataModule, class_balanced_weights
-from sslam_lightning.data.manifest import read_labelled, read_manifest
+from sslam_lightning.data.manifest import read_labeled, read_manifest
 from sslam_lightning.data.pack import Packing, pack
 from sslam_lightning.data.sampling_weights import with_weights
-from sslam_lightning.data.shards import read_labelled_shards
+from sslam_lightning.data.shards import read_labeled_shards
 from sslam_lightning.data.statistics import FrontEnd, Moments, measure, write_statistics
 from sslam_lightning.features import LogMels
 
@@ -34,7 +34,7 @@ def noises(tmp_path: Path) -> Path:
 
 def test_moments_are_those_of_all_valid_frames(noises: Path, tmp_path: Path) -> None:
     """Against the front-end itself, which pads: padding must not count."""
-    recordings = read_labelled(noises)
+    recordings = read_labeled(noises)
     plain = LogMels(num_frames=None, mean=0.0, std=0.5, patch_frames=1)  # log-mels as they are
     clips = [recordings.read(row)[0] for row in range(len(recordings))]
     num_samples = torch.tensor([len(clip) for clip in clips])
@@ -61,7 +61,7 @@ def test_moments_combine_exactly() -> None:
 def test_the_same_for_any_number_of_workers_for_shards_and_after_an_interruption(
     noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recordings = read_labelled(noises)
+    recordings = read_labeled(noises)
     alone = measure(recordings, FrontEnd(), str(tmp_path / "j"))
     assert not (tmp_path / "j").exists()
     # Workers compute with one thread, this process with as many as there are, whose sums differ in their last bits.
@@ -69,7 +69,7 @@ def test_the_same_for_any_number_of_workers_for_shards_and_after_an_interruption
     assert by_two == pytest.approx(alone.log_mels, rel=1e-8)
     pack(recordings, str(tmp_path / "shards"), Packing())
     assert (
-        measure(read_labelled_shards(str(tmp_path / "shards")), FrontEnd(), str(tmp_path / "j")).log_mels == alone.log_mels
+        measure(read_labeled_shards(str(tmp_path / "shards")), FrontEnd(), str(tmp_path / "j")).log_mels == alone.log_mels
     )
     from sslam_lightning.data import statistics
 
@@ -93,7 +93,7 @@ def test_the_same_for_any_number_of_workers_for_shards_and_after_an_interruption
 
 def test_weights_and_counts_reach_the_sampler(noises: Path, tmp_path: Path) -> None:
     (tmp_path / "7.wav").write_bytes(b"nonsense")
-    found = measure(read_labelled(noises), FrontEnd(), str(tmp_path / "j"))
+    found = measure(read_labeled(noises), FrontEnd(), str(tmp_path / "j"))
     assert [rejected.path for rejected in found.rejected] == ["7.wav"]
     assert found.class_counts.tolist() == [69, 35]
     paths = write_statistics(found, "m.tsv", str(tmp_path / "s"), FrontEnd())
@@ -102,7 +102,7 @@ def test_weights_and_counts_reach_the_sampler(noises: Path, tmp_path: Path) -> N
     assert classes.read_text() == (f"index,mid,name,count,weight\n0,a,a,69,{1000 / 69.01}\n1,b,b,35,{1000 / 35.01}\n")
     data = AudioSetDataModule(
         noises,
-        label_descriptors=classes,
+        class_map=classes,
         sampling_weights=weights,
         weighted_sampling=True,
         samples_per_epoch=5,

@@ -15,11 +15,11 @@ import torch
 
 from sslam_lightning.data import AudioSetDataModule
 from sslam_lightning.data.audio import UnreadableAudio, read_audio
+from sslam_lightning.data.filesystem import RangeReader, join, list_names, parent
 from sslam_lightning.data.inspection import Standards
-from sslam_lightning.data.manifest import read_labelled, read_manifest
+from sslam_lightning.data.manifest import read_labeled, read_manifest
 from sslam_lightning.data.pack import Packing, pack
 from sslam_lightning.data.scan import list_folder, write_manifest
-from sslam_lightning.data.storage import RangeReader, join, list_names, parent
 from sslam_lightning.runtime.atomic_write import new_file
 from sslam_lightning.types import Batch
 
@@ -44,15 +44,13 @@ def same(one: Batch, other: Batch) -> bool:
 def test_manifests_and_shards_by_url_give_the_batches_of_local_ones(
     manifest: Path, memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack(read_labelled(manifest), str(manifest.with_name("shards")), Packing(clips_per_shard=4))
+    pack(read_labeled(manifest), str(manifest.with_name("shards")), Packing(clips_per_shard=4))
     memory.put(str(manifest.parent), "/bucket/data", recursive=True)
     batches = {}
     local, remote = str(manifest.parent), "memory://bucket/data"
     for where in (local, f"file://{local}", remote):
         for name in ("train.tsv", "shards"):
-            data = AudioSetDataModule(
-                f"{where}/{name}", label_descriptors=f"{where}/classes.csv", batch_size=3, num_workers=0
-            )
+            data = AudioSetDataModule(f"{where}/{name}", class_map=f"{where}/classes.csv", batch_size=3, num_workers=0)
             data.setup("fit")
             batches[where, name] = list(data.train_dataloader())
     assert len(batches) == 6
@@ -63,7 +61,7 @@ def test_manifests_and_shards_by_url_give_the_batches_of_local_ones(
 
 
 def test_one_ranged_read_a_clip(manifest: Path, memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    pack(read_labelled(manifest), str(manifest.with_name("shards")), Packing())
+    pack(read_labeled(manifest), str(manifest.with_name("shards")), Packing())
     memory.put(str(manifest.with_name("shards")), "/bucket/shards", recursive=True)
     data = AudioSetDataModule("memory://bucket/shards", num_workers=0)
     data.setup("fit")
@@ -142,7 +140,7 @@ def small_files_only() -> None:
 
 
 def test_a_full_disk(manifest: Path, tmp_path: Path, small_files_only: None) -> None:
-    recordings = read_labelled(manifest)
+    recordings = read_labeled(manifest)
     with pytest.raises(OSError, match=r"cannot write .*shard-000000\.tar: File too large"):
         pack(recordings, str(tmp_path / "shards"), Packing())
     assert not list((tmp_path / "shards").glob("*.tar*"))
@@ -151,7 +149,7 @@ def test_a_full_disk(manifest: Path, tmp_path: Path, small_files_only: None) -> 
 
 
 def test_a_full_disk_while_scanning(manifest: Path, tmp_path: Path) -> None:
-    listing = read_labelled(manifest)
+    listing = read_labeled(manifest)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (250, before[1]))
     try:
@@ -167,7 +165,7 @@ def test_a_full_disk_while_scanning(manifest: Path, tmp_path: Path) -> None:
 def test_a_read_only_folder(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(PermissionError, match="locked"):
-        pack(read_labelled(manifest), str(tmp_path / "locked" / "shards"), Packing())
+        pack(read_labeled(manifest), str(tmp_path / "locked" / "shards"), Packing())
 
 
 def test_a_folder_that_refuses(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +181,7 @@ def test_a_folder_that_refuses(manifest: Path, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(PermissionError, match=r"Permission denied: .*locked"):
         write_manifest(listing, str(tmp_path / "locked" / "m.tsv"), Standards())
     with pytest.raises(PermissionError, match=r"Permission denied: .*locked"):
-        pack(read_labelled(manifest), str(tmp_path / "locked" / "shards"), Packing())
+        pack(read_labeled(manifest), str(tmp_path / "locked" / "shards"), Packing())
     with pytest.raises(PermissionError, match=r"Permission denied: .*locked"), new_file(str(tmp_path / "locked" / "x")):
         pass
 

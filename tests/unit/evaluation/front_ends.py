@@ -6,10 +6,10 @@ from sslam_lightning.models import SpectrogramTokensConfig, WaveformConfig
 
 FRONT_ENDS = {
     "patches": {},
-    "frames": {"front_end": SpectrogramTokensConfig(2, 128), "clip_token": False},
+    "frames": {"front_end": SpectrogramTokensConfig(2, 128), "cls_token": False},
     "waveform": {
         "front_end": WaveformConfig(((8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2)),
-        "clip_token": False,
+        "cls_token": False,
         "alibi": "learned",
     },
 }

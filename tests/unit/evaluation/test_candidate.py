@@ -8,7 +8,7 @@ import yaml
 
 from sslam_lightning.evaluation.finetune import Detection
 from sslam_lightning.evaluation.model import Candidate, all_layers
-from sslam_lightning.models import EncoderConfig, Readings
+from sslam_lightning.models import EncoderConfig, EncoderInput
 
 TINY = {"dim": 16, "depth": 2, "num_heads": 2}
 
@@ -55,12 +55,12 @@ def test_whose_features_count(told, clips, ours, wanted, tmp_path):
     assert (model.features.num_frames, model.features.mean, model.features.std, model.features.kind) == wanted
 
 
-def test_front_ends_with_a_normalisation_of_their_own_keep_their_statistics(tmp_path):
+def test_front_ends_with_a_normalization_of_their_own_keep_their_statistics(tmp_path):
     front_end = {
         "class_path": "sslam_lightning.models.SpectrogramTokensConfig",
         "init_args": {"token_frames": 2, "token_mels": 128},
     }
-    source = recipe(tmp_path, encoder={**TINY, "front_end": front_end, "clip_token": False}, mean=0.0, std=0.5)
+    source = recipe(tmp_path, encoder={**TINY, "front_end": front_end, "cls_token": False}, mean=0.0, std=0.5)
     model = Candidate(source, clip_features={"num_frames": 514, "mean": -6.0}).open()
     assert (model.features.mean, model.features.patch_frames, model.num_frames) == (0.0, 2, 514)
     front_end = {"class_path": "sslam_lightning.models.WaveformConfig", "init_args": {"layers": [[16, 10, 5], [16, 3, 2]]}}
@@ -111,7 +111,7 @@ def test_a_model_of_transformers(tmp_path):
     assert (told[0], told[1]["model"], told[1]["settings"]["hidden_size"]) == (
         *("hugging_face", "audio-spectrogram-transformer", 16),
     )
-    layers = all_layers(opened.encoder, Readings(torch.randn(2, 48, 128)))
+    layers = all_layers(opened.encoder, EncoderInput(torch.randn(2, 48, 128)))
     assert layers.tokens.shape == (2, 2, 1 + 4 * 12, 16)
     torch.testing.assert_close(layers.tokens[:, :, 0], layers.tokens[:, :, 1:].mean(dim=2))
     with pytest.raises(ValueError, match=r"ast is a model of transformers; Detection takes our own encoder, on log-mels"):

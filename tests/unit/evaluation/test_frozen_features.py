@@ -14,7 +14,7 @@ from sslam_lightning.data.recordings import make_recordings
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.identity import clip_key, digest_of_clips, known_clips
 from sslam_lightning.evaluation.model import all_layers
-from sslam_lightning.models import Readings
+from sslam_lightning.models import EncoderInput
 from sslam_lightning.models.encoder import mean_of_tokens
 from sslam_lightning.types import Batch, Event
 
@@ -44,7 +44,7 @@ def test_the_last_layer_of_a_pre_norm_encoder_comes_out_of_its_norm(opened):
     model = opened("patches")
     model.encoder.output_norm = torch.nn.LayerNorm(16, eps=1e-6)
     clips = torch.randn(2, 64, 128)
-    assert torch.equal(all_layers(model.encoder, Readings(clips)).tokens[:, -1, 0], model.encoder(clips).clip)
+    assert torch.equal(all_layers(model.encoder, EncoderInput(clips)).tokens[:, -1, 0], model.encoder(clips).clip)
 
 
 def test_a_mean_leaves_padding_out():
@@ -207,7 +207,7 @@ def test_too_many_broken_clips_no_clips_and_no_numbers(opened, task_of, monkeypa
         with pytest.raises(ValueError, match="none of the 24 train clips of SyntheticDataModule can be read"):
             _ = task.train
         many = task_of(opened(), num_train=60)
-        with pytest.raises(ValueError, match=r"clips cannot be used, more than max_broken_share 0\.2 allows"):
+        with pytest.raises(ValueError, match=r"clips cannot be used, more than max_unreadable_fraction 0\.2 allows"):
             _ = many.train
     model = opened()
     with torch.no_grad():

@@ -16,7 +16,7 @@ from sslam_lightning.evaluation import KNN, AttentiveProbe, ConvexGatedProbe, Fi
 from sslam_lightning.evaluation.finetune import _Scores
 from sslam_lightning.evaluation.frozen import FrozenBatch, FrozenClips
 from sslam_lightning.evaluation.knn import knn_probabilities
-from sslam_lightning.evaluation.probe import StandardisedLinear
+from sslam_lightning.evaluation.probe import StandardizedLinear
 from sslam_lightning.evaluation.runs import ClipCounts
 from sslam_lightning.evaluation.scoring import loss, probabilities, score
 from sslam_lightning.evaluation.token_probes import AttentivePooling, ConvexGate
@@ -39,7 +39,7 @@ def test_knn_by_brute_force():
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-6)
 
 
-def test_the_nearest_neighbour_decides_alone():
+def test_the_nearest_neighbor_decides_alone():
     train = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     found = knn_probabilities(train, torch.eye(3), torch.tensor([[0.1, 5.0], [-3.0, 0.0]]), 1, 0.07)
     assert found.tolist() == [[0, 1, 0], [0, 0, 1]]
@@ -47,8 +47,8 @@ def test_the_nearest_neighbour_decides_alone():
 
 def test_knn_chooses_on_validation_clips(opened, task_of):
     task = task_of(opened())
-    outcome = KNN(neighbours=(3, 100)).run(task)
-    assert outcome.chosen["neighbours"] == 3  # there are no 100
+    outcome = KNN(neighbors=(3, 100)).run(task)
+    assert outcome.chosen["neighbors"] == 3  # there are no 100
     learn, _, judged = task.for_choosing()
     by_pooling = []
     for place in (0, 1):
@@ -57,27 +57,27 @@ def test_knn_chooses_on_validation_clips(opened, task_of):
             score("mAP", knn_probabilities(pooled[learn], labels[learn], pooled[judged], 3, 0.07), labels[judged])
         )
     assert outcome.notes["validation"] == pytest.approx(max(by_pooling).value)
-    place = ("clip_token", "mean").index(outcome.chosen["pooling"])
+    place = ("cls", "mean").index(outcome.chosen["pooling"])
     assert by_pooling[place] == max(by_pooling)
     final = knn_probabilities(task.train.pooled[:, place], task.train.labels, task.test.pooled[:, place], 3, 0.07)
     assert outcome.scores == [pytest.approx(score("mAP", final, task.test.labels).value)]
-    with pytest.raises(ValueError, match="100 neighbours cannot be found among 18 training clips"):
-        KNN(neighbours=[100]).run(task)
+    with pytest.raises(ValueError, match="100 neighbors cannot be found among 18 training clips"):
+        KNN(neighbors=[100]).run(task)
 
 
 def test_without_a_clip_token_there_is_only_the_mean(opened, task_of):
     task = task_of(opened("frames"))
     assert torch.equal(task.train.pooled[:, 0], task.train.pooled[:, 1])
-    for protocol in (KNN(neighbours=[3]), LinearProbe(epochs=1)):
+    for protocol in (KNN(neighbors=[3]), LinearProbe(epochs=1)):
         assert protocol.run(task).chosen["pooling"] == "mean"
 
 
 # Linear ---------------------------------------------------------------------------------------------------------------
 
 
-def test_features_are_standardised_before_the_linear_layer():
+def test_features_are_standardized_before_the_linear_layer():
     features = torch.tensor([[1.0, 10.0], [3.0, 10.0]])
-    linear = StandardisedLinear(features, 1, place=1)
+    linear = StandardizedLinear(features, 1, place=1)
     with torch.no_grad():
         linear.linear.weight.copy_(torch.tensor([[2.0, 5.0]]))
         linear.linear.bias.fill_(0.25)
@@ -148,7 +148,7 @@ def test_attention_sums_to_one_and_leaves_padding_out():
     changed = layers.clone()
     changed[1, :, 4:] += 1  # padding
     changed[:, 0] += 1  # a lower layer
-    changed[:, :, 0] += 1  # the clip token
+    changed[:, :, 0] += 1  # the CLS token
     labels = torch.zeros(2, 3)
     assert torch.equal(pooling(FrozenBatch(layers, labels, padding)), pooling(FrozenBatch(changed, labels, padding)))
 
@@ -185,13 +185,13 @@ def _gate() -> ConvexGate:
 
 def test_a_convex_gate_by_hand():
     layers = torch.tensor(
-        [  # clip token, then two patches
+        [  # CLS token, then two patches
             [[[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]], [[4.0, 0.0], [0.0, 1.0], [0.0, 7.0]]],
         ]
     )
     # Unit vectors, then 1/4 of the first layer and 3/4 of the second:
     # clip (1, 0); patches (0, 1) and (1/4, 3/4), not made of length 1 again (D10).
-    wanted = torch.tensor([[0.0, 1.0, 0.25, 0.75, 0.0, 1.0]])  # of each prototype minimum, clip token, maximum
+    wanted = torch.tensor([[0.0, 1.0, 0.25, 0.75, 0.0, 1.0]])  # of each prototype minimum, CLS token, maximum
     torch.testing.assert_close(_gate().gathered(layers), wanted)
     mean = _gate()
     mean.summary = "mean"
@@ -251,10 +251,10 @@ def test_losses_and_scores_by_hand():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: KNN(neighbours=[0]), r"knn: neighbours must be whole numbers from 1, got \[0\]"),
-        (lambda: KNN(poolings=["max"]), r"knn: poolings are clip_token and mean, got \['max'\]"),
+        (lambda: KNN(neighbors=[0]), r"knn: neighbors must be whole numbers from 1, got \[0\]"),
+        (lambda: KNN(poolings=["max"]), r"knn: poolings are cls and mean, got \['max'\]"),
         (lambda: KNN(temperature=0), "knn: temperature must be positive, got 0"),
-        (lambda: LinearProbe(poolings=[]), r"linear: poolings are clip_token and mean, got \[\]"),
+        (lambda: LinearProbe(poolings=[]), r"linear: poolings are cls and mean, got \[\]"),
         (lambda: LinearProbe(learning_rates=[-1.0]), r"LinearProbe: learning_rates must be positive, got \[-1\.0\]"),
         (lambda: LinearProbe(epochs=0), "LinearProbe: epochs and batch_size must be at least 1 .* got 0, 64 and 0"),
         (lambda: AttentiveProbe(num_heads=0), "attentive: num_heads must be at least 1, got 0"),
@@ -302,7 +302,7 @@ def test_fine_tuning_counts_and_names_what_it_leaves_out(opened, task_of, monkey
         return BrokenClip(f"{self.split} {index}", "no sound") if index < 2 else good(self, key)
 
     monkeypatch.setattr(SyntheticDataset, "__getitem__", broken)
-    task = task_of(opened(), max_broken_share=0.5)
+    task = task_of(opened(), max_unreadable_fraction=0.5)
     tuning = FineTuning(updates=8, batch_size=6, evaluations=2, model={"frozen_encoder": True, "pooling": "mean"})
     notes = tuning.run(task).notes  # every training clip comes twice, and every test clip
     assert [notes[name] for name in ClipCounts._fields] == [8, 2, 2]

@@ -53,7 +53,7 @@ def test_protocols_of_a_suite_lie_over_the_shipped_ones(tmp_path):
         "linear_published": {"init_args": {"updates": 7, "evaluations": 2, "model": {"pooling": "mean"}}},
         "deep": {"class_path": "sslam_lightning.evaluation.FineTuning", "init_args": {"updates": 3, "evaluations": 1}},
     }
-    suite = read_suite(str(write(tmp_path, protocols=protocols, without=["knn"])), tmp_path)
+    suite = read_suite(str(write(tmp_path, protocols=protocols, exclude_protocols=["knn"])), tmp_path)
     assert suite.protocol_names == [*(name for name in PROTOCOLS if name != "knn"), "deep"]
     built = {name: suite.build_protocol(name) for name in suite.protocol_names}
     assert isinstance(built["convex_gated"], ConvexGatedProbe)
@@ -62,7 +62,9 @@ def test_protocols_of_a_suite_lie_over_the_shipped_ones(tmp_path):
     published = built["linear_published"]
     assert (published.updates, published.model["pooling"], published.model["frozen_drop_path"]) == (7, "mean", True)
     assert published.model["optimizer"]["lr"] == 1e-3
-    with pytest.raises(ValueError, match=r"the suite sounds has no protocol knn on purpose \(`without`\), only linear, "):
+    with pytest.raises(
+        ValueError, match=r"the suite sounds has no protocol knn on purpose \(`exclude_protocols`\), only linear, "
+    ):
         suite.protocol_settings("knn")
     with pytest.raises(ValueError, match="the suite sounds has no protocol bees, only linear"):
         suite.protocol_settings("bees")
@@ -78,7 +80,7 @@ def test_protocols_of_a_suite_lie_over_the_shipped_ones(tmp_path):
         ({"folds": {}}, "folds is empty: leave it out where there is one split"),
         ({"validation": 1}, "validation must be a share of the training clips between 0 and 1, or val, got 1"),
         ({"protocols": {"bees": {}}}, "bees is no protocol, and brings no class_path; known are linear, "),
-        ({"without": ["bees"]}, "bees is no protocol"),
+        ({"exclude_protocols": ["bees"]}, "bees is no protocol"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file(settings, message, tmp_path):

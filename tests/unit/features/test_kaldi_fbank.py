@@ -54,18 +54,18 @@ def test_one_impulse_by_hand() -> None:
     n = torch.arange(400, dtype=torch.float64)
     window = 0.5 - 0.5 * torch.cos(2 * torch.pi * n / 399)
     signal = waveform[0] - 1 / 400
-    emphasised = (signal - 0.97 * torch.cat([signal[:1], signal[:-1]])) * window
+    emphasized = (signal - 0.97 * torch.cat([signal[:1], signal[:-1]])) * window
     angle = 2 * torch.pi / 512 * torch.outer(torch.arange(256, dtype=torch.float64), n)
-    power = (angle.cos() @ emphasised) ** 2 + (angle.sin() @ emphasised) ** 2
+    power = (angle.cos() @ emphasized) ** 2 + (angle.sin() @ emphasized) ** 2
     expected = (power @ _mel_bank(16000, 128, 512).double()).clamp(min=1.1920928955078125e-07).log()
     torch.testing.assert_close(kaldi_fbank(waveform.float())[0, 0].double(), expected, atol=1e-4, rtol=0)
 
 
-def test_every_band_peaks_below_one_and_reaches_its_neighbours() -> None:
+def test_every_band_peaks_below_one_and_reaches_its_neighbors() -> None:
     bank = _mel_bank(16000, 40, 512)
     assert bank.min() == 0.0
     assert bank.max() <= 1.0
-    # Bins from the first centre to the last lie on exactly one falling and one rising side, which sum to 1.
+    # Bins from the first center to the last lie on exactly one falling and one rising side, which sum to 1.
     inner = slice(int(bank[:, 0].argmax()) + 1, int(bank[:, -1].argmax()))
     torch.testing.assert_close(bank[inner].sum(dim=1), torch.ones(inner.stop - inner.start), atol=1e-4, rtol=0)
 

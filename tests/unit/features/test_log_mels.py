@@ -31,7 +31,7 @@ def test_one_clip_step_by_step() -> None:
     spectrogram = LogMels(num_frames=32, mean=-5.0, std=2.0)(waveforms, num_samples)[0]
     assert plain.shape == (23, 128)
     torch.testing.assert_close(spectrogram[:23], (plain + 5.0) / 4.0, atol=1e-3, rtol=0)
-    assert spectrogram[23:].eq(1.25).all()  # padding is 0 before the normalisation
+    assert spectrogram[23:].eq(1.25).all()  # padding is 0 before the normalization
 
 
 def test_mae_asts_log_mels_are_torchaudios_own() -> None:

@@ -172,7 +172,7 @@ def test_other_settings_do_not_mix(make_model, sources, tmp_path, monkeypatch) -
         with pytest.raises(ValueError, match=f"x.npz.parts is of a run with another {name}: run it again as it was"):
             embed_recordings(model, files, target, level)
     changed = make_model()
-    changed.encoder.clip_token.data += 1
+    changed.encoder.cls_token.data += 1
     with pytest.raises(ValueError, match="of a run with another weights"):
         embed_recordings(changed, sources, target)
     assert embed_recordings(make_model(), sources, target).num_resumed == 6

@@ -24,7 +24,7 @@ def no_positions(num_tokens: int) -> torch.Tensor:
     return torch.zeros(num_tokens, 16)
 
 
-POOLINGS = [None, "clip_token", "mean", "linear_softmax"]
+POOLINGS = [None, "cls", "mean", "linear_softmax"]
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -52,7 +52,7 @@ def test_a_result_does_not_depend_on_the_batch_or_its_padding(make_model, poolin
 
 @pytest.mark.parametrize("pooling", POOLINGS[1:])
 def test_tags_are_those_of_the_recorded_pipeline(make_model, pooling) -> None:
-    """Padded to the trained length before normalisation, the padding seen: the default where there is a head."""
+    """Padded to the trained length before normalization, the padding seen: the default where there is a head."""
     model = make_model(pooling)
     assert model.padding == "trained"
     waveform = noise(6000)
@@ -73,7 +73,7 @@ def test_embeddings_are_the_encoders(make_model) -> None:
     found = model(waveform, 16000)
     encoded = model.encoder(LogMels(num_frames=112)(waveform[None], torch.tensor([16000])))  # 98 frames, 7 patches
     patches = encoded.tokens[0].view(7, 8, 16)
-    torch.testing.assert_close(found.clip, encoded.clip[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.clip, encoded.cls[0], atol=1e-6, rtol=0)
     torch.testing.assert_close(found.patches, patches, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.frames, patches.mean(dim=1), atol=1e-6, rtol=0)
     assert found.tags is None
@@ -100,11 +100,11 @@ def test_layers(make_model) -> None:
 
 
 def test_layers_of_a_pre_norm_encoder_end_behind_its_output_norm() -> None:
-    encoder = Encoder(EncoderConfig(dim=16, depth=2, num_heads=2, norm_order="pre", prenet_depth=1)).eval()
+    encoder = Encoder(EncoderConfig(dim=16, depth=2, num_heads=2, norm="pre", prenet_depth=1)).eval()
     encoder.output_norm.weight.data.uniform_(0.5, 2)
     waveform = noise(1, 12000)
     encoded = encoder(LogMels(num_frames=80)(waveform, torch.tensor([12000])))
-    torch.testing.assert_close(AudioModel(encoder)(waveform, 16000).clip, encoded.clip, atol=1e-6, rtol=0)
+    torch.testing.assert_close(AudioModel(encoder)(waveform, 16000).clip, encoded.cls, atol=1e-6, rtol=0)
 
 
 def test_any_rate_and_any_channels(make_model) -> None:
@@ -225,7 +225,7 @@ def test_the_mean_of_the_patches_is_a_clip_embedding(make_model, padding, layer)
     for row, count in enumerate(together.num_frames):
         torch.testing.assert_close(together.clip[row], together.patches[row, :count].mean(dim=(0, 1)))
     with pytest.raises(ValueError, match=r"^pool cannot be cls: this model has no CLS token; set it to mean"):
-        AudioModel(Encoder(EncoderConfig(dim=16, depth=1, num_heads=2, clip_token=False)), pool="cls")
+        AudioModel(Encoder(EncoderConfig(dim=16, depth=1, num_heads=2, cls_token=False)), pool="cls")
 
 
 @pytest.mark.parametrize("rate_hz", [44100.0, np.float32(44100), np.int64(44100), torch.tensor(44100.0)], ids=type)

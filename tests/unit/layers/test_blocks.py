@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch._dynamo.utils import counters
 
 from sslam_lightning.layers import Block, DropPath
-from sslam_lightning.layers.block import FeedForward, NormOrder
+from sslam_lightning.layers.block import FeedForward, NormPlacement
 
 DIM = 12
 
@@ -15,7 +15,7 @@ def tokens(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
-def block_with_lively_norms(order: NormOrder, **settings: float) -> Block:
+def block_with_lively_norms(order: NormPlacement, **settings: float) -> Block:
     """Norm weights away from 1 and 0, so that mixing up the two norms shows."""
     block = Block(DIM, 3, 2.0, order, **settings)
     for norm in (block.norm1, block.norm2):
@@ -31,8 +31,8 @@ def test_feed_forward_by_hand() -> None:
     assert Block(DIM, 3, 2.5).mlp.fc1.out_features == 30
 
 
-@pytest.mark.parametrize("order", ["post", "pre", "pre_released"])
-def test_order_of_normalisation(order: NormOrder) -> None:
+@pytest.mark.parametrize("order", ["post", "pre", "pre_data2vec2"])
+def test_order_of_normalization(order: NormPlacement) -> None:
     block, x = block_with_lively_norms(order), tokens(2, 5, DIM)
     attention, feed_forward, norm1, norm2 = block.attn, block.mlp, block.norm1, block.norm2
     if order == "post":
@@ -47,8 +47,8 @@ def test_order_of_normalisation(order: NormOrder) -> None:
     torch.testing.assert_close(block(x).feed_forward, f)
 
 
-@pytest.mark.parametrize("order", ["post", "pre", "pre_released"])
-def test_padding_reaches_the_attention(order: NormOrder) -> None:
+@pytest.mark.parametrize("order", ["post", "pre", "pre_data2vec2"])
+def test_padding_reaches_the_attention(order: NormPlacement) -> None:
     block, x = block_with_lively_norms(order), tokens(1, 4, DIM)
     padding = torch.tensor([[False, False, False, True]])
     torch.testing.assert_close(block(x, padding).tokens[:, :3], block(x[:, :3]).tokens)
@@ -72,7 +72,7 @@ def test_evaluation_knows_no_dropout(name: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["pre", "post"])
-def test_a_row_without_branches_is_the_residual(order: NormOrder) -> None:
+def test_a_row_without_branches_is_the_residual(order: NormPlacement) -> None:
     block, x = block_with_lively_norms(order, drop_path=0.999999), tokens(2, 5, DIM)
     expected = x if order == "pre" else block.norm2(block.norm1(x))
     torch.testing.assert_close(block(x).tokens, expected)

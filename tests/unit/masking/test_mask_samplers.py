@@ -24,10 +24,10 @@ from sslam_lightning.types import Grid
 
 SAMPLERS = [
     InverseBlockMask(),
-    InverseBlockMask(0.75, adjust=0.1),
+    InverseBlockMask(0.75, mask_ratio_adjust=0.1),
     FlexibleInverseBlockMask(),
     BlockMask(),
-    BlockMask(0.5, block_patches=4),
+    BlockMask(0.5, block_size=4),
     UniformMask(),
     SpanMask(),
     SpanMask(0.4, 10, 0.0),
@@ -46,11 +46,11 @@ def test_every_row_hides_the_same_number_and_the_tables_agree(sampler: MaskSampl
     assert 0 < num_hidden < grid.num_patches
     assert mask.hidden.shape == (64, grid.num_patches)
     assert (mask.hidden.sum(dim=1) == num_hidden).all()
-    assert mask.hidden_index.shape == (64, num_hidden)
-    assert mask.visible_index.shape == (64, grid.num_patches - num_hidden)
-    assert mask.hidden.gather(1, mask.hidden_index).all()
-    assert not mask.hidden.gather(1, mask.visible_index).any()
-    for index in (mask.hidden_index, mask.visible_index):
+    assert mask.ids_masked.shape == (64, num_hidden)
+    assert mask.ids_keep.shape == (64, grid.num_patches - num_hidden)
+    assert mask.hidden.gather(1, mask.ids_masked).all()
+    assert not mask.hidden.gather(1, mask.ids_keep).any()
+    for index in (mask.ids_masked, mask.ids_keep):
         assert (index.diff(dim=1) > 0).all()  # ascending, so each patch once
 
 
@@ -72,7 +72,7 @@ def test_every_row_hides_the_same_number_and_the_tables_agree(sampler: MaskSampl
     ids=str,
 )
 def test_counts_of_the_recipes(sampler: MaskSampler, grid: Grid, visible: int, keys: torch.Tensor) -> None:
-    assert sampler(keys, grid).visible_index.shape == (64, visible)
+    assert sampler(keys, grid).ids_keep.shape == (64, visible)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
@@ -93,7 +93,7 @@ def test_clips_and_epochs_differ(sampler: MaskSampler) -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS[:4], ids=str)
 def test_blocks_hold_together(sampler: RatioMask) -> None:
-    """Neighbours share their fate more often than in a mask of single patches."""
+    """Neighbors share their fate more often than in a mask of single patches."""
     grid, many = Grid(64, 8), clip_keys(torch.arange(1000), 0, 0)
 
     def share_equal(mask: MaskSampler) -> float:
@@ -101,7 +101,7 @@ def test_blocks_hold_together(sampler: RatioMask) -> None:
         return (field[:, 1:] == field[:, :-1]).float().mean().item()
 
     # A third of what BlockMask hides at 0.8 fills up its overlapping blocks patch by patch: 0.74, against 0.68 by chance.
-    assert share_equal(sampler) > share_equal(UniformMask(sampler.hidden_ratio)) + 0.05
+    assert share_equal(sampler) > share_equal(UniformMask(sampler.mask_ratio)) + 0.05
 
 
 def test_uniform_masks_hide_every_patch_equally_often() -> None:
@@ -111,15 +111,15 @@ def test_uniform_masks_hide_every_patch_equally_often() -> None:
     assert (share - 0.75).abs().max() < 5 * error
 
 
-def covered(monkeypatch: pytest.MonkeyPatch, sampler: shapes.ShapesMask, centre: int, grid: Grid) -> list[tuple[int, int]]:
-    """The (time, mel) of all patches under one block around a known centre."""
-    monkeypatch.setattr(shapes, "integers", lambda keys, count, high: torch.full((len(keys), 1), centre))
+def covered(monkeypatch: pytest.MonkeyPatch, sampler: shapes.ShapesMask, center: int, grid: Grid) -> list[tuple[int, int]]:
+    """The (time, mel) of all patches under one block around a known center."""
+    monkeypatch.setattr(shapes, "integers", lambda keys, count, high: torch.full((len(keys), 1), center))
     field = sampler.covered(torch.zeros(1, dtype=torch.long), grid, 0.5).view(*grid)
     return [(int(time), int(mel)) for time, mel in field.nonzero()]
 
 
 @pytest.mark.parametrize(
-    ("size", "centre", "times", "mels"),
+    ("size", "center", "times", "mels"),
     [
         (5, (6, 4), range(4, 9), range(2, 7)),
         (5, (0, 0), range(3), range(3)),  # what sticks out falls onto the border
@@ -129,27 +129,27 @@ def covered(monkeypatch: pytest.MonkeyPatch, sampler: shapes.ShapesMask, centre:
         (1, (6, 4), range(6, 7), range(4, 5)),
     ],
 )
-def test_blocks_lie_around_their_centre(
-    monkeypatch: pytest.MonkeyPatch, size: int, centre: tuple[int, int], times: range, mels: range
+def test_blocks_lie_around_their_center(
+    monkeypatch: pytest.MonkeyPatch, size: int, center: tuple[int, int], times: range, mels: range
 ) -> None:
-    found = covered(monkeypatch, BlockMask(0.5, size), centre[0] * 8 + centre[1], Grid(13, 8))
+    found = covered(monkeypatch, BlockMask(0.5, size), center[0] * 8 + center[1], Grid(13, 8))
     assert found == [(time, mel) for time in times for mel in mels]
 
 
-def test_flexible_blocks_lie_around_their_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flexible_blocks_lie_around_their_center(monkeypatch: pytest.MonkeyPatch) -> None:
     found = covered(monkeypatch, FlexibleInverseBlockMask(shapes=((8, 3),)), 6 * 8 + 4, Grid(13, 8))
     assert found == [(time, mel) for time in range(4, 12) for mel in range(2, 5)]
 
 
-@pytest.mark.parametrize(("centre", "first", "end"), [(20, 18, 23), (0, 0, 3), (59, 57, 60)])
-def test_spans_lie_around_their_centre(monkeypatch: pytest.MonkeyPatch, centre: int, first: int, end: int) -> None:
-    found = covered(monkeypatch, SpanMask(0.5, 5), centre, Grid(60, 1))
+@pytest.mark.parametrize(("center", "first", "end"), [(20, 18, 23), (0, 0, 3), (59, 57, 60)])
+def test_spans_lie_around_their_center(monkeypatch: pytest.MonkeyPatch, center: int, first: int, end: int) -> None:
+    found = covered(monkeypatch, SpanMask(0.5, 5), center, Grid(60, 1))
     assert found == [(time, 0) for time in range(first, end)]
 
 
 def test_flexible_masks_draw_each_of_their_shapes() -> None:
     # One block of one of three shapes; a mask with as many visible patches shows it as it is.
-    sampler = FlexibleInverseBlockMask(0.95, adjust=0.0, shapes=((25, 1), (1, 25), (5, 5)))
+    sampler = FlexibleInverseBlockMask(0.95, mask_ratio_adjust=0.0, shapes=((25, 1), (1, 25), (5, 5)))
     grid = Grid(30, 30)
     rows = sampler.covered(clip_keys(torch.arange(900), 0, 0), grid, 1 / 36).view(900, *grid)
     tall, wide = rows.any(dim=2).sum(dim=1), rows.any(dim=1).sum(dim=1)
@@ -162,7 +162,7 @@ def test_flexible_masks_draw_each_of_their_shapes() -> None:
 
 def test_flexible_masks_of_a_clip_have_one_shape(keys: torch.Tensor) -> None:
     """D13: keys in two dimensions are those of a clip's masks, keys in one those of clips."""
-    sampler, grid = FlexibleInverseBlockMask(0.95, adjust=0.0, shapes=((25, 1), (1, 25))), Grid(30, 30)
+    sampler, grid = FlexibleInverseBlockMask(0.95, mask_ratio_adjust=0.0, shapes=((25, 1), (1, 25))), Grid(30, 30)
     many = fold_in(keys.unsqueeze(1), torch.arange(4))
     for drawn, masks in ((many, 4), (many.flatten(), 1)):
         stands = sampler.covered(drawn, grid, 1 / 36).view(-1, masks, *grid).any(dim=2).sum(dim=-1) == 1
@@ -191,8 +191,8 @@ def test_choosing_takes_candidates_first_and_then_by_tie_breaks(count: int, expe
 
 def test_mask_from_hidden_by_hand() -> None:
     mask = mask_from_hidden(torch.tensor([[True, False, True, False, False], [False, False, False, True, True]]), 2)
-    assert mask.hidden_index.tolist() == [[0, 2], [3, 4]]
-    assert mask.visible_index.tolist() == [[1, 3, 4], [0, 1, 2]]
+    assert mask.ids_masked.tolist() == [[0, 2], [3, 4]]
+    assert mask.ids_keep.tolist() == [[1, 3, 4], [0, 1, 2]]
 
 
 def test_a_new_kind_of_mask_takes_two_methods(keys: torch.Tensor) -> None:
@@ -204,7 +204,7 @@ def test_a_new_kind_of_mask_takes_two_methods(keys: torch.Tensor) -> None:
         def hidden(self, keys: torch.Tensor, grid: Grid) -> torch.Tensor:
             return (torch.arange(grid.num_patches) >= grid.num_patches // 2).expand(len(keys), -1)
 
-    assert SecondHalf()(keys[:1], Grid(2, 2)).hidden_index.tolist() == [[2, 3]]
+    assert SecondHalf()(keys[:1], Grid(2, 2)).ids_masked.tolist() == [[2, 3]]
     with pytest.raises(TypeError, match="abstract"):
         MaskSampler()  # type: ignore[abstract]
 
@@ -212,12 +212,12 @@ def test_a_new_kind_of_mask_takes_two_methods(keys: torch.Tensor) -> None:
 @pytest.mark.parametrize("kind", [BlockMask, InverseBlockMask, FlexibleInverseBlockMask, UniformMask])
 @pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, 80.0])
 def test_ratio_must_hide_something(kind: type, ratio: float) -> None:
-    with pytest.raises(ValueError, match=rf"hidden_ratio must lie between 0 and 1, got {ratio}"):
+    with pytest.raises(ValueError, match=rf"mask_ratio must lie between 0 and 1, got {ratio}"):
         kind(ratio)
 
 
 def test_blocks_must_have_a_size() -> None:
-    with pytest.raises(ValueError, match="block_patches must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
         InverseBlockMask(0.8, 0)
 
 
@@ -312,9 +312,9 @@ def test_chunks_alone_hide_enough(grid: Grid, ratio: float) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SpanMask(1.0), r"hidden_ratio must lie between 0 and 1, got 1.0"),
+        (lambda: SpanMask(1.0), r"mask_ratio must lie between 0 and 1, got 1.0"),
         (lambda: SpanMask(0.5, 0), r"span_tokens must be at least 1, got 0"),
-        (lambda: ChunkMask(0.0), r"hidden_ratio must lie between 0 and 1, got 0.0"),
+        (lambda: ChunkMask(0.0), r"mask_ratio must lie between 0 and 1, got 0.0"),
         (lambda: ChunkMask(0.5, 4, 3), r"1 <= smallest <= largest must hold, got 4 and 3"),
     ],
 )

@@ -91,20 +91,20 @@ def test_maximum_where_shared_and_the_clip_itself_elsewhere(mixing: Mixer) -> No
         ("previous", 4, [3, 0, 1, 2]),
         ("previous", 3, [2, 0, 1]),
         ("previous", 2, [1, 0]),
-        ("neighbour", 2, [1, 0]),
-        ("neighbour", 6, [1, 0, 3, 2, 5, 4]),
-        ("neighbour", 5, [1, 0, 3, 2, 3]),  # the odd one takes the clip before
-        ("neighbour", 3, [1, 0, 1]),
+        ("neighbor", 2, [1, 0]),
+        ("neighbor", 6, [1, 0, 3, 2, 5, 4]),
+        ("neighbor", 5, [1, 0, 3, 2, 3]),  # the odd one takes the clip before
+        ("neighbor", 3, [1, 0, 1]),
     ],
 )
-def test_partners(partner: Literal["previous", "neighbour"], batch: int, expected: list[int]) -> None:
+def test_partners(partner: Literal["previous", "neighbor"], batch: int, expected: list[int]) -> None:
     mixture = FullMixing(partner)(torch.randn(batch, 32, 2), MANY[:batch])
     assert mixture.partner is not None
     assert mixture.partner.tolist() == expected
 
 
-def test_neighbours_stay_together_when_a_batch_is_cut_in_halves() -> None:
-    mixing, log_mels = PartialMixing("neighbour"), torch.randn(4, 64 * 16, 2)
+def test_neighbors_stay_together_when_a_batch_is_cut_in_halves() -> None:
+    mixing, log_mels = PartialMixing("neighbor"), torch.randn(4, 64 * 16, 2)
     whole = mixing(log_mels, MANY[:4]).clips.view(2, 4, 1024, 2)
     halves = [mixing(log_mels[part], MANY[part]).clips.view(2, 2, 1024, 2) for part in (slice(0, 2), slice(2, 4))]
     assert torch.equal(torch.cat(halves, dim=1), whole)
@@ -146,7 +146,7 @@ def test_padding_covers_sound_as_published_and_is_nothing_to_clips_that_have_non
     assert torch.equal(FullMixing(padding="gives_way")(log_mels, MANY[:3], 4, nowhere).clips, published.clips)
 
 
-@pytest.mark.parametrize("mixing", [PartialMixing(), PartialMixing("neighbour"), FullMixing()], ids=str)
+@pytest.mark.parametrize("mixing", [PartialMixing(), PartialMixing("neighbor"), FullMixing()], ids=str)
 def test_one_clip_has_no_partner(mixing: Mixer) -> None:
     with pytest.raises(ValueError, match=r"at least 2 clips on each device, got a batch of 1: raise data\.batch_size"):
         mixing(torch.zeros(1, 1024, 8), MANY[:1])

@@ -19,24 +19,24 @@ def mask(keys: torch.Tensor) -> Mask:
 
 
 def visible_tokens(mask: Mask, dim: int = 16) -> torch.Tensor:
-    return torch.randn(*mask.visible_index.shape, dim, generator=torch.Generator().manual_seed(1))
+    return torch.randn(*mask.ids_keep.shape, dim, generator=torch.Generator().manual_seed(1))
 
 
 def by_hand(decoder: ConvDecoder, visible: torch.Tensor, mask: Mask) -> torch.Tensor:
     """Noiseless, one row after the other, over the whole field."""
-    guesses = []
+    predictions = []
     for row in range(len(visible)):
         field = torch.zeros(GRID.num_patches, visible.shape[-1])
-        field[mask.visible_index[row]] = visible[row]
+        field[mask.ids_keep[row]] = visible[row]
         image = field.T.reshape(-1, *GRID)
         for conv in decoder.convs:
             padding = decoder.config.kernel_size // 2
             wide = F.conv2d(image[None], conv.weight, conv.bias, padding=padding, groups=decoder.config.groups)[0]
-            normed = F.layer_norm(wide[:, : GRID.time, : GRID.mel].permute(1, 2, 0), (decoder.config.dim,))
+            normed = F.layer_norm(wide[:, : GRID.time, : GRID.freq].permute(1, 2, 0), (decoder.config.dim,))
             refined = F.gelu(normed).permute(2, 0, 1)
             image = refined + image if refined.shape == image.shape else refined
-        guesses.append(decoder.proj(image.flatten(1).T)[mask.hidden_index[row]])
-    return torch.stack(guesses)
+        predictions.append(decoder.proj(image.flatten(1).T)[mask.ids_masked[row]])
+    return torch.stack(predictions)
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
@@ -44,24 +44,24 @@ def by_hand(decoder: ConvDecoder, visible: torch.Tensor, mask: Mask) -> torch.Te
 def test_by_hand(decoder_config: DecoderConfig, mask: Mask, kernel: int, depth: int) -> None:
     decoder = ConvDecoder(replace(decoder_config, kernel_size=kernel, depth=depth, noise_std=0.0), 16)
     visible = visible_tokens(mask)
-    guesses = decoder(visible, mask, GRID)
-    assert guesses.shape == (*mask.hidden_index.shape, 16)
-    torch.testing.assert_close(guesses, by_hand(decoder, visible, mask))
+    predictions = decoder(visible, mask, GRID)
+    assert predictions.shape == (*mask.ids_masked.shape, 16)
+    torch.testing.assert_close(predictions, by_hand(decoder, visible, mask))
 
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_layer_between_two_widths_has_no_residual(decoder_config: DecoderConfig, mask: Mask, depth: int) -> None:
     decoder = ConvDecoder(replace(decoder_config, dim=24, depth=depth, noise_std=0.0), 16)
     visible = visible_tokens(mask)
-    guesses = decoder(visible, mask, GRID)
-    assert guesses.shape[-1] == 16
-    torch.testing.assert_close(guesses, by_hand(decoder, visible, mask))
+    predictions = decoder(visible, mask, GRID)
+    assert predictions.shape[-1] == 16
+    torch.testing.assert_close(predictions, by_hand(decoder, visible, mask))
 
 
 def test_guesses_come_in_the_order_of_the_hidden_index(decoder_config: DecoderConfig, mask: Mask) -> None:
     decoder = ConvDecoder(replace(decoder_config, noise_std=0.0), 16)
     visible = visible_tokens(mask)
-    backwards = mask._replace(hidden_index=mask.hidden_index.flip(1))
+    backwards = mask._replace(ids_masked=mask.ids_masked.flip(1))
     torch.testing.assert_close(decoder(visible, backwards, GRID), decoder(visible, mask, GRID).flip(1))
 
 

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 
 from sslam_lightning.models import ClassificationHead
 from sslam_lightning.models.heads import Pooling, linear_softmax
-from sslam_lightning.types import Encoded
+from sslam_lightning.types import EncoderOutput
 
 
-def encoded(rows: int = 2, tokens: int = 5, dim: int = 8) -> Encoded:
+def encoded(rows: int = 2, tokens: int = 5, dim: int = 8) -> EncoderOutput:
     draw = torch.Generator().manual_seed(1)
-    return Encoded(torch.randn(rows, dim, generator=draw), torch.randn(rows, tokens, dim, generator=draw), ())
+    return EncoderOutput(torch.randn(rows, dim, generator=draw), torch.randn(rows, tokens, dim, generator=draw), ())
 
 
 def lively(pooling: Pooling) -> ClassificationHead:
@@ -28,11 +28,11 @@ def naive(tokens: torch.Tensor) -> torch.Tensor:
     return (p.square().sum(dim=1) / (p.sum(dim=1) * math.exp(1e-6))).logit().float()
 
 
-@pytest.mark.parametrize("pooling", ["clip_token", "mean", "linear_softmax"])
-def test_features_are_pooled_then_normalised_and_projected(pooling: Pooling) -> None:
+@pytest.mark.parametrize("pooling", ["cls", "mean", "linear_softmax"])
+def test_features_are_pooled_then_normalized_and_projected(pooling: Pooling) -> None:
     """D3: linear softmax pools the features like the others, not the logits behind the head."""
     head, x = lively(pooling), encoded()
-    pooled = {"clip_token": x.clip, "mean": x.tokens.sum(dim=1) / 5, "linear_softmax": naive(x.tokens)}[pooling]
+    pooled = {"cls": x.cls, "mean": x.tokens.sum(dim=1) / 5, "linear_softmax": naive(x.tokens)}[pooling]
     normed = F.layer_norm(pooled, (8,), head.norm.weight, head.norm.bias, 1e-6)
     torch.testing.assert_close(head(x), normed @ head.linear.weight.T + head.linear.bias, rtol=1e-4, atol=1e-4)
 

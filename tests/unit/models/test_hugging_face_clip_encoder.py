@@ -49,14 +49,14 @@ def test_tokens_and_layers_are_the_model_s_own_in_our_order(kind: str) -> None:
     own = [*plain.hidden_states[1:-1], plain.last_hidden_state]
     own = [states[:, -grid.num_patches :] for states in own]
     if kind == "audio-spectrogram-transformer":  # mel by mel there, time-major here
-        own = [states.reshape(2, grid.mel, grid.time, 16).transpose(1, 2).reshape(2, -1, 16) for states in own]
+        own = [states.reshape(2, grid.freq, grid.time, 16).transpose(1, 2).reshape(2, -1, 16) for states in own]
     found = list(model.layer_outputs(clips))
-    assert (len(found), model.dim, model.depth, model.clip_token) == (2, 16, 2, None)
+    assert (len(found), model.dim, model.depth, model.cls_token) == (2, 16, 2, None)
     for ours, theirs in zip(found, own, strict=True):
         assert torch.equal(ours, theirs)
     encoded = model(clips)
     torch.testing.assert_close(encoded.tokens, own[-1])
-    torch.testing.assert_close(encoded.clip, own[-1].mean(dim=1))
+    torch.testing.assert_close(encoded.cls, own[-1].mean(dim=1))
 
 
 @pytest.mark.parametrize("kind", ["roberta", "bert", "audio-spectrogram-transformer"])
@@ -73,9 +73,9 @@ def test_what_is_padding_changes_nothing(kind: str) -> None:
         other[0] = 7
     for before, after in zip(model(clips, padding)[:2], model(other, padding)[:2], strict=True):
         torch.testing.assert_close(before[1][: 3 * mel], after[1][: 3 * mel])
-    assert not torch.allclose(model(clips).clip[1], model(other).clip[1]) or kind != "audio-spectrogram-transformer"
+    assert not torch.allclose(model(clips).cls[1], model(other).cls[1]) or kind != "audio-spectrogram-transformer"
     if kind != "audio-spectrogram-transformer":
-        torch.testing.assert_close(model(clips, padding).clip[1], model(clips[1:, :3]).clip[0])
+        torch.testing.assert_close(model(clips, padding).cls[1], model(clips[1:, :3]).cls[0])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_waveform_is_the_same_alone_and_beside_a_longer_one(kind: str, setting
     alone = model.front_end.read(Batch(waveforms[1:2, :73], lengths[1:2], *(part[1:2] for part in rest)))
     assert alone.padding is None
     together, single = model(clips, padding), model(*alone)
-    torch.testing.assert_close(together.clip[1], single.clip[0])
+    torch.testing.assert_close(together.cls[1], single.cls[0])
     torch.testing.assert_close(together.tokens[1, :6], single.tokens[0])
     for one, other in zip(model.layer_outputs(clips, padding), model.layer_outputs(*alone), strict=True):
         torch.testing.assert_close(one[1, :6], other[0])

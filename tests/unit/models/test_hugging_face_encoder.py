@@ -100,7 +100,7 @@ def test_the_teacher_follows() -> None:
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(1.0)
-    teacher.follow(student, 0.75)
+    teacher.update_ema(student, 0.75)
     for name, weight in teacher.encoder.named_parameters():
         torch.testing.assert_close(weight, before[name] + 0.25)
 

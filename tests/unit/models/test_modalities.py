@@ -25,12 +25,12 @@ SIZE = {"dim": 16, "depth": 2, "num_heads": 2}
 
 def waveform_encoder() -> Encoder:
     positions = ConvPositionsConfig(2, 6, 4)
-    config = EncoderConfig(**SIZE, front_end=WAVEFORM, clip_token=False, conv_positions=positions, alibi="learned")
+    config = EncoderConfig(**SIZE, front_end=WAVEFORM, cls_token=False, conv_positions=positions, alibi="learned")
     return Encoder(config).eval()
 
 
 def text_encoder(**switches) -> Encoder:
-    return Encoder(EncoderConfig(**SIZE, front_end=TEXT, clip_token=False, **switches)).eval()
+    return Encoder(EncoderConfig(**SIZE, front_end=TEXT, cls_token=False, **switches)).eval()
 
 
 def rest(rows: int) -> tuple:
@@ -46,7 +46,7 @@ def test_default_waveform_tokens_come_every_20_ms() -> None:
         front_end.grid(torch.zeros(1, 399))
 
 
-def test_waveforms_are_normalised_over_their_own_samples() -> None:
+def test_waveforms_are_normalized_over_their_own_samples() -> None:
     front_end = WAVEFORM.build(16)
     waveforms = 3.0 + torch.randn(2, 500)
     clips, padding = front_end.read(Batch(waveforms, [500, 300], *rest(2)))
@@ -73,17 +73,17 @@ def test_hidden_tokens_do_not_reach_the_student_through_positions_by_convolution
     embedded = torch.randn(1, 12, 16)
     changed = embedded.clone()
     changed[:, [2, 3, 5, 6, 7, 8, 10, 11]] = 7.0
-    seen, otherwise = (encoder.choose(x, Grid(12, 1), index) for x in (embedded, changed))
+    seen, otherwise = (encoder.select_tokens(x, Grid(12, 1), index) for x in (embedded, changed))
     torch.testing.assert_close(seen.tokens, otherwise.tokens)
     assert not torch.allclose(seen.tokens, embedded[:, index[0]])  # positions have come to them
-    assert not torch.allclose(seen.tokens, encoder.choose(embedded, Grid(12, 1)).tokens[:, index[0]])
+    assert not torch.allclose(seen.tokens, encoder.select_tokens(embedded, Grid(12, 1)).tokens[:, index[0]])
 
 
 def test_choosing_all_tokens_is_choosing_none() -> None:
     encoder, embedded = waveform_encoder(), torch.randn(2, 12, 16)
     everything = torch.arange(12).expand(2, -1)
     padding = torch.arange(12) >= torch.tensor([[12], [7]])
-    one, other = (encoder.choose(embedded, Grid(12, 1), index, padding) for index in (None, everything))
+    one, other = (encoder.select_tokens(embedded, Grid(12, 1), index, padding) for index in (None, everything))
     torch.testing.assert_close(one.tokens, other.tokens)
     assert torch.equal(one.padding, other.padding)
     torch.testing.assert_close(one.bias.expand(2, -1, -1, -1), other.bias)
@@ -93,7 +93,7 @@ def test_padding_follows_its_tokens() -> None:
     encoder, embedded = waveform_encoder(), torch.randn(2, 5, 16)
     padding = torch.tensor([[False] * 5, [False, False, False, True, True]])
     index = torch.tensor([[0, 4], [1, 2], [3, 4], [0, 3]])  # two masks a clip
-    seen = encoder.choose(embedded, Grid(5, 1), index, padding)
+    seen = encoder.select_tokens(embedded, Grid(5, 1), index, padding)
     assert seen.padding.tolist() == [[False, False], [False, False], [True, True], [False, True]]
 
 
@@ -103,11 +103,11 @@ def test_without_a_clip_token_the_mean_of_written_tokens_stands_for_the_clip() -
     padding = torch.arange(12) >= torch.tensor([[12], [7]])
     tokens[padding] = 1
     encoded = encoder(tokens, padding)
-    torch.testing.assert_close(encoded.clip[0], encoded.tokens[0].mean(dim=0))
-    torch.testing.assert_close(encoded.clip[1], encoded.tokens[1, :7].mean(dim=0))
+    torch.testing.assert_close(encoded.cls[0], encoded.tokens[0].mean(dim=0))
+    torch.testing.assert_close(encoded.cls[1], encoded.tokens[1, :7].mean(dim=0))
     alone = encoder(tokens[1:, :7])
     torch.testing.assert_close(alone.tokens[0], encoded.tokens[1, :7], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(alone.clip[0], encoded.clip[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(alone.cls[0], encoded.cls[1], rtol=1e-4, atol=1e-5)
 
 
 def test_text_is_the_sum_of_token_and_place() -> None:
@@ -137,7 +137,7 @@ def test_image_patches_are_those_of_a_convolution() -> None:
             front_end.grid(torch.zeros(1, *shape))
 
 
-def test_spectrogram_tokens_are_normalised_over_the_batch() -> None:
+def test_spectrogram_tokens_are_normalized_over_the_batch() -> None:
     front_end = SpectrogramTokensConfig(2, 8, 8).build(16)
     log_mels = 5 + 3 * torch.randn(4, 6, 8)
     patches = front_end.patchify(log_mels)
@@ -172,27 +172,27 @@ def test_a_teacher_may_share_parts_with_the_student(parts, own) -> None:
     clips = torch.randn(2, 500)
     embedded, grid = student.embed(clips), student.front_end.grid(clips)
     expected = student(clips)
-    kept = student.encode(*student.choose(embedded, grid), keep_layers=2).layers
+    kept = student.encode(*student.select_tokens(embedded, grid), keep_layers=2).hidden_states
     assert torch.equal(teacher.embed(clips, embedded), embedded)
     assert not teacher.embed(clips, embedded).requires_grad
-    entered = teacher.enter(student, embedded, grid)
+    entered = teacher.prepare_tokens(student, embedded, grid)
     for ours, theirs in zip(teacher.layers(entered, keep_layers=2), kept, strict=True):
         torch.testing.assert_close(ours, theirs)
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(1.0)
     before = {name: value.clone() for name, value in teacher.encoder.named_parameters()}
-    teacher.follow(student, 0.25)
+    teacher.update_ema(student, 0.25)
     for name, value in teacher.encoder.named_parameters():
         torch.testing.assert_close(value, before[name] + 0.75)
     assert expected.tokens.shape == (2, grid.num_patches, 16)
 
 
 def test_a_teacher_takes_over_running_averages() -> None:
-    config = EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(2, 8, 8), clip_token=False)
+    config = EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(2, 8, 8), cls_token=False)
     student = Encoder(config)
     teacher = Teacher(student)
     student.embed(5 + torch.randn(2, 4, 8))
-    teacher.follow(student, 0.9)
+    teacher.update_ema(student, 0.9)
     assert torch.equal(teacher.encoder.front_end.norm.running_mean, student.front_end.norm.running_mean)
     assert student.front_end.norm.running_mean.item() == pytest.approx(0.5, abs=0.1)

@@ -22,7 +22,7 @@ def test_a_piece_is_encoded_by_itself_from_the_first_position_on() -> None:
     found = model(clips)
     alone = [model(part) for part in clips.split(12, dim=1)]
     torch.testing.assert_close(found.tokens, torch.cat([each.tokens for each in alone], dim=1))
-    torch.testing.assert_close(found.clip, torch.stack([each.clip for each in alone]).mean(dim=0))
+    torch.testing.assert_close(found.cls, torch.stack([each.cls for each in alone]).mean(dim=0))
     for number, layer in enumerate(model.layer_outputs(clips)):
         parts = [list(model.layer_outputs(part))[number] for part in clips.split(12, dim=1)]
         torch.testing.assert_close(layer[:, 1:], torch.cat([part[:, 1:] for part in parts], dim=1))
@@ -37,9 +37,9 @@ def test_a_clip_does_not_depend_on_longer_ones_of_its_batch() -> None:
     found, layers = model(clips, padding), list(model.layer_outputs(clips, padding))
     for row, count in enumerate(columns.tolist()):
         alone = model(clips[row : row + 1, : 4 * count])
-        torch.testing.assert_close(found.clip[row], alone.clip[0])
+        torch.testing.assert_close(found.cls[row], alone.cls[0])
         torch.testing.assert_close(found.tokens[row, : 2 * count], alone.tokens[0])
-        torch.testing.assert_close(layers[-1][row, 0], alone.clip[0])
+        torch.testing.assert_close(layers[-1][row, 0], alone.cls[0])
 
 
 def test_positions_run_along_time_while_patches_run_along_the_mels() -> None:
@@ -54,7 +54,7 @@ def test_positions_run_along_time_while_patches_run_along_the_mels() -> None:
 def test_masks_are_of_one_piece() -> None:
     model, clips = encoder(), torch.randn(1, 4 * 4, 8)
     with pytest.raises(ValueError, match=r"at most encoder\.max_time_patches 3 patches in time, got clips of 4: lower"):
-        model.choose(model.embed(clips), model.front_end.grid(clips), torch.tensor([[0, 1]]))
+        model.select_tokens(model.embed(clips), model.front_end.grid(clips), torch.tensor([[0, 1]]))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_masks_are_of_one_piece() -> None:
     [
         ({"max_time_patches": 0}, "max_time_patches must be at least 1, or null, got 0"),
         ({"max_time_patches": 3, "alibi": "fixed"}, "max_time_patches is for .*: set alibi to null"),
-        ({"max_time_patches": 3, "clip_token": False}, "max_time_patches needs a clip token"),
+        ({"max_time_patches": 3, "cls_token": False}, "max_time_patches needs a CLS token"),
     ],
 )
 def test_wrong_settings(settings: dict, message: str) -> None:

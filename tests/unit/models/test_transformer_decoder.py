@@ -18,15 +18,15 @@ def config(**settings) -> TransformerDecoderConfig:
 
 @pytest.mark.parametrize("order", ["post", "pre"])
 def test_mask_tokens_stand_at_hidden_places(order) -> None:
-    decoder, visible = TransformerDecoder(config(norm_order=order), 8, 5).eval(), torch.randn(2, 3, 8)
+    decoder, visible = TransformerDecoder(config(norm=order), 8, 5).eval(), torch.randn(2, 3, 8)
     everything = decoder.mask_token.expand(2, 6, 8).clone()
     everything[~HIDDEN] = visible.reshape(-1, 8)
     x = everything + sinusoidal_positions(6, 8)
     x = decoder.output_norm(decoder.blocks[0](decoder.input_norm(x)).tokens)
-    guesses = decoder(visible, MASK, Grid(6, 1))
-    torch.testing.assert_close(guesses, decoder.output_proj(x[HIDDEN].view(2, 3, 8)))
+    predictions = decoder(visible, MASK, Grid(6, 1))
+    torch.testing.assert_close(predictions, decoder.output_proj(x[HIDDEN].view(2, 3, 8)))
     torch.testing.assert_close(decoder.refine(everything), x)
-    assert guesses.shape == (2, 3, 5)
+    assert predictions.shape == (2, 3, 5)
 
 
 def test_another_width_than_the_encoders() -> None:

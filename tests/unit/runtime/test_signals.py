@@ -1,4 +1,4 @@
-"""Signals that are only noted."""
+"""Signals that are only received."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from sslam_lightning import __main__
-from sslam_lightning.runtime.signals import forget, kept_from_children, listen_to, noted
+from sslam_lightning.runtime.signals import clear, install, kept_from_children, received
 
 
 @pytest.fixture(autouse=True)
@@ -20,21 +20,21 @@ def _as_before():
     yield
     for wanted, handler in handlers.items():
         signal.signal(wanted, handler)
-    forget()
+    clear()
 
 
 def test_signals_are_noted_until_they_are_forgotten():
-    listen_to(signal.SIGUSR1)
-    assert noted() == frozenset()
+    install(signal.SIGUSR1)
+    assert received() == frozenset()
     os.kill(os.getpid(), signal.SIGUSR1)
     os.kill(os.getpid(), signal.SIGUSR1)
-    assert noted() == {signal.SIGUSR1}
-    forget()
-    assert noted() == frozenset()
+    assert received() == {signal.SIGUSR1}
+    clear()
+    assert received() == frozenset()
 
 
 def test_a_second_ctrl_c_is_one():
-    listen_to(signal.SIGINT)
+    install(signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
@@ -42,7 +42,7 @@ def test_a_second_ctrl_c_is_one():
 
 def test_other_threads_cannot_and_do_not_fail():
     before = signal.getsignal(signal.SIGUSR1)
-    thread = threading.Thread(target=listen_to, args=(signal.SIGUSR1,))
+    thread = threading.Thread(target=install, args=(signal.SIGUSR1,))
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGUSR1) is before
@@ -63,8 +63,8 @@ from sslam_lightning import cli
 from sslam_lightning.__main__ import main
 cli.run_trainer = lambda argv: os.kill(os.getpid(), signal.SIGTERM)
 main(["fit"])
-from sslam_lightning.runtime.signals import noted
-print([came.name for came in noted()], "torch" in sys.modules)
+from sslam_lightning.runtime.signals import received
+print([came.name for came in received()], "torch" in sys.modules)
 """
     environment = {**os.environ, "SLURM_JOB_ID": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

@@ -14,16 +14,16 @@ import torch
 from torch import nn
 
 from sslam_lightning.training.callbacks import (
-    CollapseGuard,
+    CollapseConfig,
+    CollapseMonitor,
     EMAConfig,
     EMATeacher,
-    GuardConfig,
-    LossGuard,
+    NonFiniteGuard,
     PredictionWriter,
     Throughput,
 )
-from sslam_lightning.training.callbacks.collapse_guard import Collapse
-from sslam_lightning.training.callbacks.loss_guard import NotFinite
+from sslam_lightning.training.callbacks.collapse_monitor import Collapse
+from sslam_lightning.training.callbacks.non_finite_guard import NotFinite
 from sslam_lightning.training.callbacks.sharded_evaluation import ShardedEvaluation
 
 
@@ -48,7 +48,7 @@ class FakeModule:
         self.followed: list[tuple[object, float]] = []
         self.logged: dict[str, list[float]] = {}
 
-    def follow(self, student: object, decay: float) -> None:
+    def update_ema(self, student: object, decay: float) -> None:
         self.followed.append((student, decay))
 
     def log(self, name: str, value: float) -> None:
@@ -65,7 +65,7 @@ def test_the_teacher_moves_once_an_update_with_a_rising_decay() -> None:
         callback.on_train_batch_end(fake_trainer(), module, None, None, batch)  # type: ignore[arg-type]
     assert [decay for _, decay in module.followed] == pytest.approx([0.6, 0.7, 0.8, 0.9, 0.9])
     assert {student for student, _ in module.followed} == {module.student}
-    assert module.logged["ema_decay"] == [decay for _, decay in module.followed]
+    assert module.logged["train/ema_decay"] == [decay for _, decay in module.followed]
     assert callback.updates == 5
 
 
@@ -78,7 +78,7 @@ def test_the_teachers_state_is_plain_and_resumes() -> None:
         "updates": 3,
         "decay": 0.5,
         "end_decay": 0.9,
-        "anneal_updates": 4,
+        "anneal_steps": 4,
         "start_at_decay": False,
     }
     again = EMATeacher(config)
@@ -110,47 +110,49 @@ def test_decays_out_of_range(decay: float, end: float) -> None:
 
 
 def watch(step: int, every: int = 1, **logged: float) -> None:
-    guard = CollapseGuard(GuardConfig(0.25, 0.5, min_token_deviation=0.1, after_updates=10))
+    guard = CollapseMonitor(CollapseConfig(0.25, 0.5, min_token_std=0.1, start_step=10))
     metrics = {name: torch.tensor(value) for name, value in logged.items()}
     guard.on_train_batch_end(fake_trainer(step, every, callback_metrics=metrics), None, None, None, 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "bound"),
-    [("prediction_variance", 0.2, "0.25"), ("target_variance", 0.4, "0.5"), ("token_deviation", 0.09, "0.1")],
+    [("pred_std", 0.2, "0.25"), ("target_std", 0.4, "0.5"), ("token_std", 0.09, "0.1")],
 )
 def test_a_collapse_is_told(name: str, value: float, bound: str) -> None:
     told = name.replace("_", " ")
-    message = rf"after 12 updates the {told} is {value}, below its bound {bound} \(model\.guard\.min_{name}\)"
+    message = rf"after 12 updates the {told} is {value}, below its bound {bound} \(model\.collapse\.min_{name}\)"
     with pytest.raises(Collapse, match=message) as error:
-        watch(12, **{"prediction_variance": 1.0, "target_variance": 1.0, "token_deviation": 1.0, name: value})
+        watch(12, **{"pred_std": 1.0, "target_std": 1.0, "token_std": 1.0, name: value})
     assert error.value.for_users
 
 
 def test_no_collapse() -> None:
-    gone = {"prediction_variance": 0.0, "target_variance": 0.0, "token_deviation": 0.0}
-    watch(12, prediction_variance=0.25, target_variance=0.5, token_deviation=0.1)  # at the bounds
+    gone = {"pred_std": 0.0, "target_std": 0.0, "token_std": 0.0}
+    watch(12, pred_std=0.25, target_std=0.5, token_std=0.1)  # at the bounds
     watch(12)  # nothing was logged yet
     watch(10, **gone)  # the guard is not awake yet
     watch(12, every=5, **gone)  # logged values are old
     with pytest.raises(Collapse):
         watch(15, every=5, **gone)
     with pytest.raises(Collapse):
-        watch(11, prediction_variance=0.0, target_variance=1.0)
+        watch(11, pred_std=0.0, target_std=1.0)
 
 
 def test_bounds_of_zero_never_stop_a_run() -> None:
     """D8: as EAT and SSLAM publish it."""
-    guard = CollapseGuard(GuardConfig(0.0, 0.0, 0.0, after_updates=0))
+    guard = CollapseMonitor(CollapseConfig(0.0, 0.0, 0.0, start_step=0))
     gone = {f"{name}_{kind}": torch.tensor(0.0) for name, kind in (("prediction", "variance"), ("target", "variance"))}
-    trainer = fake_trainer(12, callback_metrics={**gone, "token_deviation": torch.tensor(0.0)})
+    trainer = fake_trainer(12, callback_metrics={**gone, "token_std": torch.tensor(0.0)})
     guard.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
 
 
 # Losses that are no numbers ------------------------------------------------------------------------------------------
 
 
-def step(guard: LossGuard, trainer: Any, gradient: float, loss: float = 1.0, names: tuple[str, ...] = ("a", "b")) -> float:
+def step(
+    guard: NonFiniteGuard, trainer: Any, gradient: float, loss: float = 1.0, names: tuple[str, ...] = ("a", "b")
+) -> float:
     """A batch that ends in a step; what the weight, which was 1, is then."""
     module: Any = FakeModule()
     weight = nn.Parameter(torch.ones(1))
@@ -164,7 +166,7 @@ def step(guard: LossGuard, trainer: Any, gradient: float, loss: float = 1.0, nam
 
 @pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
 def test_a_lost_gradient_stops_the_run(lost: float, tmp_path) -> None:
-    guard = LossGuard(max_skips_in_a_row=0)
+    guard = NonFiniteGuard(max_consecutive_skips=0)
     assert [step(guard, fake_trainer(number, default_root_dir=tmp_path), 1.0) for number in (1, 2)] == [0.5, 0.5]
     message = r"became NaN or infinite in update 3; the clips are listed in \S+not_finite_clips.csv, checkpoints before"
     with pytest.raises(NotFinite, match=message) as error:
@@ -173,7 +175,7 @@ def test_a_lost_gradient_stops_the_run(lost: float, tmp_path) -> None:
 
 
 def test_so_many_lost_updates_in_a_row_are_skipped_and_their_clips_are_listed(tmp_path) -> None:
-    guard = LossGuard(max_skips_in_a_row=2)
+    guard = NonFiniteGuard(max_consecutive_skips=2)
     nan, weights = float("nan"), []
     for number, gradient in [(1, 1.0), (2, nan), (3, nan), (4, 1.0), (5, nan), (6, nan)]:
         trainer = fake_trainer(number, default_root_dir=tmp_path, current_epoch=number // 4, global_rank=1)
@@ -193,7 +195,7 @@ def test_so_many_lost_updates_in_a_row_are_skipped_and_their_clips_are_listed(tm
 
 
 def test_all_batches_of_a_lost_update_are_listed(tmp_path) -> None:
-    guard, module = LossGuard(max_skips_in_a_row=0), FakeModule()
+    guard, module = NonFiniteGuard(max_consecutive_skips=0), FakeModule()
     first, outputs = SimpleNamespace(names=("a",)), {"loss": torch.tensor(float("nan"))}
     guard.on_train_batch_end(fake_trainer(accumulates=True), module, outputs, first, 0)  # type: ignore[arg-type]
     with pytest.raises(NotFinite, match="in update 1;"):
@@ -203,11 +205,11 @@ def test_all_batches_of_a_lost_update_are_listed(tmp_path) -> None:
 
 
 def test_with_fp16_the_loss_scaler_skips() -> None:
-    guard, trainer = LossGuard(), fake_trainer(1, precision="16-mixed")
+    guard, trainer = NonFiniteGuard(), fake_trainer(1, precision="16-mixed")
     step(guard, trainer, float("inf"))
     assert guard.skipped == 0
-    with pytest.raises(ValueError, match="max_skips_in_a_row must not be negative, got -1"):
-        LossGuard(-1)
+    with pytest.raises(ValueError, match="max_consecutive_skips must not be negative, got -1"):
+        NonFiniteGuard(-1)
 
 
 def test_gradients_are_clipped_by_their_norm_which_is_logged() -> None:
@@ -216,13 +218,13 @@ def test_gradients_are_clipped_by_their_norm_which_is_logged() -> None:
     weight.grad = torch.tensor([3.0, 4.0])
     trainer = fake_trainer(1)
     trainer.gradient_clip_val = 1.0
-    LossGuard().on_before_optimizer_step(trainer, module, torch.optim.SGD([weight], lr=0.25))
+    NonFiniteGuard().on_before_optimizer_step(trainer, module, torch.optim.SGD([weight], lr=0.25))
     torch.testing.assert_close(weight.grad, torch.tensor([0.6, 0.8]))
-    assert module.logged == {"gradient_norm": [5.0], "learning_rate": [0.25]}
+    assert module.logged == {"train/grad_norm": [5.0], "learning_rate": [0.25]}
 
 
 def test_the_count_of_skips_survives_a_resume(tmp_path) -> None:
-    guard, again = LossGuard(1), LossGuard(1)
+    guard, again = NonFiniteGuard(1), NonFiniteGuard(1)
     with pytest.warns(UserWarning, match="update 3 is skipped"):
         step(guard, fake_trainer(3, default_root_dir=tmp_path), float("nan"))
     assert guard.state_dict() == {"skipped": 1, "in_a_row": 1}
@@ -233,7 +235,7 @@ def test_the_count_of_skips_survives_a_resume(tmp_path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_lost_weights_are_not_saved_even_if_the_loss_was_finite(value: float) -> None:
-    guard, module = LossGuard(), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    guard, module = NonFiniteGuard(), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     guard.on_save_checkpoint(fake_trainer(7), module, {})  # type: ignore[arg-type]
     with torch.no_grad():
         module[1].weight[0, 1] = value
@@ -255,7 +257,7 @@ def test_clips_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module.logged == {}
     callback.on_train_epoch_start(fake_trainer(2), module)  # type: ignore[arg-type]
     callback.on_train_batch_end(fake_trainer(3, every=3), module, None, batch, 0)  # type: ignore[arg-type]
-    assert module.logged["clips_per_second"] == [pytest.approx(18 / 4)]  # what lies between epochs does not count
+    assert module.logged["perf/clips_per_second"] == [pytest.approx(18 / 4)]  # what lies between epochs does not count
 
 
 def write(writer: PredictionWriter, trainer: Any, names: tuple[str, ...], values: torch.Tensor) -> None:
@@ -311,13 +313,13 @@ def test_what_a_failed_run_has_predicted_is_told_and_is_no_result(tmp_path) -> N
 
 
 @pytest.mark.parametrize("stage", ["predicting", "validating"])
-@pytest.mark.parametrize(("clips", "is_unusable"), [(0, True), (1, True), (2, False)])
+@pytest.mark.parametrize(("clips", "is_empty"), [(0, True), (1, True), (2, False)])
 def test_a_rank_lends_its_weights_for_what_it_leaves_out(
-    stage: str, clips: int, is_unusable: bool, monkeypatch: pytest.MonkeyPatch
+    stage: str, clips: int, is_empty: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lent: list[int] = []
     monkeypatch.setattr(ShardedEvaluation, "_stand_in", lambda self, trainer, module: lent.append(clips))
-    module: Any = SimpleNamespace(is_sharded=True, is_unusable=lambda batch: is_unusable)
+    module: Any = SimpleNamespace(is_sharded=True, is_empty=lambda batch: is_empty)
     batch = SimpleNamespace(clip_index=torch.arange(clips))
     trainer = SimpleNamespace(predicting=stage == "predicting")
     ShardedEvaluation().on_predict_batch_end(trainer, module, None, batch, 0)

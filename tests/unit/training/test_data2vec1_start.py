@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.models import HuggingFaceConfig
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import Data2Vec1Module
 
 pytest.importorskip("transformers")
@@ -21,13 +21,13 @@ SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lines that starts say."""
     lines: list[str] = []
-    monkeypatch.setattr("sslam_lightning.training.start.rank_zero_info", lines.append)
+    monkeypatch.setattr("sslam_lightning.training.load_pretrained.rank_zero_info", lines.append)
     return lines
 
 
 def module(**settings: Any) -> Data2Vec1Module:
     encoder = HuggingFaceConfig("vit", {**SIZE, "image_size": 16, "patch_size": 4, **settings})
-    return Data2Vec1Module(encoder, targets=LayerTargets(1, "block"))
+    return Data2Vec1Module(encoder, targets=TeacherTargets(1, "block"))
 
 
 def saved(made: Data2Vec1Module, path: Path) -> str:
@@ -41,7 +41,7 @@ def test_a_checkpoint_of_a_model_configured_alike(tmp_path: Path, told: list[str
     torch.manual_seed(0)
     other, started = module(hidden_dropout_prob=0.2), module()
     path = saved(other, tmp_path / "a.ckpt")
-    started.start_from(path)
+    started.load_pretrained(path)
     for part in ("student.model", "teacher.encoder.model"):
         theirs, ours = other.get_submodule(part).state_dict(), started.get_submodule(part).state_dict()
         assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
@@ -53,11 +53,11 @@ def test_a_checkpoint_of_a_model_configured_alike(tmp_path: Path, told: list[str
 def test_a_checkpoint_of_another_model_of_the_same_shapes_is_refused(tmp_path: Path) -> None:
     path = saved(module(num_attention_heads=8, hidden_act="relu"), tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match=r"a\.ckpt has hidden_act = relu, the configured encoder gelu: it is"):
-        module().start_from(path)
+        module().load_pretrained(path)
 
 
 def test_a_folder_is_told_too(tmp_path: Path, told: list[str]) -> None:
     other = module()
     other.student.model.save_pretrained(tmp_path / "vit")
-    module().start_from(str(tmp_path / "vit"))
+    module().load_pretrained(str(tmp_path / "vit"))
     assert told == [f"{tmp_path / 'vit'}: took student, teacher; starts fresh mask_token, regression_head"]

@@ -141,7 +141,7 @@ def test_starts_from_a_classifier(tmp_path: Path) -> None:
     classifier = finetune(num_classes=2)
     save(classifier, tmp_path / "classifier.ckpt")
     module = detection()
-    module.start_from(str(tmp_path / "classifier.ckpt"))
+    module.load_pretrained(str(tmp_path / "classifier.ckpt"))
     for part in ("encoder", "head"):
         theirs, ours = getattr(classifier, part).state_dict(), getattr(module, part).state_dict()
         assert theirs.keys() == ours.keys()
@@ -179,7 +179,7 @@ def test_learns_where_two_pitches_sound(tmp_path: Path) -> None:
         encoder=EncoderConfig(dim=32, depth=1, num_heads=2, mlp_ratio=2.0, patch_size=4, num_mels=16),
         features=FEATURES.__class__(num_frames=64, num_mels=16, patch_frames=4),
         class_names=list(data.class_names),
-        optimizer=OptimizerConfig(lr=3e-3, warmup_updates=5),
+        optimizer=OptimizerConfig(lr=3e-3, warmup_steps=5),
     )
     writer = EventWriter(tmp_path / "found" / "events.tsv")
     trainer = pl.Trainer(
@@ -212,7 +212,7 @@ def test_recordings_without_annotations(tmp_path: Path) -> None:
     """Events are found in any recordings; one that cannot be read is left out."""
     make_recordings(tmp_path, 2)
     (tmp_path / "audio" / "broken.wav").write_bytes(b"no sound")
-    data = AudioFolderDataModule(tmp_path / "audio", num_workers=0, max_broken_share=1.0, max_clip_seconds=8 * FRAME)
+    data = AudioFolderDataModule(tmp_path / "audio", num_workers=0, max_unreadable_fraction=1.0, max_clip_seconds=8 * FRAME)
     module = detection().eval()
     torch.nn.init.constant_(module.head.linear.weight, 0.0)
     with torch.no_grad():

@@ -12,6 +12,8 @@ from torchaudio.compliance import kaldi
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.checkpoints import Weights
 from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels
+from sslam_lightning.losses import DINOLoss, InfoNCE, ReconstructionLoss, RegressionLoss, TeacherTargets
+from sslam_lightning.losses.targets import normalize
 from sslam_lightning.masking import SpanMask, UniformMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import (
@@ -23,11 +25,9 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
     WaveformConfig,
 )
-from sslam_lightning.objectives import Dino, InfoNCE, LayerTargets, Reconstruction, Regression
-from sslam_lightning.objectives.targets import normalise
 from sslam_lightning.rng import fold_in
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule, PretrainModule
-from sslam_lightning.training.callbacks import CollapseGuard, EMATeacher
+from sslam_lightning.training.callbacks import CollapseMonitor, EMATeacher
 from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
 from sslam_lightning.types import Batch, Grid, ImageBatch, TextBatch
 
@@ -38,7 +38,7 @@ MAE_AST = {
     "ema": None,
     "regression": None,
     "utterance": None,
-    "reconstruction": Reconstruction(weight=10.0, scale="mean", normalise=False),
+    "reconstruction": ReconstructionLoss(weight=10.0, scale="mean", normalize=False),
     "info_nce": InfoNCE(),
 }
 LINE = DecoderConfig(dim=8, depth=1, groups=2, dimensions=1)
@@ -52,13 +52,19 @@ def batch(rows: int = 2, samples: int = 4000) -> Batch:
 
 def waveforms(**settings) -> PretrainModule:
     front_end = WaveformConfig(((8, 10, 5), (8, 3, 2)))
-    encoder = EncoderConfig(**SIZE, front_end=front_end, clip_token=False, alibi="learned")
-    settings = {"masking": UniformMask(0.5), "masks_per_clip": 2, "targets": LayerTargets(2), "utterance": None, **settings}
+    encoder = EncoderConfig(**SIZE, front_end=front_end, cls_token=False, alibi="learned")
+    settings = {
+        "masking": UniformMask(0.5),
+        "masks_per_clip": 2,
+        "targets": TeacherTargets(2),
+        "utterance": None,
+        **settings,
+    }
     return PretrainModule(encoder, LINE, None, **settings)
 
 
 def mae_ast(**settings) -> PretrainModule:
-    encoder = EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(2, 16, 16), clip_token=False)
+    encoder = EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(2, 16, 16), cls_token=False)
     settings = {"features": LogMels(num_frames=16, num_mels=16, patch_frames=2), **settings}
     settings = {"transformer_decoder": TransformerDecoderConfig(dim=16, depth=1, num_heads=2), **MAE_AST, **settings}
     return PretrainModule(encoder, **settings)
@@ -99,7 +105,7 @@ def any_length(**settings) -> PretrainModule:
     """On patches of 16 x 16, four side by side."""
     encoder, decoder = EncoderConfig(**SIZE, num_mels=64), DecoderConfig(dim=16, depth=1, groups=4)
     features = LogMels(num_frames=settings.pop("num_frames", None), num_mels=64)
-    return PretrainModule(encoder, decoder, features, **{"masks_per_clip": 2, "targets": LayerTargets(2), **settings})
+    return PretrainModule(encoder, decoder, features, **{"masks_per_clip": 2, "targets": TeacherTargets(2), **settings})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +148,7 @@ def test_data2vec1_learns_from_two_tokens_of_a_waveform() -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     convolutions = {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_conv_pos_embedding_groups": 2}
     model = HuggingFaceConfig("data2vec-audio", {**sizes, **convolutions})
-    assert Data2Vec1Module(model, masking=SpanMask(0.5), targets=LayerTargets(2, "block")).min_samples == 30
+    assert Data2Vec1Module(model, masking=SpanMask(0.5), targets=TeacherTargets(2, "block")).min_samples == 30
     assert data2vec1().min_samples == 1  # images
 
 
@@ -157,12 +163,12 @@ def test_waveforms_are_cut_to_the_shortest_where_asked_for(monkeypatch) -> None:
     assert readings.clips.shape == (2, 2500)
     assert readings.padding is None
     with pytest.raises(ValueError, match=r"crop_to_shortest cuts waveforms, but this model reads something else"):
-        PretrainModule(EncoderConfig(**SIZE), targets=LayerTargets(2), crop_to_shortest=True)
+        PretrainModule(EncoderConfig(**SIZE), targets=TeacherTargets(2), crop_to_shortest=True)
 
 
 def test_waveforms_are_rolled_where_asked_for(monkeypatch) -> None:
     """D10: each clip within its own length, the same at every validation, by other steps in every epoch."""
-    settings = {"features": LogMels(num_frames=32, kind="decibel", extremes="padded_row"), "targets": LayerTargets(2)}
+    settings = {"features": LogMels(num_frames=32, kind="decibel", extremes="padded_row"), "targets": TeacherTargets(2)}
     module = quiet(PretrainModule(EncoderConfig(**SIZE), roll=True, masks_per_clip=2, **settings))
     seen, log_mels = [], type(module).log_mels
     monkeypatch.setattr(type(module), "log_mels", lambda self, batch: seen.append(batch) or log_mels(self, batch))
@@ -178,14 +184,14 @@ def test_waveforms_are_rolled_where_asked_for(monkeypatch) -> None:
         shift = int((after == before[0]).nonzero()[0])
         assert shift > 0
         assert torch.equal(after, before.roll(shift))
-    text = EncoderConfig(**SIZE, front_end=TextConfig(30, 12), clip_token=False)
+    text = EncoderConfig(**SIZE, front_end=TextConfig(30, 12), cls_token=False)
     with pytest.raises(ValueError, match="roll shifts waveforms, but this model reads something else: set it to false"):
-        PretrainModule(text, features=None, utterance=None, roll=True, targets=LayerTargets(2))
+        PretrainModule(text, features=None, utterance=None, roll=True, targets=TeacherTargets(2))
 
 
 def test_what_needs_patches_is_refused_where_there_are_none() -> None:
     with pytest.raises(ValueError, match=r"the WaveformFrames front-end has no patches that could be reconstructed"):
-        waveforms(reconstruction=Reconstruction())
+        waveforms(reconstruction=ReconstructionLoss())
     with pytest.raises(ValueError, match=r"mixing is made for log-mel patches: it needs encoder.front_end null"):
         waveforms(mixing=PartialMixing())
 
@@ -193,17 +199,19 @@ def test_what_needs_patches_is_refused_where_there_are_none() -> None:
 def test_without_a_teacher_nothing_compares_with_one() -> None:
     message = "regression, dino compare with a teacher, and ema is null: set them to null, or configure ema"
     with pytest.raises(ValueError, match=message):
-        mae_ast(regression=Regression(), dino=Dino())
+        mae_ast(regression=RegressionLoss(), dino=DINOLoss())
     with pytest.raises(ValueError, match="there is nothing to learn: configure at least one loss"):
         mae_ast(reconstruction=None, info_nce=None)
     module = mae_ast()
     assert module.teacher is None
-    assert not [callback for callback in module.configure_callbacks() if isinstance(callback, (EMATeacher, CollapseGuard))]
+    assert not [
+        callback for callback in module.configure_callbacks() if isinstance(callback, (EMATeacher, CollapseMonitor))
+    ]
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model(monkeypatch) -> None:
-    encoder = EncoderConfig(**SIZE, front_end=TextConfig(vocabulary=100, max_tokens=16), clip_token=False)
-    module = PretrainModule(encoder, LINE, None, targets=LayerTargets(2), utterance=None)
+    encoder = EncoderConfig(**SIZE, front_end=TextConfig(vocabulary=100, max_tokens=16), cls_token=False)
+    module = PretrainModule(encoder, LINE, None, targets=TeacherTargets(2), utterance=None)
     module._trainer = SimpleNamespace(precision="32-true", datamodule=SimpleNamespace(vocabulary=120))
     with pytest.raises(ValueError, match=r"the tokenizer has 120 tokens, but encoder.front_end.vocabulary is 100"):
         module.setup("fit")
@@ -215,7 +223,7 @@ def test_mae_asts_loss_is_the_sum_of_its_parts_and_reaches_everything(monkeypatc
     module.training_step(batch(), 0).backward()
     parts = [module.logged[f"train/loss_{name}"] for name in ("reconstruction", "info_nce")]
     assert module.logged["train/loss"] == pytest.approx(sum(parts), rel=1e-5)
-    for part in module.learning_parts():
+    for part in module.trainable_modules():
         for name, parameter in part.named_parameters():
             assert parameter.grad is not None, name
     without = quiet(mae_ast(info_nce=None))
@@ -228,11 +236,11 @@ def test_mae_ast_reconstructs_with_ten_times_the_mean_squared_error_at_any_token
     module, seen = quiet(mae_ast()), {}
     monkeypatch.setattr(type(module), "current_epoch", 0)
     loss = module.reconstruction
-    module.reconstruction = lambda guesses, wanted: seen.update(pair=(guesses, wanted)) or loss(guesses, wanted)
+    module.reconstruction = lambda predictions, wanted: seen.update(pair=(predictions, wanted)) or loss(predictions, wanted)
     module.training_step(batch(), 0)
-    guesses, wanted = seen["pair"]
+    predictions, wanted = seen["pair"]
     assert wanted.shape[-1] == 2 * 16  # not the 256 of the published sizes
-    mean = (guesses - wanted).square().mean().item()
+    mean = (predictions - wanted).square().mean().item()
     assert module.logged["train/loss_reconstruction"] == pytest.approx(10 * mean, rel=1e-5)
 
 
@@ -265,8 +273,8 @@ def test_mae_ast_sits_out_a_batch_without_clips() -> None:
 def test_what_weight_decay_leaves_alone_and_what_lies_below_the_blocks() -> None:
     module = waveforms(transformer_decoder=TransformerDecoderConfig(dim=16, depth=1, num_heads=2, positions="learned"))
     config = OptimizerConfig(lr=1.0, weight_decay=0.1, layer_decay=0.5)
-    optimizer = build_optimizer(module.learning_parts(), config, 2, fused=False)
-    names = {id(p): name for part in module.learning_parts() for name, p in part.named_parameters()}
+    optimizer = build_optimizer(module.trainable_modules(), config, 2, fused=False)
+    names = {id(p): name for part in module.trainable_modules() for name, p in part.named_parameters()}
     found = {names[id(p)]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     assert found["alibi.scale"] == (0.125, 0.0)
     assert found["front_end.convs.0.weight"] == (0.125, 0.1)
@@ -277,7 +285,7 @@ def test_what_weight_decay_leaves_alone_and_what_lies_below_the_blocks() -> None
 def data2vec1(**settings) -> Data2Vec1Module:
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     encoder = HuggingFaceConfig("vit", {**size, "image_size": 16, "patch_size": 4})
-    return Data2Vec1Module(encoder, **{"targets": LayerTargets(2, "block"), **settings})
+    return Data2Vec1Module(encoder, **{"targets": TeacherTargets(2, "block"), **settings})
 
 
 def test_data2vec1_by_hand() -> None:
@@ -289,18 +297,18 @@ def test_data2vec1_by_hand() -> None:
     keys = fold_in(module.clip_keys(nothing), int.from_bytes(b"masks", "big"))
     mask = module.masking(keys, Grid(4, 4))
     whole = module.teacher.encoder.model(images, output_hidden_states=True).hidden_states[1:]
-    normalised = [normalise(layer[:, 1:], "instance") for layer in whole]
-    targets = torch.nn.functional.layer_norm(sum(normalised) / 2, (16,))
-    guesses = module.regression_head(module.student(images, hidden=mask.hidden).tokens)
-    error = (guesses - targets)[mask.hidden].square().sum(dim=1).mean() / 16**0.5
+    normalized = [normalize(layer[:, 1:], "instance") for layer in whole]
+    targets = torch.nn.functional.layer_norm(sum(normalized) / 2, (16,))
+    predictions = module.regression_head(module.student(images, hidden=mask.hidden).tokens)
+    error = (predictions - targets)[mask.hidden].square().sum(dim=1).mean() / 16**0.5
     torch.testing.assert_close(loss, error)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"targets": LayerTargets(3, "block")}, r"targets.top_k_layers must lie between 1 and 2, got 3"),
-        ({"targets": LayerTargets(2)}, r"models of transformers return what their blocks put out"),
+        ({"targets": TeacherTargets(3, "block")}, r"targets.top_k_layers must lie between 1 and 2, got 3"),
+        ({"targets": TeacherTargets(2)}, r"models of transformers return what their blocks put out"),
     ],
 )
 def test_what_data2vec1_refuses(settings, message) -> None:
@@ -323,13 +331,13 @@ def test_data2vec1_has_no_layer_decay() -> None:
     ],
 )
 def test_augmentations_that_a_front_end_does_not_take(settings, message) -> None:
-    encoder = EncoderConfig(**SIZE, front_end=TextConfig(100, 16), clip_token=False)
+    encoder = EncoderConfig(**SIZE, front_end=TextConfig(100, 16), cls_token=False)
     with pytest.raises(ValueError, match=message):
         FinetuneModule(encoder, None, 2, **settings)
 
 
 def test_padding_does_not_count_in_fine_tuning() -> None:
-    encoder = EncoderConfig(**SIZE, front_end=TextConfig(100, 16), clip_token=False)
+    encoder = EncoderConfig(**SIZE, front_end=TextConfig(100, 16), cls_token=False)
     module = FinetuneModule(encoder, None, 2, pooling="mean").eval()
     texts = torch.randint(4, 100, (2, 8))
     texts[1, 5:] = 1

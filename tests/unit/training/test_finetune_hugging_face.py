@@ -31,7 +31,9 @@ def module(encoder: HuggingFaceConfig = VIT, **settings: Any) -> FinetuneModule:
 
 def test_rates_fall_towards_the_input() -> None:
     made = module()
-    optimizer = build_optimizer(made.learning_parts(), OptimizerConfig(lr=1.0, layer_decay=0.5), made.encoder.depth, False)
+    optimizer = build_optimizer(
+        made.trainable_modules(), OptimizerConfig(lr=1.0, layer_decay=0.5), made.encoder.depth, False
+    )
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     model = made.encoder.model
     for part, rate in (
@@ -85,10 +87,10 @@ def test_what_does_not_go_together(settings: dict[str, Any], message: str) -> No
 def test_weights_that_are_not_for_this_module(tmp_path: Path) -> None:
     transformers.ViTModel(VIT.resolve()).save_pretrained(tmp_path / "vit")
     with pytest.raises(ValueError, match=r"holds a vit of transformers, the configured encoder is one of this project"):
-        FinetuneModule(EncoderConfig(dim=32, depth=1, num_heads=2)).start_from(str(tmp_path / "vit"))
+        FinetuneModule(EncoderConfig(dim=32, depth=1, num_heads=2)).load_pretrained(str(tmp_path / "vit"))
     decoder = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
     with pytest.raises(ValueError, match=r"vit holds no decoder: set model\.decoder to null"):
-        module(decoder=decoder, pooling="mean").start_from(str(tmp_path / "vit"))
+        module(decoder=decoder, pooling="mean").load_pretrained(str(tmp_path / "vit"))
     own = FinetuneModule(EncoderConfig(dim=32, depth=1, num_heads=2), LogMels(num_frames=32))
     assert isinstance(own.encoder, Encoder)
     checkpoint = {"state_dict": own.state_dict(), "hyper_parameters": dict(own.hparams), "pytorch-lightning_version": "2"}
@@ -97,7 +99,7 @@ def test_weights_that_are_not_for_this_module(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"holds an encoder of this project, the configured one is a model of transformers"
     ):
-        module().start_from(str(tmp_path / "own.ckpt"))
+        module().load_pretrained(str(tmp_path / "own.ckpt"))
 
 
 def test_no_sharding(monkeypatch: pytest.MonkeyPatch) -> None:

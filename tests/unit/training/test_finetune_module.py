@@ -25,13 +25,13 @@ LABELS = torch.tensor([[1.0, 1, 0, 0], [0.0, 0, 1, 0]])
 SUMMED = 6 * math.log(2) + math.log(4 / 3) + math.log(4)
 
 
-@pytest.mark.parametrize(("divide_by", "expected"), [("clips", SUMMED / 2), ("positives", SUMMED / 3)])
-def test_binary_cross_entropy_by_hand(divide_by: str, expected: float) -> None:
-    assert finetune(divide_by=divide_by).loss(LOGITS, LABELS).item() == pytest.approx(expected)
+@pytest.mark.parametrize(("bce_reduction", "expected"), [("clips", SUMMED / 2), ("positives", SUMMED / 3)])
+def test_binary_cross_entropy_by_hand(bce_reduction: str, expected: float) -> None:
+    assert finetune(bce_reduction=bce_reduction).loss(LOGITS, LABELS).item() == pytest.approx(expected)
 
 
 def test_without_any_positive_the_divisor_is_one() -> None:
-    loss = finetune(divide_by="positives").loss(torch.zeros(2, 4), torch.zeros(2, 4))
+    loss = finetune(bce_reduction="positives").loss(torch.zeros(2, 4), torch.zeros(2, 4))
     assert loss.item() == pytest.approx(8 * math.log(2))
 
 
@@ -59,10 +59,13 @@ def test_cross_entropy_is_pytorchs(smoothing: float) -> None:
 def test_cross_entropy_that_follows_from_the_data_is_divided_by_clips() -> None:
     """The divisor of a recipe for several classes is that of its binary cross entropy."""
     labels = torch.eye(4)[[1, 0]]
-    by_positives, by_clips = (finetune(multi_label=False, divide_by=name) for name in ("positives", "clips"))
+    by_positives, by_clips = (finetune(multi_label=False, bce_reduction=name) for name in ("positives", "clips"))
     torch.testing.assert_close(by_positives.loss(LOGITS, labels), by_clips.loss(LOGITS, labels))
-    assert by_positives.divide_by == "clips"
-    assert finetune(multi_label=False, criterion="binary_cross_entropy", divide_by="positives").divide_by == "positives"
+    assert by_positives.bce_reduction == "clips"
+    assert (
+        finetune(multi_label=False, criterion="binary_cross_entropy", bce_reduction="positives").bce_reduction
+        == "positives"
+    )
 
 
 def test_binary_cross_entropy_of_one_class_by_hand() -> None:
@@ -87,15 +90,15 @@ def test_labels_are_smoothed_in_training_alone() -> None:
     ("settings", "told"),
     [
         (
-            {"multi_label": False, "criterion": "cross_entropy", "divide_by": "positives"},
-            r"divide_by: positives has no effect on criterion: cross_entropy.* to clips$",
+            {"multi_label": False, "criterion": "cross_entropy", "bce_reduction": "positives"},
+            r"bce_reduction: positives has no effect on criterion: cross_entropy.* to clips$",
         ),
         ({"criterion": "cross_entropy"}, r"criterion: cross_entropy takes clips of exactly one class"),
         ({"criterion": "focal"}, r"criterion must be cross_entropy or binary_cross_entropy, got 'focal'"),
-        ({"divide_by": "labels"}, r"divide_by must be positives or clips, got 'labels'"),
+        ({"bce_reduction": "labels"}, r"bce_reduction must be positives or clips, got 'labels'"),
         ({"multi_label": False, "num_classes": 1}, r"need at least two classes to tell apart, got 1$"),
         ({"frozen_drop_path": True}, r"frozen_drop_path has no effect on an encoder that learns"),
-        ({"decoder": TransformerDecoderConfig(dim=16, depth=1, num_heads=2)}, r"pooling: a decoder gives no clip token"),
+        ({"decoder": TransformerDecoderConfig(dim=16, depth=1, num_heads=2)}, r"pooling: a decoder gives no CLS token"),
     ],
 )
 def test_settings_without_an_effect(settings: dict[str, Any], told: str) -> None:
@@ -217,9 +220,9 @@ def test_a_schedule_without_an_end() -> None:
 
 
 def test_a_warm_up_as_long_as_the_run_is_told() -> None:
-    module = finetune(optimizer=OptimizerConfig(warmup_updates=5))
+    module = finetune(optimizer=OptimizerConfig(warmup_steps=5))
     module._trainer = SimpleNamespace(estimated_stepping_batches=5, precision="32-true")
-    with pytest.warns(UserWarning, match=r"to the end of the run, of 5 updates: model\.optimizer\.warmup_updates is 5"):
+    with pytest.warns(UserWarning, match=r"to the end of the run, of 5 updates: model\.optimizer\.warmup_steps is 5"):
         module.configure_optimizers()
     module._trainer.estimated_stepping_batches = 6
     with warnings.catch_warnings():

@@ -13,6 +13,7 @@ import torch
 from sslam_lightning.checkpoints import Weights
 from sslam_lightning.checkpoints.write import write_weights
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import ReconstructionLoss, TeacherTargets
 from sslam_lightning.models import (
     ClassificationHead,
     ConvDecoder,
@@ -23,13 +24,12 @@ from sslam_lightning.models import (
     TransformerDecoder,
     TransformerDecoderConfig,
 )
-from sslam_lightning.objectives import LayerTargets, Reconstruction
 from sslam_lightning.training import FinetuneModule, PretrainModule
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0)
 DECODER = DecoderConfig(dim=16, depth=2, groups=4)
 Decoder = DecoderConfig | TransformerDecoderConfig
-FORMS = ("shared", "hugging_face", "fairseq")
+FORMS = ("safetensors", "eat_hf", "fairseq")
 
 
 def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -51,7 +51,7 @@ def pretrained(encoder: EncoderConfig = ENCODER) -> Weights:
 
 def pretrain_module(encoder: EncoderConfig = ENCODER, **settings: Any) -> PretrainModule:
     features = LogMels(num_frames=64, num_mels=encoder.num_mels, patch_frames=encoder.patch_size)  # a longer clip
-    settings = {"decoder": DECODER, "masks_per_clip": 2, "targets": LayerTargets(2), **settings}
+    settings = {"decoder": DECODER, "masks_per_clip": 2, "targets": TeacherTargets(2), **settings}
     return PretrainModule(encoder, features=features, **settings)
 
 
@@ -71,42 +71,42 @@ def assert_same(module: torch.nn.Module, expected: dict[str, torch.Tensor] | Non
 def test_pretraining_takes_what_the_file_has(tmp_path, form: Any) -> None:
     weights = pretrained()
     write_weights(weights, tmp_path / "model", form)
-    module = pretrain_module(reconstruction=Reconstruction())
+    module = pretrain_module(reconstruction=ReconstructionLoss())
     before = {name: value.clone() for name, value in module.decoder.state_dict().items()}
-    module.start_from(str(tmp_path / "model"))
+    module.load_pretrained(str(tmp_path / "model"))
     assert_same(module.student, weights.student)
-    alone = form == "hugging_face"  # its form holds one encoder, which the teacher then starts as, too
+    alone = form == "eat_hf"  # its form holds one encoder, which the teacher then starts as, too
     assert_same(module.teacher.encoder, weights.student if alone else weights.teacher)
     assert_same(module.decoder, before if alone else weights.decoder)
     assert module.reconstruction_head is not None
     kept = torch.equal(module.reconstruction_head.bias, weights.reconstruction["bias"])  # type: ignore[index]
-    assert kept is (form == "shared")  # the public code's read-out has a third of the encoder's width
+    assert kept is (form == "safetensors")  # the public code's read-out has a third of the encoder's width
     assert torch.isfinite(module.student(torch.randn(1, 64, 128)).tokens).all()  # clips were half as long
 
 
 @pytest.mark.parametrize("part", ["student", "teacher"])
-@pytest.mark.parametrize("form", ["shared", "fairseq"])
+@pytest.mark.parametrize("form", ["safetensors", "fairseq"])
 def test_finetuning_takes_one_encoder(tmp_path, form: Any, part: Any) -> None:
     weights = pretrained()
     write_weights(weights, tmp_path / "model", form)
-    module = finetune_module(replace(ENCODER, drop_path_end=0.2), init_part=part)
-    module.start_from(str(tmp_path / "model"))
+    module = finetune_module(replace(ENCODER, drop_path_end=0.2), init_encoder=part)
+    module.load_pretrained(str(tmp_path / "model"))
     assert_same(module.encoder, weights.part(part))
     expected = Encoder(ENCODER).eval()
     expected.load_state_dict(weights.part(part))
     log_mels = torch.randn(2, 64, 128)
-    assert torch.equal(module.eval().encoder(log_mels).clip, expected(log_mels).clip)
+    assert torch.equal(module.eval().encoder(log_mels).cls, expected(log_mels).cls)
 
 
 def test_a_hub_id(tmp_path, monkeypatch) -> None:
     weights = pretrained()
-    write_weights(weights, tmp_path / "fetched", "hugging_face")
+    write_weights(weights, tmp_path / "fetched", "eat_hf")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         "sslam_lightning.checkpoints.read.download", lambda hub_id: Path("fetched") if hub_id == "a/b" else None
     )
     module = finetune_module(init_from="a/b")
-    module.start_from("a/b")
+    module.load_pretrained("a/b")
     assert_same(module.encoder, weights.student)
 
 
@@ -119,10 +119,10 @@ def test_another_number_of_classes_starts_a_fresh_head(tmp_path, caplog, form: A
     same, other = finetune_module(num_classes=3), finetune_module(num_classes=5)
     fresh = {name: value.clone() for name, value in other.head.state_dict().items()}
     with caplog.at_level(logging.INFO, "lightning.pytorch.utilities.rank_zero"):
-        same.start_from(str(tmp_path / "model"))
+        same.load_pretrained(str(tmp_path / "model"))
         assert caplog.messages == [f"{tmp_path / 'model'}: took student, head"]
         caplog.clear()
-        other.start_from(str(tmp_path / "model"))
+        other.load_pretrained(str(tmp_path / "model"))
     assert_same(same.head, weights.head)
     assert_same(other.head, fresh)
     assert_same(other.encoder, weights.student)
@@ -147,7 +147,7 @@ def test_another_number_of_classes_starts_a_fresh_head(tmp_path, caplog, form: A
 def test_another_size_is_refused_by_name(tmp_path, form: Any, make: Any, other: dict, message: str) -> None:
     write_weights(pretrained(), tmp_path / "model", form)
     with pytest.raises(ValueError, match=rf"model: {message}$"):
-        make(replace(ENCODER, **other)).start_from(str(tmp_path / "model"))
+        make(replace(ENCODER, **other)).load_pretrained(str(tmp_path / "model"))
 
 
 BLOCKS = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
@@ -169,11 +169,11 @@ def test_pretraining_refuses_another_decoder_by_name(tmp_path, trained: Decoder,
     of_blocks = isinstance(trained, TransformerDecoderConfig)
     decoder = TransformerDecoder(trained, 16, 16) if of_blocks else ConvDecoder(trained, 16)
     weights = pretrained()._replace(decoder_config=trained, decoder=state(decoder))
-    write_weights(weights, tmp_path / "model", "shared")
+    write_weights(weights, tmp_path / "model", "safetensors")
     with pytest.raises(ValueError, match=rf"model: its {message}$"):
-        pretrain_module(**decoder_setting(configured)).start_from(str(tmp_path / "model"))
+        pretrain_module(**decoder_setting(configured)).load_pretrained(str(tmp_path / "model"))
     noisier = {"noise_std": 0.5, "input_dropout": 0.1} if not of_blocks else {"dropout": 0.1}  # switches of training
-    pretrain_module(**decoder_setting(replace(trained, **noisier))).start_from(str(tmp_path / "model"))
+    pretrain_module(**decoder_setting(replace(trained, **noisier))).load_pretrained(str(tmp_path / "model"))
 
 
 def decoder_setting(config: Decoder) -> dict[str, Decoder]:
@@ -181,20 +181,20 @@ def decoder_setting(config: Decoder) -> dict[str, Decoder]:
 
 
 def test_mae_ast_refuses_another_decoder_by_name(tmp_path) -> None:
-    config = replace(ENCODER, front_end=SpectrogramTokensConfig(4, 4, 16), clip_token=False)
+    config = replace(ENCODER, front_end=SpectrogramTokensConfig(4, 4, 16), cls_token=False)
     features = LogMels(num_frames=32, num_mels=16, patch_frames=4)
     weights = Weights("", config, Encoder(config).state_dict(), None, BLOCKS, state(TransformerDecoder(BLOCKS, 16)))
-    write_weights(weights, tmp_path / "model", "shared")
+    write_weights(weights, tmp_path / "model", "safetensors")
     settings = {
         "features": features,
         "ema": None,
         "regression": None,
         "utterance": None,
-        "reconstruction": Reconstruction(),
+        "reconstruction": ReconstructionLoss(),
     }
-    PretrainModule(config, transformer_decoder=BLOCKS, **settings).start_from(str(tmp_path / "model"))
+    PretrainModule(config, transformer_decoder=BLOCKS, **settings).load_pretrained(str(tmp_path / "model"))
     with pytest.raises(ValueError, match=r"model: its decoder\.num_heads is 2, the configured one is 4$"):
-        PretrainModule(config, transformer_decoder=replace(BLOCKS, num_heads=4), **settings).start_from(
+        PretrainModule(config, transformer_decoder=replace(BLOCKS, num_heads=4), **settings).load_pretrained(
             str(tmp_path / "model")
         )
 
@@ -204,8 +204,8 @@ def test_another_number_of_channels_is_refused_by_name(tmp_path) -> None:
     content = torch.load(tmp_path / "model.pt", weights_only=True)
     name = "modality_encoders.IMAGE.local_encoder.proj.weight"
     content["model"][name] = content["model"][name].repeat(1, 3, 1, 1)
-    torch.save(content, tmp_path / "colour.pt")
+    torch.save(content, tmp_path / "color.pt")
     with pytest.raises(
-        ValueError, match=r"colour\.pt: its encoder\.front_end is ImageConfig\(patch_size=16, in_channels=3\)"
+        ValueError, match=r"color\.pt: its encoder\.front_end is ImageConfig\(patch_size=16, in_channels=3\)"
     ):
-        finetune_module().start_from(str(tmp_path / "colour.pt"))
+        finetune_module().load_pretrained(str(tmp_path / "color.pt"))

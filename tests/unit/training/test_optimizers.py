@@ -59,7 +59,7 @@ def test_layer_decay_by_hand(encoder_config: EncoderConfig, scaled: bool, embedd
         "prenet.1": {0.0625},
         "prenet.0": {0.03125},
         "input_norm": {embedding},
-        "clip_token": {embedding},
+        "cls_token": {embedding},
         "front_end": {embedding},
     }
 
@@ -74,7 +74,7 @@ def test_the_blocks_of_a_decoder_are_none_of_the_encoder(encoder_config: Encoder
 
 
 def test_the_norm_behind_the_blocks_belongs_to_the_head(encoder_config: EncoderConfig) -> None:
-    modules = model(replace(encoder_config, norm_order="pre"))
+    modules = model(replace(encoder_config, norm="pre"))
     rates = by_part(settings_of(modules, OptimizerConfig(lr=2.0, layer_decay=0.5)))
     assert (rates["output_norm"], rates["blocks.1"], rates["front_end"]) == ({2.0}, {1.0}, {0.25})
 
@@ -87,7 +87,7 @@ def test_without_layer_decay_all_learn_alike(encoder_config: EncoderConfig) -> N
 def test_biases_norms_and_the_clip_token_are_exempt_from_weight_decay(encoder_config: EncoderConfig) -> None:
     config = OptimizerConfig(weight_decay=0.05, layer_decay=0.5)
     for name, (_, decay) in settings_of(model(encoder_config), config).items():
-        exempt = name.endswith("bias") or "norm" in name or name == "clip_token"
+        exempt = name.endswith("bias") or "norm" in name or name == "cls_token"
         assert decay == (0.0 if exempt else 0.05), name
     faithful = settings_of(model(encoder_config), replace(config, decay_all=True))
     assert {decay for _, decay in faithful.values()} == {0.05}
@@ -108,10 +108,10 @@ def test_the_other_settings_arrive() -> None:
         assert (group["betas"], group["eps"]) == ((0.7, 0.8), 1e-5)
 
 
-def schedule(config: OptimizerConfig, peaks: list[float], max_updates: int) -> tuple[torch.optim.Optimizer, ScheduledLR]:
+def schedule(config: OptimizerConfig, peaks: list[float], max_steps: int) -> tuple[torch.optim.Optimizer, ScheduledLR]:
     groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": peak} for peak in peaks]
     optimizer = torch.optim.SGD(groups, lr=config.lr)
-    return optimizer, ScheduledLR(optimizer, config, max_updates)
+    return optimizer, ScheduledLR(optimizer, config, max_steps)
 
 
 def run(optimizer: torch.optim.Optimizer, scheduler: ScheduledLR, updates: int) -> list[list[float]]:
@@ -125,7 +125,7 @@ def run(optimizer: torch.optim.Optimizer, scheduler: ScheduledLR, updates: int) 
 
 
 def test_warmup_and_cosine_by_hand() -> None:
-    config = OptimizerConfig(lr=1.0, warmup_updates=2, min_lr=0.1)
+    config = OptimizerConfig(lr=1.0, warmup_steps=2, min_lr=0.1)
     rates = [rate for (rate,) in run(*schedule(config, [1.0], 6), updates=8)]
     middle = (1.0 + 0.1) / 2
     quarter = 0.45 * 2**-0.5  # half the range times cos(pi / 4)
@@ -145,7 +145,7 @@ def test_a_scaled_floor_shrinks_with_the_layers() -> None:
 
 @pytest.mark.parametrize("warmup", [0, 3])
 def test_the_faithful_floor_leaves_the_first_layers_a_constant_rate(warmup: int) -> None:
-    config = OptimizerConfig(lr=1.0, min_lr=0.1, min_lr_scaled=False, warmup_updates=warmup)
+    config = OptimizerConfig(lr=1.0, min_lr=0.1, min_lr_scaled=False, warmup_steps=warmup)
     rates = run(*schedule(config, [1.0, 0.5, 0.05], 10), updates=12)
     assert {three for _, _, three in rates} == {0.05}
     assert rates[warmup][:2] == pytest.approx([1.0, 0.5])
@@ -155,7 +155,7 @@ def test_the_faithful_floor_leaves_the_first_layers_a_constant_rate(warmup: int)
 
 
 def test_state_is_plain_and_resumes() -> None:
-    config = OptimizerConfig(lr=1.0, warmup_updates=3, min_lr=0.01)
+    config = OptimizerConfig(lr=1.0, warmup_steps=3, min_lr=0.01)
     whole = run(*schedule(config, [1.0, 0.5], 10), updates=10)
 
     optimizer, scheduler = schedule(config, [1.0, 0.5], 10)
@@ -179,7 +179,7 @@ def test_a_resumed_schedule_is_the_configured_one() -> None:
     _, scheduler = schedule(OptimizerConfig(lr=1.0), [1.0], 10)
     _, other = schedule(OptimizerConfig(lr=1.0, min_lr=0.5), [1.0], 20)
     other.load_state_dict(scheduler.state_dict())
-    assert (other.max_updates, other.config.min_lr) == (20, 0.5)
+    assert (other.max_steps, other.config.min_lr) == (20, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_resumed_schedule_is_the_configured_one() -> None:
         ({"lr": 0.0}, r"optimizer: lr must be positive, got 0\.0"),
         ({"layer_decay": 0.0}, r"optimizer: layer_decay must lie in \(0, 1\], got 0\.0"),
         ({"layer_decay": 1.1}, r"optimizer: layer_decay must lie in \(0, 1\], got 1\.1"),
-        ({"warmup_updates": -1}, r"optimizer: warmup_updates must not be negative, got -1"),
+        ({"warmup_steps": -1}, r"optimizer: warmup_steps must not be negative, got -1"),
     ],
 )
 def test_settings_out_of_range(wrong: dict, message: str) -> None:
@@ -202,7 +202,7 @@ def test_a_run_goes_on_with_the_settings_of_its_configuration(encoder_config: En
 
     def start(config: OptimizerConfig, updates: int):
         optimizer = build_optimizer(list(modules), config, len(modules[0].blocks), fused=False)
-        schedule = ScheduledLR(optimizer, config, max_updates=20)
+        schedule = ScheduledLR(optimizer, config, max_steps=20)
         rates = []
         for _ in range(updates):
             rates.append([group["lr"] for group in optimizer.param_groups])

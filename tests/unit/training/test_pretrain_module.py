@@ -11,16 +11,16 @@ import pytest
 import torch
 from tiny_modules import ENCODER, finetune, noise, pretrain
 
-from sslam_lightning.layers import keep_visible
+from sslam_lightning.layers import gather_tokens
+from sslam_lightning.losses import DINOLoss, ReconstructionLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import FullMixing, PartialMixing
-from sslam_lightning.objectives import Dino, LayerTargets, Reconstruction, SourceRetention, Utterance
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.callbacks import SeedBatches
 
 STAGE_2: dict[str, Any] = {
     "mixing": PartialMixing(),
-    "source_retention": SourceRetention(),
-    "utterance": Utterance(top_k_layers=1),
+    "source_retention": SourceRetentionLoss(),
+    "utterance": UtteranceLoss(top_k_layers=1),
 }
 
 
@@ -34,15 +34,15 @@ def _without_a_trainer():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"source_retention": SourceRetention()}, r"source_retention needs mixing: there are no sources to retain"),
-        ({"dino": Dino()}, r"dino takes the place of utterance: set one of them to null"),
+        ({"source_retention": SourceRetentionLoss()}, r"source_retention needs mixing: there are no sources to retain"),
+        ({"dino": DINOLoss()}, r"dino takes the place of utterance: set one of them to null"),
         ({"masks_per_clip": 0}, r"masks_per_clip must be at least 1, got 0"),
-        ({"targets": LayerTargets(3)}, r"targets\.top_k_layers must lie between 1 and 2, got 3"),
-        ({"targets": LayerTargets(0)}, r"targets\.top_k_layers must lie between 1 and 2, got 0"),
-        ({"utterance": Utterance(top_k_layers=3)}, r"utterance\.top_k_layers must lie between 1 and 2, got 3"),
-        ({"utterance": Utterance(top_k_layers=0)}, r"utterance\.top_k_layers must lie between 1 and 2, got 0"),
+        ({"targets": TeacherTargets(3)}, r"targets\.top_k_layers must lie between 1 and 2, got 3"),
+        ({"targets": TeacherTargets(0)}, r"targets\.top_k_layers must lie between 1 and 2, got 0"),
+        ({"utterance": UtteranceLoss(top_k_layers=3)}, r"utterance\.top_k_layers must lie between 1 and 2, got 3"),
+        ({"utterance": UtteranceLoss(top_k_layers=0)}, r"utterance\.top_k_layers must lie between 1 and 2, got 0"),
         (
-            {"targets": LayerTargets(1), "utterance": Utterance(top_k_layers=2)},
+            {"targets": TeacherTargets(1), "utterance": UtteranceLoss(top_k_layers=2)},
             r"utterance\.top_k_layers must lie between 1 and 1, got 2",
         ),
     ],
@@ -53,10 +53,10 @@ def test_settings_that_contradict_each_other(wrong: dict[str, Any], message: str
 
 
 def test_parts_that_are_not_asked_for_do_not_exist() -> None:
-    plain, everything = pretrain(), pretrain(reconstruction=Reconstruction(), utterance=None, dino=Dino())
+    plain, everything = pretrain(), pretrain(reconstruction=ReconstructionLoss(), utterance=None, dino=DINOLoss())
     assert {name.split(".")[0] for name in plain.state_dict()} == {"student", "teacher", "decoder"}
     added = {name for name in everything.state_dict() if name not in plain.state_dict()}
-    assert added == {"centre", "reconstruction_head.weight", "reconstruction_head.bias"}
+    assert added == {"center", "reconstruction_head.weight", "reconstruction_head.bias"}
     assert everything.reconstruction_head is not None
     assert everything.reconstruction_head.out_features == 4 * 4
 
@@ -65,9 +65,9 @@ def test_parts_that_are_not_asked_for_do_not_exist() -> None:
     "settings",
     [
         {},
-        {"reconstruction": Reconstruction(), "utterance": None, "dino": Dino()},
+        {"reconstruction": ReconstructionLoss(), "utterance": None, "dino": DINOLoss()},
         STAGE_2,
-        {**STAGE_2, "mixing": FullMixing("neighbour"), "reconstruction": Reconstruction()},
+        {**STAGE_2, "mixing": FullMixing("neighbor"), "reconstruction": ReconstructionLoss()},
     ],
     ids=["stage 1", "dino and reconstruction", "stage 2", "full mixing and reconstruction"],
 )
@@ -76,52 +76,52 @@ def test_everything_that_learns_gets_a_gradient_and_nothing_else(settings: dict[
     loss = module.training_step(batch, 0)
     assert torch.isfinite(loss)
     loss.backward()
-    for part in module.learning_parts():
+    for part in module.trainable_modules():
         for name, parameter in part.named_parameters():
             assert parameter.grad is not None, name
             # The softmax is blind to what adds to all scores of a query alike: the keys' part of this bias.
             assert parameter.grad.abs().max() > 1e-9, name
-    learning = {id(parameter) for part in module.learning_parts() for parameter in part.parameters()}
+    learning = {id(parameter) for part in module.trainable_modules() for parameter in part.parameters()}
     for name, parameter in module.named_parameters():
         assert (id(parameter) in learning) == (not name.startswith("teacher.")), name
         assert name.startswith("teacher.") == (parameter.grad is None), name
 
 
 def test_the_total_is_the_sum_of_the_losses() -> None:
-    module, batch, logged = pretrain(**STAGE_2, reconstruction=Reconstruction()), noise(), {}
+    module, batch, logged = pretrain(**STAGE_2, reconstruction=ReconstructionLoss()), noise(), {}
     module.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign,assignment]
     total = module.training_step(batch, 0)
     parts = {name.removeprefix("train/loss_"): value for name, value in logged.items() if "loss_" in name}
     assert set(parts) == {"regression", "utterance", "reconstruction", "source_retention"}
     torch.testing.assert_close(total, sum(parts.values()))
     torch.testing.assert_close(logged["train/loss"], total)
-    assert logged["prediction_variance"] > 0
-    assert logged["target_variance"] > 0
-    assert 0 < logged["token_deviation"] <= 1
+    assert logged["pred_std"] > 0
+    assert logged["target_std"] > 0
+    assert 0 < logged["token_std"] <= 1
 
 
 def test_losses_of_stage_1_by_hand() -> None:
-    module, batch = pretrain(reconstruction=Reconstruction()).eval(), noise()
+    module, batch = pretrain(reconstruction=ReconstructionLoss()).eval(), noise()
     log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
     mixture, grid = module.mix(log_mels, keys), module.student.front_end.grid(log_mels)
     mask, targets = (
         module.draw_masks(keys, grid),
         module.teacher_targets(module.student.embed(mixture.clips), mixture, grid),
     )
-    guesses = module.guess(module.student.embed(mixture.clips), mixture, mask, grid)
-    losses = module.losses(guesses, keep_visible(targets.patches, mask.hidden_index), targets, mask, mixture)
+    predictions = module.predict_masked(module.student.embed(mixture.clips), mixture, mask, grid)
+    losses = module.losses(predictions, gather_tokens(targets.patches, mask.ids_masked), targets, mask, mixture)
 
     encoded = module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=2)
-    everywhere = module.targets(encoded.layers)
+    everywhere = module.targets(encoded.hidden_states)
     torch.testing.assert_close(targets.patches, everywhere)
     regression = utterance = reconstruction = 0.0
     for row in range(8):  # clip by clip, two masks each
         clip, hidden = row // 2, mask.hidden[row]
-        regression += (guesses.patches[row] - everywhere[clip, hidden]).square().sum() / 4
-        utterance += (guesses.clip[row] - everywhere[clip].mean(dim=0)).square().sum() / 4
+        regression += (predictions.patches[row] - everywhere[clip, hidden]).square().sum() / 4
+        utterance += (predictions.cls[row] - everywhere[clip].mean(dim=0)).square().sum() / 4
         values = module.student.front_end.patchify(log_mels)[clip, hidden]
         values = (values - values.mean(dim=1, keepdim=True)) / values.std(dim=1, keepdim=True)
-        reconstruction += (module.reconstruction_head(guesses.patches[row]) - values).square().sum() / 4
+        reconstruction += (module.reconstruction_head(predictions.patches[row]) - values).square().sum() / 4
     num_hidden = mask.hidden.sum()
     torch.testing.assert_close(losses["regression"], regression / num_hidden)
     torch.testing.assert_close(losses["utterance"], utterance / 8)
@@ -156,8 +156,8 @@ def test_stage_2_retains_both_sources_where_both_are_heard() -> None:
         shared = shared.flatten()
         assert 0 < shared.sum() < 32
         partner = encoder.embed(log_mels[clip - 1][None])  # positions are added before patches are dropped
-        foreign = module.targets(encoder.encode(partner[:, shared], keep_layers=2).layers)[0]
-        own = module.targets(encoder.encode(encoder.embed(log_mels[clip][None]), keep_layers=2).layers)[0]
+        foreign = module.targets(encoder.encode(partner[:, shared], keep_layers=2).hidden_states)[0]
+        own = module.targets(encoder.encode(encoder.embed(log_mels[clip][None]), keep_layers=2).hidden_states)[0]
         torch.testing.assert_close(targets.retained[clip, ~shared], own[~shared])
         torch.testing.assert_close(targets.retained[clip, shared], (own[shared] + foreign) / 2)
 
@@ -165,12 +165,12 @@ def test_stage_2_retains_both_sources_where_both_are_heard() -> None:
 @pytest.mark.parametrize(
     "targets",
     [
-        LayerTargets(2, normalise_layers=("batch",)),
-        LayerTargets(2, normalise_layers=(), normalise_average=("batch", "layer")),
+        TeacherTargets(2, normalize_layers=("batch",)),
+        TeacherTargets(2, normalize_layers=(), normalize_average=("batch", "layer")),
     ],
     ids=["layers", "average"],
 )
-def test_stage_2_normalises_the_sources_without_the_mixtures(targets: LayerTargets) -> None:
+def test_stage_2_normalizes_the_sources_without_the_mixtures(targets: TeacherTargets) -> None:
     """D5: with batch norm, the clean clips' own targets depend on the mixtures; those of the sources do not."""
     module, batch = pretrain(**{**STAGE_2, "mixing": FullMixing(), "targets": targets}), noise()
     log_mels, keys = module.log_mels(batch), module.clip_keys(batch)
@@ -178,7 +178,7 @@ def test_stage_2_normalises_the_sources_without_the_mixtures(targets: LayerTarge
     mixture = module.mix(log_mels, keys)
     made = module.teacher_targets(module.student.embed(mixture.clips), mixture, grid)
     encoder = module.teacher.encoder
-    clean = targets(encoder.encode(encoder.embed(log_mels), keep_layers=2).layers)
+    clean = targets(encoder.encode(encoder.embed(log_mels), keep_layers=2).hidden_states)
     assert made.retained is not None
     torch.testing.assert_close(made.retained, (clean + clean.roll(1, dims=0)) / 2)
     assert (made.patches[:4] - clean).abs().max() > 0.01
@@ -206,37 +206,41 @@ def test_source_retention_looks_at_the_mixtures_alone() -> None:
         module.draw_masks(keys, grid),
         module.teacher_targets(module.student.embed(mixture.clips), mixture, grid),
     )
-    guesses = module.guess(module.student.embed(mixture.clips), mixture, mask, grid)
-    wanted = keep_visible(targets.patches, mask.hidden_index)
-    losses = module.losses(guesses, wanted, targets, mask, mixture)
+    predictions = module.predict_masked(module.student.embed(mixture.clips), mixture, mask, grid)
+    wanted = gather_tokens(targets.patches, mask.ids_masked)
+    losses = module.losses(predictions, wanted, targets, mask, mixture)
     assert targets.retained is not None
     total = torch.zeros(())
     for row in range(8, 16):  # behind the clean clips: mixture by mixture, two masks each
         retained = targets.retained[(row - 8) // 2, mask.hidden[row]]
-        total += (guesses.patches[row] - retained).square().sum() / 4
+        total += (predictions.patches[row] - retained).square().sum() / 4
     torch.testing.assert_close(losses["source_retention"], 2 * total / mask.hidden.sum())
 
 
 def test_the_utterance_target_may_be_the_last_layer_alone() -> None:
-    module, batch = pretrain(utterance=Utterance(top_k_layers=1)), noise()
+    module, batch = pretrain(utterance=UtteranceLoss(top_k_layers=1)), noise()
     log_mels = module.log_mels(batch)
     mixture, grid = module.mix(log_mels, module.clip_keys(batch)), module.student.front_end.grid(log_mels)
     targets = module.teacher_targets(module.student.embed(log_mels), mixture, grid)
-    last = module.targets(module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=1).layers, 1)
+    last = module.targets(
+        module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=1).hidden_states, 1
+    )
     torch.testing.assert_close(targets.clip, last.mean(dim=1))
     assert not torch.allclose(targets.clip, targets.patches.mean(dim=1))
 
 
-def test_dinos_centre_moves_in_training_alone() -> None:
-    module, batch = pretrain(utterance=None, dino=Dino(centre_momentum=0.75)), noise()
+def test_dinos_center_moves_in_training_alone() -> None:
+    module, batch = pretrain(utterance=None, dino=DINOLoss(center_momentum=0.75)), noise()
     module.eval().training_step(batch, 0)
-    assert module.centre is not None
-    assert not module.centre.any()
+    assert module.center is not None
+    assert not module.center.any()
     module.train().training_step(batch, 0)
     log_mels = module.log_mels(batch)
-    target = module.targets(module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=2).layers)
-    torch.testing.assert_close(module.centre, 0.25 * target.mean(dim=(0, 1), keepdim=True)[0])
-    assert torch.equal(module.state_dict()["centre"], module.centre)
+    target = module.targets(
+        module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=2).hidden_states
+    )
+    torch.testing.assert_close(module.center, 0.25 * target.mean(dim=(0, 1), keepdim=True)[0])
+    assert torch.equal(module.state_dict()["center"], module.center)
 
 
 def test_draws_depend_on_seed_and_clip_and_evaluation_has_draws_of_its_own() -> None:
@@ -252,11 +256,11 @@ def test_a_batch_of_which_nothing_is_left() -> None:
     nothing = {"waveforms": torch.zeros(0, 6000), "clip_index": torch.zeros(0, dtype=torch.int64)}
     empty = noise()._replace(**nothing, broken=(("a.wav", "no audio"),))
     module = pretrain()
-    assert module.is_unusable(empty)
+    assert module.is_empty(empty)
     loss = module.training_step(empty, 0)
     loss.backward()
     assert loss.item() == 0.0
-    for part in module.learning_parts():
+    for part in module.trainable_modules():
         for name, parameter in part.named_parameters():
             assert parameter.grad is not None, name
             assert not parameter.grad.any(), name
@@ -265,12 +269,12 @@ def test_a_batch_of_which_nothing_is_left() -> None:
 
 def test_one_clip_is_too_few_to_mix() -> None:
     one, module = noise(1), pretrain(**STAGE_2)
-    assert not pretrain().is_unusable(one)
-    assert not module.is_unusable(one)  # a batch size of 1 is the user's mistake, told by the mixer
+    assert not pretrain().is_empty(one)
+    assert not module.is_empty(one)  # a batch size of 1 is the user's mistake, told by the mixer
     with pytest.raises(ValueError, match=r"mixing needs at least 2 clips on each device, got a batch of 1"):
         module.training_step(one, 0)
-    assert module.is_unusable(one._replace(broken=(("a.wav", "no audio"),)))  # the other clip could not be read
-    assert module.eval().is_unusable(one)  # the last batch of a validation set
+    assert module.is_empty(one._replace(broken=(("a.wav", "no audio"),)))  # the other clip could not be read
+    assert module.eval().is_empty(one)  # the last batch of a validation set
 
 
 def test_validation_losses_are_means_over_clips_and_leave_no_nan_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +293,7 @@ def test_predictions_are_clip_tokens_of_whole_clips() -> None:
     module, batch = pretrain().eval(), noise()
     names, tokens = module.predict_step(batch, 0)
     assert names == batch.names
-    torch.testing.assert_close(tokens, module.student(module.log_mels(batch)).clip)
+    torch.testing.assert_close(tokens, module.student(module.log_mels(batch)).cls)
 
 
 def test_a_clip_that_is_too_short_is_named() -> None:
@@ -305,17 +309,17 @@ def test_a_clip_that_is_too_short_is_named() -> None:
     [
         (
             {"encoder": replace(ENCODER, dim=32)},
-            r"the checkpoint's student\.clip_token has shape \(1, 1, 32\), the model expects \(1, 1, 16\)",
+            r"the checkpoint's student\.cls_token has shape \(1, 1, 32\), the model expects \(1, 1, 16\)",
         ),
         (
             {"encoder": replace(ENCODER, depth=3)},
             r"the checkpoint's student\.blocks\.2\.\S+ is not in the model: ",
         ),
         (
-            {"encoder": replace(ENCODER, depth=1), "targets": LayerTargets(1)},
+            {"encoder": replace(ENCODER, depth=1), "targets": TeacherTargets(1)},
             r"the checkpoint's student\.blocks\.1\.\S+ is missing, which the model has",
         ),
-        ({"utterance": None, "dino": Dino()}, r"the checkpoint's centre is not in the model"),
+        ({"utterance": None, "dino": DINOLoss()}, r"the checkpoint's center is not in the model"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_parts(other: dict[str, Any], message: str) -> None:

@@ -74,8 +74,8 @@ def test_a_log_broken_off_anywhere_gives_the_rows_before(tmp_path) -> None:
 
 
 def test_values_of_all_processes_of_a_run(tmp_path) -> None:
-    picture = {"trainer/global_step": 3, "pictures/guesses|path": "a.png", "pictures/guesses|width": 8}
+    picture = {"trainer/global_step": 3, "pictures/predictions|path": "a.png", "pictures/predictions|width": 8}
     write(tmp_path, "1", [row({"trainer/global_step": 0, "loss": 1.0}), row(picture)])
     write(tmp_path, "2", [row({"trainer/global_step": 1, "loss": 1.0, "rate": 2.0}), row({"_runtime": 3})])
-    assert logged_values(tmp_path, "id7") == {(0, "loss"), (1, "loss"), (1, "rate"), (3, "pictures/guesses")}
+    assert logged_values(tmp_path, "id7") == {(0, "loss"), (1, "loss"), (1, "rate"), (3, "pictures/predictions")}
     assert logged_values(tmp_path, "id8") == set()

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from sslam_lightning.features import LogMels
+from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.models import DecoderConfig, EncoderConfig
-from sslam_lightning.objectives import LayerTargets
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Batch
 
@@ -23,7 +23,7 @@ def pretrain(**settings: Any) -> PretrainModule:
     settings = {
         "masking": InverseBlockMask(0.75, 2),
         "masks_per_clip": 2,
-        "targets": LayerTargets(2),
+        "targets": TeacherTargets(2),
         "encoder": ENCODER,
         **settings,
     }

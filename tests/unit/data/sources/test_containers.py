@@ -17,7 +17,7 @@ import torch
 from sslam_lightning.data.audio import UnreadableAudio, decode_audio
 from sslam_lightning.data.descriptors import table_of_words
 from sslam_lightning.data.pack import Packing, pack
-from sslam_lightning.data.shards import read_labelled_shards
+from sslam_lightning.data.shards import read_labeled_shards
 from sslam_lightning.data.sources.hdf5 import read_hdf5
 from sslam_lightning.data.sources.parquet import read_parquet
 
@@ -48,7 +48,7 @@ def test_hdf5_with_waveforms(tmp_path: Path) -> None:
     assert rate_hz == 44100
     assert torch.equal(waveform, torch.from_numpy(whole[1].astype(np.float32) / 32768))
     pack(recordings, str(tmp_path / "shards"), Packing(), workers=1)
-    packed = read_labelled_shards(str(tmp_path / "shards"))
+    packed = read_labeled_shards(str(tmp_path / "shards"))
     assert packed.read(1)[0].shape == (1600,)
     assert [[packed.class_names[c] for c in packed.classes(i)] for i in (0, 1)] == [["class 01", "class 11"], ["class 00"]]
     with pytest.raises(ValueError, match="holds waveforms and no files: choose another codec than original"):
@@ -144,7 +144,7 @@ def test_parquet_with_audio_inside(tmp_path: Path) -> None:
         assert torch.equal(recordings.read(number)[0], decode_audio(sound_file(number, "FLAC", 48000), "")[0])
     assert recordings.path(3) == f"{tmp_path}/train-1.parquet#ddd"
     pack(recordings, str(tmp_path / "shards"), Packing("original", clips_per_shard=2), workers=1)
-    assert read_labelled_shards(str(tmp_path / "shards")).packed_file(3) == sound_file(3, "FLAC", 48000)
+    assert read_labeled_shards(str(tmp_path / "shards")).packed_file(3) == sound_file(3, "FLAC", 48000)
 
 
 def test_parquet_without_ids_or_labels_and_of_another_form(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Utterance loss: the clip token guesses the whole clip (EAT, arXiv 2401.03497, section 3.3)."""
+"""Utterance loss: the CLS token guesses the whole clip (EAT, arXiv 2401.03497, section 3.3)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.objectives.squared_error import SquaredError
+from sslam_lightning.losses.squared_error import SquaredError
 
 
 @dataclass(frozen=True)
-class Utterance(SquaredError):
-    """Squared error between the student's clip token and the mean of the teacher's targets over all patches.
+class UtteranceLoss(SquaredError):
+    """Squared error between the student's CLS token and the mean of the teacher's targets over all patches.
 
     Args:
         weight: of this loss in the total.
-        beta: as in :class:`Regression`.
-        scale: as in :class:`Regression`.
+        beta: as in :class:`RegressionLoss`.
+        scale: as in :class:`RegressionLoss`.
         reduction: ``sum`` over the device's rows is what the public code computes: the effective weight is then the
             number of rows (clips x masks; 192 in EAT's recipe) and changes with the batch. ``mean`` does not depend on it.
         top_k_layers: how many of the teacher's layers make this target; None means as many as for the regression.

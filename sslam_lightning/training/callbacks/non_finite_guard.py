@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from sslam_lightning.training.progress import ends_step
-from sslam_lightning.training.sharding import whole
+from sslam_lightning.training.sharding import full_tensor
 
 _LEAST_SCALE = 1e-4  # as fairseq; from 2^16 there have then been 30 skips in a row
 _ADVICE = "Try a smaller learning rate, gradient clipping, or bf16 instead of fp16."
@@ -37,7 +37,7 @@ class _Seen(NamedTuple):
     loss: Tensor
 
 
-class LossGuard(pl.Callback):
+class NonFiniteGuard(pl.Callback):
     """Computes the norm of all gradients, logs it, clips by it, and skips the step on all ranks if it is not finite.
 
     The clips of skipped steps are listed in the run's folder, by every rank its own: ``not_finite_clips.csv``,
@@ -45,14 +45,14 @@ class LossGuard(pl.Callback):
     ``trainer.max_steps`` does. Weights that are not finite are never written to a checkpoint.
 
     Args:
-        max_skips_in_a_row: how many consecutive steps may be skipped; the next one ends the run. With fp16 the loss scaler
-            skips steps by itself; then the run ends when it has halved its scale down to 1e-4.
+        max_consecutive_skips: how many consecutive steps may be skipped; the next one ends the run. With fp16 the loss
+            scaler skips steps by itself; then the run ends when it has halved its scale down to 1e-4.
     """
 
-    def __init__(self, max_skips_in_a_row: int = 5) -> None:
-        if max_skips_in_a_row < 0:
-            raise ValueError(f"max_skips_in_a_row must not be negative, got {max_skips_in_a_row}")
-        self.max_skips_in_a_row = max_skips_in_a_row
+    def __init__(self, max_consecutive_skips: int = 5) -> None:
+        if max_consecutive_skips < 0:
+            raise ValueError(f"max_consecutive_skips must not be negative, got {max_consecutive_skips}")
+        self.max_consecutive_skips = max_consecutive_skips
         self.skipped = 0
         self._in_a_row = 0
         self._is_finite = True
@@ -71,7 +71,7 @@ class LossGuard(pl.Callback):
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        norm = full_tensor(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         self._is_finite = trainer.precision == "16-mixed" or bool(norm.isfinite())  # all ranks have the same norm
         if not self._is_finite:
             optimizer.zero_grad()  # without gradients the step moves nothing
@@ -79,8 +79,8 @@ class LossGuard(pl.Callback):
         by_norm = trainer.gradient_clip_algorithm in (None, "norm")
         if trainer.gradient_clip_val and by_norm and math.isfinite(trainer.gradient_clip_val):
             torch.nn.utils.clip_grads_with_norm_(parameters, trainer.gradient_clip_val, norm)
-        pl_module.log("gradient_norm", norm)
-        pl_module.log("learning_rate", max(group["lr"] for group in optimizer.param_groups))
+        pl_module.log("train/grad_norm", norm)
+        pl_module.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -99,7 +99,7 @@ class LossGuard(pl.Callback):
         self.skipped += 1
         self._in_a_row += 1
         path = _list_clips(trainer, seen)
-        if self._in_a_row > self.max_skips_in_a_row:
+        if self._in_a_row > self.max_consecutive_skips:
             raise NotFinite(
                 f"the loss or its gradients became NaN or infinite in update {step}"
                 + (f" and the {self._in_a_row - 1} before it" if self._in_a_row > 1 else "")

@@ -20,7 +20,7 @@ class Counts(NamedTuple):
     broken_in_epoch: int = 0
 
 
-class BrokenClips:
+class UnreadableClips:
     """The broken clips of one process. A few are normal in AudioSet; many mean a wrong mount or codec.
 
     Args:
@@ -30,7 +30,7 @@ class BrokenClips:
 
     def __init__(self, max_share: float, judge_after: int = 50) -> None:
         if not 0 <= max_share <= 1:
-            raise ValueError(f"max_broken_share must lie between 0 and 1, got {max_share}")
+            raise ValueError(f"max_unreadable_fraction must lie between 0 and 1, got {max_share}")
         self.max_share = max_share
         self.judge_after = judge_after
         self.reasons: dict[str, str] = {}  # name -> reason
@@ -58,8 +58,8 @@ class BrokenClips:
     def complaint(self, counts: Counts, example: str | None) -> ValueError:
         """The error that stops a run with too many."""
         return ValueError(
-            f"{counts.broken} of {counts.met} clips cannot be used, more than max_broken_share {self.max_share:g} allows"
-            + (f"; for example {example}" if example else "")
+            f"{counts.broken} of {counts.met} clips cannot be used, more than max_unreadable_fraction "
+            f"{self.max_share:g} allows" + (f"; for example {example}" if example else "")
         )
 
     @property
@@ -81,9 +81,9 @@ class BrokenClips:
         if new:
             _log.warning("%d clips could not be used and were left out together with their labels", len(self.reasons))
 
-    def like(self) -> BrokenClips:
+    def like(self) -> UnreadableClips:
         """An empty account with the same bounds, that has reported what this one has."""
-        other = BrokenClips(self.max_share, self.judge_after)
+        other = UnreadableClips(self.max_share, self.judge_after)
         other._num_reported = self._num_reported
         return other
 

@@ -8,12 +8,12 @@ import lightning.pytorch as pl
 import torch
 from torch import distributed
 
-from sslam_lightning.data.broken import BrokenClips, Counts
 from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.data.unreadable import Counts, UnreadableClips
 
 
-class BrokenClipWatch(pl.Callback):
-    """Logs ``broken_clips`` once an epoch. Several ranks judge their sum every ``trainer.log_every_n_steps`` batches.
+class UnreadableClipMonitor(pl.Callback):
+    """Logs ``unreadable_clips`` once an epoch. Several ranks judge their sum every ``trainer.log_every_n_steps`` batches.
 
     A single process is judged batch by batch, by its data module.
     """
@@ -31,7 +31,7 @@ class BrokenClipWatch(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if counts := self._judge(trainer, pl_module):
-            pl_module.log("broken_clips", float(counts.broken_in_epoch))
+            pl_module.log("unreadable_clips", float(counts.broken_in_epoch))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ranks may have different numbers of batches here, so that they meet only at the end."""
@@ -50,12 +50,12 @@ class BrokenClipWatch(pl.Callback):
         return counts
 
 
-def _account(trainer: pl.Trainer) -> BrokenClips | None:
+def _account(trainer: pl.Trainer) -> UnreadableClips | None:
     data = getattr(trainer, "datamodule", None)
     return data.broken if isinstance(data, AudioDataModule) else None
 
 
-def _example(account: BrokenClips) -> str | None:
+def _example(account: UnreadableClips) -> str | None:
     if not distributed.is_available() or not distributed.is_initialized():
         return account.example
     examples: list[str | None] = [None] * distributed.get_world_size()

@@ -18,7 +18,7 @@ Scale = float | Literal["mean"] | None
 
 @dataclass(frozen=True)
 class SquaredError:
-    """What losses of squared errors share (data2vec 2.0, arXiv 2212.07525, section 3.1); see :class:`Regression`."""
+    """What losses of squared errors share (data2vec 2.0, arXiv 2212.07525, section 3.1); see :class:`RegressionLoss`."""
 
     weight: float = 1.0
     beta: float = 0.0
@@ -33,18 +33,20 @@ class SquaredError:
         if isinstance(self.scale, (int, float)) and not 0 < self.scale < math.inf:
             raise ValueError(f"{name}: scale must be positive, got {self.scale}")
 
-    def weighted_error(self, guesses: Float[Tensor, "*rows dim"], targets: Float[Tensor, "*rows dim"]) -> Float[Tensor, ""]:
+    def weighted_error(
+        self, predictions: Float[Tensor, "*rows dim"], targets: Float[Tensor, "*rows dim"]
+    ) -> Float[Tensor, ""]:
         """Squared error (smooth L1 if ``beta`` > 0) times ``scale`` and ``weight``, summed over all elements."""
-        guesses, targets = guesses.float(), targets.float()
+        predictions, targets = predictions.float(), targets.float()
         if self.beta > 0:
-            error = F.smooth_l1_loss(guesses, targets, reduction="sum", beta=self.beta)
+            error = F.smooth_l1_loss(predictions, targets, reduction="sum", beta=self.beta)
         else:
-            error = F.mse_loss(guesses, targets, reduction="sum")
+            error = F.mse_loss(predictions, targets, reduction="sum")
         scale = self.scale
         if scale is None:
-            scale = 1 / math.sqrt(guesses.shape[-1])
+            scale = 1 / math.sqrt(predictions.shape[-1])
         elif scale == "mean":
-            scale = 1 / guesses.shape[-1]
+            scale = 1 / predictions.shape[-1]
         return self.weight * (error * scale)
 
 

@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.data.audio import check_is_file, open_sound, read_audio
+from sslam_lightning.data.filesystem import for_libsndfile
 from sslam_lightning.data.recordings import Recordings
-from sslam_lightning.data.storage import for_libsndfile
 
 _ROUNDING_SECONDS = 1e-3  # too little for a clip of its own
 
 
-class Excerpt(NamedTuple):
+class Segment(NamedTuple):
     """A part of a file; ``seconds`` is infinite for all the rest of it."""
 
     name: str
@@ -47,7 +47,7 @@ class Excerpts(Recordings):
 
 
 def make_excerpts(
-    root: str, excerpts: Sequence[Excerpt], classes: Sequence[Sequence[int]], class_names: Sequence[str]
+    root: str, excerpts: Sequence[Segment], classes: Sequence[Sequence[int]], class_names: Sequence[str]
 ) -> Excerpts:
     """Pack excerpts into `Excerpts`. ``classes`` holds the class indices of every row."""
     return Excerpts.of_rows(
@@ -60,17 +60,17 @@ def make_excerpts(
     )
 
 
-def cut(name: str, file_seconds: float, clip_seconds: float) -> list[Excerpt]:
+def cut(name: str, file_seconds: float, clip_seconds: float) -> list[Segment]:
     """A file as clips of one length, one after the other; the last one reaches back where the file does not come out even.
 
     A file shorter than a clip is a clip as it is.
     """
     if file_seconds <= clip_seconds:
-        return [Excerpt(name)]
+        return [Segment(name)]
     starts = [float(start) for start in np.arange(int(file_seconds / clip_seconds)) * clip_seconds]
     if file_seconds - starts[-1] - clip_seconds > _ROUNDING_SECONDS:
         starts.append(file_seconds - clip_seconds)
-    return [Excerpt(name, start, clip_seconds) for start in starts]
+    return [Segment(name, start, clip_seconds) for start in starts]
 
 
 def duration_seconds(path: str | os.PathLike[str]) -> float:

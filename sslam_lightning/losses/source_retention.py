@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.layers.gather import keep_visible, put_back
-from sslam_lightning.objectives.squared_error import SquaredError
+from sslam_lightning.layers.gather import gather_tokens, scatter_tokens
+from sslam_lightning.losses.squared_error import SquaredError
 
 
-def retain_sources(
+def retained_targets(
     own: Float[Tensor, "batch tokens dim"],
     foreign: Float[Tensor, "batch shared dim"],
     shared_index: Int[Tensor, "batch shared"],
@@ -20,25 +20,25 @@ def retain_sources(
 
     ``foreign`` is the target of the partner, which the teacher saw at the shared patches alone.
     """
-    return put_back(own, (keep_visible(own, shared_index) + foreign) / 2, shared_index)
+    return scatter_tokens(own, (gather_tokens(own, shared_index) + foreign) / 2, shared_index)
 
 
 @dataclass(frozen=True)
-class SourceRetention(SquaredError):
+class SourceRetentionLoss(SquaredError):
     """Squared error between the decoder's output for the mixtures and both sources' targets.
 
     Args:
         weight: of this loss in the total. As in the public code the sum runs over the mixtures but is divided by the
             hidden patches of clean clips and mixtures, so that 2 makes it the mean over the mixtures.
-        beta: as in :class:`Regression`.
-        scale: as in :class:`Regression`.
+        beta: as in :class:`RegressionLoss`.
+        scale: as in :class:`RegressionLoss`.
     """
 
     weight: float = 2.0
 
     def __call__(
-        self, guesses: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
+        self, predictions: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
     ) -> Float[Tensor, ""]:
         """Summed over the width and the mixtures' hidden patches, divided by twice their number."""
-        num_hidden = 2 * guesses.shape[0] * guesses.shape[1]
-        return self.weighted_error(guesses, targets) / num_hidden
+        num_hidden = 2 * predictions.shape[0] * predictions.shape[1]
+        return self.weighted_error(predictions, targets) / num_hidden

@@ -13,7 +13,7 @@ from torch import Tensor
 _MOST_KEPT = 4096
 
 
-def sketch(paths: Iterable[str]) -> Int[Tensor, "kept"]:
+def fingerprint(paths: Iterable[str]) -> Int[Tensor, "kept"]:
     """The smallest hashes of the paths, in ascending order: all of a small set, of a large one a sample.
 
     Whether a path belongs to the sample depends on its hash alone, so the samples of two sets can be compared.
@@ -22,8 +22,8 @@ def sketch(paths: Iterable[str]) -> Int[Tensor, "kept"]:
     return torch.from_numpy(hashes[:_MOST_KEPT].copy())
 
 
-def seen_before(paths: Iterable[str], trained_on: Int[Tensor, "kept"]) -> list[str]:
-    """Those of the paths that the sketch holds."""
+def train_overlap(paths: Iterable[str], trained_on: Int[Tensor, "kept"]) -> list[str]:
+    """Those of the paths that the fingerprint holds."""
     known = set(trained_on.tolist())
     return [path for path in paths if _hash(path) in known]
 

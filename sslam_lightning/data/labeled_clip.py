@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sslam_lightning.data.excerpts import Excerpt, make_excerpts
 from sslam_lightning.data.module import AudioDataModule, Split
 from sslam_lightning.data.recordings import Recordings
+from sslam_lightning.data.segments import Segment, make_excerpts
 
 
-class Labelled(NamedTuple):
+class LabeledClip(NamedTuple):
     """A file, or a part of one, and its classes."""
 
-    clip: Excerpt
+    clip: Segment
     labels: Sequence[str]
 
 
-class LabelledDataModule(AudioDataModule, ABC):
-    """Base of data sets with labelled files; a subclass lists them in `labelled`.
+class LabeledDataModule(AudioDataModule, ABC):
+    """Base of data sets with labeled files; a subclass lists them in `labeled`.
 
     Args:
         root: folder that the files' names are relative to.
@@ -34,12 +34,12 @@ class LabelledDataModule(AudioDataModule, ABC):
         self.root = root
 
     @abstractmethod
-    def labelled(self, split: Split) -> Sequence[Labelled] | None:
+    def labeled(self, split: Split) -> Sequence[LabeledClip] | None:
         """The clips of a split; None where there are none."""
 
     def recordings(self, split: Split) -> Recordings | None:
         """The clips of a split as recordings; raises ValueError for a label that is none of the classes."""
-        rows = self.labelled(split)
+        rows = self.labeled(split)
         if rows is None:
             return None
         class_of = {name: number for number, name in enumerate(self.class_names)}

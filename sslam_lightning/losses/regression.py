@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.objectives.squared_error import SquaredError
+from sslam_lightning.losses.squared_error import SquaredError
 
 
 @dataclass(frozen=True)
-class Regression(SquaredError):
+class RegressionLoss(SquaredError):
     """Squared error between the decoder's output and the teacher's targets at the hidden patches.
 
     Args:
@@ -22,8 +22,8 @@ class Regression(SquaredError):
     """
 
     def __call__(
-        self, guesses: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
+        self, predictions: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
     ) -> Float[Tensor, ""]:
         """Summed over the width, averaged over hidden patches."""
-        num_hidden = guesses.shape[0] * guesses.shape[1]
-        return self.weighted_error(guesses, targets) / num_hidden
+        num_hidden = predictions.shape[0] * predictions.shape[1]
+        return self.weighted_error(predictions, targets) / num_hidden

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from sslam_lightning.whole_numbers import check_whole_numbers
 
-Normalisation = Literal["instance", "batch", "layer"]
+Normalization = Literal["instance", "batch", "layer"]
 
 
-def normalise(
-    x: Float[Tensor, "rows tokens dim"], kind: Normalisation, eps: float = 1e-5
+def normalize(
+    x: Float[Tensor, "rows tokens dim"], kind: Normalization, eps: float = 1e-5
 ) -> Float[Tensor, "rows tokens dim"]:
-    """Normalise to mean 0 and variance 1, without learned weights.
+    """Normalize to mean 0 and variance 1, without learned weights.
 
     ``instance``: every channel over the tokens of its row; ``batch``: every channel over all tokens of all rows;
     ``layer``: every token over its channels.
@@ -27,27 +27,27 @@ def normalise(
     if kind == "layer":
         return F.layer_norm(x, x.shape[-1:], eps=eps)
     dims = (1,) if kind == "instance" else (0, 1)
-    centred = x - x.mean(dims, keepdim=True)
-    variance = centred.square().mean(dims, keepdim=True)  # on CPUs `var` over other dims than the last is ten times slower
-    return centred * (variance + eps).rsqrt()
+    centered = x - x.mean(dims, keepdim=True)
+    variance = centered.square().mean(dims, keepdim=True)  # on CPUs `var` over other dims than the last is ten times slower
+    return centered * (variance + eps).rsqrt()
 
 
 @dataclass(frozen=True)
-class LayerTargets:
+class TeacherTargets:
     """Averages the last layers of the teacher.
 
     Args:
         top_k_layers: how many of the last blocks count.
-        source: ``feed_forward`` takes a block's feed-forward output before the residual, ``block`` its output.
-        normalise_layers: applied to every layer, in this order.
-        normalise_average: applied to their average, in this order.
+        output: ``ffn`` takes a block's feed-forward output before the residual, ``block`` its output.
+        normalize_layers: applied to every layer, in this order.
+        normalize_average: applied to their average, in this order.
         eps: is added to variances; 1e-6 in BAT.
     """
 
     top_k_layers: int = 12
-    source: Literal["feed_forward", "block"] = "feed_forward"
-    normalise_layers: tuple[Normalisation, ...] = ("instance",)
-    normalise_average: tuple[Normalisation, ...] = ("layer",)
+    output: Literal["ffn", "block"] = "ffn"
+    normalize_layers: tuple[Normalization, ...] = ("instance",)
+    normalize_average: tuple[Normalization, ...] = ("layer",)
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class LayerTargets:
     @property
     def rows_are_independent(self) -> bool:
         """Whether a row's targets are the same in whatever batch it stands."""
-        return "batch" not in (*self.normalise_layers, *self.normalise_average)
+        return "batch" not in (*self.normalize_layers, *self.normalize_average)
 
     def __call__(
         self, layers: Sequence[Float[Tensor, "rows tokens dim"]], top_k_layers: int | None = None
@@ -68,10 +68,10 @@ class LayerTargets:
         total = torch.zeros_like(chosen[0], dtype=torch.float32)
         for layer in chosen:
             layer = layer.float()
-            for kind in self.normalise_layers:
-                layer = normalise(layer, kind, self.eps)
+            for kind in self.normalize_layers:
+                layer = normalize(layer, kind, self.eps)
             total += layer
         average = total.div_(len(chosen))
-        for kind in self.normalise_average:
-            average = normalise(average, kind, self.eps)
+        for kind in self.normalize_average:
+            average = normalize(average, kind, self.eps)
         return average

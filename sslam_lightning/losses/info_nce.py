@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.objectives.squared_error import check_weight
+from sslam_lightning.losses.squared_error import check_weight
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class InfoNCE:
         check_weight("info_nce", self.weight)
 
     def __call__(
-        self, guesses: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
+        self, predictions: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
     ) -> Float[Tensor, ""]:
         """Averaged over all hidden patches; scores are the scalar products of guess and patch."""
-        with torch.autocast(guesses.device.type, enabled=False):  # which would take the product in half precision
-            scores = guesses.float() @ patches.float().transpose(1, 2)
+        with torch.autocast(predictions.device.type, enabled=False):  # which would take the product in half precision
+            scores = predictions.float() @ patches.float().transpose(1, 2)
         return -self.weight * torch.log_softmax(scores, dim=-1).diagonal(dim1=1, dim2=2).mean()

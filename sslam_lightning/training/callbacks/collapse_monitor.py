@@ -11,7 +11,7 @@ from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass
-class GuardConfig:
+class CollapseConfig:
     """Bounds on the signs of collapse; a bound of 0 never stops a run.
 
     What data2vec 2.0 calls variances are standard deviations over rows, averaged over channels
@@ -19,24 +19,24 @@ class GuardConfig:
     both to 0.
 
     Args:
-        min_prediction_variance: bound for the decoder's output at hidden patches.
-        min_target_variance: bound for the teacher's targets.
-        min_token_deviation: bound for how much the tokens of a clip differ in the teacher's last layer, as a share of
-            their size (`sslam_lightning.metrics.token_deviation`). Targets that are normalised over the tokens of a clip
+        min_pred_std: bound for the decoder's output at hidden patches.
+        min_target_std: bound for the teacher's targets.
+        min_token_std: bound for how much the tokens of a clip differ in the teacher's last layer, as a share of
+            their size (`sslam_lightning.metrics.token_std`). Targets that are normalized over the tokens of a clip
             never lose their variance, whatever the teacher does.
-        after_updates: updates before the guard wakes up.
+        start_step: updates before the guard wakes up.
     """
 
-    min_prediction_variance: float = 0.01
-    min_target_variance: float = 0.1
-    min_token_deviation: float = 0.01
-    after_updates: int = 5000
+    min_pred_std: float = 0.01
+    min_target_std: float = 0.1
+    min_token_std: float = 0.01
+    start_step: int = 5000
 
     def __post_init__(self) -> None:
-        check_whole_numbers(self, "guard")
+        check_whole_numbers(self, "collapse")
         for name, value in vars(self).items():
             if not value >= 0:
-                raise ValueError(f"guard: {name} must not be negative, got {value}")
+                raise ValueError(f"collapse: {name} must not be negative, got {value}")
 
 
 class Collapse(RuntimeError):
@@ -45,23 +45,23 @@ class Collapse(RuntimeError):
     for_users = True  # the message says it all
 
 
-class CollapseGuard(pl.Callback):
+class CollapseMonitor(pl.Callback):
     """Looks at what is logged of them every ``trainer.log_every_n_steps`` updates."""
 
-    def __init__(self, config: GuardConfig = GuardConfig()) -> None:
+    def __init__(self, config: CollapseConfig = CollapseConfig()) -> None:
         self.config = config
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         updates = trainer.global_step
-        if updates <= self.config.after_updates or updates % max(1, trainer.log_every_n_steps):
+        if updates <= self.config.start_step or updates % max(1, trainer.log_every_n_steps):
             return
-        for name in ("prediction_variance", "target_variance", "token_deviation"):
+        for name in ("pred_std", "target_std", "token_std"):
             bound = getattr(self.config, f"min_{name}")
             value = float(trainer.callback_metrics.get(name, bound))
             if trainer.strategy.reduce_boolean_decision(value < bound, all=False):  # all ranks stop together
                 raise Collapse(
                     f"collapse: after {updates} updates the {name.replace('_', ' ')} is {value:.2g}, below its bound "
-                    f"{bound:g} (model.guard.min_{name}). Try a smaller learning rate or a slower teacher."
+                    f"{bound:g} (model.collapse.min_{name}). Try a smaller learning rate or a slower teacher."
                 )

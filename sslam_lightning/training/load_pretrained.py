@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from sslam_lightning.checkpoints import Weights, load_strictly
+from sslam_lightning.checkpoints import Weights, load_state_dict_strict
 from sslam_lightning.checkpoints.weights import State
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import SpectrogramTokensConfig
@@ -15,7 +15,7 @@ from sslam_lightning.models import SpectrogramTokensConfig
 _PARTS = ("student", "teacher", "decoder", "reconstruction", "contrast", "head")
 
 
-def take_over(
+def load_parts(
     weights: Weights, parts: Mapping[str, tuple[nn.Module | None, State | None]], features: LogMels | None = None
 ) -> None:
     """Load every part of a checkpoint into the module that it is for.
@@ -35,7 +35,7 @@ def take_over(
         if module is None:
             continue
         if state:
-            load_strictly(module, state, name, weights.source)
+            load_state_dict_strict(module, state, name, weights.source)
         (taken if state else fresh).append(name)
     left = [*(name for name in _PARTS if getattr(weights, name, None) and name not in taken), *weights.unused]
     tell_parts(weights.source, taken, left, fresh)
