@@ -173,5 +173,5 @@ class _Scores(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Behind `on_validation_epoch_end`, which scores.
         self.values.append(float(trainer.callback_metrics.get(self.name, math.nan)))
-        self.num_scored_classes = int(trainer.callback_metrics.get("val/scored_classes", 0))
+        self.num_scored_classes = int(trainer.callback_metrics.get("val/mAP_num_classes", 0))
         self.last_update = trainer.global_step

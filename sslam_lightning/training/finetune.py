@@ -72,8 +72,8 @@ class FinetuneModule(AudioModule):
         criterion: ``cross_entropy``, or ``binary_cross_entropy`` summed over the classes. None takes the former where a
             clip is of exactly one class and the latter elsewhere; EAT trains with the latter on Speech Commands too.
         label_smoothing: share of every label's weight that training gives evenly to all classes.
-        bce_reduction: what the summed binary cross entropy is divided by: the ``positives`` among the labels of the step, over
-            all its batches and devices (public code), or its ``clips``. Not read where cross entropy follows from
+        bce_reduction: what the summed binary cross entropy is divided by: the ``positives`` among the labels of the step,
+            over all its batches and devices (public code), or its ``clips``. Not read where cross entropy follows from
             ``multi_label``, which is divided by the clips.
         frozen_encoder: train the head alone (linear evaluation); the decoder, where there is one, is frozen too.
         frozen_drop_path: leave drop path on in a frozen encoder, as in the public code's linear evaluation.
@@ -233,7 +233,7 @@ class FinetuneModule(AudioModule):
         score = self.score.compute() if has_clips else None
         self.score.reset()
         if isinstance(score, MeanAveragePrecision):
-            self.log(f"{stage}/scored_classes", float(score.num_scored_classes))
+            self.log(f"{stage}/mAP_num_classes", float(score.num_scored_classes))
             score = score.value if score.num_scored_classes else None
         why_none = "no class has a positive clip" if has_clips else "no clip was read"
         self._log_score(f"{stage}/{self.score_name}", score, why_none)

@@ -100,7 +100,7 @@ class SelfSupervisedModule(AudioModule):
         """
         total = torch.stack(list(losses.values())).sum()
         if self.training:
-            self.log_losses({"loss": total, **{f"loss_{name}": loss for name, loss in losses.items()}}, rows)
+            self.log_losses({"loss": total, **{f"loss/{name}": loss for name, loss in losses.items()}}, rows)
         else:
             for name, loss in losses.items():
                 self._mean_losses[name].update(loss.double() * rows, rows)
@@ -119,7 +119,7 @@ class SelfSupervisedModule(AudioModule):
         for metric in self._mean_losses.values():
             metric.reset()
         for name, mean in known.items():
-            self.log(f"val/loss_{name}", mean)
+            self.log(f"val/loss/{name}", mean)
         if known:
             self.log("val/loss", torch.stack(list(known.values())).sum(), prog_bar=True)
 
@@ -146,7 +146,7 @@ class SelfSupervisedModule(AudioModule):
 
     @property
     def loss_names(self) -> Sequence[str]:
-        return ("loss", *(f"loss_{name}" for name in self.named_losses))
+        return ("loss", *(f"loss/{name}" for name in self.named_losses))
 
     def log_variances(self, predictions: Float[Tensor, "*rows dim"], masked_targets: Float[Tensor, "*rows dim"]) -> None:
         """Log the two signs of collapse, when it is time; all ranks have to call this, one without clips with no rows."""
@@ -154,7 +154,7 @@ class SelfSupervisedModule(AudioModule):
             return
         for name, rows in (("pred_std", predictions), ("target_std", masked_targets)):
             if len(rows):
-                self.log(name, variance_indicator(rows.flatten(0, -2)))
+                self.log(f"train/{name}", variance_indicator(rows.flatten(0, -2)))
             elif self.world_size > 1:
                 variance_indicator(rows)
 
@@ -163,4 +163,4 @@ class SelfSupervisedModule(AudioModule):
     ) -> None:
         """Log the sign of collapse that normalized targets hide, when it is time: of this rank's clips, in the teacher."""
         if self.training and self.is_time_to_log():
-            self.log("token_std", token_std(tokens, padding))
+            self.log("train/token_std", token_std(tokens, padding))

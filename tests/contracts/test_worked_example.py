@@ -37,7 +37,7 @@ def _train_once(*arguments: str) -> tuple[Any, dict[str, float]]:
     cli.model.log = lambda name, value, **_: logged.update({name: float(value)})
     cli.datamodule.setup("fit")
     cli.model.training_step(next(iter(cli.datamodule.train_dataloader())), 0).backward()
-    parts = [value for name, value in logged.items() if name.startswith("train/loss_")]
+    parts = [value for name, value in logged.items() if name.startswith("train/loss/")]
     assert logged["train/loss"] == pytest.approx(sum(parts), rel=1e-5)
     return cli.model, logged
 
@@ -71,7 +71,7 @@ def test_a_mask_of_ones_own(folder: Path) -> None:
 
 def test_a_loss_of_ones_own(folder: Path) -> None:
     _, logged = _train_once("--config", "shrink.yaml")
-    assert logged["train/loss_objective"] > 0
+    assert logged["train/loss/objective"] > 0
 
 
 def test_a_front_end_of_ones_own(folder: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_front_end_of_ones_own(folder: Path) -> None:
     assert front_end.grid(clips) == Grid(3, 1)
     torch.testing.assert_close(front_end(clips)[1, 2], front_end.proj(clips[1, 1600:]))
     assert front_end.proj.weight.grad.any()
-    assert logged["train/loss_regression"] > 0
+    assert logged["train/loss/regression"] > 0
 
 
 def test_a_data_set_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

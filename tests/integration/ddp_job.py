@@ -101,7 +101,7 @@ def run(folder: Path, devices: int) -> dict[str, Any]:
         results[name] = {
             "gradients": gradients.first,
             "state": {name: value.clone() for name, value in module.state_dict().items()},
-            "variances": [entry["target_std"] for entry in diary.logged if "target_std" in entry],
+            "variances": [entry["train/target_std"] for entry in diary.logged if "train/target_std" in entry],
             "seeds": draws.seeds,
             "broken": len(clips.unreadable_clips),
         }

@@ -571,7 +571,7 @@ def test_a_clip_that_cannot_be_used_is_left_out_with_its_label(why, audioset, fi
     assert "1 clips could not be used and were left out together with their labels" in caplog.text
     assert re.search(rf"3\.wav: .*{why}", caplog.text)
     with (run_folder / "logs" / "version_0" / "metrics.csv").open() as file:
-        (scored,) = (row["val/scored_classes"] for row in csv.DictReader(file) if row["val/scored_classes"])
+        (scored,) = (row["val/mAP_num_classes"] for row in csv.DictReader(file) if row["val/mAP_num_classes"])
     assert float(scored) == 1
     kept = run_folder / "checkpoints" / "last.ckpt"
     folder = ["--trainer.default_root_dir", str(run_folder), "--trainer.logger", "false"]

@@ -16,7 +16,7 @@ UPDATES = EPOCHS * -(-CLIPS // (BATCH * WORLDS[-1]))
 TOLERANCE = 1e-6  # relative: float32 sums in another order
 # Signs of collapse, which are of the last batch of an update, on all devices or on one; and nothing to compare.
 _OF_ONE_BATCH = ("train/pred_std", "train/target_std", "train/token_std", "perf/clips_per_second")
-_METRICS = ("val/mAP", "val/best_mAP", "val/scored_classes")
+_METRICS = ("val/mAP", "val/best_mAP", "val/mAP_num_classes")
 
 
 @pytest.fixture(scope="module")

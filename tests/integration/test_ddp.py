@@ -80,7 +80,7 @@ def test_a_rank_that_can_read_none_of_its_clips_takes_part_in_the_step(ranks):
 
 def test_validation_losses_of_pretraining_are_means_over_all_clips(ranks, alone):
     name = "pretraining's validation"
-    assert alone[name].keys() == {"val/loss", "val/loss_regression", "val/loss_utterance"}
+    assert alone[name].keys() == {"val/loss", "val/loss/regression", "val/loss/utterance"}
     for rank in ranks:
         assert rank[name] == pytest.approx(alone[name], rel=1e-5)
 
@@ -101,7 +101,7 @@ def test_noise_differs_between_ranks_and_steps(ranks, alone):
 def test_validation_scores_every_clip_once_whatever_the_number_of_processes(ranks, alone):
     assert VAL_CLIPS % 2  # so that the ranks have different numbers of clips
     for rank in ranks:
-        for name in ("val/mAP", "val/scored_classes"):
+        for name in ("val/mAP", "val/mAP_num_classes"):
             assert rank["validation"][name] == alone["validation"][name], name
         assert rank["validation"]["val/loss"] == pytest.approx(alone["validation"]["val/loss"], rel=1e-5)
     assert 0 < alone["validation"]["val/mAP"] < 1

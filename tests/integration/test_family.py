@@ -174,7 +174,7 @@ def _fit(name: str, folder: Path) -> tuple[pl.LightningModule, Diary, Path]:
 
 def _loss(entry: dict[str, float]) -> float:
     """Of a step. The scale of a teacher's targets moves while it learns, so errors are taken relative to it."""
-    return entry.get("train/loss_regression", entry["train/loss"]) / entry.get("target_std", 1.0) ** 2
+    return entry.get("train/loss/regression", entry["train/loss"]) / entry.get("train/target_std", 1.0) ** 2
 
 
 @pytest.mark.parametrize("name", METHODS)

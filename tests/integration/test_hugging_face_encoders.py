@@ -118,8 +118,8 @@ def _fit(recipe: Path, updates: int, *options: str) -> None:
 def _relative_losses(run: Path) -> list[float]:
     """The error in units of the targets' variance, which moves while the teacher learns."""
     with (run / "logs/version_0/metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["train/loss_regression"]]
-    return [float(row["train/loss_regression"]) / float(row["target_std"]) ** 2 for row in rows]
+        rows = [row for row in csv.DictReader(file) if row["train/loss/regression"]]
+    return [float(row["train/loss/regression"]) / float(row["train/target_std"]) ** 2 for row in rows]
 
 
 @pytest.mark.parametrize("kind", KINDS)

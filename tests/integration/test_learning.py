@@ -71,15 +71,15 @@ def test_pretraining_lowers_every_loss(stage1):
     _, diary = stage1
     assert len(diary.losses) == EPOCHS * 4
     for name, share in (("regression", 0.85), ("utterance", 0.85), ("reconstruction", 0.9)):
-        first, last = _first_and_last_epoch(diary, f"train/loss_{name}")
+        first, last = _first_and_last_epoch(diary, f"train/loss/{name}")
         assert last < share * first, f"{name}: {first} to {last}"
-    assert diary.logged[-1]["pred_std"] > 0.02  # not by guessing the same everywhere
+    assert diary.logged[-1]["train/pred_std"] > 0.02  # not by guessing the same everywhere
 
 
 def test_dino_lowers_its_loss_and_its_center_moves(tmp_path):
     module, diary = pretrain("dino", optimizer=_fast()), Diary()
     trainer(tmp_path, diary, max_epochs=EPOCHS, gradient_clip_val=4.0).fit(module, soundscapes(32, batch_size=8))
-    first, last = _first_and_last_epoch(diary, "train/loss_dino")
+    first, last = _first_and_last_epoch(diary, "train/loss/dino")
     assert last < 0.6 * first
     assert module.center.abs().max() > 0.01
 
@@ -96,9 +96,9 @@ def test_stage_2_starts_from_stage_1_and_begins_anew(stage1, tmp_path):
     assert start.ema_updates == 0
     assert ema_callback(runner).updates == runner.global_step == 4
     names = {"regression", "utterance", "source_retention"}
-    assert {f"train/loss_{name}" for name in names} == {n for n in diary.logged[0] if n.startswith("train/loss_")}
+    assert {f"train/loss/{name}" for name in names} == {n for n in diary.logged[0] if n.startswith("train/loss/")}
     assert float(diary.logged[0]["train/loss"]) == pytest.approx(
-        sum(diary.logged[0][f"train/loss_{name}"] for name in names), rel=1e-5
+        sum(diary.logged[0][f"train/loss/{name}"] for name in names), rel=1e-5
     )
     # A resumed run goes on from its own checkpoint, not from that of stage 1.
     runner.save_checkpoint(tmp_path / "stage2.ckpt")

@@ -103,7 +103,7 @@ def test_one_run_of_two_processes_without_repeated_or_missing_steps(resumed):
     logs = _logs(resumed)
     assert len(logs) == len(list(resumed.glob("wandb/*run-*"))) == 2  # both under the id that the folder keeps
     rows = [row for log in logs for row in read_history(log)]
-    for name in ("train/loss", "train/grad_norm", "pred_std", "learning_rate"):
+    for name in ("train/loss", "train/grad_norm", "train/pred_std", "train/lr"):
         assert [row[STEP] for row in rows if name in row] == list(range(UPDATES)), name
     seen = Counter(
         (row[STEP], name) for row in rows for name in row if not name.startswith("_") and name not in (STEP, "epoch")
@@ -154,7 +154,7 @@ def test_the_table_goes_on_without_repeated_or_missing_steps(tmp_path):
     assert list((tmp_path / "run" / "logs").glob("*/metrics.csv")) == [table]
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for name in ("train/loss", "train/grad_norm", "learning_rate", "pred_std"):
+    for name in ("train/loss", "train/grad_norm", "train/lr", "train/pred_std"):
         assert [int(row["step"]) for row in rows if row[name]] == list(range(UPDATES)), name
     before = list(csv.DictReader(kept.decode().splitlines()))[:-1]
     assert [row["train/loss"] for row in rows[: len(before)]] == [row["train/loss"] for row in before]

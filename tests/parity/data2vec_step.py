@@ -95,9 +95,9 @@ def assert_same_step(case: dict, module: PretrainModule, batch: object, monkeypa
     ours = {**_OURS, f"{case['modality']}_regression": "regression"}
     assert logged["train/loss"] == pytest.approx(case["total"], rel=1e-4)
     for public, value in case["losses_per_sample_size"].items():
-        assert logged[f"train/loss_{ours[public]}"] == pytest.approx(value, rel=1e-4), public
-    assert logged["pred_std"] == pytest.approx(case["pred_var"], rel=1e-4)
-    assert logged["target_std"] == pytest.approx(case["target_var"], rel=1e-4)
+        assert logged[f"train/loss/{ours[public]}"] == pytest.approx(value, rel=1e-4), public
+    assert logged["train/pred_std"] == pytest.approx(case["pred_var"], rel=1e-4)
+    assert logged["train/target_std"] == pytest.approx(case["target_var"], rel=1e-4)
     modules = {"encoder": module.student, "decoder": module.decoder}
     for public, norm in case["grad_norm"].items():
         ((part, renamed),) = ((p, n) for p, n in rename({public: torch.zeros(())})[0].items() if n)

@@ -110,8 +110,8 @@ def test_losses_gradients_targets_and_positions(name, reference, monkeypatch):
     total.backward()
 
     assert total.item() == pytest.approx(case["total"], rel=1e-4)
-    assert logged["train/loss_regression"] == pytest.approx(case["local_loss"], rel=1e-4)
-    assert logged["train/loss_utterance"] == pytest.approx(case["global_loss"], rel=1e-4)
+    assert logged["train/loss/regression"] == pytest.approx(case["local_loss"], rel=1e-4)
+    assert logged["train/loss/utterance"] == pytest.approx(case["global_loss"], rel=1e-4)
     for public, norm in case["grad_norm"].items():
         assert parameter(module, public).grad.norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-6), public
     assert_close(seen["targets"].patches[:, ::3], arrays["targets_sub"])
@@ -137,8 +137,8 @@ def test_whole_updates(name, reference, tmp_path):
     for decay, step in zip([*recorder.decays[1:], ema.decay], steps, strict=True):
         assert decay == pytest.approx(step["ema_decay"], abs=1e-7)  # the public table is in float32
     for found, step in zip(recorder.steps, steps, strict=True):
-        assert found["train/loss_utterance"] == pytest.approx(step["global_loss"], rel=1e-4)
-        assert found["train/loss_regression"] == pytest.approx(step["local_loss"], rel=1e-4)
+        assert found["train/loss/utterance"] == pytest.approx(step["global_loss"], rel=1e-4)
+        assert found["train/loss/regression"] == pytest.approx(step["local_loss"], rel=1e-4)
     for public, norm in updates["student_change_norm"].items():
         change = parameter(module, public) - student[public]
         assert without_keys(public, change).norm().item() == pytest.approx(norm, rel=1e-3), public

@@ -54,9 +54,9 @@ def test_losses_and_gradients_equal_the_public_ones(name, reference, monkeypatch
 
     assert total.item() == pytest.approx(case["total"], rel=1e-4)
     for theirs, value in case["losses_per_sample_size"].items():
-        assert logged[f"train/loss_{_OURS[theirs]}"] == pytest.approx(value, rel=1e-4), theirs
-    assert logged["pred_std"] == pytest.approx(case["pred_var"], rel=1e-4)
-    assert logged["target_std"] == pytest.approx(case["target_var"], rel=1e-4)
+        assert logged[f"train/loss/{_OURS[theirs]}"] == pytest.approx(value, rel=1e-4), theirs
+    assert logged["train/pred_std"] == pytest.approx(case["pred_var"], rel=1e-4)
+    assert logged["train/target_std"] == pytest.approx(case["target_var"], rel=1e-4)
 
     ours = {"encoder": module.student, "decoder": module.decoder, "reconstruction": module.reconstruction_head}
     for theirs, norm in case["grad_norm"].items():

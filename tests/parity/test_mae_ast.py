@@ -83,8 +83,8 @@ def test_losses_gradients_and_features_equal_the_public_ones(name, reference, mo
 
     assert logged["train/loss"] == pytest.approx(case["total"], rel=1e-4)
     weight = case["weights"]
-    assert logged["train/loss_reconstruction"] == pytest.approx(weight["reconstruction"] * case["loss_recon"], rel=1e-4)
-    assert logged["train/loss_info_nce"] == pytest.approx(weight["classification"] * case["loss_info_nce"], rel=1e-4)
+    assert logged["train/loss/reconstruction"] == pytest.approx(weight["reconstruction"] * case["loss_recon"], rel=1e-4)
+    assert logged["train/loss/info_nce"] == pytest.approx(weight["classification"] * case["loss_info_nce"], rel=1e-4)
     _close(compared["w"][:, ::5], arrays["targets_sub"])
 
     for public, norm in case["grad_norm"].items():

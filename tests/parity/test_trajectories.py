@@ -114,8 +114,8 @@ def test_24_updates_of_pretraining_equal_the_public_run(name, reference, tmp_pat
     assert [rates[0] for rates in recorder.rates] == case["lr"]
     assert recorder.decays == case["ema_decay"]
     for step, losses, norm in zip(recorder.steps, case["losses"], case["gnorm"], strict=True):
-        assert step["train/loss_utterance"] == pytest.approx(losses["cls"], rel=1e-4)
-        assert step["train/loss_regression"] == pytest.approx(losses["IMAGE_regression"], rel=1e-4)
+        assert step["train/loss/utterance"] == pytest.approx(losses["cls"], rel=1e-4)
+        assert step["train/loss/regression"] == pytest.approx(losses["IMAGE_regression"], rel=1e-4)
         assert step["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
     parts, _ = rename({k: v for k, v in final.items() if not k.startswith("_ema.")})
     teacher, _ = rename({k.removeprefix("_ema."): v for k, v in final.items() if k.startswith("_ema.")})

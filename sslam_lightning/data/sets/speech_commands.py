@@ -75,7 +75,9 @@ class SpeechCommandsDataModule(LabeledDataModule):
     def labeled(self, split: Split) -> list[LabeledClip]:
         if split == "test" and self.test_root is not None:
             names = find_files(self.test_root, (".wav",))
-            return [LabeledClip(Segment(str(self.test_root.absolute() / name)), [self._label(_word(name))]) for name in names]
+            return [
+                LabeledClip(Segment(str(self.test_root.absolute() / name)), [self._label(_word(name))]) for name in names
+            ]
         words = [LabeledClip(Segment(name), [self._label(_word(name))]) for name in self._names[split]]
         return words + (self._silence(split) if self.task == "keywords" else [])
 

@@ -59,7 +59,7 @@ class CollapseMonitor(pl.Callback):
             return
         for name in ("pred_std", "target_std", "token_std"):
             bound = getattr(self.config, f"min_{name}")
-            value = float(trainer.callback_metrics.get(name, bound))
+            value = float(trainer.callback_metrics.get(f"train/{name}", bound))
             if trainer.strategy.reduce_boolean_decision(value < bound, all=False):  # all ranks stop together
                 raise Collapse(
                     f"collapse: after {updates} updates the {name.replace('_', ' ')} is {value:.2g}, below its bound "

@@ -111,7 +111,7 @@ def test_decays_out_of_range(decay: float, end: float) -> None:
 
 def watch(step: int, every: int = 1, **logged: float) -> None:
     guard = CollapseMonitor(CollapseConfig(0.25, 0.5, min_token_std=0.1, start_step=10))
-    metrics = {name: torch.tensor(value) for name, value in logged.items()}
+    metrics = {f"train/{name}": torch.tensor(value) for name, value in logged.items()}
     guard.on_train_batch_end(fake_trainer(step, every, callback_metrics=metrics), None, None, None, 0)  # type: ignore[arg-type]
 
 
@@ -142,8 +142,8 @@ def test_no_collapse() -> None:
 def test_bounds_of_zero_never_stop_a_run() -> None:
     """D8: as EAT and SSLAM publish it."""
     guard = CollapseMonitor(CollapseConfig(0.0, 0.0, 0.0, start_step=0))
-    gone = {f"{name}_{kind}": torch.tensor(0.0) for name, kind in (("prediction", "variance"), ("target", "variance"))}
-    trainer = fake_trainer(12, callback_metrics={**gone, "token_std": torch.tensor(0.0)})
+    gone = {f"train/{name}": torch.tensor(0.0) for name in ("pred_std", "target_std", "token_std")}
+    trainer = fake_trainer(12, callback_metrics=gone)
     guard.on_train_batch_end(trainer, None, None, None, 0)  # type: ignore[arg-type]
 
 
@@ -220,7 +220,7 @@ def test_gradients_are_clipped_by_their_norm_which_is_logged() -> None:
     trainer.gradient_clip_val = 1.0
     NonFiniteGuard().on_before_optimizer_step(trainer, module, torch.optim.SGD([weight], lr=0.25))
     torch.testing.assert_close(weight.grad, torch.tensor([0.6, 0.8]))
-    assert module.logged == {"train/grad_norm": [5.0], "learning_rate": [0.25]}
+    assert module.logged == {"train/grad_norm": [5.0], "train/lr": [0.25]}
 
 
 def test_the_count_of_skips_survives_a_resume(tmp_path) -> None:

@@ -221,14 +221,14 @@ def test_mae_asts_loss_is_the_sum_of_its_parts_and_reaches_everything(monkeypatc
     module = quiet(mae_ast())
     monkeypatch.setattr(type(module), "current_epoch", 0)
     module.training_step(batch(), 0).backward()
-    parts = [module.logged[f"train/loss_{name}"] for name in ("reconstruction", "info_nce")]
+    parts = [module.logged[f"train/loss/{name}"] for name in ("reconstruction", "info_nce")]
     assert module.logged["train/loss"] == pytest.approx(sum(parts), rel=1e-5)
     for part in module.trainable_modules():
         for name, parameter in part.named_parameters():
             assert parameter.grad is not None, name
     without = quiet(mae_ast(info_nce=None))
     without.training_step(batch(), 0)
-    assert set(without.logged) == {"train/loss", "train/loss_reconstruction"}
+    assert set(without.logged) == {"train/loss", "train/loss/reconstruction"}
     assert without.contrast_head is None
 
 
@@ -241,7 +241,7 @@ def test_mae_ast_reconstructs_with_ten_times_the_mean_squared_error_at_any_token
     predictions, wanted = seen["pair"]
     assert wanted.shape[-1] == 2 * 16  # not the 256 of the published sizes
     mean = (predictions - wanted).square().mean().item()
-    assert module.logged["train/loss_reconstruction"] == pytest.approx(10 * mean, rel=1e-5)
+    assert module.logged["train/loss/reconstruction"] == pytest.approx(10 * mean, rel=1e-5)
 
 
 def test_mae_ast_pads_nothing(monkeypatch) -> None:

@@ -91,13 +91,13 @@ def test_the_total_is_the_sum_of_the_losses() -> None:
     module, batch, logged = pretrain(**STAGE_2, reconstruction=ReconstructionLoss()), noise(), {}
     module.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign,assignment]
     total = module.training_step(batch, 0)
-    parts = {name.removeprefix("train/loss_"): value for name, value in logged.items() if "loss_" in name}
+    parts = {name.removeprefix("train/loss/"): value for name, value in logged.items() if "loss/" in name}
     assert set(parts) == {"regression", "utterance", "reconstruction", "source_retention"}
     torch.testing.assert_close(total, sum(parts.values()))
     torch.testing.assert_close(logged["train/loss"], total)
-    assert logged["pred_std"] > 0
-    assert logged["target_std"] > 0
-    assert 0 < logged["token_std"] <= 1
+    assert logged["train/pred_std"] > 0
+    assert logged["train/target_std"] > 0
+    assert 0 < logged["train/token_std"] <= 1
 
 
 def test_losses_of_stage_1_by_hand() -> None:
@@ -284,9 +284,9 @@ def test_validation_losses_are_means_over_clips_and_leave_no_nan_out(monkeypatch
         losses = {"regression": torch.tensor(regression), "utterance": torch.tensor(utterance)}
         module.sum_and_log(losses, rows=clips)
     module.on_validation_epoch_end()
-    assert logged["val/loss_regression"].isnan()
+    assert logged["val/loss/regression"].isnan()
     assert logged["val/loss"].isnan()
-    assert logged["val/loss_utterance"] == (4 * 2 + 7) / 5  # each clip counts as much
+    assert logged["val/loss/utterance"] == (4 * 2 + 7) / 5  # each clip counts as much
 
 
 def test_predictions_are_clip_tokens_of_whole_clips() -> None:
