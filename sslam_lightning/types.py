@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-# What changes sample rates; see `sslam_lightning.data.resample`.
+# What changes sample rates; see `sslam_lightning.data.audio.resample`.
 ResamplerName = Literal["torchaudio", "soxr"]
 
 

@@ -57,7 +57,7 @@ def serve(address: str) -> None:
     import matplotlib.pyplot  # noqa: F401
     import torch
 
-    import sslam_lightning.cli.trainer
+    import sslam_lightning.cli.fit.trainer
     import sslam_lightning.evaluation
     import sslam_lightning.inference  # noqa: F401
 

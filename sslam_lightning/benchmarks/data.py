@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader
 from sslam_lightning.benchmarks import public_pipeline
 from sslam_lightning.benchmarks.figures import check_target, report
 from sslam_lightning.data import RecordingDataset, collate
-from sslam_lightning.data.audio import decode_audio
+from sslam_lightning.data.audio.read import decode_audio
+from sslam_lightning.data.audio.resample import resample
 from sslam_lightning.data.filesystem import open_binary
-from sslam_lightning.data.manifest import read_labeled
-from sslam_lightning.data.recordings import Recordings
-from sslam_lightning.data.resample import resample
-from sslam_lightning.data.shards import PackedRecordings, is_shard_folder, read_index, read_labeled_shards
+from sslam_lightning.data.manifests.manifest import read_labeled
+from sslam_lightning.data.manifests.recordings import Recordings
+from sslam_lightning.data.shards.read import PackedRecordings, is_shard_folder, read_index, read_labeled_shards
 from sslam_lightning.features import LogMels
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.rng import clip_keys, fold_in

@@ -22,7 +22,7 @@ from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models.sizes import SIZES
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.callbacks import SaveOnSignal
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 from sslam_lightning.whole_numbers import check_at_least
 
 

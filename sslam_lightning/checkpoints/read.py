@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sslam_lightning.checkpoints.archive import open_archive
-from sslam_lightning.checkpoints.config_keys import Purpose
 from sslam_lightning.checkpoints.formats.bat import from_bat_file, is_bat_file
 from sslam_lightning.checkpoints.formats.eat_hf import MODEL_TYPE, from_eat_hf
 from sslam_lightning.checkpoints.formats.fairseq import from_fairseq_file
@@ -15,6 +14,7 @@ from sslam_lightning.checkpoints.formats.mae_ast import MAE_AST_MARK, from_mae_a
 from sslam_lightning.checkpoints.formats.safetensors import FORMAT, from_safetensors, inside, read_folder, read_json
 from sslam_lightning.checkpoints.formats.transformers import is_transformers_folder, read_transformers_folder
 from sslam_lightning.checkpoints.hub import download, is_hub_id
+from sslam_lightning.checkpoints.keys.config import Purpose
 from sslam_lightning.checkpoints.latest import BEST, LAST
 from sslam_lightning.checkpoints.verify import verify
 from sslam_lightning.checkpoints.weights import Weights

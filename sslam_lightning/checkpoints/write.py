@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from sslam_lightning.checkpoints.formats.eat_hf import to_eat_hf
 from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
+from sslam_lightning.checkpoints.formats.model_card import model_card
 from sslam_lightning.checkpoints.formats.safetensors import WEIGHTS_NAME, to_safetensors
-from sslam_lightning.checkpoints.model_card import model_card
 from sslam_lightning.checkpoints.weights import State, Weights
 
 Form = Literal["safetensors", "eat_hf", "fairseq", "transformers"]

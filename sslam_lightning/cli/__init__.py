@@ -10,7 +10,7 @@ import sys
 from pkgutil import resolve_name
 from typing import Any
 
-_DATA, _IMPORT, _BENCHMARK = (f"sslam_lightning.cli.{name}:" for name in ("data", "data_import", "benchmark"))
+_DATA, _IMPORT, _BENCHMARK = (f"sslam_lightning.cli.{name}:" for name in ("data.commands", "data.imports", "benchmark"))
 
 # Command -> its function, or the commands below it.
 TOOLS: dict[str, Any] = {
@@ -29,7 +29,7 @@ TOOLS: dict[str, Any] = {
         "pack": f"{_DATA}pack",
     },
     "convert": "sslam_lightning.cli.convert:convert",
-    "tag": "sslam_lightning.cli.tag:tag",
+    "tag": "sslam_lightning.cli.tag.command:tag",
     "embed": "sslam_lightning.cli.embed:embed",
     "export": "sslam_lightning.cli.export:export",
     "evaluate": "sslam_lightning.cli.evaluate:evaluate",
@@ -37,7 +37,7 @@ TOOLS: dict[str, Any] = {
 }
 
 # Commands that understand their arguments themselves.
-_OTHERS = {"plan": "sslam_lightning.cli.plan:run_plan", "slurm": "sslam_lightning.cli.slurm:run_slurm"}
+_OTHERS = {"plan": "sslam_lightning.cli.fit.plan:run_plan", "slurm": "sslam_lightning.cli.fit.slurm:run_slurm"}
 COMMANDS = ("fit", "validate", "test", "predict", *TOOLS, *_OTHERS)
 
 
@@ -55,7 +55,7 @@ def run_command(argv: list[str]) -> None:
 
 def run_trainer(argv: list[str]) -> None:
     """``fit``, ``validate``, ``test`` and ``predict``."""
-    from sslam_lightning.cli.trainer import SSLAMCLI
+    from sslam_lightning.cli.fit.trainer import SSLAMCLI
 
     SSLAMCLI(args=argv)
 

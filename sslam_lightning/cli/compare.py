@@ -135,7 +135,7 @@ def pretrain(
         OSError: if another process is at it.
     """
     from sslam_lightning.cli import run_trainer
-    from sslam_lightning.data.durable import hold
+    from sslam_lightning.runtime.lock import hold
 
     model = comparison.models[name]
     if model.random:

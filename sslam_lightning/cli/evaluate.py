@@ -136,7 +136,7 @@ def _judge(evaluations: Sequence[Any], runs: Any) -> None:
     """Run all that is to be run, and write the table."""
     from tqdm import tqdm
 
-    from sslam_lightning.cli.trainer import NOISE
+    from sslam_lightning.cli.fit.trainer import NOISE
     from sslam_lightning.evaluation.table import write_tables
 
     for noise in NOISE:

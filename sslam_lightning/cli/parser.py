@@ -31,7 +31,7 @@ _CLASSES_IN = (
     "sslam_lightning.mixing",
     "sslam_lightning.losses",
     "sslam_lightning.training.callbacks",
-    "sslam_lightning.training.loggers",
+    "sslam_lightning.training.run.loggers",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",
 )

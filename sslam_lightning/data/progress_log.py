@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sslam_lightning.data.durable import append_whole, held_file
-from sslam_lightning.data.parallel import ordered_map, progress
+from sslam_lightning.data.loading.parallel import ordered_map, progress
+from sslam_lightning.runtime.lock import append_whole, held_file
 
 
 class Journal:

@@ -14,15 +14,15 @@ from sslam_lightning.benchmarks.machine import machine_name
 from sslam_lightning.checkpoints import check_source
 from sslam_lightning.checkpoints.settings import as_plain
 from sslam_lightning.checkpoints.weights import Part
-from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.data.modules.base import AudioDataModule
 from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.model import Candidate
-from sslam_lightning.evaluation.protocol import Protocol, Task
+from sslam_lightning.evaluation.protocols.base import Protocol, Task
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
 from sslam_lightning.evaluation.settings import build
 from sslam_lightning.evaluation.suite import Suite, check_suite
-from sslam_lightning.training.loggers import git_commit
+from sslam_lightning.training.run.loggers import git_commit
 
 NOT_ABOUT_SCORES = ("num_workers", "worker_timeout_seconds", "download")  # settings of data modules
 

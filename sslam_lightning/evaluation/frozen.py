@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sslam_lightning.data.module import AudioDataModule, Split
+from sslam_lightning.data.modules.base import AudioDataModule, Split
 from sslam_lightning.evaluation.identity import clip_key
 from sslam_lightning.evaluation.model import Layers, OpenedModel, all_layers
 from sslam_lightning.models.encoder import mean_of_tokens

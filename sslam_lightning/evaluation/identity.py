@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable
 
-from sslam_lightning.data.dataset import ClipDataset, RecordingDataset
-from sslam_lightning.data.event_dataset import EventDataset
-from sslam_lightning.data.mixtures import MixtureDataset
-from sslam_lightning.data.segments import Excerpts
+from sslam_lightning.data.loading.dataset import ClipDataset, RecordingDataset
+from sslam_lightning.data.loading.event_dataset import EventDataset
+from sslam_lightning.data.manifests.segments import Excerpts
+from sslam_lightning.data.modules.mixtures import MixtureDataset
 
 
 def clip_key(dataset: ClipDataset, index: int) -> Hashable:

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.evaluation.protocol import Protocol
+from sslam_lightning.data.modules.base import AudioDataModule
+from sslam_lightning.evaluation.protocols.base import Protocol
 from sslam_lightning.evaluation.settings import build, deep_merge, read_yaml
 
 # What every suite can be judged by, unless it says `exclude_protocols`.

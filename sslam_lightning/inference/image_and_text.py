@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.data.audio import UnreadableAudio
+from sslam_lightning.data.audio.read import UnreadableAudio
 from sslam_lightning.data.image_file import cropped, open_image
 from sslam_lightning.data.tokenizer import END, read_tokenizer
 from sslam_lightning.inference.encoding import EncoderModel, Level, Read

@@ -11,7 +11,7 @@ from sslam_lightning.checkpoints.formats.transformers_preprocessor import check_
 from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.checkpoints.settings import as_kind, check_normalization, features_with
 from sslam_lightning.checkpoints.weights import Weights
-from sslam_lightning.data.descriptors import read_class_table
+from sslam_lightning.data.manifests.class_map import read_class_table
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.model import AudioModel, Padding, log_mels_of

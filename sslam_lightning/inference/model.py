@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sslam_lightning.data.resample import resample_rows
-from sslam_lightning.data.stream import stream_audio
+from sslam_lightning.data.audio.resample import resample_rows
+from sslam_lightning.data.audio.stream import stream_audio
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool, Read
 from sslam_lightning.inference.windowing import Framing, OverlapAdd, Window, Windows

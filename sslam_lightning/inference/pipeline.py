@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.data.audio import UnreadableAudio
+from sslam_lightning.data.audio.read import UnreadableAudio
 from sslam_lightning.inference.encoding import EncoderModel, Encodings, Level
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.inference.windowing import Window, Windows

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.data.stream import stream_audio
+from sslam_lightning.data.audio.stream import stream_audio
 from sslam_lightning.features import LogMels, kaldi_fbank
 from sslam_lightning.features.fbank import hop_samples, window_samples
 from sslam_lightning.inference.model import AudioModel

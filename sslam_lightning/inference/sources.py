@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from sslam_lightning.data.audio import CONTAINERS
+from sslam_lightning.data.audio.read import CONTAINERS
 from sslam_lightning.data.files import walk
 from sslam_lightning.data.image_file import IMAGE_EXTENSIONS
 

@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 from sslam_lightning.features.fbank import fbank_tables
 from sslam_lightning.models import ImageInput, TextInput
-from sslam_lightning.training.detection import DetectionModule
-from sslam_lightning.training.module import AudioModule
+from sslam_lightning.training.modules.base import AudioModule
+from sslam_lightning.training.modules.detection import DetectionModule
 from sslam_lightning.types import AnyBatch, Batch, Events, ImageBatch, TextBatch
 
 CLIPS, SECONDS = 4, 3

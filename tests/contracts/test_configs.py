@@ -22,8 +22,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.cli.trainer import SSLAMCLI
-from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.cli.fit.trainer import SSLAMCLI
+from sslam_lightning.data.modules.base import AudioDataModule
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures, RunCheckpoint
 
@@ -32,7 +32,7 @@ FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if "downstream" not in p
 RECIPES = [path for path in FILES if "seed_everything" in yaml.safe_load(path.read_text())]
 CLIPWISE = [f"finetune/{path.name}" for path in RECIPES if path.parent.name == "finetune" and "dcase" not in path.name]
 OVERLAYS = [path for path in FILES if path not in RECIPES]
-SHARDED = "sslam_lightning.training.sharding.ShardedStrategy"
+SHARDED = "sslam_lightning.training.run.sharding.ShardedStrategy"
 HERE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
 HERE += ["--trainer.precision", "32-true"]
 

@@ -9,7 +9,7 @@ import yaml
 
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
-from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
+from sslam_lightning.training.run.optimizers import OptimizerConfig, build_optimizer
 
 FOLDER = config_folder()
 EAT = {"eat_base": "stage1", "eat_large": "stage1", "sslam_base": "stage2"}  # recipe -> overlay

@@ -129,7 +129,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_settings_of_commands_that_are_not_run_are_valid(folder):
-    from sslam_lightning.cli.settings import SettingsCLI
+    from sslam_lightning.cli.fit.settings import SettingsCLI
 
     commands = [words for block in blocks(TEXT, "bash") for words in _words_of(block, folder)]
     fits = [words for words in commands if words[0] == "fit"]
@@ -146,8 +146,8 @@ def test_the_settings_of_commands_that_are_not_run_are_valid(folder):
 def test_the_commands_for_a_cluster_make_runs_of_the_published_batch(folder, capsys):
     """Their devices are not here: the settings are understood, the script written, and nothing is started."""
     from sslam_lightning.__main__ import main
-    from sslam_lightning.cli.plan import layout_of
-    from sslam_lightning.cli.settings import SettingsCLI
+    from sslam_lightning.cli.fit.plan import layout_of
+    from sslam_lightning.cli.fit.settings import SettingsCLI
 
     (block,) = blocks(TEXT, "bash cluster")
     *runs, slurm = _words_of(block, folder)

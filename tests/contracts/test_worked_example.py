@@ -14,7 +14,7 @@ from readmes import TEXT, files
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.cli.trainer import SSLAMCLI
+from sslam_lightning.cli.fit.trainer import SSLAMCLI
 from sslam_lightning.types import Grid
 
 _FILES = files(TEXT)

@@ -14,7 +14,7 @@ from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, EncoderConfig
 from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import PretrainModule
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 from sslam_lightning.types import Grid
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -15,7 +15,7 @@ from tiny import Clips, Diary, KeepEveryBatch, copy_of, finetune, pretrain, soun
 
 from sslam_lightning.data import BrokenClip, ClipDataset, SyntheticDataModule, SyntheticDataset
 from sslam_lightning.losses import ReconstructionLoss
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 CLIPS, BATCH, STEPS, VAL_CLIPS = 12, 4, 3, 11  # BATCH over all processes
 # Where a gradient is zero but for rounding, Adam divides rounding by rounding; a larger epsilon keeps it out.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from sslam_lightning.checkpoints import newest_whole_checkpoint
-from sslam_lightning.training.checkpoint_io import AtomicCheckpointIO
+from sslam_lightning.training.run.checkpoint_io import AtomicCheckpointIO
 
 SIZE = 20_000  # numbers
 DONE = "done"

@@ -14,8 +14,8 @@ from processes import meet
 from tiny import Diary, KeepEveryBatch, finetune, pretrain, soundscapes, trainer
 
 from sslam_lightning.training.callbacks import NonFiniteGuard, RunCheckpoint
-from sslam_lightning.training.optimizers import OptimizerConfig
-from sslam_lightning.training.sharding import ShardedStrategy
+from sslam_lightning.training.run.optimizers import OptimizerConfig
+from sslam_lightning.training.run.sharding import ShardedStrategy
 
 # What is validated leaves rank 1 without a second batch, but for "dino", where it has half of one.
 VAL_CLIPS = {"stage 1": 5, "stage 2": 6, "dino": 7, "fine-tuning": 5}

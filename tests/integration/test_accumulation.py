@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import Diary, KeepEveryBatch, copy_of, finetune, soundscapes, trainer
 
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 CLIPS = 16
 

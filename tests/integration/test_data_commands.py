@@ -13,9 +13,9 @@ import yaml
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.cli.trainer import SSLAMCLI
+from sslam_lightning.cli.fit.trainer import SSLAMCLI
 from sslam_lightning.data import AudioSetDataModule
-from sslam_lightning.data.manifest import read_labeled
+from sslam_lightning.data.manifests.manifest import read_labeled
 
 CLASSES = 'index,mid,name\n0,"Bee, buzzing","Bee, buzzing"\n1,dog,dog\n'
 

@@ -12,7 +12,7 @@ from scenes import make_scenes
 from tiny import pretrain, soundscapes, trainer
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.data.sets.dcase2016 import CLASSES
+from sslam_lightning.data.modules.sets.dcase2016 import CLASSES
 from sslam_lightning.events import event_scores
 from sslam_lightning.types import Event
 

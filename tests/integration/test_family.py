@@ -35,7 +35,7 @@ from sslam_lightning.models import (
     WaveformConfig,
 )
 from sslam_lightning.training import FinetuneModule, PretrainModule
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 _RECORDINGS = Path(__file__).parents[3] / "shared" / "data" / "esc10" / "audio"
 FRAMES = 64

@@ -22,7 +22,7 @@ from sslam_lightning.checkpoints import load_classifier, read_weights
 from sslam_lightning.checkpoints.settings import as_plain
 from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.data import SyntheticDataset
-from sslam_lightning.training.hparams import plain
+from sslam_lightning.training.run.hparams import plain
 
 
 def _sounds(folder: Path) -> list[Path]:

@@ -13,8 +13,8 @@ import torch
 from kill_job import ACCUMULATED, BATCH, CHOSEN
 from processes import run_alone
 
-from sslam_lightning.data.manifest import read_labeled
-from sslam_lightning.data.pack import Packing, pack
+from sslam_lightning.data.manifests.manifest import read_labeled
+from sslam_lightning.data.shards.pack import Packing, pack
 
 CLIPS, CLASSES = 29, 4
 

@@ -15,7 +15,7 @@ from sslam_lightning.data import BrokenClip, SyntheticDataModule, SyntheticDatas
 from sslam_lightning.losses import ReconstructionLoss
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import PredictionWriter
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 EPOCHS = 10
 

@@ -18,7 +18,7 @@ from tiny import Clips, Diary, KeepEveryBatch, ema_callback, finetune, pretrain,
 from sslam_lightning import __version__
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.data import EpochSampler
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 EPOCHS, BATCHES, CLIPS = 3, 4, 15  # the last batch of every epoch is filled up
 

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import Callback
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.training.loggers import git_commit
-from sslam_lightning.training.wandb_files import STEP, read_history, read_records, run_files
+from sslam_lightning.training.run.loggers import git_commit
+from sslam_lightning.training.run.wandb_files import STEP, read_history, read_records, run_files
 
 RECIPE = """
 trainer:
@@ -187,7 +187,7 @@ def test_tensorboard(tmp_path):
 
 
 def test_tensorboard_that_is_not_installed_is_said_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sslam_lightning.cli.trainer.find_spec", lambda name: None)
+    monkeypatch.setattr("sslam_lightning.cli.fit.trainer.find_spec", lambda name: None)
     with pytest.raises(SystemExit) as left:
         _fit(tmp_path, logger="tensorboard")
     assert left.value.code == 2

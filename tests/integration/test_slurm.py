@@ -16,7 +16,7 @@ from slurm_cluster import Cluster, Unavailable, cluster, free_ports, wait_until
 import sslam_lightning
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.training.wandb_files import STEP, read_history, run_files
+from sslam_lightning.training.run.wandb_files import STEP, read_history, run_files
 
 _HERE = Path(__file__).parent
 _PACKAGE = Path(sslam_lightning.__file__).parents[1]
@@ -77,7 +77,7 @@ def _overlay(folder: Path, holds: tuple[int, ...]) -> dict:
             "log_every_n_steps": 1,
             "enable_progress_bar": False,
             "enable_model_summary": False,
-            "logger": {"class_path": "sslam_lightning.training.loggers.WandbRun", "init_args": {"offline": True}},
+            "logger": {"class_path": "sslam_lightning.training.run.loggers.WandbRun", "init_args": {"offline": True}},
             "callbacks": [
                 {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": checkpoints},
                 {"class_path": "slurm_hold.Hold", "init_args": hold},

@@ -16,7 +16,7 @@ from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, EncoderConfig
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import CollapseConfig, EMAConfig, EMATeacher
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 FRAMES = 64  # 4 x 8 patches
 CLIP_SECONDS = 0.66

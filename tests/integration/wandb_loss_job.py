@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 
-from sslam_lightning.training.loggers import WandbRun
+from sslam_lightning.training.run.loggers import WandbRun
 
 
 def main(folder: str) -> None:

@@ -13,7 +13,7 @@ from sslam_lightning.checkpoints import Weights, from_bat, load_state_dict_stric
 from sslam_lightning.layers import mel_major_positions
 from sslam_lightning.losses import RegressionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.training.callbacks import EMAConfig
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 RECIPE = yaml.safe_load((Path(__file__).parents[2] / "configs/pretrain/bat_base.yaml").read_text())["model"]["init_args"]
 

@@ -11,7 +11,7 @@ from reference_data import case_names
 from sslam_lightning.checkpoints import from_bat, open_encoder
 from sslam_lightning.evaluation.frozen import FrozenBatch
 from sslam_lightning.evaluation.model import all_layers
-from sslam_lightning.evaluation.token_probes import ConvexGate, LayerMix
+from sslam_lightning.evaluation.protocols.token_probes import ConvexGate, LayerMix
 from sslam_lightning.models import EncoderInput
 
 CASES = case_names("bat_convex_gated_probe*")

@@ -10,10 +10,10 @@ from torch import nn
 
 from sslam_lightning.checkpoints.formats.bat import rename
 from sslam_lightning.evaluation import ConvexGatedProbe
-from sslam_lightning.evaluation.token_probes import ConvexGate
+from sslam_lightning.evaluation.protocols.token_probes import ConvexGate
 from sslam_lightning.models import ClassificationHead, Encoder, EncoderConfig
 from sslam_lightning.training.callbacks import EMAConfig, EMATeacher
-from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
+from sslam_lightning.training.run.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
 
 CASES = case_names("bat_optimizer_schedule*")
 PROBE = {"linear.weight": "fc.weight", "prototypes": "prototype_vectors", "layer_logits": "block_attention"}

@@ -9,7 +9,7 @@ import pytest
 from data2vec_step import assert_same_features, assert_same_step, public_weights, recorded_step, without_randomness
 from reference_data import case_names, reference_folder
 
-from sslam_lightning.checkpoints.key_tables import (
+from sslam_lightning.checkpoints.keys.tables import (
     DATA2VEC2_KEYS,
     EAT_FINETUNING_KEYS,
     MAE_AST_KEYS,

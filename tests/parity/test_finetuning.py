@@ -10,7 +10,7 @@ from reference_data import case_names
 from sslam_lightning.checkpoints import Weights, convert, load_classifier, load_state_dict_strict
 from sslam_lightning.checkpoints.formats.fairseq import from_fairseq_file, rename
 from sslam_lightning.training import FinetuneModule
-from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
+from sslam_lightning.training.run.optimizers import OptimizerConfig, build_optimizer
 
 _POOLED = case_names("eat_finetune_linear_softmax*")
 _SPEECH = case_names("eat_finetune_speech_commands*")

@@ -13,7 +13,7 @@ from sslam_lightning.checkpoints import from_fairseq, load_state_dict_strict, re
 from sslam_lightning.checkpoints.formats.fairseq import rename
 from sslam_lightning.training import FinetuneModule
 from sslam_lightning.training.callbacks import EMAConfig, EMATeacher
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 
 class Recorder(pl.Callback):

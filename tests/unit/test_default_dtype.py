@@ -22,12 +22,12 @@ from sslam_lightning.augment import Mixup, SpecAugment, crop_to_shortest, noise_
 from sslam_lightning.checkpoints import Weights
 from sslam_lightning.checkpoints.write import write_weights
 from sslam_lightning.data import image_file
-from sslam_lightning.data.collate import collate
-from sslam_lightning.data.recordings import class_balanced_weights, make_recordings
-from sslam_lightning.data.resample import resample_rows
-from sslam_lightning.data.sampler import EpochSampler
-from sslam_lightning.data.sinc_resampler import sinc_resampler
-from sslam_lightning.data.text import Passage, collate_texts
+from sslam_lightning.data.audio.resample import resample_rows
+from sslam_lightning.data.audio.sinc_resampler import sinc_resampler
+from sslam_lightning.data.loading.collate import collate
+from sslam_lightning.data.loading.sampler import EpochSampler
+from sslam_lightning.data.manifests.recordings import class_balanced_weights, make_recordings
+from sslam_lightning.data.modules.text import Passage, collate_texts
 from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.events.frames import frame_labels
 from sslam_lightning.features import LogMels

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.eat import columns_of
-from sslam_lightning.checkpoints.key_mapping import Rule, import_keys
-from sslam_lightning.checkpoints.key_tables import BAT_KEYS
+from sslam_lightning.checkpoints.keys.config import Purpose, check_keys
+from sslam_lightning.checkpoints.keys.mapping import Rule, import_keys
+from sslam_lightning.checkpoints.keys.tables import BAT_KEYS
 from sslam_lightning.checkpoints.messages import naming, unknown_keys
 from sslam_lightning.checkpoints.settings import as_table, read_dataclass, read_features
 from sslam_lightning.checkpoints.state_dict import count_stack, read_state, with_prefix

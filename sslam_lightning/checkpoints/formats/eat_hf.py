@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sslam_lightning.checkpoints.config_keys import check_keys
 from sslam_lightning.checkpoints.formats.eat import columns_of, public_mlp_ratio, refuse_others, released_table
-from sslam_lightning.checkpoints.key_mapping import Rule, export_keys, import_keys
-from sslam_lightning.checkpoints.key_tables import EAT_HUGGING_FACE_KEYS
+from sslam_lightning.checkpoints.keys.config import check_keys
+from sslam_lightning.checkpoints.keys.mapping import Rule, export_keys, import_keys
+from sslam_lightning.checkpoints.keys.tables import EAT_HUGGING_FACE_KEYS
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, with_own_section, write_metadata
 from sslam_lightning.checkpoints.settings import as_kind, front_end_of, read_class_names, read_dataclass
 from sslam_lightning.checkpoints.weights import State, Weights

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.fairseq_config import NOT_OURS, Modality, decoder_config, encoder_config
-from sslam_lightning.checkpoints.key_mapping import Rule, import_keys
-from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
+from sslam_lightning.checkpoints.keys.config import Purpose, check_keys
+from sslam_lightning.checkpoints.keys.mapping import Rule, import_keys
+from sslam_lightning.checkpoints.keys.tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
 from sslam_lightning.checkpoints.messages import printable, shown, unknown_keys
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, with_own_section
 from sslam_lightning.checkpoints.pickle_stubs import section

@@ -11,7 +11,7 @@ from typing import Any
 from sslam_lightning.checkpoints.formats.eat import public_mlp_ratio, refuse_others, released_table
 from sslam_lightning.checkpoints.formats.fairseq import AUDIOSET, NORMALISATION, POOLING, RULES, WRAPPER
 from sslam_lightning.checkpoints.formats.fairseq_config import NUM_MELS, PATCH_STRIDE
-from sslam_lightning.checkpoints.key_mapping import export_keys
+from sslam_lightning.checkpoints.keys.mapping import export_keys
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, write_metadata
 from sslam_lightning.checkpoints.state_dict import with_prefix
 from sslam_lightning.checkpoints.verify import teacher_parts

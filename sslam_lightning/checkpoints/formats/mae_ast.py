@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslam_lightning.checkpoints.config_keys import Purpose, check_keys
 from sslam_lightning.checkpoints.formats.fairseq import TRAINING_STATE
-from sslam_lightning.checkpoints.key_mapping import Rule, import_keys
-from sslam_lightning.checkpoints.key_tables import MAE_AST_KEYS, MAE_AST_LOSS_KEYS, MAE_AST_TASK_KEYS
+from sslam_lightning.checkpoints.keys.config import Purpose, check_keys
+from sslam_lightning.checkpoints.keys.mapping import Rule, import_keys
+from sslam_lightning.checkpoints.keys.tables import MAE_AST_KEYS, MAE_AST_LOSS_KEYS, MAE_AST_TASK_KEYS
 from sslam_lightning.checkpoints.messages import naming, unknown_keys
 from sslam_lightning.checkpoints.pickle_stubs import section
 from sslam_lightning.checkpoints.settings import as_kind

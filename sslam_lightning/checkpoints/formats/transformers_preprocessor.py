@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sslam_lightning.checkpoints.config_keys import check_keys
 from sslam_lightning.checkpoints.formats.safetensors import inside, read_json
-from sslam_lightning.checkpoints.key_tables import AST_EXTRACTOR_KEYS, WAVEFORM_EXTRACTOR_KEYS
+from sslam_lightning.checkpoints.keys.config import check_keys
+from sslam_lightning.checkpoints.keys.tables import AST_EXTRACTOR_KEYS, WAVEFORM_EXTRACTOR_KEYS
 from sslam_lightning.checkpoints.messages import printable
 from sslam_lightning.checkpoints.settings import as_kind, read_features
 from sslam_lightning.features import LogMels

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from sslam_lightning.training.progress import ends_step
-from sslam_lightning.training.sharding import full_tensor
+from sslam_lightning.training.run.progress import ends_step
+from sslam_lightning.training.run.sharding import full_tensor
 
 _LEAST_SCALE = 1e-4  # as fairseq; from 2^16 there have then been 30 skips in a row
 _ADVICE = "Try a smaller learning rate, gradient clipping, or bf16 instead of fp16."

@@ -8,9 +8,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from sslam_lightning.data.module import AudioDataModule
+from sslam_lightning.data.modules.base import AudioDataModule
 from sslam_lightning.metrics import knn_accuracy
-from sslam_lightning.training.progress import ends_step
+from sslam_lightning.training.run.progress import ends_step
 
 
 class OnlineKNN(pl.Callback):

@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from sslam_lightning.models import EncoderConfig
-from sslam_lightning.training.loggers import WandbRun
 from sslam_lightning.training.pictures import draw_predictions
-from sslam_lightning.training.progress import ends_step
+from sslam_lightning.training.run.loggers import WandbRun
+from sslam_lightning.training.run.progress import ends_step
 
 
 class Pictures(pl.Callback):

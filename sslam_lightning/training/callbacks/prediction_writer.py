@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_warn
 
-from sslam_lightning.data.tables import write_table
+from sslam_lightning.data.manifests.tables import write_table
 
 _EVENT_HEADER = ("filename", "onset", "offset", "event_label")
 

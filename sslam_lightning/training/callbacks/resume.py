@@ -8,9 +8,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from sslam_lightning.training.checkpoint_io import check_one_checkpoint, save_atomically
-from sslam_lightning.training.hparams import differences
-from sslam_lightning.training.progress import restore_progress, save_progress
+from sslam_lightning.training.run.checkpoint_io import check_one_checkpoint, save_atomically
+from sslam_lightning.training.run.hparams import differences
+from sslam_lightning.training.run.progress import restore_progress, save_progress
 from sslam_lightning.version import __version__
 
 _FREE_SETTINGS = ("init_from", "compile", "_instantiator")  # which change nothing in a run that goes on

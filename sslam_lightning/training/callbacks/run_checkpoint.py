@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from sslam_lightning.checkpoints import BEST, LAST
-from sslam_lightning.training.progress import ends_step
+from sslam_lightning.training.run.progress import ends_step
 
 _COUNTERS = ("step", "epoch")  # which may be monitored, to keep the newest few; they are no scores
 

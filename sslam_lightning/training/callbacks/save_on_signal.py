@@ -20,7 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from sslam_lightning.checkpoints import LAST
 from sslam_lightning.runtime.signals import clear, install, received
 from sslam_lightning.training.callbacks.non_finite_guard import LostWeights
-from sslam_lightning.training.progress import ends_step
+from sslam_lightning.training.run.progress import ends_step
 
 SIGNALS = (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM)
 _SCONTROL_SECONDS = 60.0

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from sslam_lightning.data.loader import ClipLoader
-from sslam_lightning.data.sampler import EpochSampler
+from sslam_lightning.data.loading.loader import ClipLoader
+from sslam_lightning.data.loading.sampler import EpochSampler
 from sslam_lightning.types import AnyBatch
 
 

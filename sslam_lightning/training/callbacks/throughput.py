@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from sslam_lightning.training.progress import ends_step
+from sslam_lightning.training.run.progress import ends_step
 
 
 class Throughput(pl.Callback):

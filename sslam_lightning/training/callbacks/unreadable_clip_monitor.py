@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 import torch
 from torch import distributed
 
-from sslam_lightning.data.module import AudioDataModule
-from sslam_lightning.data.unreadable import Counts, UnreadableClips
+from sslam_lightning.data.loading.unreadable import Counts, UnreadableClips
+from sslam_lightning.data.modules.base import AudioDataModule
 
 
 class UnreadableClipMonitor(pl.Callback):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sslam_lightning.checkpoints import convert, load_classifier, load_encoder, read_weights
-from sslam_lightning.checkpoints.config_keys import HONORED
 from sslam_lightning.checkpoints.formats.bat import Arguments
-from sslam_lightning.checkpoints.key_tables import BAT_KEYS
+from sslam_lightning.checkpoints.keys.config import HONORED
+from sslam_lightning.checkpoints.keys.tables import BAT_KEYS
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.export import export_model
 from sslam_lightning.inference.loading import load

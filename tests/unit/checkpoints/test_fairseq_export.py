@@ -11,9 +11,9 @@ from fairseq_names import randomized
 from tiny_weights import DECODER, ENCODER, FEATURES, finetuned, pretrained, state
 
 from sslam_lightning.checkpoints import Weights, read_weights
-from sslam_lightning.checkpoints.config_keys import check_keys
 from sslam_lightning.checkpoints.formats.fairseq_export import to_fairseq
-from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
+from sslam_lightning.checkpoints.keys.config import check_keys
+from sslam_lightning.checkpoints.keys.tables import DATA2VEC2_KEYS, EAT_FINETUNING_KEYS, TASK_KEYS
 from sslam_lightning.checkpoints.write import write_weights
 from sslam_lightning.models import ConvDecoder, Encoder, Teacher
 from sslam_lightning.models.teacher import TeacherParts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sslam_lightning.checkpoints.config_keys import HONORED, NO_EFFECT, Only, Same, check_keys
-from sslam_lightning.checkpoints.key_tables import DATA2VEC2_KEYS
+from sslam_lightning.checkpoints.keys.config import HONORED, NO_EFFECT, Only, Same, check_keys
+from sslam_lightning.checkpoints.keys.tables import DATA2VEC2_KEYS
 
 _TABLE = {
     "depth": HONORED,

@@ -22,7 +22,7 @@ from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import DecoderConfig, Encoder, EncoderConfig
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import CollapseConfig, EMAConfig
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0, patch_size=4, num_mels=16, dropout=0.1)
 DECODER = DecoderConfig(dim=24, depth=2, kernel_size=2, groups=4, noise_std=0.02)

@@ -18,7 +18,7 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.models import HuggingFaceConfig
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule
-from sslam_lightning.training.hparams import plain
+from sslam_lightning.training.run.hparams import plain
 
 transformers = pytest.importorskip("transformers")
 

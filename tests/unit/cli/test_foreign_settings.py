@@ -11,7 +11,7 @@ import torch
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.cli.configs import config_folder
-from sslam_lightning.cli.untrusted_config import refuse_foreign_classes
+from sslam_lightning.cli.fit.untrusted_config import refuse_foreign_classes
 
 
 def write(path: Path, settings: dict[str, Any]) -> Path:

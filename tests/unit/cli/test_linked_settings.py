@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.cli.trainer import SSLAMCLI
+from sslam_lightning.cli.fit.trainer import SSLAMCLI
 
 MODEL = ["--model", "sslam_lightning.FinetuneModule"]
 

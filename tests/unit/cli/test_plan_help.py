@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sslam_lightning.cli.plan import PlanCLI
+from sslam_lightning.cli.fit.plan import PlanCLI
 
 
 def test_help_of_plan_names_the_command_and_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.cli.tag_file import TagFile
+from sslam_lightning.cli.tag.file import TagFile
 
 SETTINGS = {"weights": "0a", "top": 5, "recordings": "2 files, 1b"}
 
@@ -67,7 +67,7 @@ TOLD = {"file": "a.wav", "seconds": 1.0, "tags": []}
 def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(TagFile(tmp_path / "x.jsonl", SETTINGS)) as file:
         with monkeypatch.context() as patch:
-            patch.setattr("sslam_lightning.data.durable._PATIENCE_SECONDS", 0.0)
+            patch.setattr("sslam_lightning.runtime.lock._PATIENCE_SECONDS", 0.0)
             with pytest.raises(OSError, match=r"another run is working on .*x\.jsonl\.unfinished: wait for it, or end it"):
                 TagFile(tmp_path / "x.jsonl", SETTINGS)
         file.add(TOLD)
@@ -78,7 +78,7 @@ def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_who_waited_for_a_run_that_then_finished_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = TagFile(tmp_path / "x.jsonl", SETTINGS)
     file.add(TOLD)
-    monkeypatch.setattr("sslam_lightning.data.durable.time.sleep", lambda _: (file.finish(), file.close()))
+    monkeypatch.setattr("sslam_lightning.runtime.lock.time.sleep", lambda _: (file.finish(), file.close()))
     with pytest.raises(OSError, match=r"another run has just ended its work on .*x\.jsonl\.unfinished"):
         TagFile(tmp_path / "x.jsonl", SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]

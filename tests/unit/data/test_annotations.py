@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.data.annotations import labels_of, read_event_list, read_event_table, read_jams_events, renamed
+from sslam_lightning.data.manifests.annotations import (
+    labels_of,
+    read_event_list,
+    read_event_table,
+    read_jams_events,
+    renamed,
+)
 from sslam_lightning.types import Event
 
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wrong_headers import told_as
 
-from sslam_lightning.data.audio import UnreadableAudio, decode_audio, read_audio
-from sslam_lightning.data.resample import resample, resample_rows
-from sslam_lightning.data.sinc_resampler import SincResampler
+from sslam_lightning.data.audio.read import UnreadableAudio, decode_audio, read_audio
+from sslam_lightning.data.audio.resample import resample, resample_rows
+from sslam_lightning.data.audio.sinc_resampler import SincResampler
 
 
 def noise(num_samples: int, seed: int = 0) -> torch.Tensor:

@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 
-from sslam_lightning.data.unreadable import UnreadableClips
+from sslam_lightning.data.loading.unreadable import UnreadableClips
 from sslam_lightning.types import Batch
 
 

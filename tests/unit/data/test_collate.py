@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from sslam_lightning.data.collate import collate
-from sslam_lightning.data.dataset import BrokenClip
+from sslam_lightning.data.loading.collate import collate
+from sslam_lightning.data.loading.dataset import BrokenClip
 from sslam_lightning.types import Clip
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslam_lightning.data.dataset import BrokenClip, RecordingDataset
-from sslam_lightning.data.recordings import make_recordings
+from sslam_lightning.data.loading.dataset import BrokenClip, RecordingDataset
+from sslam_lightning.data.manifests.recordings import make_recordings
 from sslam_lightning.types import Clip
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.data.descriptors import ClassTable, read_class_table
+from sslam_lightning.data.manifests.class_map import ClassTable, read_class_table
 
 
 def read(folder: Path, text: str) -> ClassTable:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sslam_lightning.data.durable import held_file
+from sslam_lightning.runtime.lock import held_file
 
 
 def test_a_file_system_without_locks_is_worked_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

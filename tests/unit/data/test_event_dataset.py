@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslam_lightning.data.collate import collate
-from sslam_lightning.data.dataset import BrokenClip, RecordingDataset
-from sslam_lightning.data.event_dataset import Annotated, EventDataset, places_of
-from sslam_lightning.data.recordings import make_recordings
+from sslam_lightning.data.loading.collate import collate
+from sslam_lightning.data.loading.dataset import BrokenClip, RecordingDataset
+from sslam_lightning.data.loading.event_dataset import Annotated, EventDataset, places_of
+from sslam_lightning.data.manifests.recordings import make_recordings
 from sslam_lightning.types import Event
 
 FILES = [

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslam_lightning.data.audio import UnreadableAudio, read_audio
-from sslam_lightning.data.dataset import RecordingDataset
-from sslam_lightning.data.segments import Segment, cut, duration_seconds, make_excerpts
+from sslam_lightning.data.audio.read import UnreadableAudio, read_audio
+from sslam_lightning.data.loading.dataset import RecordingDataset
+from sslam_lightning.data.manifests.segments import Segment, cut, duration_seconds, make_excerpts
 
 
 def test_cutting() -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 from sslam_lightning.data import AudioFolderDataModule, ImageFolderDataModule, TextDataModule
 from sslam_lightning.data.files import find_files
 from sslam_lightning.data.image_file import open_image, square
-from sslam_lightning.data.images import collate_images
-from sslam_lightning.data.scan import list_folder
-from sslam_lightning.data.text import Passage, collate_texts
+from sslam_lightning.data.manifests.scan import list_folder
+from sslam_lightning.data.modules.images import collate_images
+from sslam_lightning.data.modules.text import Passage, collate_texts
 from sslam_lightning.data.tokenizer import END, PADDING, read_tokenizer
 
 TEXTS = {"a.txt": "the quick brown fox jumps over the lazy dog. " * 41, "sub/b.md": "schöne Grüße 🐕 " * 63}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.data.descriptors import read_class_table
-from sslam_lightning.data.manifest import read_labeled, read_manifest
+from sslam_lightning.data.manifests.class_map import read_class_table
+from sslam_lightning.data.manifests.manifest import read_labeled, read_manifest
 
 
 @pytest.mark.parametrize(("extension", "separator"), [(".tsv", "\t"), (".csv", ",")])

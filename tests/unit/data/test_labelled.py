@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.data import LabeledClip, LabeledDataModule
-from sslam_lightning.data.module import Split
-from sslam_lightning.data.segments import Segment
+from sslam_lightning.data.manifests.segments import Segment
+from sslam_lightning.data.modules.base import Split
 
 
 class Birds(LabeledDataModule):

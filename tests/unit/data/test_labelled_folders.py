@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from sslam_lightning.data import ImageFolderDataModule, TextDataModule
-from sslam_lightning.data.text import read_labeled
+from sslam_lightning.data.modules.text import read_labeled
 from sslam_lightning.data.tokenizer import train_tokenizer
 
 LINES = "good\tthe mask hides\nbad\tthe teacher sees\n\ngood\tall of it and more of it\n"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.data.descriptors import ClassTable
-from sslam_lightning.data.labels import read_labels, with_labels
-from sslam_lightning.data.recordings import make_recordings
+from sslam_lightning.data.manifests.class_map import ClassTable
+from sslam_lightning.data.manifests.labels import read_labels, with_labels
+from sslam_lightning.data.manifests.recordings import make_recordings
 
 TABLE = ClassTable(("A", "B", "C"), {"a": 0, "b": 1, "c": 2, "A": 0, "B": 1, "C": 2})
 

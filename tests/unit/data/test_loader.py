@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from sslam_lightning.data.dataset import ClipDataset, Key
-from sslam_lightning.data.loader import ClipLoader
-from sslam_lightning.data.sampler import EpochSampler
+from sslam_lightning.data.loading.dataset import ClipDataset, Key
+from sslam_lightning.data.loading.loader import ClipLoader
+from sslam_lightning.data.loading.sampler import EpochSampler
 from sslam_lightning.types import Clip
 
 CLIPS = 12

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslam_lightning.data.descriptors import read_class_table
-from sslam_lightning.data.manifest import missing_rows, read_manifest
-from sslam_lightning.data.recordings import class_balanced_weights
+from sslam_lightning.data.manifests.class_map import read_class_table
+from sslam_lightning.data.manifests.manifest import missing_rows, read_manifest
+from sslam_lightning.data.manifests.recordings import class_balanced_weights
 
 
 def test_reads_rows_and_labels(manifest: Path) -> None:

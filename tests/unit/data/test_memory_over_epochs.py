@@ -6,10 +6,10 @@ import gc
 import tracemalloc
 from pathlib import Path
 
-from sslam_lightning.data.dataset import RecordingDataset
-from sslam_lightning.data.loader import ClipLoader
-from sslam_lightning.data.recordings import make_recordings
-from sslam_lightning.data.sampler import EpochSampler
+from sslam_lightning.data.loading.dataset import RecordingDataset
+from sslam_lightning.data.loading.loader import ClipLoader
+from sslam_lightning.data.loading.sampler import EpochSampler
+from sslam_lightning.data.manifests.recordings import make_recordings
 
 ROWS, CLIPS_AN_EPOCH = 40_000, 4_000
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sslam_lightning.data import BrokenClip, ESC50MixturesDataModule
-from sslam_lightning.data.mixtures import MixtureDataset
+from sslam_lightning.data.modules.mixtures import MixtureDataset
 
 
 @pytest.fixture

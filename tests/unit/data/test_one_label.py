@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sslam_lightning.data import AudioSetDataModule
-from sslam_lightning.data.labeled_clip import LabeledClip, LabeledDataModule
-from sslam_lightning.data.manifest import read_labeled
-from sslam_lightning.data.pack import Packing, pack
-from sslam_lightning.data.segments import Segment
+from sslam_lightning.data.manifests.manifest import read_labeled
+from sslam_lightning.data.manifests.segments import Segment
+from sslam_lightning.data.modules.labeled import LabeledClip, LabeledDataModule
+from sslam_lightning.data.shards.pack import Packing, pack
 
 HEADER = "path\tlabels\n"
 

@@ -21,13 +21,13 @@ import soundfile
 import torch
 
 from sslam_lightning.data import AudioSetDataModule
-from sslam_lightning.data.audio import UnreadableAudio, read_audio
-from sslam_lightning.data.durable import held_file
-from sslam_lightning.data.manifest import read_labeled
-from sslam_lightning.data.pack import Packing, encode, pack
-from sslam_lightning.data.resample import resample
-from sslam_lightning.data.shards import METADATA, read_labeled_shards, read_shards
-from sslam_lightning.data.wav import decode_wav
+from sslam_lightning.data.audio.read import UnreadableAudio, read_audio
+from sslam_lightning.data.audio.resample import resample
+from sslam_lightning.data.audio.wav import decode_wav
+from sslam_lightning.data.manifests.manifest import read_labeled
+from sslam_lightning.data.shards.pack import Packing, encode, pack
+from sslam_lightning.data.shards.read import METADATA, read_labeled_shards, read_shards
+from sslam_lightning.runtime.lock import held_file
 
 Write = Callable[..., Path]
 
@@ -164,7 +164,7 @@ def test_an_interrupted_packing_gives_the_same_bytes(sounds: Path, tmp_path: Pat
             raise KeyboardInterrupt
         return resample(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sslam_lightning.data.dataset.resample", stop_at_sixth)
+    monkeypatch.setattr("sslam_lightning.data.loading.dataset.resample", stop_at_sixth)
     with pytest.raises(KeyboardInterrupt):
         pack(recordings, str(tmp_path / "shards"), packing)
     assert sorted(path.name for path in (tmp_path / "shards").glob("*.tar*")) == ["shard-000000.tar", "shard-000001.tar"]
@@ -199,7 +199,7 @@ class StopsAfter:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_a_killed_packing_gives_the_same_bytes(tmp_path: Path, write_sound: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9, three times, while its worker process does whatever it does; that ends by itself."""
-    monkeypatch.setattr("sslam_lightning.data.durable._PATIENCE_SECONDS", 300.0)
+    monkeypatch.setattr("sslam_lightning.runtime.lock._PATIENCE_SECONDS", 300.0)
     fork = multiprocessing.get_context("fork")
     rows = "".join(f"{write_sound(f'in/{i}.wav', seconds=2.0, rate_hz=44100, hertz=50 + i).name}\t1\n" for i in range(40))
     (tmp_path / "m.tsv").write_text("in\n" + rows)
@@ -224,7 +224,7 @@ def test_a_killed_packing_gives_the_same_bytes(tmp_path: Path, write_sound: Writ
 
 
 def test_two_runs_at_once(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslam_lightning.data.durable._PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("sslam_lightning.runtime.lock._PATIENCE_SECONDS", 0.0)
     (tmp_path / "shards").mkdir()
     recordings, packing = read_labeled(sounds), Packing()
     with (

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sslam_lightning.data.packed import PackedClasses, PackedStrings
-from sslam_lightning.data.recordings import class_balanced_weights, make_recordings
+from sslam_lightning.data.manifests.recordings import class_balanced_weights, make_recordings
+from sslam_lightning.data.shards.packed import PackedClasses, PackedStrings
 
 
 def test_packed_strings_are_the_strings() -> None:

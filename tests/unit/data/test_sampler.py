@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
-from sslam_lightning.data.sampler import EpochSampler, LastBatch
+from sslam_lightning.data.loading.sampler import EpochSampler, LastBatch
 
 
 def indices(sampler: EpochSampler) -> list[int]:

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from wrong_headers import told_as
 
-from sslam_lightning.data.audio import UnreadableAudio, container_hint, read_audio
-from sslam_lightning.data.inspection import Found, Rejected, Standards, inspect
-from sslam_lightning.data.manifest import read_labeled, read_manifest
-from sslam_lightning.data.recordings import make_recordings
-from sslam_lightning.data.scan import _look, list_folder, write_manifest
-from sslam_lightning.data.wav import encode_wav
+from sslam_lightning.data.audio.read import UnreadableAudio, container_hint, read_audio
+from sslam_lightning.data.audio.wav import encode_wav
+from sslam_lightning.data.manifests.inspection import Found, Rejected, Standards, inspect
+from sslam_lightning.data.manifests.manifest import read_labeled, read_manifest
+from sslam_lightning.data.manifests.recordings import make_recordings
+from sslam_lightning.data.manifests.scan import _look, list_folder, write_manifest
 
 Write = Callable[..., Path]
 
@@ -128,7 +128,7 @@ def test_an_interrupted_scan_goes_on(damaged: Path, tmp_path: Path, monkeypatch:
             raise KeyboardInterrupt
         return inspect(root, name, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sslam_lightning.data.scan.inspect", stop_at_sixth)
+    monkeypatch.setattr("sslam_lightning.data.manifests.scan.inspect", stop_at_sixth)
     with pytest.raises(KeyboardInterrupt):
         write_manifest(listing, str(tmp_path / "m.tsv"), Standards())
     assert not (tmp_path / "m.tsv").exists()
@@ -149,7 +149,7 @@ def test_no_more_processes_than_files(damaged: Path, tmp_path: Path, monkeypatch
         started.append(workers)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sslam_lightning.data.parallel._pool", pool)
+    monkeypatch.setattr("sslam_lightning.data.loading.parallel._pool", pool)
     listing, _ = list_folder(str(damaged))
     with pytest.raises(KeyboardInterrupt):
         write_manifest(listing, str(tmp_path / "m.tsv"), Standards(), workers=100_000)
@@ -232,7 +232,7 @@ def test_a_file_that_crashes_the_decoder_is_listed(
 ) -> None:
     for name in "abc":
         write_sound(f"in/{name}.wav", seconds=0.2)
-    monkeypatch.setattr("sslam_lightning.data.scan._look", die)
+    monkeypatch.setattr("sslam_lightning.data.manifests.scan._look", die)
     write_manifest(list_folder(str(tmp_path / "in"))[0], str(tmp_path / "m.tsv"), Standards(), workers=1)
     assert [row["path"] for row in rows(tmp_path / "m.tsv")] == ["in/a.wav", "in/c.wav"]
     assert rows(tmp_path / "m.rejected.tsv") == [{"path": "in/b.wav", "reason": "crashed the decoder"}]

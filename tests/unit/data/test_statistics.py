@@ -9,11 +9,11 @@ import soundfile
 import torch
 
 from sslam_lightning.data import AudioSetDataModule, class_balanced_weights
-from sslam_lightning.data.manifest import read_labeled, read_manifest
-from sslam_lightning.data.pack import Packing, pack
-from sslam_lightning.data.sampling_weights import with_weights
-from sslam_lightning.data.shards import read_labeled_shards
-from sslam_lightning.data.statistics import FrontEnd, Moments, measure, write_statistics
+from sslam_lightning.data.manifests.manifest import read_labeled, read_manifest
+from sslam_lightning.data.manifests.statistics import FrontEnd, Moments, measure, write_statistics
+from sslam_lightning.data.manifests.weights import with_weights
+from sslam_lightning.data.shards.pack import Packing, pack
+from sslam_lightning.data.shards.read import read_labeled_shards
 from sslam_lightning.features import LogMels
 
 Write = Callable[..., Path]
@@ -71,7 +71,7 @@ def test_the_same_for_any_number_of_workers_for_shards_and_after_an_interruption
     assert (
         measure(read_labeled_shards(str(tmp_path / "shards")), FrontEnd(), str(tmp_path / "j")).log_mels == alone.log_mels
     )
-    from sslam_lightning.data import statistics
+    from sslam_lightning.data.manifests import statistics
 
     real, calls = statistics.log_mel_moments, 0
 

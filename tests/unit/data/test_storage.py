@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from sslam_lightning.data import AudioSetDataModule
-from sslam_lightning.data.audio import UnreadableAudio, read_audio
+from sslam_lightning.data.audio.read import UnreadableAudio, read_audio
 from sslam_lightning.data.filesystem import RangeReader, join, list_names, parent
-from sslam_lightning.data.inspection import Standards
-from sslam_lightning.data.manifest import read_labeled, read_manifest
-from sslam_lightning.data.pack import Packing, pack
-from sslam_lightning.data.scan import list_folder, write_manifest
+from sslam_lightning.data.manifests.inspection import Standards
+from sslam_lightning.data.manifests.manifest import read_labeled, read_manifest
+from sslam_lightning.data.manifests.scan import list_folder, write_manifest
+from sslam_lightning.data.shards.pack import Packing, pack
 from sslam_lightning.runtime.atomic_write import new_file
 from sslam_lightning.types import Batch
 
@@ -115,7 +115,7 @@ def test_ranges_of_more_files_than_may_be_open(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_manifest_that_changes_while_it_is_read(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sslam_lightning.data import manifest as module
+    from sslam_lightning.data.manifests import manifest as module
 
     real = module._read_fairseq
 

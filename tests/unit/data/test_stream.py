@@ -15,10 +15,10 @@ import torch
 from torchaudio.functional import resample as torchaudio_resample
 from wrong_headers import told_as
 
-from sslam_lightning.data.audio import UnreadableAudio, read_audio
-from sslam_lightning.data.resample import resample, resample_rows, streaming_resampler
-from sslam_lightning.data.stream import stream_audio
-from sslam_lightning.data.wav import encode_wav
+from sslam_lightning.data.audio.read import UnreadableAudio, read_audio
+from sslam_lightning.data.audio.resample import resample, resample_rows, streaming_resampler
+from sslam_lightning.data.audio.stream import stream_audio
+from sslam_lightning.data.audio.wav import encode_wav
 
 RATES = [8000, 11025, 22050, 32000, 44100, 48000, 96000]
 

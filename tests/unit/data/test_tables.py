@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.data.tables import Table, open_text, read_columns, write_table
+from sslam_lightning.data.manifests.tables import Table, open_text, read_columns, write_table
 
 
 def test_columns_by_any_of_their_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from sslam_lightning.data import SyntheticDataset
-from sslam_lightning.data.loader import ClipLoader
+from sslam_lightning.data.loading.loader import ClipLoader
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system does not tell who sends a signal")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sslam_lightning.data.wav import encode_wav
+from sslam_lightning.data.audio.wav import encode_wav
 
 
 def told_as(rate_hz: int, samples: np.ndarray) -> bytes:

@@ -11,7 +11,7 @@ from front_ends import FRONT_ENDS
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.model import Candidate, OpenedModel
-from sslam_lightning.evaluation.protocol import Task
+from sslam_lightning.evaluation.protocols.base import Task
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import Encoder, EncoderConfig
 

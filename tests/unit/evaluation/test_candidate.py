@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
-from sslam_lightning.evaluation.finetune import Detection
 from sslam_lightning.evaluation.model import Candidate, all_layers
+from sslam_lightning.evaluation.protocols.finetune import Detection
 from sslam_lightning.models import EncoderConfig, EncoderInput
 
 TINY = {"dim": 16, "depth": 2, "num_heads": 2}

@@ -7,10 +7,10 @@ import torch
 from front_ends import FRONT_ENDS
 
 from sslam_lightning.data import BrokenClip, SyntheticDataModule
-from sslam_lightning.data.dataset import RecordingDataset
-from sslam_lightning.data.event_dataset import Annotated, EventDataset
-from sslam_lightning.data.mixtures import MixtureDataset
-from sslam_lightning.data.recordings import make_recordings
+from sslam_lightning.data.loading.dataset import RecordingDataset
+from sslam_lightning.data.loading.event_dataset import Annotated, EventDataset
+from sslam_lightning.data.manifests.recordings import make_recordings
+from sslam_lightning.data.modules.mixtures import MixtureDataset
 from sslam_lightning.evaluation.frozen import FeatureStore
 from sslam_lightning.evaluation.identity import clip_key, digest_of_clips, known_clips
 from sslam_lightning.evaluation.model import all_layers

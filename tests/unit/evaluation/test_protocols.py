@@ -11,15 +11,15 @@ import torch
 from lightning.pytorch import Trainer
 
 from sslam_lightning.data import BrokenClip
-from sslam_lightning.data.synthetic import SyntheticDataset
+from sslam_lightning.data.modules.synthetic import SyntheticDataset
 from sslam_lightning.evaluation import KNN, AttentiveProbe, ConvexGatedProbe, FineTuning, LinearProbe
-from sslam_lightning.evaluation.finetune import _Scores
 from sslam_lightning.evaluation.frozen import FrozenBatch, FrozenClips
-from sslam_lightning.evaluation.knn import knn_probabilities
-from sslam_lightning.evaluation.probe import StandardizedLinear
+from sslam_lightning.evaluation.protocols.finetune import _Scores
+from sslam_lightning.evaluation.protocols.knn import knn_probabilities
+from sslam_lightning.evaluation.protocols.probe import StandardizedLinear
+from sslam_lightning.evaluation.protocols.scoring import loss, probabilities, score
+from sslam_lightning.evaluation.protocols.token_probes import AttentivePooling, ConvexGate
 from sslam_lightning.evaluation.runs import ClipCounts
-from sslam_lightning.evaluation.scoring import loss, probabilities, score
-from sslam_lightning.evaluation.token_probes import AttentivePooling, ConvexGate
 
 # kNN ------------------------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sslam_lightning.data.audio import read_audio
-from sslam_lightning.data.resample import resample
+from sslam_lightning.data.audio.read import read_audio
+from sslam_lightning.data.audio.resample import resample
 from sslam_lightning.inference import embed, tables
 from sslam_lightning.inference.embed import digest_of_files, embed_recordings
 from sslam_lightning.inference.sources import Source

@@ -93,7 +93,7 @@ def test_every_block_of_a_parquet_file_names_its_own_recordings_alone(tmp_path: 
 
 
 def test_one_run_at_a_time_and_nothing_that_came_meanwhile_is_overwritten(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("sslam_lightning.data.durable._PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("sslam_lightning.runtime.lock._PATIENCE_SECONDS", 0.0)
     target = tmp_path / "x.npz"
     with closing(RowStore(target, {"level": "clip"})) as store:
         add(store, 0, 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sslam_lightning.data.scan import list_folder
+from sslam_lightning.data.manifests.scan import list_folder
 from sslam_lightning.inference.sources import find_sources
 
 

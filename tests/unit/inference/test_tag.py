@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from sslam_lightning.cli.tag_formats import Report
-from sslam_lightning.data.audio import read_audio
+from sslam_lightning.cli.tag.formats import Report
+from sslam_lightning.data.audio.read import read_audio
 from sslam_lightning.inference.loading import audioset_classes, class_names_of
 from sslam_lightning.inference.plot import draw_timeline, mel_spectrogram
 from sslam_lightning.inference.sources import Source

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from sslam_lightning.training.checkpoint_io import AtomicCheckpointIO, check_one_checkpoint, save_atomically
+from sslam_lightning.training.run.checkpoint_io import AtomicCheckpointIO, check_one_checkpoint, save_atomically
 
 
 def test_writes_what_it_is_given(tmp_path: Path) -> None:

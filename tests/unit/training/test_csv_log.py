@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.training.csv_log import CSVRun
+from sslam_lightning.training.run.csv_log import CSVRun
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

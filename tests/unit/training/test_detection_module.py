@@ -18,13 +18,13 @@ from tiny_modules import ENCODER, FEATURES, finetune, noise
 from sslam_lightning.augment import SpecAugment
 from sslam_lightning.checkpoints import load_classifier, load_encoder, read_weights
 from sslam_lightning.data import AudioFolderDataModule, EventTableDataModule
-from sslam_lightning.data.annotations import read_event_table
+from sslam_lightning.data.manifests.annotations import read_event_table
 from sslam_lightning.events import Collars, EventDecoding
 from sslam_lightning.models import EncoderConfig
 from sslam_lightning.training import DetectionModule
 from sslam_lightning.training.callbacks import EventWriter
-from sslam_lightning.training.detection import FrameTargets
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.modules.detection import FrameTargets
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 from sslam_lightning.types import Batch, Event, Events
 
 FRAME = 0.04  # four frames of log-mels

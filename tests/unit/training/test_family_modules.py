@@ -28,7 +28,7 @@ from sslam_lightning.models import (
 from sslam_lightning.rng import fold_in
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import CollapseMonitor, EMATeacher
-from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
+from sslam_lightning.training.run.optimizers import OptimizerConfig, build_optimizer
 from sslam_lightning.types import Batch, Grid, ImageBatch, TextBatch
 
 SIZE = {"dim": 16, "depth": 2, "num_heads": 2}

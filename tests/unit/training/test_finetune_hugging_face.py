@@ -13,8 +13,8 @@ from sslam_lightning.augment import Mixup
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import Encoder, EncoderConfig, HuggingFaceConfig, TransformerDecoderConfig
 from sslam_lightning.training import FinetuneModule
-from sslam_lightning.training.optimizers import OptimizerConfig, build_optimizer
-from sslam_lightning.training.sharding import ShardedStrategy
+from sslam_lightning.training.run.optimizers import OptimizerConfig, build_optimizer
+from sslam_lightning.training.run.sharding import ShardedStrategy
 
 transformers = pytest.importorskip("transformers")
 

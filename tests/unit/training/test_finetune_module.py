@@ -17,7 +17,7 @@ from tiny_modules import ENCODER, finetune, noise
 
 from sslam_lightning.augment import Mixup, SpecAugment
 from sslam_lightning.models import TransformerDecoderConfig
-from sslam_lightning.training.optimizers import OptimizerConfig
+from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 LOGITS = torch.tensor([[0.0, math.log(3), 0.0, 0.0], [0.0, 0.0, -math.log(3), 0.0]])
 LABELS = torch.tensor([[1.0, 1, 0, 0], [0.0, 0, 1, 0]])

@@ -13,7 +13,7 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.masking import UniformMask
 from sslam_lightning.mixing import FullMixing, PartialMixing
-from sslam_lightning.training.hparams import plain
+from sslam_lightning.training.run.hparams import plain
 
 
 def test_dataclasses_become_dictionaries() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sslam_lightning.training.losses import UpdateLosses
+from sslam_lightning.training.run.losses import UpdateLosses
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from sslam_lightning.models import (
     TransformerDecoder,
     TransformerDecoderConfig,
 )
-from sslam_lightning.training.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
+from sslam_lightning.training.run.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
 
 
 def model(config: EncoderConfig) -> nn.ModuleList:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-from sslam_lightning.training.wandb_files import logged_values, read_history
+from sslam_lightning.training.run.wandb_files import logged_values, read_history
 
 BLOCK = 32 * 1024
 

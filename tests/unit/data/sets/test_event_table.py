@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.data import EventTableDataModule
-from sslam_lightning.data.sets.event_table import find_recordings
+from sslam_lightning.data.modules.sets.event_table import find_recordings
 from sslam_lightning.types import Event
 
 DESED = "filename\tonset\toffset\tevent_label\na.wav\t0.1\t0.3\tSpeech\na.wav\t0.2\t0.5\tDog\nb.wav\t\t\t\n"

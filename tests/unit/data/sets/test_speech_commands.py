@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.data import SpeechCommandsDataModule
-from sslam_lightning.data.sets.speech_commands import KEYWORDS
+from sslam_lightning.data.modules.sets.speech_commands import KEYWORDS
 
 OTHER_WORDS = ("bed", "cat")
 

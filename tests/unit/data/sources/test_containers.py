@@ -14,12 +14,12 @@ import pytest
 import soundfile
 import torch
 
-from sslam_lightning.data.audio import UnreadableAudio, decode_audio
-from sslam_lightning.data.descriptors import table_of_words
-from sslam_lightning.data.pack import Packing, pack
-from sslam_lightning.data.shards import read_labeled_shards
-from sslam_lightning.data.sources.hdf5 import read_hdf5
-from sslam_lightning.data.sources.parquet import read_parquet
+from sslam_lightning.data.audio.read import UnreadableAudio, decode_audio
+from sslam_lightning.data.manifests.class_map import table_of_words
+from sslam_lightning.data.manifests.imports.hdf5 import read_hdf5
+from sslam_lightning.data.manifests.imports.parquet import read_parquet
+from sslam_lightning.data.shards.pack import Packing, pack
+from sslam_lightning.data.shards.read import read_labeled_shards
 
 TABLE = table_of_words(f"class {i:02d}" for i in range(12))
 TARGET = np.zeros((3, 12), dtype=bool)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.data.sources.ast_json import read_ast
-from sslam_lightning.data.sources.class_folders import read_class_folders
-from sslam_lightning.data.sources.segments import read_segments
+from sslam_lightning.data.manifests.imports.ast_json import read_ast
+from sslam_lightning.data.manifests.imports.class_folders import read_class_folders
+from sslam_lightning.data.manifests.imports.segments import read_segments
 
 
 def test_ast_json(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""`sslam fit`, `validate`, `test`, `predict`, `plan` and `slurm`."""

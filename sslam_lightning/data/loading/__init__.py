@@ -1,0 +1,1 @@
+"""Data sets, samplers, workers and batches."""

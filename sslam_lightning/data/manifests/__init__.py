@@ -1,0 +1,1 @@
+"""Lists of recordings, their labels and annotations: read, checked, measured and imported."""
