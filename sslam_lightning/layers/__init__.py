@@ -5,7 +5,7 @@ from sslam_lightning.layers.attention import Attention
 from sslam_lightning.layers.block import Block
 from sslam_lightning.layers.conv_positions import ConvPositions
 from sslam_lightning.layers.drop_path import DropPath
-from sslam_lightning.layers.gather import gather_tokens, repeat_rows, scatter_tokens
+from sslam_lightning.layers.gather import gather_tokens, scatter_tokens
 from sslam_lightning.layers.positions import PositionTable, mel_major_positions, sincos_positions, sinusoidal_positions
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "PositionTable",
     "gather_tokens",
     "mel_major_positions",
-    "repeat_rows",
     "scatter_tokens",
     "sincos_positions",
     "sinusoidal_positions",

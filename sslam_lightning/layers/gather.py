@@ -7,11 +7,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def repeat_rows(x: Float[Tensor, "rows *rest"], copies: int) -> Float[Tensor, "more_rows *rest"]:
-    """Every row ``copies`` times, copies side by side."""
-    return x.repeat_interleave(copies, dim=0) if copies > 1 else x
-
-
 def gather_tokens(
     tokens: Float[Tensor, "clips tokens dim"], index: Int[Tensor, "rows kept"]
 ) -> Float[Tensor, "rows kept dim"]:

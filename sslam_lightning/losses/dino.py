@@ -40,11 +40,11 @@ class DINOLoss:
             )
 
     def __call__(
-        self, clip_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"], center: Float[Tensor, "1 dim"]
+        self, cls_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"], center: Float[Tensor, "1 dim"]
     ) -> Float[Tensor, ""]:
         """Summed over the width; summed or averaged over rows."""
         target = ((targets.float() - center) / self.teacher_temperature).softmax(dim=-1)
-        predicted = (clip_tokens.float() / self.student_temperature).log_softmax(dim=-1)
+        predicted = (cls_tokens.float() / self.student_temperature).log_softmax(dim=-1)
         per_row = -(target * predicted).sum(dim=-1)
         return self.weight * (per_row.sum() if self.reduction == "sum" else per_row.mean())
 

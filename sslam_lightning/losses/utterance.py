@@ -1,4 +1,4 @@
-"""Utterance loss: the CLS token guesses the whole clip (EAT, arXiv 2401.03497, section 3.3)."""
+"""Utterance loss: the CLS token predicts the clip (EAT, arXiv 2401.03497, section 3.3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class UtteranceLoss(SquaredError):
     reduction: Literal["sum", "mean"] = "mean"
     top_k_layers: int | None = None
 
-    def __call__(self, clip_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
+    def __call__(self, cls_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
         """Summed over the width; summed or averaged over rows."""
-        error = self.weighted_error(clip_tokens, targets)
-        return error if self.reduction == "sum" else error / clip_tokens.shape[0]
+        error = self.weighted_error(cls_tokens, targets)
+        return error if self.reduction == "sum" else error / cls_tokens.shape[0]

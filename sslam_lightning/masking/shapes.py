@@ -14,7 +14,7 @@ from sslam_lightning.masking.sampler import RatioMask, choose_exactly
 from sslam_lightning.rng import fold_in, integers, uniform
 from sslam_lightning.types import Grid
 
-_CENTRES, _TIE_BREAKS = (int.from_bytes(name, "big") for name in (b"centers", b"ties"))
+_CENTERS, _TIE_BREAKS = (int.from_bytes(name, "big") for name in (b"centers", b"ties"))
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def cover(
     """
     (num_time, num_mel), keys = shape, keys.flatten()
     num_centers = int(grid.num_patches * (share / (num_time * num_mel)))
-    centers = integers(fold_in(keys, _CENTRES), num_centers, grid.num_patches).unsqueeze(-1)
+    centers = integers(fold_in(keys, _CENTERS), num_centers, grid.num_patches).unsqueeze(-1)
     time = centers // grid.freq + torch.arange(num_time, device=keys.device) - offset
     mel = centers % grid.freq + torch.arange(num_mel, device=keys.device) - offset
     time, mel = time.clamp(0, grid.time - 1), mel.clamp(0, grid.freq - 1)

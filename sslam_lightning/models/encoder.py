@@ -38,8 +38,8 @@ class Encoder(ClipEncoder):
             ConvPositions(config.dim, positions.depth, positions.width, positions.groups) if positions else None
         )
         self.alibi = Alibi(config.num_heads, config.alibi == "learned") if config.alibi else None
-        clip_token_std = 0.0 if config.zero_cls_token else 1.0 if config.weight_init == "normal" else 0.02
-        self.cls_token = nn.Parameter(torch.randn(1, 1, config.dim) * clip_token_std) if config.cls_token else None
+        cls_token_std = 0.0 if config.zero_cls_token else 1.0 if config.weight_init == "normal" else 0.02
+        self.cls_token = nn.Parameter(torch.randn(1, 1, config.dim) * cls_token_std) if config.cls_token else None
         post = config.norm == "post"
         normalized = post and config.input_norm
         self.input_norm = nn.LayerNorm(config.dim, eps=config.norm_eps) if normalized else nn.Identity()

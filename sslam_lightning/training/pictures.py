@@ -67,7 +67,7 @@ def draw_predictions(module: Any, batch: Batch, path: Path, clip: int = 0) -> No
             _colors(prediction, channels, low, high, hidden, grid),
         ),
     ]
-    attention = clip_token_attention(module.student, clean[clip : clip + 1])[0]
+    attention = cls_token_attention(module.student, clean[clip : clip + 1])[0]
     panels.append(("what the CLS token of the whole clip attends to (last block, mean of heads)", attention.view(*grid).T))
     seconds = clean.shape[1] * FRAME_SHIFT_SECONDS
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2 * len(panels)), layout="constrained", sharex=True)
@@ -83,7 +83,7 @@ def draw_predictions(module: Any, batch: Batch, path: Path, clip: int = 0) -> No
 
 
 @torch.no_grad()
-def clip_token_attention(encoder: Encoder, log_mels: Float[Tensor, "clips frames mels"]) -> Float[Tensor, "clips patches"]:
+def cls_token_attention(encoder: Encoder, log_mels: Float[Tensor, "clips frames mels"]) -> Float[Tensor, "clips patches"]:
     """The CLS token's attention to all patches in the last block, averaged over heads; with itself a row sums to 1."""
     seen: list[Tensor] = []
     block = encoder.blocks[-1]

@@ -137,7 +137,7 @@ def test_another_number_of_ranks_repeats_and_drops_no_clip(ranks, folder):
     assert alone["epochs"] == 2
 
 
-def test_broken_clips_are_counted_over_all_ranks_and_named_once(ranks):
+def test_unreadable_clips_are_counted_over_all_ranks_and_named_once(ranks):
     for rank in ranks:
         assert rank["broken"]["counted"] == 2
     *listed, summary = ranks[0]["broken"]["said"]

@@ -108,7 +108,7 @@ def test_speed_and_clips_count_without_an_end(plan):
 def test_clips_of_any_length_are_counted_as_the_log_mels_count_them(plan):
     """10 s make 998 frames of 25 ms, the last patch is filled up to 1008; all 63 x 8 patches and no CLS token a row."""
     options = {"model__features": "{num_frames: null}", "data__max_clip_seconds": 10, "trainer__max_steps": 2}
-    lines = plan("finetune/audioset_20k", model__encoder__clip_token="false", **options)
+    lines = plan("finetune/audioset_20k", model__encoder__cls_token="false", **options)
     notes = [line for line in lines if line.startswith("note ")]
     assert any("clips have any length: planned for 1008 frames of 10 ms" in note for note in notes)
     assert any("rises to the end: model.optimizer.warmup_steps is 4,000" in note for note in notes)

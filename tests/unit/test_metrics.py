@@ -121,7 +121,7 @@ def test_variance_indicator_by_hand() -> None:
         variance_indicator(torch.ones(1, 4))
 
 
-def test_token_deviation_by_hand() -> None:
+def test_token_std_by_hand() -> None:
     # Channels of a clip: 3 and 1 (variance 1, mean square 5), all the same, and nothing at all.
     x = torch.tensor([[[3.0, 7.0, 0.0], [1.0, 7.0, 0.0]]])
     assert token_std(x).item() == pytest.approx(math.sqrt(1 / 5) / 3)
@@ -130,7 +130,7 @@ def test_token_deviation_by_hand() -> None:
     assert token_std(1000 * x).item() == pytest.approx(token_std(x).item())  # relative
 
 
-def test_token_deviation_sees_what_normalized_targets_hide() -> None:
+def test_token_std_sees_what_normalized_targets_hide() -> None:
     healthy = torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(0))
     collapsed = 5.0 + 0.02 * healthy
     targets = [TeacherTargets(top_k_layers=1)([tokens]) for tokens in (healthy, collapsed)]

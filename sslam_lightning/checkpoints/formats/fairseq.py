@@ -65,7 +65,7 @@ _MODALITIES: tuple[Modality, ...] = ("image", "audio", "text")
 _MODEL = "cfg.model"
 _OF_MODALITY = re.compile(rf"(?:{re.escape(WRAPPER)})?modality_encoders\.(IMAGE|AUDIO|TEXT)\.")
 TRAINING_STATE = {"args", "criterion", "optimizer_history", "extra_state", "last_optimizer_state"}
-NORMALISATION = {"esc50_eval": (-6.627, 5.359), "spcv2_eval": (-6.846, 5.565)}  # of the log-mels, by the task's switch
+NORMALIZATION = {"esc50_eval": (-6.627, 5.359), "spcv2_eval": (-6.846, 5.565)}  # of the log-mels, by the task's switch
 AUDIOSET = (-4.268, 4.569)
 
 
@@ -205,7 +205,7 @@ def _described(cfg: Any, content: Mapping[str, Any], weights: Weights, purpose: 
         encoder = replace(encoder, front_end=replace(encoder.front_end, normalize=normalize))
     features, num_frames = None, section(task, "target_length")
     if num_frames is not None and encoder.front_end is None and section(task, "audio_mae") is not False:
-        mean, std = [AUDIOSET, *(of for name, of in NORMALISATION.items() if section(task, name) is True)][-1]
+        mean, std = [AUDIOSET, *(of for name, of in NORMALIZATION.items() if section(task, name) is True)][-1]
         features = front_end_of(num_frames, encoder, f"{source}: cfg.task.target_length", mean=mean, std=std)
     pooling = _pooling(section(model, "prediction_mode"), source)
     if weights.head and pooling == "cls" and not encoder.cls_token:
@@ -213,7 +213,7 @@ def _described(cfg: Any, content: Mapping[str, Any], weights: Weights, purpose: 
     log_keys = section(cfg, "criterion", "log_keys")
     one_class = (
         section(model, "audio_mae") is False
-        or any(section(model, name) is True for name in NORMALISATION)
+        or any(section(model, name) is True for name in NORMALIZATION)
         or (isinstance(log_keys, list) and "correct" in log_keys)
     )
     names = _class_names(section(content.get("task_state"), "labels"), source) if weights.head else ()

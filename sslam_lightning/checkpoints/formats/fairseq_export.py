@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sslam_lightning.checkpoints.formats.eat import public_mlp_ratio, refuse_others, released_table
-from sslam_lightning.checkpoints.formats.fairseq import AUDIOSET, NORMALISATION, POOLING, RULES, WRAPPER
+from sslam_lightning.checkpoints.formats.fairseq import AUDIOSET, NORMALIZATION, POOLING, RULES, WRAPPER
 from sslam_lightning.checkpoints.formats.fairseq_config import NUM_MELS, PATCH_STRIDE
 from sslam_lightning.checkpoints.keys.mapping import export_keys
 from sslam_lightning.checkpoints.metadata import OWN_SECTION, write_metadata
@@ -72,13 +72,13 @@ def _normalization(weights: Weights) -> dict[str, bool]:
     """The switches of the public task that stand for the mean and standard deviation of the model's log-mels."""
     features, plain = weights.features or {}, LogMels()
     ours = (features.get("mean", plain.mean), features.get("std", plain.std))
-    if ours not in (AUDIOSET, *NORMALISATION.values()):
-        pairs = ", ".join(f"{mean} and {std}" for mean, std in (AUDIOSET, *NORMALISATION.values()))
+    if ours not in (AUDIOSET, *NORMALIZATION.values()):
+        pairs = ", ".join(f"{mean} and {std}" for mean, std in (AUDIOSET, *NORMALIZATION.values()))
         raise ValueError(
             f"{weights.source}: its features.mean and std are {ours[0]} and {ours[1]}, fairseq's EAT has {pairs}: "
             "convert to safetensors"
         )
-    return {name: ours == of for name, of in NORMALISATION.items()}
+    return {name: ours == of for name, of in NORMALIZATION.items()}
 
 
 def _left_out(weights: Weights) -> tuple[str, ...]:

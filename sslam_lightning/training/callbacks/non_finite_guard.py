@@ -32,7 +32,7 @@ class LostWeights(NotFinite):
     """The weights themselves are NaN or infinite."""
 
 
-class _Seen(NamedTuple):
+class _SeenBatch(NamedTuple):
     names: Sequence[str]
     loss: Tensor
 
@@ -56,7 +56,7 @@ class NonFiniteGuard(pl.Callback):
         self.skipped = 0
         self._in_a_row = 0
         self._is_finite = True
-        self._seen: list[_Seen] = []  # since the last step
+        self._seen: list[_SeenBatch] = []  # since the last step
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         limit = trainer.gradient_clip_val
@@ -86,7 +86,7 @@ class NonFiniteGuard(pl.Callback):
         self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if outputs is not None:
-            self._seen.append(_Seen(getattr(batch, "names", ()), outputs["loss"]))
+            self._seen.append(_SeenBatch(getattr(batch, "names", ()), outputs["loss"]))
         if not ends_step(trainer):
             return
         step = trainer.global_step
@@ -140,7 +140,7 @@ def _floats(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, weight.to_local() if isinstance(weight, DTensor) else weight
 
 
-def _list_clips(trainer: Any, seen: Sequence[_Seen]) -> Path:
+def _list_clips(trainer: Any, seen: Sequence[_SeenBatch]) -> Path:
     rank = trainer.global_rank
     path = Path(trainer.default_root_dir) / f"not_finite_clips{f'_rank{rank}' if rank else ''}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)

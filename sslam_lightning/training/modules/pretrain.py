@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslam_lightning.augment import crop_to_shortest, roll
 from sslam_lightning.checkpoints import read_weights
 from sslam_lightning.features import LogMels
-from sslam_lightning.layers import gather_tokens, repeat_rows
+from sslam_lightning.layers import gather_tokens
 from sslam_lightning.losses import (
     DINOLoss,
     ExtraLoss,
@@ -274,7 +274,7 @@ class PretrainModule(SelfSupervisedModule):
     def _losses_to_targets(
         self, predictions: Predictions, masked_targets: Float[Tensor, "rows hidden dim"], targets: Targets, mask: Mask
     ) -> dict[str, Float[Tensor, ""]]:
-        clip_targets = repeat_rows(targets.clip, self.masks_per_clip)
+        clip_targets = targets.clip.repeat_interleave(self.masks_per_clip, dim=0)
         losses = {}
         if self.regression:
             losses["regression"] = self.regression(predictions.patches, masked_targets)

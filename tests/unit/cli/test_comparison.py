@@ -65,7 +65,7 @@ def test_what_a_pre_training_is_called_with(write):
     assert bat.endswith("configs/overlays/tiny/bat.yaml")
 
 
-def test_what_others_start_from_comes_first_and_nothing_is_done_twice(write, tmp_path, monkeypatch):
+def test_what_others_begin_with_comes_first_and_nothing_is_done_twice(write, tmp_path, monkeypatch):
     comparison, ran = read_comparison(write()), []
 
     def run(args):

@@ -101,7 +101,7 @@ def test_attributes_are_known_at_once(manifest: Path) -> None:
     assert data.class_names == ("Ape", "Bee, buzzing", "Cat")
 
 
-def test_broken_clips_are_left_out_counted_and_listed(
+def test_unreadable_clips_are_left_out_counted_and_listed(
     manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (manifest.parent / "audio" / "sounds" / "clip4.wav").write_text("no sound")
@@ -117,7 +117,7 @@ def test_broken_clips_are_left_out_counted_and_listed(
     assert lines[1].startswith("1 clips could not be used")
 
 
-def test_too_many_broken_clips_stop_the_run(manifest: Path, tmp_path: Path) -> None:
+def test_too_many_unreadable_clips_stop_the_run(manifest: Path, tmp_path: Path) -> None:
     for i in (0, 2, 4):
         (manifest.parent / "audio" / "sounds" / f"clip{i}.wav").write_text("no sound")
     data = labeled(manifest, val_manifest=manifest)

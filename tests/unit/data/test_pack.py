@@ -137,7 +137,7 @@ def test_originals_are_packed_as_they_are(sounds: Path) -> None:
         pack(packed, str(sounds.with_name("again")), Packing(codec="original"))
 
 
-def test_broken_clips_are_listed_and_left_out(sounds: Path, tmp_path: Path) -> None:
+def test_unreadable_clips_are_listed_and_left_out(sounds: Path, tmp_path: Path) -> None:
     (tmp_path / "1.flac").write_bytes(b"nonsense")
     done = pack(read_labeled(sounds), str(tmp_path / "shards"), Packing(clips_per_shard=2))
     assert [rejected.path for rejected in done.rejected] == ["1.flac"]

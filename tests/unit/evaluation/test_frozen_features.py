@@ -181,7 +181,7 @@ def test_a_digest_tells_other_clips_labels_and_events(tmp_path):
     assert [each.partition(", ")[0] for each in digests] == [f"{number} clips" for number in (2, 2, 2, 2, 2, 8, 8, 2, 2, 4)]
 
 
-def test_broken_clips_leave_with_their_labels(opened, task_of, monkeypatch):
+def test_unreadable_clips_leave_with_their_labels(opened, task_of, monkeypatch):
     task = task_of(opened())
     dataset = task.data.dataset("train")
     good = type(dataset).__getitem__
@@ -197,7 +197,7 @@ def test_broken_clips_leave_with_their_labels(opened, task_of, monkeypatch):
     assert len(_whole(whole)) == 22
 
 
-def test_too_many_broken_clips_no_clips_and_no_numbers(opened, task_of, monkeypatch):
+def test_too_many_unreadable_clips_no_clips_and_no_numbers(opened, task_of, monkeypatch):
     task = task_of(opened(), num_val=0)
     with pytest.raises(ValueError, match="SyntheticDataModule has no test clips"):
         _ = task.test

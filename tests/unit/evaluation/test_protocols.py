@@ -65,7 +65,7 @@ def test_knn_chooses_on_validation_clips(opened, task_of):
         KNN(neighbors=[100]).run(task)
 
 
-def test_without_a_clip_token_there_is_only_the_mean(opened, task_of):
+def test_without_a_cls_token_there_is_only_the_mean(opened, task_of):
     task = task_of(opened("frames"))
     assert torch.equal(task.train.pooled[:, 0], task.train.pooled[:, 1])
     for protocol in (KNN(neighbors=[3]), LinearProbe(epochs=1)):

@@ -4,10 +4,10 @@ import jaxtyping
 import pytest
 import torch
 
-from sslam_lightning.layers import gather_tokens, repeat_rows, scatter_tokens
+from sslam_lightning.layers import gather_tokens, scatter_tokens
 
 
-def test_keep_visible_by_hand() -> None:
+def test_gather_tokens_by_hand() -> None:
     tokens = torch.arange(2 * 4 * 3).view(2, 4, 3).float()
     kept = gather_tokens(tokens, torch.tensor([[3, 0], [1, 1]]))
     assert kept.tolist() == [[[9, 10, 11], [0, 1, 2]], [[15, 16, 17], [15, 16, 17]]]
@@ -19,11 +19,9 @@ def test_copies_share_their_clip() -> None:
     copied = tokens.repeat_interleave(3, dim=0)
     expected = copied.take_along_dim(index.unsqueeze(-1), dim=1)
     assert torch.equal(gather_tokens(tokens, index), expected)
-    assert torch.equal(repeat_rows(tokens, 3), copied)
-    assert repeat_rows(tokens, 1) is tokens
 
 
-def test_put_back_is_the_inverse_of_keep_visible() -> None:
+def test_scatter_tokens_is_the_inverse_of_gather_tokens() -> None:
     tokens = torch.randn(3, 7, 4)
     order = torch.stack([torch.randperm(7) for _ in range(3)])
     visible, hidden = order[:, :3], order[:, 3:]
@@ -33,7 +31,7 @@ def test_put_back_is_the_inverse_of_keep_visible() -> None:
     assert torch.equal(gather_tokens(canvas, visible), gather_tokens(tokens, visible))
 
 
-def test_put_back_leaves_its_canvas_alone_and_takes_its_type() -> None:
+def test_scatter_tokens_leaves_its_canvas_alone_and_takes_its_type() -> None:
     canvas = torch.zeros(1, 3, 2, dtype=torch.bfloat16)
     filled = scatter_tokens(canvas, torch.ones(1, 1, 2), torch.tensor([[1]]))
     assert filled.dtype == torch.bfloat16

@@ -58,7 +58,7 @@ def test_a_layer_between_two_widths_has_no_residual(decoder_config: DecoderConfi
     torch.testing.assert_close(predictions, by_hand(decoder, visible, mask))
 
 
-def test_guesses_come_in_the_order_of_the_hidden_index(decoder_config: DecoderConfig, mask: Mask) -> None:
+def test_predictions_come_in_the_order_of_the_ids_masked(decoder_config: DecoderConfig, mask: Mask) -> None:
     decoder = ConvDecoder(replace(decoder_config, noise_std=0.0), 16)
     visible = visible_tokens(mask)
     backwards = mask._replace(ids_masked=mask.ids_masked.flip(1))

@@ -62,7 +62,7 @@ def test_norms_where_the_order_needs_them(encoder_config: EncoderConfig, order: 
     assert names == {"front_end", "cls_token", "blocks", "input_norm" if order == "post" else "output_norm"}
 
 
-def test_layers_are_the_last_ones_without_the_clip_token(encoder_config: EncoderConfig) -> None:
+def test_layers_are_the_last_ones_without_the_cls_token(encoder_config: EncoderConfig) -> None:
     encoder, x = lively(encoder_config, depth=3), tokens()
     every = encoder.encode(x, keep_layers=3, layer_output="block")
     two = encoder.encode(x, keep_layers=2, layer_output="block")

@@ -97,7 +97,7 @@ def test_padding_follows_its_tokens() -> None:
     assert seen.padding.tolist() == [[False, False], [False, False], [True, True], [False, True]]
 
 
-def test_without_a_clip_token_the_mean_of_written_tokens_stands_for_the_clip() -> None:
+def test_without_a_cls_token_the_mean_of_written_tokens_stands_for_the_clip() -> None:
     encoder = text_encoder()
     tokens = torch.randint(4, 30, (2, 12))
     padding = torch.arange(12) >= torch.tensor([[12], [7]])

@@ -84,13 +84,13 @@ def test_without_layer_decay_all_learn_alike(encoder_config: EncoderConfig) -> N
     assert {lr for lr, _ in found.values()} == {0.3}
 
 
-def test_biases_norms_and_the_clip_token_are_exempt_from_weight_decay(encoder_config: EncoderConfig) -> None:
+def test_biases_norms_and_the_cls_token_are_exempt_from_weight_decay(encoder_config: EncoderConfig) -> None:
     config = OptimizerConfig(weight_decay=0.05, layer_decay=0.5)
     for name, (_, decay) in settings_of(model(encoder_config), config).items():
         exempt = name.endswith("bias") or "norm" in name or name == "cls_token"
         assert decay == (0.0 if exempt else 0.05), name
-    faithful = settings_of(model(encoder_config), replace(config, decay_all=True))
-    assert {decay for _, decay in faithful.values()} == {0.05}
+    as_published = settings_of(model(encoder_config), replace(config, decay_all=True))
+    assert {decay for _, decay in as_published.values()} == {0.05}
 
 
 def test_frozen_parameters_are_left_out(encoder_config: EncoderConfig) -> None:
@@ -144,7 +144,7 @@ def test_a_scaled_floor_shrinks_with_the_layers() -> None:
 
 
 @pytest.mark.parametrize("warmup", [0, 3])
-def test_the_faithful_floor_leaves_the_first_layers_a_constant_rate(warmup: int) -> None:
+def test_the_as_published_floor_leaves_the_first_layers_a_constant_rate(warmup: int) -> None:
     config = OptimizerConfig(lr=1.0, min_lr=0.1, min_lr_scaled=False, warmup_steps=warmup)
     rates = run(*schedule(config, [1.0, 0.5, 0.05], 10), updates=12)
     assert {three for _, _, three in rates} == {0.05}

@@ -289,7 +289,7 @@ def test_validation_losses_are_means_over_clips_and_leave_no_nan_out(monkeypatch
     assert logged["val/loss/utterance"] == (4 * 2 + 7) / 5  # each clip counts as much
 
 
-def test_predictions_are_clip_tokens_of_whole_clips() -> None:
+def test_predictions_are_cls_tokens_of_whole_clips() -> None:
     module, batch = pretrain().eval(), noise()
     names, tokens = module.predict_step(batch, 0)
     assert names == batch.names

@@ -19,7 +19,7 @@ from sslam_lightning.models import Encoder, HuggingFaceConfig, WaveformConfig
 from sslam_lightning.training import Data2Vec1Module, PretrainModule
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures
 from sslam_lightning.training.callbacks.pictures import draw
-from sslam_lightning.training.pictures import clip_token_attention
+from sslam_lightning.training.pictures import cls_token_attention
 from sslam_lightning.types import Batch
 
 
@@ -28,7 +28,7 @@ def labeled(**settings: Any) -> SyntheticDataModule:
     return SyntheticDataModule(batch_size=4, **settings)
 
 
-def no_clip_token() -> PretrainModule:
+def no_cls_token() -> PretrainModule:
     return pretrain(encoder=replace(ENCODER, cls_token=False), utterance=None)
 
 
@@ -84,7 +84,7 @@ def test_sets_that_cannot_score_are_refused(settings: dict[str, Any], k: int, to
     ("build", "settings", "told"),
     [
         (finetune, {}, "OnlineKNN is of pre-training, got a FinetuneModule: leave the callback out"),
-        (no_clip_token, {"pooling": "cls"}, "pooling is cls, but this encoder has no CLS token: set it to"),
+        (no_cls_token, {"pooling": "cls"}, "pooling is cls, but this encoder has no CLS token: set it to"),
         (data2vec1, {"pooling": "cls"}, "pooling is cls, but this encoder has no CLS token: set it to"),
         (pretrain, {"data": labeled(sample_rate_hz=8000)}, "the model expects audio at 16000 Hz, the data comes at 8000"),
     ],
@@ -169,9 +169,9 @@ def test_it_is_time_once_in_so_many_updates(monkeypatch: pytest.MonkeyPatch) -> 
     assert logged == [*row, row[0], ({"val/knn_accuracy": 0.25}, 5)]
 
 
-def test_attention_of_the_clip_token_by_hand() -> None:
+def test_attention_of_the_cls_token_by_hand() -> None:
     encoder, log_mels = Encoder(ENCODER).eval(), torch.randn(2, 32, 16)
-    attention = clip_token_attention(encoder, log_mels)
+    attention = cls_token_attention(encoder, log_mels)
     assert attention.shape == (2, 32)
     assert not encoder.blocks[-1].attn.qkv._forward_hooks
 
@@ -201,7 +201,7 @@ def test_pictures_that_cannot_be_drawn_are_refused(monkeypatch: pytest.MonkeyPat
         told = f"Pictures are of what a PretrainModule predictions, got a {type(module).__name__}: leave the callback out"
         with pytest.raises(ValueError, match=told):
             Pictures().setup(None, module, "fit")  # type: ignore[arg-type]
-    for module in (waveforms(), no_clip_token()):
+    for module in (waveforms(), no_cls_token()):
         with pytest.raises(ValueError, match="Pictures are of log-mel patches and a CLS token, which this encoder lacks"):
             Pictures().setup(None, module, "fit")  # type: ignore[arg-type]
     Pictures().setup(None, pretrain(), "fit")  # type: ignore[arg-type]
