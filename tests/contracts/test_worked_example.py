@@ -71,7 +71,7 @@ def test_a_mask_of_ones_own(folder: Path) -> None:
 
 def test_a_loss_of_ones_own(folder: Path) -> None:
     _, logged = _train_once("--config", "shrink.yaml")
-    assert logged["train/loss/objective"] > 0
+    assert logged["train/loss/extra_loss"] > 0
 
 
 def test_a_front_end_of_ones_own(folder: Path) -> None:

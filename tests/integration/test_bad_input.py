@@ -251,7 +251,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--model.optimizer.max_steps", "0"], "optimizer: max_steps must be at least 1, got 0"),
         (["--model.optimizer.min_lr", "-1"], "optimizer: min_lr must not be negative, got -1"),
         (["--model.collapse.start_step", "-1"], "guard: start_step must not be negative, got -1"),
-        (["--model.masking.adjust", "-1"], "masking: adjust must lie in [0, 1), got -1"),
+        (["--model.masking.mask_ratio_adjust", "-1"], "masking: mask_ratio_adjust must lie in [0, 1), got -1"),
         (["--model.encoder.mlp_ratio", "-1"], "encoder: mlp_ratio must be at least 1 / dim, got -1.0 and dim 16"),
         (["--model.masks_per_clip", "0"], "masks_per_clip must be at least 1, got 0"),
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),

@@ -54,8 +54,8 @@ def bat_module(case: dict, batches: int = 1) -> FromLogMels:
     schedule = {
         "lr": updates["lr"],
         "min_lr": updates["min_lr"],
-        "warmup_updates": updates["lr_warmup_steps"],
-        "max_updates": updates["optimization_steps"],
+        "warmup_steps": updates["lr_warmup_steps"],
+        "max_steps": updates["optimization_steps"],
         "weight_decay": updates["weight_decay"],
         "betas": tuple(updates["betas"]),
         "eps": updates["eps"],

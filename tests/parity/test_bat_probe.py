@@ -43,7 +43,7 @@ def test_the_probes_on_stored_layers(name, reference):
     wanted = case["logits"]
     gate = convex_gate(case["parameters"])
     logits = gate(batch)
-    assert_close(logits, wanted["cls_token"])
+    assert_close(logits, wanted["clip_token"])
     assert_close(convex_gate(case["parameters"], "mean")(batch), wanted["patch_mean"])
     assert_close(gate.frame_logits(batch.features, case["mel_patches"]), wanted["frame_wise"])
     loss = logits.square().mean()

@@ -44,7 +44,7 @@ def test_block_masks_have_the_public_statistics(case, name, reference):
     alone = (neighbors == 0).float()
     # Both sides are samples: five standard errors of a difference of two means over rows.
     for ours, theirs in (
-        (neighbors.mean(dim=1), case["mean_kept_neighbors"]),
+        (neighbors.mean(dim=1), case["mean_kept_neighbours"]),
         (alone.mean(dim=1), case["frac_kept_isolated"]),
     ):
         assert ours.mean().item() == pytest.approx(theirs, abs=5 * (2 / rows) ** 0.5 * ours.std().item())

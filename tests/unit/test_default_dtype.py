@@ -211,7 +211,7 @@ def bat(folder: Path) -> Iterable[Tensor]:
     with as_ever():
         longer = Encoder(encoder).eval()
     torch.nn.init.normal_(longer.cls_token, generator=torch.Generator().manual_seed(0))
-    yield longer(noise(2, 112, 128)).clip
+    yield longer(noise(2, 112, 128)).cls
 
 
 def waveforms(folder: Path) -> Iterable[Tensor]:

@@ -139,7 +139,7 @@ def test_folders_are_made_and_may_be_read_by_others(tmp_path) -> None:
 
 
 def test_an_unknown_form(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"converted to shared, hugging_face, fairseq, transformers, got 'onnx'"):
+    with pytest.raises(ValueError, match=r"converted to safetensors, eat_hf, fairseq, transformers, got 'onnx'"):
         convert(tmp_path / "source", tmp_path / "target", "onnx")  # type: ignore[arg-type]
 
 

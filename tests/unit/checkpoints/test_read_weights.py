@@ -28,7 +28,7 @@ ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0, patch_size=
 DECODER = DecoderConfig(dim=24, depth=2, kernel_size=2, groups=4, noise_std=0.02)
 FEATURES = LogMels(num_frames=32, mean=-5.0, num_mels=16, patch_frames=4)
 SETTINGS: dict[str, Any] = {  # none of them the default
-    "masking": InverseBlockMask(mask_ratio=0.6, block_size=2, adjust=0.1),
+    "masking": InverseBlockMask(mask_ratio=0.6, block_size=2, mask_ratio_adjust=0.1),
     "masks_per_clip": 2,
     "targets": TeacherTargets(2, "block", ("batch", "instance"), ()),
     "regression": RegressionLoss(weight=0.5, beta=2.0),
@@ -186,7 +186,7 @@ def test_a_checkpoint_of_live_objects_holds_plain_data(pretrained: tuple[Pretrai
     written = content["hyper_parameters"]
     assert written["masking"] == {
         "class_path": "sslam_lightning.masking.block.InverseBlockMask",
-        "init_args": {"mask_ratio": 0.6, "block_size": 2, "adjust": 0.1},
+        "init_args": {"mask_ratio": 0.6, "block_size": 2, "mask_ratio_adjust": 0.1},
     }
     assert written["encoder"]["dropout"] == 0.1
     assert written["dino"] is None

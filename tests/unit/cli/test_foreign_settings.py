@@ -15,7 +15,8 @@ from sslam_lightning.cli.fit.untrusted_config import refuse_foreign_classes
 
 
 def write(path: Path, settings: dict[str, Any]) -> Path:
-    torch.save({"pytorch-lightning_version": "2.6.0", "state_dict": {}, "hyper_parameters": settings}, path)
+    run = {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 1, "loops": {}}
+    torch.save({**run, "state_dict": {}, "hyper_parameters": settings}, path)
     return path
 
 

@@ -34,7 +34,7 @@ def test_the_last_layer_is_the_encoders_output(front_end, opened):
         wanted = model.encoder(*readings)
     depth = model.encoder.config.depth
     assert found.tokens.shape == (3, depth, 1 + wanted.tokens.shape[1], 16)
-    torch.testing.assert_close(found.tokens[:, -1, 0], wanted.clip)
+    torch.testing.assert_close(found.tokens[:, -1, 0], wanted.cls)
     torch.testing.assert_close(found.tokens[:, -1, 1:], wanted.tokens)
     assert (found.padding is not None) == (front_end == "waveform")  # log-mels are padded as in training
     assert not torch.allclose(found.tokens[:, 0], found.tokens[:, 1])
@@ -44,7 +44,7 @@ def test_the_last_layer_of_a_pre_norm_encoder_comes_out_of_its_norm(opened):
     model = opened("patches")
     model.encoder.output_norm = torch.nn.LayerNorm(16, eps=1e-6)
     clips = torch.randn(2, 64, 128)
-    assert torch.equal(all_layers(model.encoder, EncoderInput(clips)).tokens[:, -1, 0], model.encoder(clips).clip)
+    assert torch.equal(all_layers(model.encoder, EncoderInput(clips)).tokens[:, -1, 0], model.encoder(clips).cls)
 
 
 def test_a_mean_leaves_padding_out():

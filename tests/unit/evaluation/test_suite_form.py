@@ -103,8 +103,8 @@ def test_no_suite_and_no_yaml(tmp_path):
 
 
 def test_settings_that_no_class_takes_are_named(tmp_path):
-    suite = read_suite(str(write(tmp_path, protocols={"knn": {"init_args": {"neighbors": [1]}}})), tmp_path)
-    with pytest.raises(ValueError, match=r"^protocols\.knn: .* Option 'neighbors' is not accepted$"):
+    suite = read_suite(str(write(tmp_path, protocols={"knn": {"init_args": {"votes": [1]}}})), tmp_path)
+    with pytest.raises(ValueError, match=r"^protocols\.knn: .* Option 'votes' is not accepted$"):
         suite.build_protocol("knn")
     for check_only in (False, True):
         with pytest.raises(ValueError, match=r"^data: .* Option 'num_clips' is not accepted$"):

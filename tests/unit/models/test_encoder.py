@@ -108,7 +108,7 @@ def test_padding_is_as_if_it_were_not_there(encoder_config: EncoderConfig, order
     torch.testing.assert_close(once.tokens[~padding], twice.tokens[~padding])
     torch.testing.assert_close(once.cls[:1], alone.cls)
     torch.testing.assert_close(once.tokens[:1, :3], alone.tokens)
-    torch.testing.assert_close(once.hidden_states[0][:1, :3], alone.layers[0])
+    torch.testing.assert_close(once.hidden_states[0][:1, :3], alone.hidden_states[0])
     torch.testing.assert_close(once.cls[1:], encoder.encode(x[1:]).cls)
 
 

@@ -44,7 +44,7 @@ def test_whole_clips_are_what_the_plain_model_makes_of_them(kind: str) -> None:
     assert model.grid(clips, num_tokens) == KINDS[kind][2]
     assert num_tokens == KINDS[kind][2].num_patches
     assert torch.equal(found.tokens, plain.last_hidden_state[:, -num_tokens:])
-    for ours, theirs in zip(found.layers, plain.hidden_states[1:], strict=True):
+    for ours, theirs in zip(found.hidden_states, plain.hidden_states[1:], strict=True):
         assert torch.equal(ours, theirs[:, -num_tokens:])
 
 
