@@ -97,5 +97,6 @@ def test_a_word_of_ours_is_not_used(word: str, instead: str) -> None:
 
 
 def test_spelling_is_american() -> None:
-    found = {name: words for name, text in TEXTS.items() if (words := set(re.findall(BRITISH, text, re.IGNORECASE)))}
+    ours = {name: text for name, text in TEXTS.items() if not name.startswith(PUBLIC)}
+    found = {name: words for name, text in ours.items() if (words := set(re.findall(BRITISH, text, re.IGNORECASE)))}
     assert found == {}

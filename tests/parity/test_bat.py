@@ -102,9 +102,9 @@ def test_losses_gradients_targets_and_positions(name, reference, monkeypatch):
     assert_close(log_mels[0, ::4, ::4], arrays["log_mels_first"])
     monkeypatch.setattr(module, "log", lambda key, value, **_: logged.update({key: float(value)}))
     monkeypatch.setattr(type(module), "current_epoch", 0)
-    targets, guess = module.teacher_targets, module.guess
+    targets, guess = module.teacher_targets, module.predict_masked
     monkeypatch.setattr(module, "teacher_targets", lambda *a: seen.setdefault("targets", targets(*a)))
-    monkeypatch.setattr(module, "guess", lambda *a: seen.setdefault("predictions", guess(*a)))
+    monkeypatch.setattr(module, "predict_masked", lambda *a: seen.setdefault("predictions", guess(*a)))
 
     total = module.training_step(log_mel_batch(log_mels), 0)
     total.backward()

@@ -36,8 +36,8 @@ class Data2Vec1Module(SelfSupervisedModule):
     """A student that sees a masked clip regresses, at the hidden tokens, what its teacher makes of the whole clip.
 
     There are no masked copies, no decoder and no CLS token's loss: hidden tokens go through the encoder as a learned
-    vector, and a head on its last hidden state predicts them. `FinetuneModule` (``hugging_face``) and ``sslam embed`` take the
-    checkpoint; ``sslam convert CKPT FOLDER --to transformers`` writes the trained model as ``save_pretrained`` does.
+    vector, and a head on its last hidden state predicts them. `FinetuneModule` (``hugging_face``) and ``sslam embed`` take
+    the checkpoint; ``sslam convert CKPT FOLDER --to transformers`` writes the trained model as ``save_pretrained`` does.
 
     Args:
         encoder: which model of transformers.

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslam_lightning.data import ESC50DataModule, esc50
+from sslam_lightning.data import ESC50DataModule
+from sslam_lightning.data.modules import esc50
 
 ROWS = [  # file, fold, target, category, esc10
     ("1-a.wav", 1, 7, "rooster", "False"),
