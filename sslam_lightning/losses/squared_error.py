@@ -25,7 +25,7 @@ class SquaredError:
     scale: Scale = None
 
     def __post_init__(self) -> None:
-        name = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()  # as in a recipe
+        name = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__.removesuffix("Loss")).lower()  # as in a recipe
         check_weight(name, self.weight)
         check_whole_numbers(self, name)
         if not 0 <= self.beta < math.inf:

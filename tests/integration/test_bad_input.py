@@ -142,7 +142,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--trainer.max_stepz", "3"], "unrecognized arguments: --trainer.max_stepz 3: did you mean --trainer.max_steps?"),
         (["--data.num_trains", "3"], "Option 'num_trains' is not accepted: did you mean num_train?"),
         (["--data.batchsize", "3"], "Option 'batchsize' is not accepted: did you mean batch_size?"),
-        (["--model.optimizer.lr", "1"], "unrecognized arguments: --optimizer.lr=1: did you mean --optimizer.lr?"),
+        (["--model.optimzer.lr", "1"], "unrecognized arguments: --optimzer.lr=1: did you mean --optimizer.lr?"),
         (["--modle.seed", "1"], "unrecognized arguments: --modle.seed 1"),
         (["--configs", "x.yaml"], "unrecognized arguments: --configs x.yaml: did you mean --config?"),
         (["--model.encoder.dimm", "16"], "unrecognized arguments: --encoder.dimm=16: did you mean --encoder.dim?"),
@@ -202,7 +202,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         ),
         (
             ["--model.collapse", "no"],
-            'Parser key "guard": Unable to load config \'no\' Parser key "guard": Unable to load config "no"',
+            'Parser key "collapse": Unable to load config \'no\' Parser key "collapse": Unable to load config "no"',
         ),
         (["--trainer.max_epochs", "1.5"], "key \"trainer.max_epochs\": Expected a <class 'int'>. Got value: 1.5"),
         (
@@ -250,7 +250,7 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--model.utterance.scale", "0"], "utterance: scale must be positive, got 0"),
         (["--model.optimizer.max_steps", "0"], "optimizer: max_steps must be at least 1, got 0"),
         (["--model.optimizer.min_lr", "-1"], "optimizer: min_lr must not be negative, got -1"),
-        (["--model.collapse.start_step", "-1"], "guard: start_step must not be negative, got -1"),
+        (["--model.collapse.start_step", "-1"], "collapse: start_step must not be negative, got -1"),
         (["--model.masking.mask_ratio_adjust", "-1"], "masking: mask_ratio_adjust must lie in [0, 1), got -1"),
         (["--model.encoder.mlp_ratio", "-1"], "encoder: mlp_ratio must be at least 1 / dim, got -1.0 and dim 16"),
         (["--model.masks_per_clip", "0"], "masks_per_clip must be at least 1, got 0"),
@@ -337,7 +337,7 @@ def test_files_that_are_no_recipe(content, told, complaint, tmp_path):
             "masks_per_clip: many",
             "{}: Parser key \"masks_per_clip\": Expected a <class 'int'>. Got value",
         ),
-        ("masks_per_clip: 2", "optimizer: {max_steps: 5}", "{}: Group 'optimizer' does not accept option 'max_steps'"),
+        ("masks_per_clip: 2", "optimizer: {max_step: 5}", "{}: Group 'optimizer' does not accept option 'max_step'"),
         (
             "masks_per_clip: 2",
             "utterance: {weight: x}",
@@ -345,7 +345,7 @@ def test_files_that_are_no_recipe(content, told, complaint, tmp_path):
         ),
         ("masks_per_clip: 2", "utterance: {weight: .nan}", "utterance: weight must be a number from 0 on, got nan"),
         ("masks_per_clip: 2", "masking: 3", '{}: Parser key "masking": Not a valid subclass of MaskSampler. Got value: 3'),
-        ("masks_per_clip: 2", "guard: x", "{}: Parser key \"guard\": Unable to load config 'x'"),
+        ("masks_per_clip: 2", "collapse: x", "{}: Parser key \"collapse\": Unable to load config 'x'"),
         ("dim: 16, depth: 2", "dimm: 16", "{}: Group 'encoder' does not accept option 'dimm': did you mean encoder.dim?"),
         ("num_train: 4", "num_trian: 4", "{}: Option 'num_trian' is not accepted: did you mean num_train?"),
         (

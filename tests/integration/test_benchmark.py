@@ -87,11 +87,10 @@ def test_the_command_embeds_files_at_every_batch_size(tmp_path, capsys, monkeypa
         "size": "tiny",
         "clip_seconds": 1.0,
         "num_clips": 3,
-        "batch_sizes": "[1,2]",
         "repeats": 1,
         "file_format": "wav",
     }
-    main(["benchmark", "inference", *(f"--{key}={value}" for key, value in options.items()), f"--out={out}"])
+    main(["benchmark", "inference", *(f"--{key}={value}" for key, value in options.items()), "--batch_sizes", "1", "2", f"--out={out}"])
     figures = json.loads(out.read_text())
     patches = 7 * 8  # 98 frames of 10 ms
     config = EncoderConfig(dim=96, depth=4, num_heads=4)
@@ -112,7 +111,7 @@ def test_the_command_embeds_files_at_every_batch_size(tmp_path, capsys, monkeypa
         (["pretrain", "--steps=0"], "steps must be at least 1, got 0"),
         (["pretrain", "--warmup_steps=0"], "warmup_steps must be at least 1, got 0"),
         (["pretrain", "--out=kept.json"], "kept.json exists already: move it, or name another with --out"),
-        (["inference", "--batch_sizes=[0]"], "batch_sizes must be at least 1, got [0]"),
+        (["inference", "--batch_sizes", "0"], "batch_sizes must be at least 1, got [0]"),
         (["inference", "--clip_seconds=-1"], "clip_seconds must be at least 0.2, got -1"),
         (
             ["inference", "--size=tiny", "--clip_seconds=150"],

@@ -54,7 +54,7 @@ def test_losses_are_those_of_one_process(recipe, world, curves):
 @pytest.mark.parametrize("world", WORLDS[1:])
 def test_whatever_is_no_loss_is_exactly_the_same(recipe, world, curves):
     exact = [name for name in curves[1][recipe] if "loss" not in name and name not in (*_OF_ONE_BATCH, "train/grad_norm")]
-    assert {"learning_rate", "epoch"} <= set(exact)
+    assert {"train/lr", "epoch"} <= set(exact)
     assert set(_METRICS) <= set(exact) or recipe != "fine-tuning"
     for name in exact:
         assert curves[world][recipe][name] == curves[1][recipe][name], name

@@ -96,11 +96,11 @@ def test_reconstruction_by_hand() -> None:
 
 def test_dino_by_hand() -> None:
     dino = DINOLoss(student_temperature=1.0, teacher_temperature=2.0)
-    # The centered target is (2 ln 3, 0), so that the teacher wants (3/4, 1/4); the student predictions (1/2, 1/2).
+    # The centered target is (2 ln 3, 0), so that the teacher wants (3/4, 1/4); the student predicts (1/2, 1/2).
     targets, center = torch.tensor([[2 * math.log(3) + 1, -4.0]]), torch.tensor([[1.0, -4.0]])
     loss = dino(torch.tensor([[0.3, 0.3]]), targets, center)
     assert loss.item() == pytest.approx(math.log(2))
-    # A student that predictions (4/5, 1/5).
+    # A student that predicts (4/5, 1/5).
     loss = dino(torch.tensor([[math.log(4), 0.0]]), targets, center)
     assert loss.item() == pytest.approx(-(0.75 * math.log(0.8) + 0.25 * math.log(0.2)))
 
