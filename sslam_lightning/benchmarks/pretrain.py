@@ -138,6 +138,6 @@ def _instrument(module: PretrainModule, profiler: StepProfiler) -> None:
     profiler.wrap(module.student, "encode", "student")
     profiler.wrap(module.decoder, "forward", "decoder")
     assert module.teacher is not None, "the benchmark trains with one"
-    profiler.wrap(module.teacher, "follow", "ema")
+    profiler.wrap(module.teacher, "update_ema", "ema")
     profiler.wrap(module, "log", WATCHING)
     profiler.wrap(module, "sum_and_log", WATCHING)
