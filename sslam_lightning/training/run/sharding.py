@@ -90,7 +90,7 @@ def shard(parts: Sequence[nn.Module], mesh: DeviceMesh) -> None:
         for block in getattr(part, "blocks", ()):
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
-        for entrance in ("embed", "choose", "enter", "run"):
+        for entrance in ("embed", "select_tokens", "prepare_tokens", "forward_blocks"):
             if hasattr(part, entrance):
                 register_fsdp_forward_method(part, entrance)
 
