@@ -10,7 +10,7 @@ from sslam_lightning.version import __version__
 if TYPE_CHECKING:
     from sslam_lightning.checkpoints import load_classifier, load_encoder
     from sslam_lightning.data import AudioSetDataModule, ESC50DataModule, SyntheticDataModule
-    from sslam_lightning.inference import AudioModel, load
+    from sslam_lightning.inference import AudioModel, from_pretrained
     from sslam_lightning.models import Encoder, EncoderConfig
     from sslam_lightning.training import DetectionModule, FinetuneModule, PretrainModule
 
@@ -25,7 +25,7 @@ _HOMES = {
     "EncoderConfig": "sslam_lightning.models",
     "FinetuneModule": "sslam_lightning.training",
     "PretrainModule": "sslam_lightning.training",
-    "load": "sslam_lightning.inference",
+    "from_pretrained": "sslam_lightning.inference",
     "load_classifier": "sslam_lightning.checkpoints",
     "load_encoder": "sslam_lightning.checkpoints",
 }
@@ -41,7 +41,7 @@ __all__ = [
     "PretrainModule",
     "SyntheticDataModule",
     "__version__",
-    "load",
+    "from_pretrained",
     "load_classifier",
     "load_encoder",
 ]

@@ -11,7 +11,7 @@ import os
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sslam_lightning.inference import AudioModel, load
+from sslam_lightning.inference import AudioModel, from_pretrained
 
 _MODEL_VARIABLE = "SSLAM_MODEL"
 
@@ -63,8 +63,8 @@ def get_timestamp_embeddings(
         model: from :func:`load_model`.
     """
     found = model.model(audio, model.sample_rate)
-    inside = int((found.times_seconds <= audio.shape[1] / model.sample_rate).sum().clamp(min=1))
-    milliseconds = (1000 * found.times_seconds[:inside]).float().to(audio.device)
+    inside = int((found.timestamps <= audio.shape[1] / model.sample_rate).sum().clamp(min=1))
+    milliseconds = (1000 * found.timestamps[:inside]).float().to(audio.device)
     return found.frames[:, :inside], milliseconds.expand(len(audio), -1)
 
 
@@ -77,6 +77,6 @@ def open_model(name: str = "") -> AudioModel:
     name = name or os.environ.get(_MODEL_VARIABLE, "")
     if not name:
         raise ValueError(f"no model is named: give a path or a Hub id, or set the environment variable {_MODEL_VARIABLE}")
-    model = load(name)
+    model = from_pretrained(name)
     model.mask_padding()
     return model

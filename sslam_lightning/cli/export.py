@@ -39,9 +39,9 @@ def export(
         raise ValueError(f"{out} has the ending of another format: --format {format} writes {_ENDINGS[format]} files")
     if not model:
         raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
-    from sslam_lightning.inference import load
+    from sslam_lightning.inference import from_pretrained
 
-    audio_model = load(model, part, padding, features=features)
+    audio_model = from_pretrained(model, part, padding, features=features)
     what = what or ("classifier" if audio_model.head is not None else "encoder")
     comparisons = export_model(audio_model, Path(out), format, what)
     for comparison in comparisons:

@@ -2,7 +2,7 @@
 
 from sslam_lightning.inference.encoding import EncoderModel, Encodings
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
-from sslam_lightning.inference.loading import load, load_model
+from sslam_lightning.inference.loading import from_pretrained, load_model
 from sslam_lightning.inference.model import AudioModel, AudioOutput
 
-__all__ = ["AudioModel", "AudioOutput", "EncoderModel", "Encodings", "ImageModel", "TextModel", "load", "load_model"]
+__all__ = ["AudioModel", "AudioOutput", "EncoderModel", "Encodings", "ImageModel", "TextModel", "from_pretrained", "load_model"]

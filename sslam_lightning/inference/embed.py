@@ -160,7 +160,7 @@ def _embeddings(
             num_rows.append(done.num_rows)
     first_and_step = None
     if model.tells_time and model.framing:
-        first, second = model.framing.times_seconds(0, 2).tolist()
+        first, second = model.framing.timestamps(0, 2).tolist()
         first_and_step = first, second - first
     return Embeddings(
         level, names, np.array(seconds), np.array(num_rows), store.row_shape, store.path, first_and_step, settings

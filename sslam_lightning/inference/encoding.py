@@ -25,9 +25,9 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class Encodings(NamedTuple):
-    """What the model makes of one batch of windows. ``[layers]`` is there for layer "all" only."""
+    """What the model makes of one batch of windows. There is a ``layers`` axis where several were asked for."""
 
-    tags: Float[Tensor, "rows classes"] | None  # probabilities, where there is a head
+    probs: Float[Tensor, "rows classes"] | None  # where there is a head
     clip: Float[Tensor, "rows *layers dim"] | None  # as `EncoderModel.pool` says; None: not asked for
     frames: Float[Tensor, "rows time *layers dim"] | None
     patches: Float[Tensor, "rows time mel *layers dim"] | None
@@ -154,7 +154,8 @@ class EncoderModel(nn.Module, ABC):
         content: Shaped[Tensor, "rows *shape"],
         lengths: Int[Tensor, "rows"],
         levels: Collection[Level] = LEVELS,
-        tags: bool = True,
+        probs: bool = True,
+        layer: Layer | tuple[int, ...] | None = None,
     ) -> Encodings:
         """One pass over windows of different lengths.
 
@@ -162,30 +163,45 @@ class EncoderModel(nn.Module, ABC):
             content: of sound mono waveforms at the model's rate, each at least one patch long; filled up behind their ends.
             lengths: valid samples of each row, on the CPU.
             levels: which embeddings to return.
-            tags: whether to apply the head, where there is one.
+            probs: whether to apply the head, where there is one.
+            layer: other blocks than the model's ``layer``: those with these numbers, counted from 1, are stacked.
         """
         clips, num_frames, masks_padding = self.read(content.to(self.device), lengths)
         time, mel = self.encoder.front_end.grid(clips)
         num_frames = num_frames.clamp(max=time)
         padding = _behind(num_frames, time, mel, self.device) if masks_padding else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self._encode(clips, padding, num_frames, mel, levels, tags and self.head is not None)
+            layer, probs = self.layer if layer is None else layer, probs and self.head is not None
+            return self._encode(clips, padding, num_frames, mel, levels, probs, layer)
 
     def _encode(
-        self, clips: Tensor, padding: Tensor | None, num_frames: Tensor, mel: int, levels: Collection[Level], tags: bool
+        self,
+        clips: Tensor,
+        padding: Tensor | None,
+        num_frames: Tensor,
+        mel: int,
+        levels: Collection[Level],
+        probs: bool,
+        layer: Layer | tuple[int, ...],
     ) -> Encodings:
+        numbers = (
+            (layer,) if isinstance(layer, int) else range(1, self.encoder.depth + 1) if isinstance(layer, str) else layer
+        )
         longest = int(num_frames.max())
         behind = _behind(num_frames, longest, mel, self.device)
-        views: dict[str, list[Tensor]] = {level: [] for level in levels}
+        views: dict[str, dict[int, Tensor]] = {level: {} for level in levels}
         for number, x in enumerate(self.encoder.layer_outputs(clips, padding), start=1):
-            if self.layer in (number, "mean", "all"):
+            if number in numbers:
                 for level, kept in views.items():
                     view = self._view(x, level, mel, longest, behind)
-                    kept[:] = [sum(kept, view)] if self.layer == "mean" else [*kept, view]
-            if number == self.layer and not tags:
+                    if layer == "mean":
+                        kept[0] = view + kept[0] if kept else view
+                    else:
+                        kept[number] = view
+            if number == max(numbers) and not probs:
                 break
-        result = {level: self._layers(kept) for level, kept in views.items()}
-        probabilities = self._probabilities(x, padding) if tags else None
+        result = {level: _joined(kept, numbers, layer) for level, kept in views.items()}
+        probabilities = self._probabilities(x, padding) if probs else None
         return Encodings(probabilities, result.get("clip"), result.get("frame"), result.get("patch"), num_frames)
 
     def _view(self, x: Tensor, level: str, mel: int, longest: int, behind: Tensor | None) -> Tensor:
@@ -198,11 +214,6 @@ class EncoderModel(nn.Module, ABC):
             return x[:, 0].float() if self.pool == "cls" else mean_of_tokens(patches.float(), behind)
         patches = patches.unflatten(1, (longest, mel)).float()
         return patches if level == "patch" else patches.mean(dim=2)
-
-    def _layers(self, views: list[Tensor]) -> Tensor:
-        if self.layer == "all":
-            return torch.stack(views, dim=-2)
-        return views[0] / self.encoder.depth if self.layer == "mean" else views[0]
 
     def _probabilities(self, x: Tensor, padding: Tensor | None) -> Float[Tensor, "rows classes"]:
         """Of the last block's output; without a CLS token the mean of the tokens stands for the clip."""
@@ -227,6 +238,19 @@ def check_layer(layer: Layer, depth: int) -> Layer:
     raise ValueError(f"layer must be 1 to {depth}, -{depth} to -1, mean or all, got {layer!r}")
 
 
+def check_layers(layers: Sequence[int] | Literal["all"], depth: int) -> tuple[int, ...]:
+    """The layers counted from 1, in the order given.
+
+    Raises:
+        ValueError: if there is none, or no such layer.
+    """
+    if layers == "all":
+        return tuple(range(1, depth + 1))
+    if isinstance(layers, str) or not layers or any(isinstance(layer, str) for layer in layers):
+        raise ValueError(f'layers must be "all" or numbers from 1 to {depth} or -{depth} to -1, got {layers!r}')
+    return tuple(check_layer(layer, depth) for layer in layers)  # type: ignore[misc]
+
+
 def check_pool(pool: Pool | None, encoder: ClipEncoder) -> Pool:
     """How clips are pooled, chosen by the encoder where nobody else does.
 
@@ -240,6 +264,13 @@ def check_pool(pool: Pool | None, encoder: ClipEncoder) -> Pool:
     if pool == "cls" and encoder.cls_token is None:
         raise ValueError("pool cannot be cls: this model has no CLS token; set it to mean, or leave it out")
     return pool
+
+
+def _joined(views: dict[int, Tensor], numbers: Sequence[int], layer: Layer | tuple[int, ...]) -> Tensor:
+    """The one layer that was asked for, the mean of all (whose sum is number 0), or several in front of the last axis."""
+    if layer == "mean":
+        return views[0] / len(numbers)
+    return views[layer] if isinstance(layer, int) else torch.stack([views[number] for number in numbers], dim=-2)
 
 
 def _behind(

@@ -136,7 +136,7 @@ def _compare(model: AudioModel, what: What, run: Runner, max_seconds: float) -> 
         waveforms = torch.randn(batch, num_samples, dtype=torch.float32, generator=generator) * time.square() * 0.3
         waveforms = (waveforms + 0.3 * (time * seconds * 2764).sin()) * (time < 0.9)
         found = model.encode(waveforms, torch.full((batch,), num_samples), levels=("clip", "patch"))
-        wanted = [found.tags] if what == "classifier" else [found.clip, found.patches]
+        wanted = [found.probs] if what == "classifier" else [found.clip, found.patches]
         differences = []
         for theirs, ours in zip(run(waveforms), wanted, strict=True):
             assert ours is not None

@@ -22,7 +22,7 @@ _AUDIOSET = Path(__file__).with_name("audioset_classes.csv")
 _NUM_AUDIOSET_CLASSES = 527
 
 
-def load(
+def from_pretrained(
     path: str | Path,
     part: Literal["student", "teacher"] = "student",
     padding: Padding | None = None,
@@ -31,7 +31,7 @@ def load(
     features: Mapping[str, Any] | None = None,
     pool: Pool | None = None,
 ) -> AudioModel:
-    """Open a checkpoint as an :class:`AudioModel`: ``sslam_lightning.load("model")(waveform, sample_rate_hz)``.
+    """Open a checkpoint as an :class:`AudioModel`: ``sslam_lightning.from_pretrained("model")(waveform, sample_rate_hz)``.
 
     Args:
         path: a file or folder of any kind that ``sslam convert`` reads, or a Hugging Face Hub id.
@@ -63,7 +63,7 @@ def load_model(
     """Open a checkpoint as what reads the files that its encoder is for: sound, images or text.
 
     Args:
-        path, part, padding, layer, bf16, features, pool: as :func:`load`.
+        path, part, padding, layer, bf16, features, pool: as :func:`from_pretrained`.
         tokenizer: of a model of text, the ``tokenizer.json`` that it was trained with.
         image_size: of a model of images, the side of the squares that it sees, in pixels; None: the one it takes, or 224.
         sound_only: refuse all others.

@@ -14,7 +14,7 @@ from torch import Tensor
 from sslam_lightning.data.audio.resample import resample_rows
 from sslam_lightning.data.audio.stream import stream_audio
 from sslam_lightning.features import LogMels
-from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool, Read
+from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool, Read, check_layers
 from sslam_lightning.inference.windowing import Framing, OverlapAdd, Window, Windows
 from sslam_lightning.models import ClassificationHead, ClipEncoder, LogMelInput, TransformerDecoder, WaveformInput
 from sslam_lightning.types import Batch, ResamplerName
@@ -30,19 +30,27 @@ _WAVEFORM_RATE_HZ = 16000  # of models that read waveforms, where nothing says o
 
 
 class AudioOutput(NamedTuple):
-    """What the model makes of sound; without ``rows`` where one waveform was given. ``[layers]`` for layer "all" only."""
+    """What an :class:`AudioModel` makes of sound. Of one waveform ``(samples,)``, no field has the axis ``rows``.
 
-    tags: (
-        Float[Tensor, "rows classes"] | None
-    )  # probabilities, where there is a head; of long sounds, the mean over windows
-    clip: Float[Tensor, "rows *layers dim"]  # the CLS token, of long sounds its mean over windows; or the mean of `patches`
-    frames: Float[Tensor, "rows time *layers dim"]  # the mean of the patches above each other
+    Fields have an axis ``layers`` with layer "all" and from :meth:`AudioModel.extract_features` alone.
+
+    Args:
+        probs: probabilities of the classes, where there is a head; of long sounds, the mean over windows.
+        clip: one embedding per sound: the CLS token (of long sounds, its mean over windows) or the mean of ``patches``.
+        frames: one embedding per frame, the mean over its patches.
+        patches: one embedding per patch.
+        timestamps: the middle of each frame in seconds.
+    """
+
+    probs: Float[Tensor, "rows classes"] | None
+    clip: Float[Tensor, "rows *layers dim"]
+    frames: Float[Tensor, "rows time *layers dim"]
     patches: Float[Tensor, "rows time mel *layers dim"]
-    times_seconds: Float[Tensor, "time"]  # the middle of each frame
+    timestamps: Float[Tensor, "time"]
 
 
 class AudioModel(EncoderModel):
-    """Sound in, tags and embeddings out; a plain module, in evaluation mode and without gradients.
+    """Sound in, :class:`AudioOutput` out; a plain module, in evaluation mode and without gradients.
 
     ``padding`` says what happens to sound shorter than what the model was trained on:
 
@@ -158,7 +166,7 @@ class AudioModel(EncoderModel):
 
     @torch.no_grad()
     def forward(self, waveform: Float[Tensor, "*shape samples"], sample_rate_hz: int) -> AudioOutput:
-        """Tags and embeddings of one sound, or of several of the same length.
+        """Probabilities and embeddings of one sound, or of several of the same length.
 
         Args:
             waveform: (samples,) mono; (rows, samples) mono sounds; or (rows, channels, samples), whose channels are
@@ -169,6 +177,32 @@ class AudioModel(EncoderModel):
             ValueError: if it is no tensor of floating-point numbers, the shape is another, there are no samples, or the
                 rate is not a whole number.
         """
+        return self._of_waveform(waveform, sample_rate_hz, self.layer)
+
+    @torch.no_grad()
+    def extract_features(
+        self,
+        waveform: Float[Tensor, "*shape samples"],
+        sample_rate_hz: int,
+        layers: Sequence[int] | Literal["all"] = "all",
+    ) -> AudioOutput:
+        """Embeddings of several layers, in one pass: ``extract_features(waveform, 44100, layers=[3, 6, 12])``.
+
+        Args:
+            waveform, sample_rate_hz: as the model itself takes them.
+            layers: the blocks whose outputs to return, from 1, or from -1 down; "all" of them.
+
+        Returns:
+            What the model itself returns, with the layers in the order of ``layers`` on the axis before the last:
+            ``clip`` (rows, layers, dim), ``frames`` (rows, time, layers, dim), ``patches`` (rows, time, mel, layers, dim),
+            each without ``rows`` for one waveform.
+
+        Raises:
+            ValueError: as the model itself, or if there is no such layer.
+        """
+        return self._of_waveform(waveform, sample_rate_hz, check_layers(layers, self.encoder.depth))
+
+    def _of_waveform(self, waveform: Tensor, sample_rate_hz: int, layer: Layer | tuple[int, ...]) -> AudioOutput:
         if not isinstance(waveform, Tensor) or not waveform.is_floating_point():
             # Whole numbers do not tell their full scale.
             came = f"a tensor of {waveform.dtype}" if isinstance(waveform, Tensor) else type(waveform).__name__
@@ -184,28 +218,28 @@ class AudioModel(EncoderModel):
         sample_rate_hz = whole_rate(sample_rate_hz)
         rows = waveform.mean(dim=1) if waveform.ndim == 3 else waveform.reshape(-1, waveform.shape[-1])
         rows = resample_rows(rows.to(self.device, torch.float32), sample_rate_hz, self.sample_rate_hz, self.resampler)
-        result = self._through_windows(rows)
+        result = self._through_windows(rows, layer)
         if waveform.ndim == 1:
-            tags = None if result.tags is None else result.tags[0]
-            result = AudioOutput(tags, result.clip[0], result.frames[0], result.patches[0], result.times_seconds)
+            probs = None if result.probs is None else result.probs[0]
+            result = AudioOutput(probs, result.clip[0], result.frames[0], result.patches[0], result.timestamps)
         return result
 
-    def _through_windows(self, rows: Float[Tensor, "rows samples"]) -> AudioOutput:
+    def _through_windows(self, rows: Float[Tensor, "rows samples"], layer: Layer | tuple[int, ...]) -> AudioOutput:
         overlap_add, parts, windows = OverlapAdd(), [], []
         for window in self.windows().cut(iter([rows]), self.framing):
             num_samples = torch.full((len(rows),), window.content.shape[1], device="cpu")
-            encodings = self.encode(window.content, num_samples, levels=("clip", "patch"))
+            encodings = self.encode(window.content, num_samples, levels=("clip", "patch"), layer=layer)
             assert encodings.patches is not None
             start = window.start_frame // self.framing.token_frames
             parts.append(overlap_add.push(start, encodings.patches.transpose(0, 1)))
             windows.append(encodings._replace(patches=None))
         patches = torch.cat([*parts, overlap_add.finish()]).transpose(0, 1)
         weights = [float(window.num_frames[0]) for window in windows]
-        tags = None if self.head is None else _weighted_mean([window.tags for window in windows], weights)
+        probs = None if self.head is None else _weighted_mean([window.probs for window in windows], weights)
         clip = patches.mean(dim=(1, 2))
         if self.pool == "cls":
             clip = _weighted_mean([window.clip for window in windows], weights)
-        return AudioOutput(tags, clip, patches.mean(dim=2), patches, self.framing.times_seconds(0, patches.shape[1]))
+        return AudioOutput(probs, clip, patches.mean(dim=2), patches, self.framing.timestamps(0, patches.shape[1]))
 
     def read_windows(self, path: Path, windows: Windows) -> Iterator[Window]:
         """A recording, decoded and resampled by blocks, in windows."""

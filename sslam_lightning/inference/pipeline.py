@@ -46,7 +46,7 @@ class EncodedWindow(NamedTuple):
 
     source: int
     start_frame: int
-    tags: Float[Tensor, "classes"] | None
+    probs: Float[Tensor, "classes"] | None
     clip: Float[Tensor, "*layers dim"] | None
     frames: Float[Tensor, "time *layers dim"] | None
     patches: Float[Tensor, "time mel *layers dim"] | None
@@ -67,7 +67,7 @@ class EncodingPipeline:
         model: the model, on its device.
         windows: how recordings are cut; None: as the model says.
         levels: the embeddings to compute.
-        tags: whether to compute tags.
+        probs: whether to compute probabilities.
         batch_size: clips of ten seconds in a batch, or their worth in shorter or longer ones.
         workers: threads that decode; 0: decode in between.
     """
@@ -75,7 +75,7 @@ class EncodingPipeline:
     model: EncoderModel
     windows: Windows | None = None
     levels: Sequence[Level] = ()
-    tags: bool = False
+    probs: bool = False
     batch_size: int = 8
     workers: int = 2
 
@@ -116,7 +116,7 @@ class EncodingPipeline:
             contents = [item.window.content[0] for _, item in batch]
             lengths = torch.tensor([len(content) for content in contents], device="cpu")
             padded = torch.nn.utils.rnn.pad_sequence(contents, batch_first=True)
-            rows = _rows(self.model.encode(padded, lengths, self.levels, self.tags))
+            rows = _rows(self.model.encode(padded, lengths, self.levels, self.probs))
             for (place, item), row in zip(batch, rows, strict=True):
                 encoded[place] = EncodedWindow(item.source, item.window.start_frame, *row)
         for place, waited in enumerate(waiting):
@@ -135,7 +135,7 @@ def _rows(encodings: Encodings) -> Iterator[tuple[Any, ...]]:
     """Row by row, on the CPU, without the padding; each its own memory, so that keeping one does not keep all."""
     parts = [None if part is None else part.cpu() for part in encodings[:4]]
     for row, length in enumerate(encodings.num_frames.tolist()):
-        stops = (None, None, length, length)  # tags and clip have no time
+        stops = (None, None, length, length)  # probabilities and clip have no time
         yield *(None if x is None else x[row][:stop].clone() for x, stop in zip(parts, stops, strict=True)), length
 
 

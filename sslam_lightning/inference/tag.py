@@ -62,10 +62,10 @@ def tag_recordings(
     frame_seconds = model.framing.hop_samples * model.sample_seconds if model.framing else 0.0
     window_seconds = windows.window_frames * frame_seconds
     heard: list[tuple[float, int, np.ndarray]] = []  # start, weight and probabilities of every window
-    for item in EncodingPipeline(model, windows, tags=True, batch_size=batch_size, workers=workers).run(sources, first):
+    for item in EncodingPipeline(model, windows, probs=True, batch_size=batch_size, workers=workers).run(sources, first):
         if isinstance(item, EncodedWindow):
-            assert item.tags is not None
-            heard.append((item.start_frame * frame_seconds, item.num_frames, item.tags.numpy()))
+            assert item.probs is not None
+            heard.append((item.start_frame * frame_seconds, item.num_frames, item.probs.numpy()))
             continue
         source = sources[item.source]
         if isinstance(item, Broken):

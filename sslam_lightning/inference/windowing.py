@@ -52,7 +52,7 @@ class Framing(NamedTuple):
         """Whole frames."""
         return max((num_samples - self.size_samples) // self.hop_samples + 1, 0)
 
-    def times_seconds(self, start: int, stop: int) -> Float[Tensor, "time"]:
+    def timestamps(self, start: int, stop: int) -> Float[Tensor, "time"]:
         """Middles of the tokens from ``start`` to ``stop``, float64."""
         steps = torch.arange(start, stop, dtype=torch.float64, device="cpu") * (self.token_frames * self.hop_samples)
         return (steps + self.token_samples / 2) / self.rate_hz

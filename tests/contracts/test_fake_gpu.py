@@ -63,10 +63,10 @@ def test_inference(model: AudioModel) -> None:
         mode.copies_are_free = True  # results have to come back
         move_to_gpu(model)
         shorter = torch.tensor([rate_hz, rate_hz, rate_hz // 2])
-        found = model.encode(torch.zeros(3, rate_hz, device="cuda"), shorter, tags=model.head is not None)
+        found = model.encode(torch.zeros(3, rate_hz, device="cuda"), shorter, probs=model.head is not None)
         assert found.num_frames.device.type == "cpu"  # a GPU need not be asked how much of the rest is padding
         results = [
-            found.tags,
+            found.probs,
             found.clip,
             found.frames,
             found.patches,

@@ -99,7 +99,7 @@ def test_an_ast_embeds_fine_tunes_tags_and_is_judged(pretrained, capsys, monkeyp
     np.testing.assert_allclose(of_folder[:, 1], clips["embedding"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(of_folder[1, 0], told.hidden_states[1][0, 2:].mean(dim=0), rtol=1e-4, atol=1e-5)
     assert not np.allclose(_embed("files", checkpoint, "--part", "teacher")["embedding"], clips["embedding"], atol=1e-6)
-    found = sslam_lightning.load(checkpoint)(waveform[0], 16000)
+    found = sslam_lightning.from_pretrained(checkpoint)(waveform[0], 16000)
     np.testing.assert_allclose(found.clip, clips["embedding"][1], rtol=1e-4, atol=1e-5)
 
     tuned = _finetune("tuned", _labeled_sounds(), hugging_face=encoder, features={"num_frames": 64}, init_from=checkpoint)

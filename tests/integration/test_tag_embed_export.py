@@ -65,12 +65,12 @@ def test_tag_tells_the_classes_of_a_folder(models: dict[str, str], audio: Path, 
     sslam("tag", audio, "--model", models["finetuned"], "--json", "--top", 4)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [Path(line["file"]).name for line in told] == ["a.wav", "b.flac", "c.mp3"]
-    model = sslam_lightning.load(models["finetuned"])
+    model = sslam_lightning.from_pretrained(models["finetuned"])
     for line in told:
         assert {tag["class"] for tag in line["tags"]} == set(_CLASSES)
         waveform, rate_hz = soundfile.read(line["file"], dtype="float32", always_2d=True)
         if len(waveform) / rate_hz < 0.66:  # one window
-            expected = model(torch.from_numpy(waveform.T)[None], rate_hz).tags[0]
+            expected = model(torch.from_numpy(waveform.T)[None], rate_hz).probs[0]
             found = [next(tag["probability"] for tag in line["tags"] if tag["class"] == name) for name in _CLASSES]
             np.testing.assert_allclose(found, expected, atol=1e-5)
     assert ["timeline" in line for line in told] == [False, True, True]
@@ -224,13 +224,13 @@ def test_embed_writes_and_resumes_and_refuses(models: dict[str, str], audio: Pat
     assert capsys.readouterr().out == f"{out}: {3 + 13 + 7} x 32 from 3 recordings\n"
     with np.load(out) as found:
         assert found["num_frames"].tolist() == [3, 13, 7]
-        model = sslam_lightning.load(models["pretrained"], part="teacher", layer="mean")
+        model = sslam_lightning.from_pretrained(models["pretrained"], part="teacher", layer="mean")
         waveform, rate_hz = soundfile.read(audio / "a.wav", dtype="float32")
         np.testing.assert_allclose(found["embedding"][:3], model(torch.from_numpy(waveform), rate_hz).frames, atol=1e-5)
     sslam(*command, code=2)
     assert "x.npz exists already: move it, or name another file with --out" in capsys.readouterr().err
     sslam("embed", audio, "--model", models["pretrained"], "--pool", "mean", "--out", tmp_path / "mean.npz")
-    model = sslam_lightning.load(models["pretrained"], pool="mean")
+    model = sslam_lightning.from_pretrained(models["pretrained"], pool="mean")
     model.mask_padding()
     expected = model(torch.from_numpy(waveform), float(rate_hz)).clip
     np.testing.assert_allclose(np.load(tmp_path / "mean.npz")["embedding"][0], expected, atol=1e-5)  # R33
@@ -340,9 +340,11 @@ def test_exported_models_run_and_agree(models: dict[str, str], tmp_path: Path) -
     waveforms = torch.randn(2, 9000, generator=torch.Generator().manual_seed(0)) * 0.1
     session = onnxruntime.InferenceSession(tmp_path / "classifier.onnx")
     (found,) = session.run(["probabilities"], {"waveforms": waveforms.numpy()})
-    np.testing.assert_allclose(found, sslam_lightning.load(models["finetuned"])(waveforms, 16000).tags, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        found, sslam_lightning.from_pretrained(models["finetuned"])(waveforms, 16000).probs, atol=TOLERANCE
+    )
     program = torch.export.load(tmp_path / "encoder.pt2").module()
-    expected = sslam_lightning.load(models["pretrained"])(waveforms, 16000)
+    expected = sslam_lightning.from_pretrained(models["pretrained"])(waveforms, 16000)
     clip, patches = program(waveforms)
     np.testing.assert_allclose(clip.detach(), expected.clip, atol=TOLERANCE)
     np.testing.assert_allclose(patches.detach(), expected.patches, atol=TOLERANCE)

@@ -64,8 +64,8 @@ def test_a_file_called_on_a_waveform_sees_the_public_mels(name, reference, tmp_p
     config = EncoderConfig(dim=16, depth=2, num_heads=2, gated_attention=True, max_time_patches=frames // 16)
     encoder = Encoder(config).eval()
     bat_file(encoder, tmp_path / "bat.pt", frames)
-    trained = sslam_lightning.load(tmp_path / "bat.pt", padding="trained")
-    alone = sslam_lightning.load(tmp_path / "bat.pt", part="teacher")
+    trained = sslam_lightning.from_pretrained(tmp_path / "bat.pt", padding="trained")
+    alone = sslam_lightning.from_pretrained(tmp_path / "bat.pt", part="teacher")
     for i, clip in enumerate(waveforms_of(case, arrays)):
         with torch.no_grad():
             mels = trained.features(clip[None], torch.tensor([len(clip)]))

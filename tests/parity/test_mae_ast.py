@@ -132,7 +132,7 @@ def _waveforms(arrays: dict) -> list[torch.Tensor]:
 def test_a_waveform_becomes_the_public_log_mels_and_features(name, reference, tmp_path):
     """D1: povey window, no mean removed, not normalized, nothing padded; the batch norm's stored statistics."""
     arrays, case = reference.arrays(name), reference.case(name)
-    model = sslam_lightning.load(_public_file(tmp_path, case))
+    model = sslam_lightning.from_pretrained(_public_file(tmp_path, case))
     assert model.features is not None
     rate_hz = case["front_end"]["sample_rate_hz"]
     for row, waveform in enumerate(_waveforms(arrays)):
@@ -152,7 +152,7 @@ def test_clips_together_are_what_each_is_alone_or_what_the_s3prl_wrapper_makes_o
         torch.nn.utils.rnn.pad_sequence(clips, batch_first=True),
         torch.tensor([len(clip) for clip in clips]),
     )
-    alone = sslam_lightning.load(path).encode(together, lengths)
+    alone = sslam_lightning.from_pretrained(path).encode(together, lengths)
     tokens = [
         arrays[f"front_end_features_{row}"].reshape(-1, case["cfg"]["encoder_embed_dim"]) for row in range(len(clips))
     ]
@@ -160,7 +160,7 @@ def test_clips_together_are_what_each_is_alone_or_what_the_s3prl_wrapper_makes_o
     assert (alone.num_frames * mels).tolist() == [len(theirs) for theirs in tokens]
     for row, theirs in enumerate(tokens):
         _close(alone.patches[row].flatten(0, 1)[: len(theirs)], theirs)
-    wrapped = sslam_lightning.load(path, features={"partial_patch": "pad"}).encode(together, lengths)
+    wrapped = sslam_lightning.from_pretrained(path, features={"partial_patch": "pad"}).encode(together, lengths)
     assert (wrapped.num_frames * mels).tolist() == case["front_end"]["valid_patches_together"]
     theirs = torch.tensor(arrays["front_end_features_together_sub"]).squeeze(0)
     valid = case["front_end"]["valid_patches_together"][1]

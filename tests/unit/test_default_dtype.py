@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sslam_lightning import load
+from sslam_lightning import from_pretrained
 from sslam_lightning.augment import Mixup, SpecAugment, crop_to_shortest, noise_and_roll, roll_and_gain
 from sslam_lightning.checkpoints import Weights
 from sslam_lightning.checkpoints.write import write_weights
@@ -256,7 +256,7 @@ def opened(folder: Path) -> Iterable[Tensor]:
         weights = Weights("a model", ENCODER, features=SHORT.__dict__, **parts)
         write_weights(weights, folder / "model", "safetensors")
     with torch.device("cpu"):  # a model is made on the default device, as any module
-        model = load(folder / "model")
+        model = from_pretrained(folder / "model")
     encodings = model(batch().waveforms, 22050)
     yield from (part for part in encodings if isinstance(part, Tensor))
 

@@ -15,7 +15,7 @@ from sslam_lightning.models import Encoder, EncoderConfig
 def model(monkeypatch) -> AudioModel:
     """BlockInput as in training, unless it is told to mask padding, which both have to."""
     model = AudioModel(Encoder(EncoderConfig(dim=16, depth=1, num_heads=2)), features=LogMels(), padding="trained")
-    monkeypatch.setattr(hear, "load", lambda name: model if name == "m.pt" else None)
+    monkeypatch.setattr(hear, "from_pretrained", lambda name: model if name == "m.pt" else None)
     return model
 
 

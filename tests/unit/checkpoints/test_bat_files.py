@@ -17,7 +17,7 @@ from sslam_lightning.checkpoints.keys.config import HONORED
 from sslam_lightning.checkpoints.keys.tables import BAT_KEYS
 from sslam_lightning.features import LogMels
 from sslam_lightning.inference.export import export_model
-from sslam_lightning.inference.loading import load
+from sslam_lightning.inference.loading import from_pretrained
 from sslam_lightning.layers import mel_major_positions
 from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.models import (
@@ -148,12 +148,12 @@ def test_a_fine_tuned_model(tmp_path: Path) -> None:
 
 
 def test_every_way_in(tmp_path: Path) -> None:
-    """D10: `load`, `init_from` of all modules, and `sslam convert`."""
+    """D10: `from_pretrained`, `init_from` of all modules, and `sslam convert`."""
     encoder, decoder, _ = parts()
     file = save(trained(), tmp_path)
-    assert load(file).features == LogMels(num_frames=80, kind="decibel")
+    assert from_pretrained(file).features == LogMels(num_frames=80, kind="decibel")
     with pytest.raises(ValueError, match="extremes must be clip outside of training: leave it out, got 'padded_row'"):
-        load(file, features={"extremes": "padded_row"})
+        from_pretrained(file, features={"extremes": "padded_row"})
     features = LogMels(num_frames=80, kind="decibel", extremes="padded_row")
     pretraining = PretrainModule(ENCODER, features=features, transformer_decoder=DECODER, targets=TeacherTargets(2))
     pretraining.load_pretrained(str(file))
@@ -173,7 +173,7 @@ def test_every_way_in(tmp_path: Path) -> None:
 
 def test_embeddings_do_not_depend_on_the_batch_and_an_export_agrees(tmp_path: Path) -> None:
     """D10: of sounds shorter and longer than what the encoder takes at a time, at any rate."""
-    model = load(save(trained(), tmp_path))
+    model = from_pretrained(save(trained(), tmp_path))
     lengths = torch.tensor([9000, 2600, 40000])  # one, one and four pieces of 0.8 s
     waveforms = torch.nn.utils.rnn.pad_sequence([torch.randn(length) * 0.1 for length in lengths], batch_first=True)
     together = model.encode(waveforms, lengths)
@@ -183,7 +183,7 @@ def test_embeddings_do_not_depend_on_the_batch_and_an_export_agrees(tmp_path: Pa
         columns = len(alone.patches)
         assert columns == -(-(1 + int(length) // 160) // 16)
         torch.testing.assert_close(together.patches[row, :columns], alone.patches, atol=1e-5, rtol=0)
-    assert len(model(torch.randn(2, 8000), 8000).times_seconds) == 7
+    assert len(model(torch.randn(2, 8000), 8000).timestamps) == 7
     assert all(
         each.largest_difference < 1e-4 for each in export_model(model, tmp_path / "a.pt2", "torch-export", "encoder")
     )

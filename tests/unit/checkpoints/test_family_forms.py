@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from sslam_lightning.checkpoints import Weights, convert, load_encoder, read_weights
 from sslam_lightning.checkpoints.write import write_weights
-from sslam_lightning.inference.loading import load, load_model
+from sslam_lightning.inference.loading import from_pretrained, load_model
 from sslam_lightning.models import (
     ConvPositionsConfig,
     Encoder,
@@ -104,7 +104,7 @@ def test_heads_that_no_weights_tell_of_are_not_believed(tmp_path: Path) -> None:
 def test_what_reads_no_sound_is_no_audio_model(tmp_path: Path) -> None:
     write_weights(model("text"), tmp_path / "a", "safetensors")
     with pytest.raises(ValueError, match="a reads text, not sound"):
-        load(tmp_path / "a")
+        from_pretrained(tmp_path / "a")
     with pytest.raises(ValueError, match=r"a reads text: set tokenizer to the tokenizer.json that it was trained with"):
         load_model(tmp_path / "a")
 

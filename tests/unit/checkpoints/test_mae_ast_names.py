@@ -148,8 +148,8 @@ def test_a_file_that_says_nothing_of_its_log_mels_is_given_none(tmp_path) -> Non
     torch.save({"model": mae_ast()[2], "cfg": {"model": CFG}}, tmp_path / "a.pt")
     assert read_weights(tmp_path / "a.pt").features is None
     with pytest.raises(ValueError, match=r"a\.pt does not say which mean and std its log-mels were normalized by: set"):
-        sslam_lightning.load(tmp_path / "a.pt")
-    assert sslam_lightning.load(tmp_path / "a.pt", features={"mean": 0.0, "std": 0.5}).features.mean == 0.0
+        sslam_lightning.from_pretrained(tmp_path / "a.pt")
+    assert sslam_lightning.from_pretrained(tmp_path / "a.pt", features={"mean": 0.0, "std": 0.5}).features.mean == 0.0
 
 
 def test_a_front_end_that_is_not_known_is_not_imported(tmp_path) -> None:

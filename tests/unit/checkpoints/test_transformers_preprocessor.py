@@ -56,7 +56,7 @@ def test_an_ast_hears_what_its_own_feature_extractor_makes(samples: int, setting
     inputs = extractor(waveform.numpy(), sampling_rate=rate, return_tensors="pt")
     with torch.no_grad():
         expected = model(**inputs).last_hidden_state[0, 2:]
-    opened = sslam_lightning.load(tmp_path)
+    opened = sslam_lightning.from_pretrained(tmp_path)
     assert opened.sample_rate_hz == rate
     spectrogram = opened.features(waveform[None], torch.tensor([samples]))
     torch.testing.assert_close(spectrogram, inputs["input_values"], atol=1e-4, rtol=0)
@@ -79,11 +79,11 @@ def test_an_ast_for_classification_keeps_its_head(problem: str | None, multi_lab
     with torch.no_grad():
         logits = model(**inputs).logits
         torch.testing.assert_close(load_classifier(tmp_path)(inputs["input_values"]), logits, atol=1e-5, rtol=1e-4)
-    opened = sslam_lightning.load(tmp_path)
+    opened = sslam_lightning.from_pretrained(tmp_path)
     assert opened.class_names == ("wind", "rain", "bell")
     assert opened.multi_label is multi_label
     expected = logits.sigmoid() if multi_label else logits.softmax(dim=1)
-    torch.testing.assert_close(opened(waveform, 8000).tags, expected[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(opened(waveform, 8000).probs, expected[0], atol=1e-4, rtol=0)
 
 
 def test_an_ast_with_a_head_starts_another_fine_tuning(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_waveforms_are_normalized_as_the_folder_says(settings: dict[str, Any], l
     inputs = extractor(waveform.numpy(), sampling_rate=rate, return_tensors="pt")
     with torch.no_grad():
         expected = model(**inputs).last_hidden_state[0]
-    opened = sslam_lightning.load(tmp_path)
+    opened = sslam_lightning.from_pretrained(tmp_path)
     assert opened.sample_rate_hz == rate
     torch.testing.assert_close(opened(waveform, rate).frames, expected, atol=1e-4 * expected.abs().max().item(), rtol=0)
 
@@ -160,7 +160,7 @@ def test_settings_that_are_not_computed_are_refused_by_name(change: dict[str, An
     file = tmp_path / "preprocessor_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(ValueError, match=message) as raised:
-        sslam_lightning.load(tmp_path)
+        sslam_lightning.from_pretrained(tmp_path)
     assert len(str(raised.value).splitlines()) == 1
 
 
@@ -168,8 +168,8 @@ def test_a_folder_that_says_nothing_of_its_log_mels_needs_them_told(tmp_path: Pa
     _, extractor = ast_folder(tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match=r"does not say which mean and std its log-mels were normalized by: set features"):
-        sslam_lightning.load(tmp_path)
-    opened = sslam_lightning.load(tmp_path, features={"mean": -3.1, "std": 2.2, "sample_rate_hz": 8000})
+        sslam_lightning.from_pretrained(tmp_path)
+    opened = sslam_lightning.from_pretrained(tmp_path, features={"mean": -3.1, "std": 2.2, "sample_rate_hz": 8000})
     waveform = sound(5160)
     inputs = extractor(waveform.numpy(), sampling_rate=8000, return_tensors="pt")["input_values"]
     torch.testing.assert_close(opened.features(waveform[None], torch.tensor([5160])), inputs, atol=1e-3, rtol=0)
@@ -216,7 +216,7 @@ def test_a_checkpoint_of_ours_takes_its_log_mels_with_it(window: Any, tmp_path: 
     waveform = sound(5160)
     theirs = extractor(waveform.numpy(), sampling_rate=8000, return_tensors="pt")["input_values"]
     torch.testing.assert_close(theirs, features(waveform[None], torch.tensor([5160])), atol=1e-3, rtol=0)
-    assert sslam_lightning.load(tmp_path / "plain").features == replace(features, remove_mean=False)
+    assert sslam_lightning.from_pretrained(tmp_path / "plain").features == replace(features, remove_mean=False)
 
 
 @pytest.mark.parametrize("normalizes", [True, False])

@@ -45,7 +45,7 @@ def test_rows_are_those_of_each_recording_alone(make_model, sources, tmp_path) -
             expected = alone(model, source)
             rows = slice(stop - found["num_frames"][number], stop)
             np.testing.assert_allclose(found["embedding"][rows], expected.frames, atol=1e-5)
-            np.testing.assert_allclose(found["time_seconds"][rows], expected.times_seconds)
+            np.testing.assert_allclose(found["time_seconds"][rows], expected.timestamps)
             assert (found["file_index"][rows] == number).all()
         assert json.loads(found["settings"].item())["layer"] == 2
     assert not (tmp_path / "x.npz.parts").exists()

@@ -40,7 +40,7 @@ def test_what_differs_is_not_written(make_model, tmp_path, monkeypatch) -> None:
 
     def run(waveforms):
         encoded = model.encode(waveforms, torch.full((len(waveforms),), waveforms.shape[1]), ())
-        return [encoded.tags + offset]
+        return [encoded.probs + offset]
 
     monkeypatch.setattr(export, "_program_runner", lambda content: run)
     target = tmp_path / "x.pt2"

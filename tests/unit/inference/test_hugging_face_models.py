@@ -33,7 +33,7 @@ def test_patches_that_overlap():
     sound = torch.randn(48000)
     found = made(sound, 16000)
     assert found.patches.shape == (30, 12, 16)  # 298 frames: 28.2 hops behind the first patch's
-    torch.testing.assert_close(found.times_seconds[:2], torch.tensor([1400, 3000]).double() / 16000)
+    torch.testing.assert_close(found.timestamps[:2], torch.tensor([1400, 3000]).double() / 16000)
     window = made(sound[: made.framing.token_samples + 8 * 1600], 16000)  # what the first window sees
     assert len(window.frames) == 9
     torch.testing.assert_close(found.patches[:7], window.patches[:7])  # behind them the next window is blended in
@@ -51,7 +51,7 @@ def test_padding_is_masked_or_seen_as_in_training():
     other = model(16, head=ClassificationHead(16, 3, "mean")).eval()
     assert other.padding == "trained"
     expected = other.head(other.encoder(log_mels)).sigmoid()[0]
-    torch.testing.assert_close(other(sound, 16000).tags, expected)
+    torch.testing.assert_close(other(sound, 16000).probs, expected)
     without = model(16)
     without.encoder.masks_padding = False  # as AST in older releases, whose forward takes no attention mask
     assert AudioModel(without.encoder, features=LogMels(num_frames=96)).padding == "trained"

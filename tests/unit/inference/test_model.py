@@ -44,7 +44,7 @@ def test_a_result_does_not_depend_on_the_batch_or_its_padding(make_model, poolin
         torch.testing.assert_close(together.frames[row, :count], alone.frames[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(together.patches[row, :count], alone.patches[0], atol=1e-5, rtol=0)
         if pooling:
-            torch.testing.assert_close(together.tags[row], alone.tags[0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(together.probs[row], alone.probs[0], atol=1e-5, rtol=0)
     # and the test could fail: without the mask, padding is heard
     seen = model.encoder(model.any_length_features(batch, lengths))
     assert (seen.cls[0] - together.clip[0]).abs().max() > 1e-3
@@ -59,12 +59,12 @@ def test_tags_are_those_of_the_recorded_pipeline(make_model, pooling) -> None:
     log_mels = LogMels(num_frames=64)(waveform[None], torch.tensor([6000]))
     expected = model.head(model.encoder(log_mels)).sigmoid()[0]
     found = model(waveform, 16000)
-    torch.testing.assert_close(found.tags, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.probs, expected, atol=1e-6, rtol=0)
     assert len(found.frames) == 3  # 36 frames of 10 ms: the padding's patches are left out
     masked = make_model(pooling, padding="masked")(waveform, 16000)
-    assert (masked.tags - expected).abs().max() > 1e-3
+    assert (masked.probs - expected).abs().max() > 1e-3
     single_label = make_model(pooling, multi_label=False)(waveform, 16000)
-    torch.testing.assert_close(single_label.tags, model.head(model.encoder(log_mels)).softmax(dim=1)[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(single_label.probs, model.head(model.encoder(log_mels)).softmax(dim=1)[0], atol=1e-6, rtol=0)
 
 
 def test_embeddings_are_the_encoders(make_model) -> None:
@@ -76,7 +76,7 @@ def test_embeddings_are_the_encoders(make_model) -> None:
     torch.testing.assert_close(found.clip, encoded.cls[0], atol=1e-6, rtol=0)
     torch.testing.assert_close(found.patches, patches, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.frames, patches.mean(dim=1), atol=1e-6, rtol=0)
-    assert found.tags is None
+    assert found.probs is None
     assert found.clip.dtype == torch.float32
 
 
@@ -93,7 +93,7 @@ def test_layers(make_model) -> None:
     mean = make_model(layer="mean")(waveform, 16000)
     torch.testing.assert_close(mean.frames, every.frames.mean(dim=2))
     # tags come from the last block whatever is embedded
-    assert torch.equal(make_model("mean", layer=1)(waveform, 16000).tags, make_model("mean")(waveform, 16000).tags)
+    assert torch.equal(make_model("mean", layer=1)(waveform, 16000).probs, make_model("mean")(waveform, 16000).probs)
     for wrong in (0, 3, -3, "last", 1.0, 1.5, True):
         with pytest.raises(ValueError, match=f"layer must be 1 to 2, -2 to -1, mean or all, got {wrong!r}"):
             check_layer(wrong, 2)
@@ -131,7 +131,7 @@ def test_sound_shorter_than_a_patch_is_followed_by_silence(make_model) -> None:
 
 
 def test_times_are_the_middles_of_frames(make_model) -> None:
-    times = make_model()(noise(32000), 16000).times_seconds
+    times = make_model()(noise(32000), 16000).timestamps
     # a frame of 16 windows of 25 ms, one every 10 ms: from 0 to 175 ms
     torch.testing.assert_close(times, 0.0875 + 0.16 * torch.arange(13, dtype=torch.float64))
 
@@ -155,7 +155,7 @@ def test_longer_sound_has_every_frame_once(make_model, seconds) -> None:
     waveform = noise(round(seconds * 16000))
     found = model(waveform, 16000)
     num_frames = -(-((len(waveform) - 400) // 160 + 1) // 16)
-    assert len(found.frames) == len(found.times_seconds) == num_frames
+    assert len(found.frames) == len(found.timestamps) == num_frames
     whole = model.encode(waveform[None], torch.tensor([len(waveform)]))
     torch.testing.assert_close(found.frames, whole.frames[0], atol=2e-5, rtol=0)
 
@@ -194,13 +194,13 @@ def test_windows_of_a_classifier_are_the_trained_length(make_model) -> None:
     spans = [(0, 400 + 63 * 160), (48 * 160, 16000)]
     parts = [noise(16000)[None, start:stop] for start, stop in spans]
     tags = [model.head(model.encoder(features(part, torch.tensor([part.shape[1]])))).sigmoid()[0] for part in parts]
-    torch.testing.assert_close(found.tags, (4 * tags[0] + 4 * tags[1]) / 8, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.probs, (4 * tags[0] + 4 * tags[1]) / 8, atol=1e-5, rtol=0)
     assert len(found.frames) == 7
 
 
 def test_bfloat16_is_close_and_comes_out_as_float32(make_model) -> None:
     exact, rough = (make_model("mean", bf16=bf16)(noise(16000), 16000) for bf16 in (False, True))
-    assert rough.frames.dtype == rough.tags.dtype == torch.float32
+    assert rough.frames.dtype == rough.probs.dtype == torch.float32
     assert 0 < (rough.frames - exact.frames).abs().max() < 0.1
 
 
@@ -215,7 +215,7 @@ def test_the_mean_of_the_patches_is_a_clip_embedding(make_model, padding, layer)
         found, by_default = model(waveform, 16000), other(waveform, 16000)
         torch.testing.assert_close(found.clip, found.patches.mean(dim=(-4, -3) if layer == "all" else (-3, -2)))
         torch.testing.assert_close(found.patches, by_default.patches)
-        torch.testing.assert_close(found.tags, by_default.tags)
+        torch.testing.assert_close(found.probs, by_default.probs)
         assert (found.clip - by_default.clip).abs().max() > 0.05
     lengths = torch.tensor([4000, 9000])
     batch = torch.full((2, 10000), 7.0)

@@ -77,7 +77,7 @@ def test_tags_are_the_models(make_model, write_noise) -> None:
     broken = Source("broken", short.path.with_name("none.wav"))
     found = list(tag_recordings(model, [short, broken, long], model.windows(overlap_seconds=0.0), batch_size=2))
     assert found[1] == Unreadable("broken", "no such file")
-    np.testing.assert_allclose(found[0].probabilities, model(read_audio(short.path)[0], 16000).tags, atol=1e-6)
+    np.testing.assert_allclose(found[0].probabilities, model(read_audio(short.path)[0], 16000).probs, atol=1e-6)
     whole = found[2]
     # 148 frames: 0-64, 64-128, and a last window that begins earlier
     np.testing.assert_allclose(whole.starts_seconds, [0.0, 0.64, 0.96])
