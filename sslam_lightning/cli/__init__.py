@@ -29,7 +29,7 @@ TOOLS: dict[str, Any] = {
         "pack": f"{_DATA}pack",
     },
     "convert": "sslam_lightning.cli.convert:convert",
-    "tag": "sslam_lightning.cli.tag.command:tag",
+    "tag": "sslam_lightning.cli.tag:tag",
     "embed": "sslam_lightning.cli.embed:embed",
     "export": "sslam_lightning.cli.export:export",
     "evaluate": "sslam_lightning.cli.evaluate:evaluate",

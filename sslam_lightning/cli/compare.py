@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 
 # Files of a pre-training: it is over, what it was started with, held while it runs.
 _DONE, _SETTINGS, _LOCK = "done", "settings.json", "lock"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslam_lightning.cli import run_trainer
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 
 
 class Step(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from sslam_lightning.cli.recordings import open_model, progress_bar, tell_broken
+from sslam_lightning.cli.recordings import tell_broken
 
 
 def embed(
@@ -56,26 +56,29 @@ def embed(
     """
     if out is None:
         raise ValueError("no file to write is named: set --out to one that ends in .npz, .parquet or .h5")
-    from sslam_lightning.inference.embed import embed_recordings
-    from sslam_lightning.inference.sources import check_inputs, find_sources
-    from sslam_lightning.inference.tables import check_format
+    from sslam_lightning.inference.embed import embed as embed_files
 
-    target = Path(out)
-    check_format(target)
-    check_inputs(inputs)
-    if target.exists():
-        raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
-    if pool is not None and level != "clip":
-        raise ValueError(f"pool makes one embedding per file: leave it out with level {level}, got {pool}")
-    options = {"part": part, "padding": padding, "layer": layer, "bf16": bf16, "pool": pool}
-    encoder = open_model(model, device, features, tokenizer=tokenizer, image_size=image_size, **options)
-    if padding is None:
-        encoder.mask_padding()
-    encoder.check_level(level)
-    windows = encoder.windows(window_seconds, overlap_seconds)
-    with find_sources(inputs, kind=encoder.kind) as sources, progress_bar(len(sources)) as progress:
-        done = embed_recordings(encoder, sources, target, level, windows, batch_size, workers, str(model), progress)
+    done = embed_files(
+        inputs,
+        model or "",
+        out,
+        level,
+        pool,
+        layer,
+        part,
+        padding,
+        window_seconds,
+        overlap_seconds,
+        features,
+        batch_size,
+        workers,
+        device,
+        bf16,
+        tokenizer,
+        image_size,
+        progress_bar=True,
+    )
     resumed = f", {done.num_resumed} of them by an earlier run" if done.num_resumed else ""
-    files = "recordings" if encoder.tells_time else "files"
-    print(f"{target}: {' x '.join(map(str, done.shape))} from {done.num_recordings} {files}{resumed}")
-    tell_broken(done.broken, len(sources))
+    files = "recordings" if done.kind == "sound" else "files"
+    print(f"{Path(out)}: {' x '.join(map(str, done.shape))} from {done.num_recordings} {files}{resumed}")
+    tell_broken(done.broken, done.num_recordings + len(done.broken))

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ActionConfigFile, ArgumentParser
 
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.parse_errors import one_line
+from sslam_lightning.runtime.configs import config_folder
 
 _UNKNOWN_SETTING = re.compile(
     r"(?:Group '([\w.]+)' does not accept )?[Oo]ption '([\w.]+)'|unrecognized arguments: --([\w.]+)"

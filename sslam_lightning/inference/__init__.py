@@ -5,4 +5,13 @@ from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.loading import from_pretrained, load_model
 from sslam_lightning.inference.model import AudioModel, AudioOutput
 
-__all__ = ["AudioModel", "AudioOutput", "EncoderModel", "Encodings", "ImageModel", "TextModel", "from_pretrained", "load_model"]
+__all__ = [
+    "AudioModel",
+    "AudioOutput",
+    "EncoderModel",
+    "Encodings",
+    "ImageModel",
+    "TextModel",
+    "from_pretrained",
+    "load_model",
+]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sslam_lightning.inference.encoding import EncoderModel, Level
+from sslam_lightning.inference.encoding import EncoderModel, Layer, Level, Pool
+from sslam_lightning.inference.loading import open_model
+from sslam_lightning.inference.model import Padding
 from sslam_lightning.inference.pipeline import Broken, EncodedWindow, EncodingPipeline
 from sslam_lightning.inference.row_store import RowStore
-from sslam_lightning.inference.sources import STANDARD_INPUT, Source
+from sslam_lightning.inference.sources import STANDARD_INPUT, Source, check_inputs, find_sources, progress_over
 from sslam_lightning.inference.tables import Embeddings, check_format, write_table
 from sslam_lightning.inference.windowing import OverlapAdd, Windows
 
@@ -28,6 +30,57 @@ class Embedded(NamedTuple):
     shape: tuple[int, ...]  # of all embeddings
     broken: list[tuple[str, str]]  # names and reasons of the recordings that could not be read
     num_resumed: int  # recordings that an earlier run had finished
+    kind: str  # of the files: sound, an image or a text
+
+
+def embed(
+    inputs: str | Path | Sequence[str | Path],
+    model: str | Path,
+    out: str | Path,
+    level: Level = "clip",
+    pool: Pool | None = None,
+    layer: Layer = -1,
+    part: Literal["student", "teacher"] = "student",
+    padding: Padding | None = None,
+    window_seconds: float | None = None,
+    overlap_seconds: float | None = None,
+    features: Mapping[str, Any] | None = None,
+    batch_size: int = 8,
+    workers: int = 2,
+    device: str = "auto",
+    bf16: bool = False,
+    tokenizer: str | Path | None = None,
+    image_size: int | None = None,
+    progress_bar: bool = False,
+) -> Embedded:
+    """Write embeddings of recordings, images or texts to one file; the function of ``sslam embed``.
+
+    Args:
+        inputs: files and folders; "-" is standard input.
+        model: a checkpoint of any kind, or a Hub id.
+        out: a file that ends in .npz, .parquet or .h5, and does not exist.
+        level, pool, layer, part, padding, window_seconds, overlap_seconds, features, batch_size, workers, device, bf16,
+            tokenizer, image_size: see ``sslam embed --help``.
+        progress_bar: whether to draw one on a terminal.
+
+    Raises:
+        ValueError, OSError: in one line, if the model cannot be opened, no recording can be read, or the file exists.
+    """
+    target = Path(out)
+    check_format(target)
+    names = check_inputs(inputs)
+    if target.exists():
+        raise FileExistsError(f"{target} exists already: move it, or name another file with --out")
+    if pool is not None and level != "clip":
+        raise ValueError(f"pool makes one embedding per file: leave it out with level {level}, got {pool}")
+    options = {"part": part, "padding": padding, "layer": layer, "bf16": bf16, "pool": pool}
+    encoder = open_model(model, device, features, tokenizer=tokenizer, image_size=image_size, **options)
+    if padding is None:
+        encoder.mask_padding()
+    encoder.check_level(level)
+    windows = encoder.windows(window_seconds, overlap_seconds)
+    with find_sources(names, kind=encoder.kind) as sources, progress_over(len(sources), progress_bar) as progress:
+        return embed_recordings(encoder, sources, target, level, windows, batch_size, workers, str(model), progress)
 
 
 def embed_recordings(
@@ -78,7 +131,7 @@ def embed_recordings(
         embeddings = _embeddings(model, sources, level, store, settings)
         write_table(embeddings, target)
         store.remove()
-    return Embedded(len(embeddings.files), embeddings.shape, broken, resumed)
+    return Embedded(len(embeddings.files), embeddings.shape, broken, resumed, model.kind)
 
 
 def _settings(

@@ -1,8 +1,9 @@
-"""From a checkpoint of any kind to a model that takes sound, images or text."""
+"""From a checkpoint of any kind, or a name, to a model that takes sound, images or text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +13,14 @@ from sslam_lightning.checkpoints.load import build_head
 from sslam_lightning.checkpoints.settings import as_kind, check_normalization, features_with
 from sslam_lightning.checkpoints.weights import Weights
 from sslam_lightning.data.manifests.class_map import read_class_table
+from sslam_lightning.default_dtype import float32_by_default
 from sslam_lightning.inference.encoding import EncoderModel, Layer, Pool
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
 from sslam_lightning.inference.model import AudioModel, Padding, log_mels_of
-from sslam_lightning.models import ClipEncoder, ImageInput, TextInput, WaveformInput
+from sslam_lightning.models import ClipEncoder, Encoder, ImageInput, TextInput, WaveformInput
 from sslam_lightning.models.front_ends.inputs import check_sound
+from sslam_lightning.models.sizes import named_model
+from sslam_lightning.runtime.devices import device_named
 
 _AUDIOSET = Path(__file__).with_name("audioset_classes.csv")
 _NUM_AUDIOSET_CLASSES = 527
@@ -31,7 +35,7 @@ def from_pretrained(
     features: Mapping[str, Any] | None = None,
     pool: Pool | None = None,
 ) -> AudioModel:
-    """Open a checkpoint as an :class:`AudioModel`: ``sslam_lightning.from_pretrained("model")(waveform, sample_rate_hz)``.
+    """Open a checkpoint: ``sslam_lightning.from_pretrained("model")(waveform, sample_rate_hz)``.
 
     Args:
         path: a file or folder of any kind that ``sslam convert`` reads, or a Hugging Face Hub id.
@@ -46,6 +50,45 @@ def from_pretrained(
     model = load_model(path, part, padding, layer, bf16, features, sound_only=True, pool=pool)
     assert isinstance(model, AudioModel), "others have been refused"
     return model
+
+
+def open_model(model: str | Path, device: str, features: Mapping[str, Any] | None = None, **options: Any) -> EncoderModel:
+    """The model of a command on its device, see :func:`load_model`."""
+    if not model:
+        raise ValueError("no model is named: set --model to a checkpoint file, a folder or a Hugging Face Hub id")
+    where = device_named(device)
+    return load_model(model, features=features, **options).to(where)
+
+
+@float32_by_default()
+def create_model(
+    name: str,
+    padding: Padding | None = None,
+    layer: Layer = -1,
+    bf16: bool = False,
+    features: Mapping[str, Any] | None = None,
+    pool: Pool | None = None,
+    **encoder: Any,
+) -> AudioModel:
+    """A model with random weights, of the class that :func:`from_pretrained` returns, without a head.
+
+    Args:
+        name: one of :func:`list_models`, such as ``"sslam_base"``.
+        padding, layer, bf16, pool: see :class:`AudioModel`.
+        features: settings of :class:`~sslam_lightning.features.LogMels` over those of the recipe.
+        encoder: settings of :class:`~sslam_lightning.models.EncoderConfig` over those of the recipe, such as ``depth=6``.
+
+    Raises:
+        ValueError: there is no such model, or settings do not fit each other.
+    """
+    model = named_model(name)
+    log_mels = model.features
+    if features and log_mels is None:
+        raise ValueError(f"{name} reads waveforms: leave features out, got {dict(features)}")
+    if features and log_mels is not None:
+        log_mels = replace(log_mels, **features)
+    built = Encoder(replace(model.encoder, **encoder))
+    return AudioModel(built, features=log_mels, padding=padding, layer=layer, bf16=bf16, pool=pool)
 
 
 def load_model(

@@ -15,7 +15,7 @@ from sslam_lightning.features import LogMels, kaldi_fbank
 from sslam_lightning.features.fbank import hop_samples, window_samples
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.inference.sources import legible
-from sslam_lightning.inference.tag import Tagged
+from sslam_lightning.inference.tagging.tag import Tagged
 from sslam_lightning.runtime.atomic_write import replacing
 
 _COLUMNS = 2000  # more than a picture shows

@@ -7,9 +7,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from sslam_lightning.data.audio.read import CONTAINERS
 from sslam_lightning.data.files import walk
@@ -36,15 +36,26 @@ def legible(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def check_inputs(inputs: Sequence[str]) -> None:
-    """Refuse what is not there, before a model is opened for it.
+def check_inputs(inputs: str | Path | Sequence[str | Path]) -> list[str]:
+    """The names of one input or several; what is not there is refused, before a model is opened for it.
 
     Raises:
         FileNotFoundError: no such file or folder.
     """
-    for name in inputs:
+    names = [str(name) for name in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
+    for name in names:
         if name != STANDARD_INPUT and not os.path.exists(name):
             raise FileNotFoundError(f"{name}: no such file or folder")
+    return names
+
+
+@contextlib.contextmanager
+def progress_over(num_files: int, shown: bool) -> Iterator[Callable[[int], Any]]:
+    """A bar over files on standard error, where that is a terminal and one is wanted."""
+    from tqdm import tqdm
+
+    with tqdm(total=num_files, unit="file", disable=None if shown else True) as bar:
+        yield bar.update
 
 
 @contextlib.contextmanager

@@ -21,9 +21,9 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.fit.trainer import SSLAMCLI
 from sslam_lightning.data.modules.base import AudioDataModule
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training import Data2Vec1Module, FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import OnlineKNN, Pictures, RunCheckpoint
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels
+from sslam_lightning.runtime.configs import config_folder
 
 RECIPES = sorted(config_folder().glob("*/mae_ast_*.yaml"))
 PRETRAIN = [path for path in RECIPES if path.parent.name == "pretrain"]

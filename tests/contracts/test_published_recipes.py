@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training.callbacks import CollapseConfig
 
 FOLDER = config_folder()

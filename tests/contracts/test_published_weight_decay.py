@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training.run.optimizers import OptimizerConfig, build_optimizer
 
 FOLDER = config_folder()

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.evaluation import FineTuning, read_suite
 from sslam_lightning.evaluation.settings import deep_merge
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training import FinetuneModule
 
 FOLDER = config_folder()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.data import AudioDataModule
 from sslam_lightning.evaluation import FineTuning, Protocol, read_suite
 from sslam_lightning.evaluation.settings import build
 from sslam_lightning.features import LogMels
+from sslam_lightning.runtime.configs import config_folder
 
 FOLDER = config_folder() / "downstream"
 SUITES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -13,8 +13,8 @@ from lightning import seed_everything
 from readmes import TEXT, files
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.fit.trainer import SSLAMCLI
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.types import Grid
 
 _FILES = files(TEXT)

@@ -15,8 +15,8 @@ from forks import exit_code, fork_group
 from lightning.pytorch.loggers.logger import DummyLogger
 from tiny import trainer
 
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.fit.trainer import SSLAMCLI
+from sslam_lightning.runtime.configs import config_folder
 
 BATCH, WORLDS, EPOCHS = 2, (1, 2, 4), 2  # clips a process
 CLIPS, VAL_CLIPS = 27, 11  # an epoch is three updates of 8 clips, and one that is filled up

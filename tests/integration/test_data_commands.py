@@ -12,10 +12,10 @@ import soundfile
 import yaml
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.fit.trainer import SSLAMCLI
 from sslam_lightning.data import AudioSetDataModule
 from sslam_lightning.data.manifests.manifest import read_labeled
+from sslam_lightning.runtime.configs import config_folder
 
 CLASSES = 'index,mid,name\n0,"Bee, buzzing","Bee, buzzing"\n1,dog,dog\n'
 

@@ -11,8 +11,8 @@ import pytest
 from scenes import HERTZ, make_scenes
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.data.manifests.annotations import read_event_table
+from sslam_lightning.runtime.configs import config_folder
 
 TINY = {
     "model.encoder": '{"dim": 32, "depth": 1, "num_heads": 2}',

@@ -20,8 +20,8 @@ import sslam_lightning
 from sslam_lightning.__main__ import main
 from sslam_lightning.checkpoints import load_classifier, read_weights
 from sslam_lightning.checkpoints.settings import as_plain
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.data import SyntheticDataset
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training.run.hparams import plain
 
 

@@ -15,10 +15,10 @@ from made_by_tests import docs_of_the_package, striped_images
 
 from sslam_lightning.__main__ import main
 from sslam_lightning.checkpoints import read_weights
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.data import SyntheticDataset
 from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.models import HuggingFaceConfig
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training import Data2Vec1Module
 
 transformers = pytest.importorskip("transformers")

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 
 TINY = {
     "model.encoder.dim": 16,

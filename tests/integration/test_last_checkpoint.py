@@ -14,7 +14,7 @@ from scenes import make_scenes
 
 from sslam_lightning import FinetuneModule
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 
 PEAK = 4  # updates of the best score
 RUN = {

@@ -9,9 +9,9 @@ import pytest
 from sslam_lightning.__main__ import main
 from sslam_lightning.benchmarks.memory import Arithmetic
 from sslam_lightning.benchmarks.step_plan import Placement, plan_step
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import EncoderConfig
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training import DetectionModule
 
 TINY = (

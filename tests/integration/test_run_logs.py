@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training.run.loggers import git_commit
 from sslam_lightning.training.run.wandb_files import STEP, read_history, read_records, run_files
 

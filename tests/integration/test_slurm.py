@@ -15,7 +15,7 @@ from slurm_cluster import Cluster, Unavailable, cluster, free_ports, wait_until
 
 import sslam_lightning
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training.run.wandb_files import STEP, read_history, run_files
 
 _HERE = Path(__file__).parent

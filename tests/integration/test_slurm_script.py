@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 
 TINY = [
     word

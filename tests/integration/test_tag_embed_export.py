@@ -102,7 +102,7 @@ def test_tag_goes_on_where_it_stopped(models, audio, tmp_path, capsys, monkeypat
     sslam(*command, tmp_path / f"whole.{ending}", code=1)
     out, partial = tmp_path / f"x.{ending}", tmp_path / f"x.{ending}.unfinished"
     with monkeypatch.context() as patch:
-        patch.setattr("sslam_lightning.cli.tag.file.TagFile.finish", lambda file: 1 / 0)
+        patch.setattr("sslam_lightning.inference.tagging.file.TagFile.finish", lambda file: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main([str(word) for word in [*command, out]])
     settings, first, second, _ = partial.read_bytes().splitlines(keepends=True)

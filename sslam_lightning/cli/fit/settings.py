@@ -6,8 +6,8 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.fit.trainer import SSLAMCLI
+from sslam_lightning.runtime.configs import config_folder
 
 
 class SettingsCLI(SSLAMCLI):

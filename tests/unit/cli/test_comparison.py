@@ -7,7 +7,7 @@ import yaml
 
 from sslam_lightning import cli
 from sslam_lightning.cli.compare import arguments, pretrain, read_comparison, source
-from sslam_lightning.cli.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder
 
 SHIPPED = sorted((config_folder() / "downstream" / "compare").glob("*.yaml"))
 EAT = {"configs": ["pretrain/eat_base", "overlays/sizes/tiny"], "set": {"model.utterance.weight": 64}}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sslam_lightning.__main__ import main
-from sslam_lightning.cli.configs import config_folder
 from sslam_lightning.cli.fit.untrusted_config import refuse_foreign_classes
+from sslam_lightning.runtime.configs import config_folder
 
 
 def write(path: Path, settings: dict[str, Any]) -> Path:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from sslam_lightning.cli.tag.formats import Report
 from sslam_lightning.data.audio.read import read_audio
 from sslam_lightning.inference.loading import audioset_classes, class_names_of
 from sslam_lightning.inference.plot import draw_timeline, mel_spectrogram
 from sslam_lightning.inference.sources import Source
-from sslam_lightning.inference.tag import Tagged, Unreadable, tag_recordings
+from sslam_lightning.inference.tagging.formats import Report
+from sslam_lightning.inference.tagging.tag import Tagged, Unreadable, tag_recordings
 
 NAMES = ("dog", 'cat, "tom"', "rain")
-SHORT = Tagged("a/b.wav", None, 5.0, np.array([0.1, 0.9, 0.3]), [0.0], [5.0], np.array([[0.1, 0.9, 0.3]]))
+SHORT = Tagged("a/b.wav", None, 5.0, np.array([0.1, 0.9, 0.3]), [0.0], [5.0], np.array([[0.1, 0.9, 0.3]]), NAMES)
 LONG = Tagged(
     "long.wav",
     None,
@@ -27,12 +27,13 @@ LONG = Tagged(
     [0.0, 3700.0],
     [3700.0, 3725.5],
     np.array([[0.1, 0.9, 0.3], [0.3, 0.1, 0.3]]),
+    NAMES,
 )
 
 
 def told(form, *recordings: Tagged) -> str:
     stream = io.StringIO()
-    report = Report(stream, NAMES, 2, form)
+    report = Report(stream, 2, form)
     for recording in recordings:
         report.write(recording)
     return stream.getvalue()
@@ -77,12 +78,12 @@ def test_tags_are_the_models(make_model, write_noise) -> None:
     broken = Source("broken", short.path.with_name("none.wav"))
     found = list(tag_recordings(model, [short, broken, long], model.windows(overlap_seconds=0.0), batch_size=2))
     assert found[1] == Unreadable("broken", "no such file")
-    np.testing.assert_allclose(found[0].probabilities, model(read_audio(short.path)[0], 16000).probs, atol=1e-6)
+    np.testing.assert_allclose(found[0].probs, model(read_audio(short.path)[0], 16000).probs, atol=1e-6)
     whole = found[2]
     # 148 frames: 0-64, 64-128, and a last window that begins earlier
     np.testing.assert_allclose(whole.starts_seconds, [0.0, 0.64, 0.96])
     np.testing.assert_allclose(whole.stops_seconds, [0.64, 1.28, 1.5])
-    np.testing.assert_allclose(whole.probabilities, np.average(whole.timeline, axis=0, weights=[4, 4, 4]), atol=1e-6)
+    np.testing.assert_allclose(whole.probs, np.average(whole.timeline, axis=0, weights=[4, 4, 4]), atol=1e-6)
     with pytest.raises(ValueError, match="no classification head, so it cannot tell classes"):
         list(tag_recordings(make_model(), [short]))
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from sslam_lightning.cli.tag.formats import Report
 from sslam_lightning.inference import plot
 from sslam_lightning.inference.embed import digest_of_files, digest_of_weights
 from sslam_lightning.inference.encoding import EncoderModel
 from sslam_lightning.inference.model import AudioModel
 from sslam_lightning.inference.row_store import check_same_run
 from sslam_lightning.inference.sources import Source
-from sslam_lightning.inference.tag import Tagged, Unreadable
+from sslam_lightning.inference.tagging.formats import Report, as_plain
+from sslam_lightning.inference.tagging.tag import Tagged, Unreadable
 from sslam_lightning.inference.windowing import Windows
 from sslam_lightning.runtime.atomic_write import replacing
 from sslam_lightning.runtime.lock import append_whole, held_file
@@ -64,7 +64,7 @@ class TagFile:
         """Write the file itself, without the recordings that could not be read."""
         with replacing(self.target) as file:
             text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
-            report = Report(text, (), 0, "csv" if self.target.suffix == ".csv" else "json")
+            report = Report(text, 0, "csv" if self.target.suffix == ".csv" else "json")
             for told in self._told():
                 if "unreadable" not in told:
                     report.write_told(told)
@@ -137,12 +137,13 @@ def settings_of_tags(model: EncoderModel, windows: Windows, sources: Sequence[So
 def write_each(
     recordings: Iterable[Tagged | Unreadable],
     model: EncoderModel,
-    report: Report,
+    top: int,
+    show: Callable[[Tagged], Any],
     file: TagFile | None,
     pictures: Mapping[str, Path],
     progress: Callable[[int], Any],
 ) -> list[tuple[str, str]]:
-    """Write what is heard in each recording, and draw it; returns what could not be read, in earlier runs too."""
+    """Show what is heard in each recording, write and draw it; returns what could not be read, in earlier runs too."""
     broken = []
     for found in recordings:
         progress(1)
@@ -152,9 +153,8 @@ def write_each(
                 file.add({"file": found.name, "unreadable": found.reason})
             continue
         if pictures:
-            plot.draw_timeline(found, found.path, cast(AudioModel, model), pictures[found.name], report.top)
+            plot.draw_timeline(found, found.path, cast(AudioModel, model), pictures[found.name], top)
         if file:
-            file.add(report.told(found))
-        else:
-            report.write(found)
+            file.add(as_plain(found, top))
+        show(found)
     return file.broken() if file else broken

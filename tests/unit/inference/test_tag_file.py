@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sslam_lightning.cli.tag.file import TagFile
+from sslam_lightning.inference.tagging.file import TagFile
 
 SETTINGS = {"weights": "0a", "top": 5, "recordings": "2 files, 1b"}
 

@@ -21,10 +21,15 @@ class Tagged(NamedTuple):
     name: str
     path: Path
     seconds: float
-    probabilities: Float[np.ndarray, "classes"]  # of the whole: the mean over windows, by their length
+    probs: Float[np.ndarray, "classes"]  # of the recording: the mean over windows, by their length
     starts_seconds: list[float]  # of the windows
     stops_seconds: list[float]
     timeline: Float[np.ndarray, "windows classes"]
+    class_names: tuple[str, ...] = ()
+
+    def best(self, top: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities; of equal ones, the first."""
+        return [(name, prob) for _, name, prob in most_probable(self.probs, self.class_names, top)]
 
 
 class Unreadable(NamedTuple):
@@ -32,6 +37,14 @@ class Unreadable(NamedTuple):
 
     name: str
     reason: str
+
+
+def most_probable(
+    probs: Float[np.ndarray, "classes"], class_names: Sequence[str], top: int
+) -> list[tuple[int, str, float]]:
+    """Number, name and probability of the most probable classes; of equal ones, the first."""
+    order = np.argsort(-probs, kind="stable")[:top]
+    return [(int(number), class_names[number], float(probs[number])) for number in order]
 
 
 def tag_recordings(
@@ -74,5 +87,5 @@ def tag_recordings(
             starts, weights, rows = (list(column) for column in zip(*heard, strict=True))
             stops = [min(start + window_seconds, item.seconds) for start in starts]
             mean = np.average(rows, axis=0, weights=weights)
-            yield Tagged(source.name, source.path, item.seconds, mean, starts, stops, np.stack(rows))
+            yield Tagged(source.name, source.path, item.seconds, mean, starts, stops, np.stack(rows), model.class_names)
         heard = []

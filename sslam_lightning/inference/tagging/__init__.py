@@ -1,0 +1,1 @@
+"""Tags of recordings: computed, told, and kept in files."""
