@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sslam_lightning.version import __version__
+from sslam_lightning.version import __version__ as __version__
 
+# Every public name, and where it is from. It is imported on first use, so that `import sslam_lightning` takes no torch.
 if TYPE_CHECKING:
-    from sslam_lightning.checkpoints import load_classifier, load_encoder
-    from sslam_lightning.data import AudioSetDataModule, ESC50DataModule, SyntheticDataModule
-    from sslam_lightning.inference import AudioModel, from_pretrained
-    from sslam_lightning.models import Encoder, EncoderConfig
-    from sslam_lightning.training import DetectionModule, FinetuneModule, PretrainModule
+    from sslam_lightning.checkpoints import convert as convert
+    from sslam_lightning.checkpoints import load_classifier as load_classifier
+    from sslam_lightning.checkpoints import load_encoder as load_encoder
+    from sslam_lightning.data import AudioSetDataModule as AudioSetDataModule
+    from sslam_lightning.data import ESC50DataModule as ESC50DataModule
+    from sslam_lightning.data import SyntheticDataModule as SyntheticDataModule
+    from sslam_lightning.evaluation.run import evaluate as evaluate
+    from sslam_lightning.inference import AudioModel as AudioModel
+    from sslam_lightning.inference import AudioOutput as AudioOutput
+    from sslam_lightning.inference import create_model as create_model
+    from sslam_lightning.inference import from_pretrained as from_pretrained
+    from sslam_lightning.inference.embed import embed as embed
+    from sslam_lightning.inference.tagging.run import tag as tag
+    from sslam_lightning.models import Encoder as Encoder
+    from sslam_lightning.models import EncoderConfig as EncoderConfig
+    from sslam_lightning.models.sizes import list_models as list_models
+    from sslam_lightning.training import DetectionModule as DetectionModule
+    from sslam_lightning.training import FinetuneModule as FinetuneModule
+    from sslam_lightning.training import PretrainModule as PretrainModule
+else:  # hidden from type checkers, for which the module would otherwise have any name
+    from functools import cache as _cache
 
-# Imported on first use, so that `sslam --help` need not wait for torch.
-_HOMES = {
-    "AudioModel": "sslam_lightning.inference",
-    "AudioSetDataModule": "sslam_lightning.data",
-    "DetectionModule": "sslam_lightning.training",
-    "ESC50DataModule": "sslam_lightning.data",
-    "SyntheticDataModule": "sslam_lightning.data",
-    "Encoder": "sslam_lightning.models",
-    "EncoderConfig": "sslam_lightning.models",
-    "FinetuneModule": "sslam_lightning.training",
-    "PretrainModule": "sslam_lightning.training",
-    "from_pretrained": "sslam_lightning.inference",
-    "load_classifier": "sslam_lightning.checkpoints",
-    "load_encoder": "sslam_lightning.checkpoints",
-}
+    @_cache
+    def _modules():
+        """Public name -> its module, read from the imports above."""
+        import ast
 
-__all__ = [
-    "AudioModel",
-    "AudioSetDataModule",
-    "DetectionModule",
-    "ESC50DataModule",
-    "Encoder",
-    "EncoderConfig",
-    "FinetuneModule",
-    "PretrainModule",
-    "SyntheticDataModule",
-    "__version__",
-    "from_pretrained",
-    "load_classifier",
-    "load_encoder",
-]
+        tree = ast.parse(__loader__.get_source(__name__))
+        block = next(node for node in tree.body if isinstance(node, ast.If))
+        return {name.asname: node.module for node in block.body for name in node.names}
 
+    def __getattr__(name):
+        if name == "__all__":
+            return ["__version__", *_modules()]
+        if name not in _modules():
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_modules()[name]), name)
+
+    def __dir__():
+        return sorted({*globals(), *_modules()})

@@ -17,7 +17,7 @@ from sslam_lightning.inference import AudioModel
 from sslam_lightning.inference.pipeline import EncodedWindow, EncodingPipeline
 from sslam_lightning.inference.sources import Source
 from sslam_lightning.models import Encoder
-from sslam_lightning.models.sizes import SIZES
+from sslam_lightning.models.sizes import MODELS
 from sslam_lightning.whole_numbers import check_at_least
 
 _LEAST_SECONDS = 0.2  # one patch and its window
@@ -45,7 +45,7 @@ def run_inference_benchmark(
     check_at_least(1000, file_rate_hz=file_rate_hz)
     check_target(out)
     torch.manual_seed(0)
-    model = AudioModel(Encoder(SIZES[size][0]), bf16=bf16).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = AudioModel(Encoder(MODELS[f"eat_{size}"].encoder), bf16=bf16).to("cuda" if torch.cuda.is_available() else "cpu")
     longest = model.windows().window_frames / model.framing.frames_per_second
     if clip_seconds > longest:  # the figures are of clips that go through the encoder in one piece
         raise ValueError(f"clip_seconds must be at most {longest:g}, one window of the model, got {clip_seconds:g}")

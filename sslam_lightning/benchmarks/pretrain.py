@@ -19,7 +19,8 @@ from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.losses import SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models.sizes import SIZES
+from sslam_lightning.models import DecoderConfig
+from sslam_lightning.models.sizes import MODELS
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.callbacks import SaveOnSignal
 from sslam_lightning.training.run.optimizers import OptimizerConfig
@@ -46,7 +47,7 @@ def run_benchmark(
     check_target(out)
     module = _module(size, masks_per_clip, num_frames, stage, compile)
     plan = plan_step(module, batch_size, num_frames, Placement(Arithmetic()))
-    shapes = encoder_shapes(SIZES[size][0], plan.shapes.rows * (plan.shapes.visible + 1))
+    shapes = encoder_shapes(MODELS[f"eat_{size}"].encoder, plan.shapes.rows * (plan.shapes.visible + 1))
     rate = matrix_rate(precision, shapes)
     profile = _train(module, batch_size, num_frames, precision, steps, warmup_steps)
     rate = max(rate, matrix_rate(precision, shapes))  # before and after: rates drift on shared machines
@@ -78,7 +79,8 @@ def run_benchmark(
 
 def _module(size: str, masks_per_clip: int, num_frames: int, stage: int, compile: bool) -> PretrainModule:
     """EAT's stage 1 or SSLAM's stage 2, as published."""
-    encoder, decoder = SIZES[size]
+    encoder, _, decoder = MODELS[f"eat_{size}"]
+    assert isinstance(decoder, DecoderConfig)
     torch.manual_seed(0)
     return PretrainModule(
         encoder,

@@ -2,7 +2,7 @@
 
 from sslam_lightning.inference.encoding import EncoderModel, Encodings
 from sslam_lightning.inference.image_and_text import ImageModel, TextModel
-from sslam_lightning.inference.loading import from_pretrained, load_model
+from sslam_lightning.inference.loading import create_model, from_pretrained, load_model
 from sslam_lightning.inference.model import AudioModel, AudioOutput
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Encodings",
     "ImageModel",
     "TextModel",
+    "create_model",
     "from_pretrained",
     "load_model",
 ]

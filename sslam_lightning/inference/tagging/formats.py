@@ -56,10 +56,8 @@ class Report:
 
     def _lines(self, tagged: Tagged) -> list[str]:
         """A block of a table; of long recordings, with peaks and a timeline."""
-        lines, best = (
-            [f"{tagged.name}  ({_clock(tagged.seconds)})"],
-            most_probable(tagged.probs, tagged.class_names, self.top),
-        )
+        lines = [f"{tagged.name}  ({_clock(tagged.seconds)})"]
+        best = most_probable(tagged.probs, tagged.class_names, self.top)
         if len(tagged.timeline) == 1:
             return [*lines, *(f"  {probability:.3f}  {name}" for _, name, probability in best)]
         lines.append(f"  {'mean':>5}  {'peak':>5}  {'at':>9}  class")

@@ -63,11 +63,11 @@ def tag(
     """
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
-    names = check_inputs(inputs)
     if out is not None:
         check_target(Path(out))
     if plot is not None:
         _check_plot(plot)
+    names = check_inputs(inputs)
     recordings: list[Tagged] = []
     options = {"tokenizer": tokenizer, "image_size": image_size}
     audio_model = open_model(model, device, features, padding=padding, bf16=bf16, **options)
