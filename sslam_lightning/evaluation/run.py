@@ -63,8 +63,20 @@ def evaluate(
     if part == "teacher" and Candidate(model).is_random:
         raise ValueError(f"random weights have no teacher: leave part out with the model {model}")
     runs = RunStore(Path(out or default_folder(suites)))
-    settings = {"seeds": seeds, "part": part, "data": data, "features": features, "device": device, "cache_gib": cache_gib}
-    found = evaluations(suites, model, name or model, runs, protocols=protocols, command=command, **settings)
+    found = evaluations(
+        suites,
+        model,
+        name or model,
+        runs,
+        data,
+        features,
+        device,
+        cache_gib,
+        protocols=protocols,
+        seeds=seeds,
+        part=part,
+        command=command,
+    )
     return judge(found, runs, progress)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -163,6 +163,10 @@ class AudioModel(EncoderModel):
             why = "with padding as trained" if self.padding == "trained" else "of this model"
             raise ValueError(f"{why} a window has at most {self._fixed_frames / 100:g} s, got {window_seconds:g} s")
         return windows
+
+    if TYPE_CHECKING:  # torch's own `__call__` says nothing of what goes in and comes out
+
+        def __call__(self, waveform: Tensor, sample_rate_hz: int) -> AudioOutput: ...
 
     @torch.no_grad()
     def forward(self, waveform: Float[Tensor, "*shape samples"], sample_rate_hz: int) -> AudioOutput:
