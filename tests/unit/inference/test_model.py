@@ -283,3 +283,25 @@ def test_results_can_be_trained_on(make_model) -> None:
     probe = torch.nn.Linear(16, 2)
     probe(make_model()(noise(16000), 16000).clip).sum().backward()
     assert probe.weight.grad is not None
+
+
+def test_features_of_layers_are_those_of_the_models_layer(make_model) -> None:
+    """In the order asked for, of one sound, of several and of those longer than a window; the last block makes `probs`."""
+    for waveform in (noise(16000), noise(2, 16000), noise(24000)):
+        settings = {"pooling": "mean", "padding": "trained"}
+        single = {number: make_model(layer=number, **settings)(waveform, 16000) for number in (1, 2)}
+        model = make_model(**settings)
+        for layers, numbers in (([2, 1], (2, 1)), ([-2], (1,)), ("all", (1, 2))):
+            found = model.extract_features(waveform, 16000, layers=layers)
+            for part in ("clip", "frames", "patches"):
+                expected = torch.stack([getattr(single[number], part) for number in numbers], dim=-2)
+                torch.testing.assert_close(getattr(found, part), expected, atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(found.probs, single[1].probs, atol=1e-6, rtol=1e-5)
+            assert torch.equal(found.timestamps, single[1].timestamps)
+        assert model.layer == 2
+
+
+@pytest.mark.parametrize("layers", [[], "mean", [0], [3], ["all"], [1.0]])
+def test_layers_that_there_are_none_of(make_model, layers) -> None:
+    with pytest.raises(ValueError, match=r"layers? must be .*1 to 2"):
+        make_model().extract_features(noise(16000), 16000, layers=layers)

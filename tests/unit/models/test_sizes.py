@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from sslam_lightning.checkpoints.settings import read_dataclass
+from sslam_lightning.features import LogMels
 from sslam_lightning.models import (
     DecoderConfig,
     Encoder,
@@ -17,41 +19,57 @@ from sslam_lightning.models import (
     TransformerDecoderConfig,
     WaveformConfig,
 )
-from sslam_lightning.models.sizes import SIZES
+from sslam_lightning.models.sizes import MODELS, list_models, named_model
 
 CONFIGS = Path(__file__).parents[3] / "configs"
+OTHERS = ("data2vec1_", "data2vec2_image", "data2vec2_text")  # of transformers, of images, of text
+SOUND = [path for path in sorted(CONFIGS.glob("pretrain/*.yaml")) if not path.stem.startswith(OTHERS)]
 
 
 def settings(*path: str) -> dict[str, Any]:
     return yaml.safe_load(CONFIGS.joinpath(*path).read_text())["model"]["init_args"]
 
 
+def read(written: dict[str, Any]) -> tuple[Any, ...]:
+    """Encoder, log-mels and decoder of a recipe."""
+    encoder = read_dataclass(EncoderConfig, written["encoder"], "encoder")
+    features = None if written["features"] is None else read_dataclass(LogMels, written["features"], "features")
+    if "transformer_decoder" in written:
+        return encoder, features, read_dataclass(TransformerDecoderConfig, written["transformer_decoder"], "decoder")
+    return encoder, features, read_dataclass(DecoderConfig, written["decoder"], "decoder")
+
+
 @pytest.mark.parametrize("size", ["tiny", "small"])
-def test_named_sizes_are_those_of_the_overlays(size: str) -> None:
-    encoder, decoder = SIZES[size]
-    assert EncoderConfig(**settings("overlays", "sizes", f"{size}.yaml")["encoder"]) == encoder
-    pretraining = settings("overlays", "sizes", f"{size}_pretrain.yaml")
-    assert DecoderConfig(**pretraining["decoder"]) == decoder
-    assert pretraining["targets"]["top_k_layers"] == encoder.depth
+def test_small_models_are_those_of_the_overlays(size: str) -> None:
+    overlays = [settings("overlays", "sizes", f"{name}.yaml") for name in (size, f"{size}_pretrain")]
+    assert read({**overlays[0], **overlays[1]}) == MODELS[f"eat_{size}"]
+    assert overlays[1]["targets"]["top_k_layers"] == MODELS[f"eat_{size}"].encoder.depth
 
 
-@pytest.mark.parametrize(
-    ("recipe", "size"),
-    [
-        ("eat_base", "base"),
-        ("sslam_base", "base"),
-        ("eat_large", "large"),
-    ],
-)
-def test_named_sizes_are_those_of_the_recipes(recipe: str, size: str) -> None:
-    written = settings("pretrain", f"{recipe}.yaml")
-    assert (EncoderConfig(**written["encoder"]), DecoderConfig(**written["decoder"])) == SIZES[size]
+@pytest.mark.parametrize("path", SOUND, ids=lambda path: path.stem)
+def test_every_recipe_of_sound_has_its_model(path: Path) -> None:
+    name = path.stem.removesuffix("_random").removesuffix("_chunk")
+    assert read(settings("pretrain", path.name)) == MODELS[name]
+
+
+def test_every_model_has_a_recipe() -> None:
+    names = {path.stem.removesuffix("_random").removesuffix("_chunk") for path in SOUND}
+    assert set(list_models()) == names | {"eat_tiny", "eat_small"}
+    assert list_models() == sorted(MODELS)
 
 
 def test_base_is_the_published_one() -> None:
-    encoder, decoder = SIZES["base"]
+    encoder, features, decoder = MODELS["eat_base"]
     assert (encoder.dim, encoder.depth, encoder.num_heads, encoder.patch_size, encoder.num_mels) == (768, 12, 12, 16, 128)
     assert (decoder.dim, decoder.depth, decoder.kernel_size, decoder.groups) == (768, 6, 3, 16)
+    assert (features.num_frames, features.mean, features.std) == (1024, -4.268, 4.569)
+
+
+def test_a_misspelt_model_is_suggested() -> None:
+    with pytest.raises(ValueError, match=r"^there is no model sslam_bse, did you mean sslam_base\?$"):
+        named_model("sslam_bse")
+    with pytest.raises(ValueError, match=r"^there is no model xyz, only bat_base, .*sslam_on_bat_base$"):
+        named_model("xyz")
 
 
 @pytest.mark.parametrize(
