@@ -28,11 +28,11 @@ TOOLS: dict[str, Any] = {
         "stats": f"{_DATA}stats",
         "pack": f"{_DATA}pack",
     },
-    "convert": "sslam_lightning.cli.convert:convert",
-    "tag": "sslam_lightning.cli.tag:tag",
-    "embed": "sslam_lightning.cli.embed:embed",
+    "convert": "sslam_lightning.cli.convert:run_convert",
+    "tag": "sslam_lightning.cli.tag:run_tag",
+    "embed": "sslam_lightning.cli.embed:run_embed",
     "export": "sslam_lightning.cli.export:export",
-    "evaluate": "sslam_lightning.cli.evaluate:evaluate",
+    "evaluate": "sslam_lightning.cli.evaluate:run_evaluate",
     "benchmark": {name: f"{_BENCHMARK}benchmark_{name}" for name in ("pretrain", "data", "inference")},
 }
 

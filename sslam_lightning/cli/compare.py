@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from sslam_lightning.runtime.configs import config_folder
+
+if TYPE_CHECKING:
+    from sslam_lightning.evaluation.run import Evaluated
+    from sslam_lightning.evaluation.runs import RunStore
 
 # Files of a pre-training: it is over, what it was started with, held while it runs.
 _DONE, _SETTINGS, _LOCK = "done", "settings.json", "lock"
@@ -176,3 +182,43 @@ def source(comparison: Comparison, name: str, folder: Path) -> str:
     if recipes := comparison.models[name].random:
         return ",".join(os.path.relpath(config_folder() / f"{each}.yaml") for each in recipes.split(","))
     return f"{run_folder(folder, name, '{seed}')}/checkpoints/last.ckpt"
+
+
+def compare_models(
+    path: Path,
+    suites: Sequence[str],
+    protocols: Sequence[str],
+    only: Sequence[str],
+    runs: RunStore,
+    settings: dict[str, Any],
+) -> Evaluated:
+    """Pre-train the models of a comparison, and judge them.
+
+    Args:
+        path: the comparison.
+        suites, protocols, only: some of its suites, protocols and models; all if empty.
+        runs: where results are kept.
+        settings: those of :func:`sslam_lightning.evaluation.run.evaluations`.
+    """
+    from sslam_lightning.evaluation import read_suite
+    from sslam_lightning.evaluation.run import cache_bytes, evaluations, judge
+    from sslam_lightning.evaluation.suite import check_suite
+
+    cache_bytes(settings["cache_gib"])  # these checks before hours of pre-training
+    comparison, data = read_comparison(path), settings["data"] or {}
+    judged = [each for each, how in comparison.models.items() if how.judged]
+    for kind, chosen, known in (("model", only, judged), ("suite", suites, comparison.suites)):
+        if unknown := [each for each in chosen if each not in known]:
+            raise ValueError(f"{path} has no {kind} {unknown[0]}, only {', '.join(known)}")
+    suites, protocols = suites or comparison.suites, protocols or list(comparison.protocols)
+    for each in suites:
+        check_suite(read_suite(each, config_folder() / "downstream"), protocols, data)
+    runs.claim()
+    found = []
+    for each in only or judged:
+        for args in pretrain(comparison, each, settings["seeds"], runs.folder, data):
+            print("sslam " + shlex.join(args), flush=True)
+        model = source(comparison, each, runs.folder)
+        print(f"sslam: judging {model}", file=sys.stderr)
+        found += evaluations(suites, model, each, runs, protocols=protocols, **settings)
+    return judge(found, runs, progress=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 
-def convert(
+def run_convert(
     source: str,
     target: str,
     to: Literal["safetensors", "eat_hf", "fairseq", "transformers"] = "safetensors",
@@ -23,9 +23,9 @@ def convert(
             of a model of Hugging Face transformers that was trained by data2vec 1.0.
         part: keep only this encoder of a pre-trained model. By default both, or the student where a form holds one.
     """
-    from sslam_lightning.checkpoints import convert as write
+    from sslam_lightning.checkpoints import convert
 
-    done = write(source, target, to, part)
+    done = convert(source, target, to, part)
     print(f"wrote {done.target}")
     if done.left_out:
         print(f"left out, the form {to} has no place for it: {', '.join(done.left_out)}")

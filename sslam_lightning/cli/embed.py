@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sslam_lightning.cli.recordings import tell_broken
 
 
-def embed(
+def run_embed(
     inputs: list[str],
     model: str | None = None,
     out: str | None = None,
@@ -56,9 +56,9 @@ def embed(
     """
     if out is None:
         raise ValueError("no file to write is named: set --out to one that ends in .npz, .parquet or .h5")
-    from sslam_lightning.inference.embed import embed as embed_files
+    from sslam_lightning.inference.embed import embed
 
-    done = embed_files(
+    done = embed(
         inputs,
         model or "",
         out,

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from sslam_lightning.runtime.configs import config_folder
-
-if TYPE_CHECKING:
-    from sslam_lightning.evaluation.run import Evaluated
-    from sslam_lightning.evaluation.runs import RunStore
+from typing import Any, Literal
 
 
-def evaluate(
+def run_evaluate(
     suite: Sequence[str] = (),
     model: str | None = None,
     name: str | None = None,
@@ -60,8 +53,7 @@ def evaluate(
         only: with --compare, names of some of its models.
         command: how the table says that it was made.
     """
-    from sslam_lightning.evaluation.run import default_folder
-    from sslam_lightning.evaluation.run import evaluate as evaluate_model
+    from sslam_lightning.evaluation.run import default_folder, evaluate
     from sslam_lightning.evaluation.runs import RunStore
 
     _check_options(suite, model, name, protocols, compare, only)
@@ -72,11 +64,13 @@ def evaluate(
     _quiet_lightning()
     try:
         if compare is not None:
-            done = _compare(Path(compare), suite, protocols, only, RunStore(folder), settings)
+            from sslam_lightning.cli.compare import compare_models
+
+            done = compare_models(Path(compare), suite, protocols, only, RunStore(folder), settings)
         else:
             assert model is not None, "has been asked for"
             print(f"sslam: judging {model}", file=sys.stderr)
-            done = evaluate_model(suite, model, name, protocols, out=folder, progress=True, **settings)
+            done = evaluate(suite, model, name, protocols, out=folder, progress=True, **settings)
     except KeyboardInterrupt:
         print(f"sslam: {len(RunStore(folder).all())} runs are in {folder}; the same command goes on", file=sys.stderr)
         raise
@@ -101,40 +95,6 @@ def _check_options(
         raise ValueError(f"name is that of --model in the table: give one, or leave it out, got {name!r}")
 
 
-def _compare(
-    path: Path,
-    suites: Sequence[str],
-    protocols: Sequence[str],
-    only: Sequence[str],
-    runs: RunStore,
-    settings: dict[str, Any],
-) -> Evaluated:
-    """Pre-train the models of a comparison, and judge them."""
-    from sslam_lightning.cli.compare import pretrain, read_comparison, source
-    from sslam_lightning.evaluation import read_suite
-    from sslam_lightning.evaluation.run import cache_bytes, evaluations, judge
-    from sslam_lightning.evaluation.suite import check_suite
-
-    cache_bytes(settings["cache_gib"])  # these checks before hours of pre-training
-    comparison, data = read_comparison(path), settings["data"] or {}
-    judged = [each for each, how in comparison.models.items() if how.judged]
-    for kind, chosen, known in (("model", only, judged), ("suite", suites, comparison.suites)):
-        if unknown := [each for each in chosen if each not in known]:
-            raise ValueError(f"{path} has no {kind} {unknown[0]}, only {', '.join(known)}")
-    suites, protocols = suites or comparison.suites, protocols or list(comparison.protocols)
-    for each in suites:
-        check_suite(read_suite(each, config_folder() / "downstream"), protocols, data)
-    runs.claim()
-    found = []
-    for each in only or judged:
-        for args in pretrain(comparison, each, settings["seeds"], runs.folder, data):
-            print("sslam " + shlex.join(args), flush=True)
-        model = source(comparison, each, runs.folder)
-        print(f"sslam: judging {model}", file=sys.stderr)
-        found += evaluations(suites, model, each, runs, protocols=protocols, **settings)
-    return judge(found, runs, progress=True)
-
-
 def _quiet_lightning() -> None:
     """Its advice, once a run, would hide the results."""
     from sslam_lightning.cli.fit.trainer import NOISE
@@ -145,7 +105,7 @@ def _quiet_lightning() -> None:
         logging.getLogger(log).setLevel(logging.WARNING)
 
 
-def _tell(done: Evaluated) -> None:
+def _tell(done: Any) -> None:  # naming its class here would import torch for the help
     """The table, and what is missing in it, which is exit code 1 where runs failed."""
     pictured = ", results.png" if (done.folder / "results.png").is_file() else ""
     print(f"\n{done.table}\n{done.folder}: results.md, results.csv, results_by_fold.csv, results.json{pictured}")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sslam_lightning.cli.recordings import tell_broken
 
 
-def tag(
+def run_tag(
     inputs: list[str],
     model: str | None = None,
     top: int = 5,
@@ -57,10 +57,10 @@ def tag(
     if json + csv + (out is not None) > 1:
         raise ValueError("choose one of --json, --csv and --out")
     from sslam_lightning.inference.tagging.formats import Report
-    from sslam_lightning.inference.tagging.run import tag as tag_files
+    from sslam_lightning.inference.tagging.run import tag
 
     report = Report(sys.stdout, top, "json" if json else "csv" if csv else "table")
-    done = tag_files(
+    done = tag(
         inputs,
         model or "",
         top,
