@@ -12,7 +12,8 @@ from typing import Any
 
 _DATA, _IMPORT, _BENCHMARK = (f"sslam_lightning.cli.{name}:" for name in ("data.commands", "data.imports", "benchmark"))
 
-# Command -> its function, or the commands below it.
+# Command -> its function, or the commands below it. No function has a public name of `sslam_lightning`: jsonargparse looks
+# in the packages above for one of the same name, and would import that, with torch, for the help.
 TOOLS: dict[str, Any] = {
     "demo": "sslam_lightning.cli.demo:demo",
     "data": {
