@@ -36,7 +36,7 @@ def suite(tmp_path: Path) -> Path:
         "metric": "segment F1",
         "data": {"class_path": "sslam_lightning.data.DCASE2016Task2DataModule", "init_args": data},
         "features": {"num_frames": 256},
-        "without": ["linear", "linear_published", "knn", "attentive", "convex_gated", "finetune"],
+        "exclude_protocols": ["linear", "linear_published", "knn", "attentive", "convex_gated", "finetune"],
         "protocols": {
             name: {"class_path": "sslam_lightning.evaluation.Detection", "init_args": {**TUNING, "model": model}}
             for name, model in PROTOCOLS.items()

@@ -96,7 +96,7 @@ def _recipe(folder: Path, kind: str, **model) -> Path:
         **made["model"],
         **model,
     }
-    settings["targets"] = {"top_k_layers": 2, "source": "block", **settings["targets"]}
+    settings["targets"] = {"top_k_layers": 2, "output": "block", **settings["targets"]}
     recipe = {
         "data": {"class_path": f"sslam_lightning.data.{name}", "init_args": {"num_workers": 0, **data}},
         "model": {
