@@ -633,16 +633,14 @@ def test_a_batch_of_one_in_stage_2(complaint):
 )
 def test_a_loss_that_is_no_number_keeps_the_last_whole_checkpoint(spoil, complaint, recipe, run_folder, tmp_path):
     line = complaint(*spoil, "--trainer.max_epochs", 5)
-    assert "the loss or its gradients became NaN or infinite in update" in line
+    assert "became NaN or infinite" in line
     kept = sorted((run_folder / "checkpoints").glob("*.ckpt"))
-    if "lr" in spoil[0]:
-        assert not kept  # the first step had already spoilt it
-        return
     assert kept
-    for path in kept:
-        content = torch.load(path, weights_only=True)
-        assert content["global_step"] == 2
-        assert all(value.isfinite().all() for value in content["state_dict"].values())
+    contents = [torch.load(path, weights_only=True) for path in kept]
+    assert all(value.isfinite().all() for content in contents for value in content["state_dict"].values())
+    if "lr" in spoil[0]:
+        return  # huge after the first step, and no step since has moved them
+    assert [content["global_step"] for content in contents] == [2] * len(kept)
     again = tmp_path / "again"
     _fit(recipe, again, "--ckpt_path", kept[-1], "--trainer.max_epochs", 2)
     assert (again / "checkpoints" / "last.ckpt").exists()
@@ -650,7 +648,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_whole_checkpoint(spoil, complai
 
 def test_a_collapse_is_told(complaint):
     line = complaint("--model.collapse.start_step", 0, "--model.collapse.min_target_std", 100)
-    assert re.search(r"collapse: after 1 updates the target variance is [\d.]+, below its bound 100", line)
+    assert re.search(r"collapse: after 1 updates the target std is [\d.]+, below its bound 100", line)
     assert "model.collapse.min_target_std" in line
 
 

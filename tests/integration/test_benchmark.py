@@ -90,7 +90,8 @@ def test_the_command_embeds_files_at_every_batch_size(tmp_path, capsys, monkeypa
         "repeats": 1,
         "file_format": "wav",
     }
-    main(["benchmark", "inference", *(f"--{key}={value}" for key, value in options.items()), "--batch_sizes", "1", "2", f"--out={out}"])
+    words = [*(f"--{key}={value}" for key, value in options.items()), "--batch_sizes", "1", "2", f"--out={out}"]
+    main(["benchmark", "inference", *words])
     figures = json.loads(out.read_text())
     patches = 7 * 8  # 98 frames of 10 ms
     config = EncoderConfig(dim=96, depth=4, num_heads=4)
