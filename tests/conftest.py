@@ -11,7 +11,7 @@ import torch
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
-    from sslam_lightning.models import DecoderConfig, EncoderConfig
+    from sslam_lightning.models import ConvDecoderConfig, EncoderConfig
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several of us: threads that wait for each other would take many times as long
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
@@ -67,11 +67,11 @@ def encoder_config() -> EncoderConfig:
 
 
 @pytest.fixture
-def decoder_config() -> DecoderConfig:
+def decoder_config() -> ConvDecoderConfig:
     """Two convolutions, as wide as the tiny encoder."""
-    from sslam_lightning.models import DecoderConfig
+    from sslam_lightning.models import ConvDecoderConfig
 
-    return DecoderConfig(dim=16, depth=2, groups=4)
+    return ConvDecoderConfig(dim=16, depth=2, groups=4)
 
 
 @pytest.fixture

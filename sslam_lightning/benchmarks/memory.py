@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import ConvDecoderConfig, EncoderConfig
 
 _FULL, _HALF, _INDEX = 4, 2, 8  # bytes of float32, of bfloat16 and float16, of an index
 
@@ -79,7 +79,7 @@ def encoder_activations(config: EncoderConfig, shapes: StepShapes, arithmetic: A
 
 
 def decoder_activations(
-    config: DecoderConfig, dim: int, shapes: StepShapes, arithmetic: Arithmetic, patch_values: int = 0
+    config: ConvDecoderConfig, dim: int, shapes: StepShapes, arithmetic: Arithmetic, patch_values: int = 0
 ) -> float:
     """Bytes that the convolutions, the last linear layer and the comparison with the targets keep.
 
@@ -90,11 +90,11 @@ def decoder_activations(
         arithmetic: of the device.
         patch_values: values of a patch, if they are reconstructed.
     """
-    x, n = arithmetic.product_bytes, arithmetic.decoder_norm_bytes
-    into_convolutions = shapes.patches * (dim + (config.depth - 1) * config.dim) * x
+    x, n, width = arithmetic.product_bytes, arithmetic.decoder_norm_bytes, config.dim or dim
+    into_convolutions = shapes.patches * (dim + (config.depth - 1) * width) * x
     normed = (config.depth - 1) * shapes.patches + shapes.hidden  # the last one looks at hidden patches only
-    refined = normed * 2 * (config.dim + 1) * n  # into norm, with mean and deviation, and into GELU
-    read_out = shapes.hidden * config.dim * x
+    refined = normed * 2 * (width + 1) * n  # into norm, with mean and deviation, and into GELU
+    read_out = shapes.hidden * width * x
     index = (shapes.patches + 2 * shapes.hidden) * _INDEX
     compared = shapes.hidden * 2 * dim * _FULL
     if patch_values:

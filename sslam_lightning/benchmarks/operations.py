@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import ConvDecoderConfig, EncoderConfig
 
 
 class StepOperations(NamedTuple):
@@ -33,8 +33,9 @@ def embedding_operations(config: EncoderConfig, patches: int) -> float:
     return 2 * patches * config.patch_size**2 * config.dim
 
 
-def decoder_operations(config: DecoderConfig, dim: int, patches: int, hidden: int) -> float:
+def decoder_operations(config: ConvDecoderConfig, dim: int, patches: int, hidden: int) -> float:
     """Forward operations of one row through the convolutions and the last linear layer."""
-    widths = [dim] + [config.dim] * (config.depth - 1)
-    convolutions = sum(2 * patches * config.kernel_size**2 * width * config.dim / config.groups for width in widths)
-    return convolutions + 2 * hidden * config.dim * dim
+    channels = config.dim or dim
+    widths = [dim] + [channels] * (config.depth - 1)
+    convolutions = sum(2 * patches * config.kernel_size**2 * width * channels / config.groups for width in widths)
+    return convolutions + 2 * hidden * channels * dim

@@ -17,9 +17,8 @@ from sslam_lightning.benchmarks.step_plan import Placement, plan_step
 from sslam_lightning.benchmarks.step_profiler import WATCHING, StepProfiler
 from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
-from sslam_lightning.losses import SourceRetentionLoss, TeacherTargets, UtteranceLoss
+from sslam_lightning.losses import SourceRetentionLoss, UtteranceLoss
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import DecoderConfig
 from sslam_lightning.models.sizes import MODELS
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.callbacks import SaveOnSignal
@@ -80,14 +79,12 @@ def run_benchmark(
 def _module(size: str, masks_per_clip: int, num_frames: int, stage: int, compile: bool) -> PretrainModule:
     """EAT's stage 1 or SSLAM's stage 2, as published."""
     encoder, _, decoder = MODELS[f"eat_{size}"]
-    assert isinstance(decoder, DecoderConfig)
     torch.manual_seed(0)
     return PretrainModule(
         encoder,
         decoder,
         LogMels(num_frames=num_frames),
         masks_per_clip=masks_per_clip,
-        targets=TeacherTargets(top_k_layers=encoder.depth),
         utterance=UtteranceLoss(top_k_layers=1 if stage == 2 else None),
         mixing=PartialMixing() if stage == 2 else None,
         source_retention=SourceRetentionLoss() if stage == 2 else None,

@@ -21,7 +21,7 @@ from sslam_lightning.benchmarks.operations import (
     encoder_operations,
 )
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import ConvDecoder, DecoderConfig, EncoderConfig, FrameHead
+from sslam_lightning.models import ConvDecoder, ConvDecoderConfig, EncoderConfig, FrameHead
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Grid
 
@@ -104,7 +104,7 @@ def _pretraining(
     module: PretrainModule, batch_size: int, num_frames: int, arithmetic: Arithmetic
 ) -> tuple[StepShapes, StepOperations, float]:
     encoder, decoder = module.student.config, module.decoder.config
-    assert isinstance(decoder, DecoderConfig), "others have been refused"
+    assert isinstance(decoder, ConvDecoderConfig), "others have been refused"
     grid = _grid(encoder, num_frames)
     patches, hidden = grid.num_patches, module.masking.num_hidden(grid)
     clips = batch_size * (2 if module.mixing else 1)

@@ -58,7 +58,8 @@ def build_head(weights: Weights, encoder: ClipEncoder) -> tuple[ClassificationHe
     """The head, and the decoder that it stands on where it does."""
     decoder, width = None, encoder.dim
     if weights.head_on == "decoder" and isinstance(weights.decoder_config, TransformerDecoderConfig):
-        decoder, width = TransformerDecoder(weights.decoder_config, width), weights.decoder_config.dim
+        decoder = weights.decoder_config.build(width)
+        width = decoder.dim
         load_state_dict_strict(decoder, weights.decoder or {}, "decoder", weights.source)
     head = ClassificationHead(width, weights.num_classes, weights.pooling, weights.head_norm_eps)
     load_state_dict_strict(head, weights.head or {}, "head", weights.source)

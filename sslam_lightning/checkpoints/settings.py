@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sslam_lightning.checkpoints.messages import shown
 from sslam_lightning.class_names import check_class_names
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig, TransformerDecoderConfig
+from sslam_lightning.models import DecoderConfig, EncoderConfig, FrontEndConfig
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def as_kind(value: Any, hint: Any, where: str) -> Any:
     if get_origin(hint) is tuple:
         return _as_tuple(value, get_args(hint), where)
     if hint is FrontEndConfig:
-        return read_front_end(value, where)
+        return read_choice(FrontEndConfig, value, where)
     if is_dataclass(hint):
         return read_dataclass(hint, value, where)  # type: ignore[arg-type]
     if hint not in _KINDS:
@@ -78,10 +78,10 @@ def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
         raise ValueError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
 
 
-def read_front_end(settings: Any, where: str) -> FrontEndConfig:
-    """The settings of a front-end: ``class_path`` names one of those that are there, none is imported for a file."""
+def read_choice(family: type, settings: Any, where: str) -> Any:
+    """The settings of a front-end or decoder: ``class_path`` names one that exists here, none is imported for a file."""
     name = settings.get("class_path") if isinstance(settings, Mapping) else settings
-    known = {kind.__name__: kind for kind in FrontEndConfig.__subclasses__() if is_dataclass(kind)}
+    known = {kind.__name__: kind for kind in family.__subclasses__() if is_dataclass(kind)}
     kind = known.get(str(name).rpartition(".")[2])
     if kind is None:
         others = ", ".join(sorted(known))
@@ -89,20 +89,23 @@ def read_front_end(settings: Any, where: str) -> FrontEndConfig:
     return read_dataclass(kind, settings.get("init_args") or {}, where)
 
 
-def read_decoder(state: Mapping[str, Any], settings: Any, where: str) -> DecoderConfig | TransformerDecoderConfig:
-    """The settings of a decoder; its weights tell which it is: blocks have a token that stands for hidden patches."""
-    if "mask_token" in state:
-        return read_dataclass(TransformerDecoderConfig, settings, where)
-    return read_dataclass(DecoderConfig, settings, where)
+def read_decoder(settings: Any, encoder_dim: int, where: str) -> DecoderConfig:
+    """The settings of a decoder, with its width as a number."""
+    config = read_choice(DecoderConfig, settings, where)
+    return replace(config, dim=config.dim or encoder_dim)
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """A configuration as plain data that `read_dataclass` reads; of a front-end also which it is."""
+    """A configuration as plain data that `read_dataclass` reads."""
     settings = asdict(config)
     if (front_end := getattr(config, "front_end", None)) is not None:
-        kind = type(front_end)
-        settings["front_end"] = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": asdict(front_end)}
+        settings["front_end"] = write_choice(front_end)
     return settings
+
+
+def write_choice(config: Any) -> dict[str, Any]:
+    """The settings of a front-end or decoder as plain data that `read_choice` reads."""
+    return {"class_path": f"{type(config).__module__}.{type(config).__qualname__}", "init_args": asdict(config)}
 
 
 def read_features(settings: Any, where: str) -> dict[str, Any] | None:

@@ -10,12 +10,10 @@ from sslam_lightning.checkpoints.state_dict import check_state, count_stack
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import (
     ClassificationHead,
-    ConvDecoder,
-    DecoderConfig,
+    ConvDecoderConfig,
     Encoder,
     HuggingFaceConfig,
     Teacher,
-    TransformerDecoder,
     TransformerDecoderConfig,
     WaveformConfig,
 )
@@ -52,7 +50,7 @@ def teacher_parts(state: State) -> TeacherParts:
 
 def _check_counts(weights: Weights) -> None:
     """Compare what is counted with the weights, before a configuration decides how much is built."""
-    source, config, decoder_config = weights.source, weights.own_encoder, weights.decoder_config or DecoderConfig()
+    source, config, decoder_config = weights.source, weights.own_encoder, weights.decoder_config
     for part, state in (("student", weights.student), ("teacher", weights.teacher)):
         if part == "student" or state:
             whole = part == "student" or teacher_parts(state or {}) != "blocks"
@@ -66,8 +64,10 @@ def _check_counts(weights: Weights) -> None:
         raise ValueError(f"{source}: student.alibi.scale is for {heads} heads, the encoder has {config.num_heads}")
     if weights.head_on == "decoder" and not (weights.decoder and isinstance(decoder_config, TransformerDecoderConfig)):
         raise ValueError(f"{source}: its head is behind a decoder of transformer blocks, which it does not hold")
-    if weights.decoder:
-        stack = "convs" if isinstance(decoder_config, DecoderConfig) else "blocks"
+    if weights.decoder and decoder_config is None:
+        raise ValueError(f"{source}: it holds a decoder without its settings")
+    if weights.decoder and decoder_config:
+        stack = "convs" if isinstance(decoder_config, ConvDecoderConfig) else "blocks"
         _check_stacks(weights.decoder, {stack: decoder_config.depth}, f"{source}: decoder")
 
 
@@ -79,7 +79,7 @@ def _check_stacks(state: State, expected: dict[str, int], where: str) -> None:
 
 def _modules(weights: Weights) -> dict[str, nn.Module]:
     """The modules of the parts on the meta device, where shapes cost nothing, however large a file claims them to be."""
-    config, decoder_config = weights.own_encoder, weights.decoder_config or DecoderConfig()
+    config = weights.own_encoder
     classes = weights.num_classes if weights.head else 0
     width = config.dim  # of what read-outs take
     with naming(weights.source, "a model of the sizes that it claims"), torch.device("meta"):
@@ -87,12 +87,9 @@ def _modules(weights: Weights) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {"student": encoder}
         if weights.teacher:
             modules["teacher"] = Teacher(encoder, teacher_parts(weights.teacher)).encoder
-        if weights.decoder and isinstance(decoder_config, TransformerDecoderConfig):
-            leads_back = "output_proj.weight" in weights.decoder
-            width = config.dim if leads_back else decoder_config.dim  # MAE-AST's decoder gives its own width
-            modules["decoder"] = TransformerDecoder(decoder_config, config.dim, config.dim if leads_back else None)
-        elif weights.decoder and isinstance(decoder_config, DecoderConfig):
-            modules["decoder"] = ConvDecoder(decoder_config, config.dim)
+        if weights.decoder and weights.decoder_config:
+            decoder = weights.decoder_config.build(config.dim)
+            modules["decoder"], width = decoder, decoder.output_dim
         for part in ("reconstruction", "contrast"):
             if getattr(weights, part):
                 modules[part] = nn.Linear(width, encoder.front_end.num_values)

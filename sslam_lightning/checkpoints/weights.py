@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from sslam_lightning.checkpoints.formats.transformers_settings import check_same_model, check_waveforms
-from sslam_lightning.models import DecoderConfig, EncoderConfig, HuggingFaceConfig, TransformerDecoderConfig
+from sslam_lightning.models import ConvDecoderConfig, DecoderConfig, EncoderConfig, HuggingFaceConfig
 from sslam_lightning.models.heads import Pooling
 from sslam_lightning.types import ResamplerName
 
@@ -39,7 +39,7 @@ class Weights(NamedTuple):
     encoder: EncoderConfig | HuggingFaceConfig
     student: State
     teacher: State | None = None
-    decoder_config: DecoderConfig | TransformerDecoderConfig | None = None
+    decoder_config: DecoderConfig | None = None
     decoder: State | None = None
     reconstruction: State | None = None
     head: State | None = None
@@ -102,16 +102,16 @@ class Weights(NamedTuple):
             names += [name for name in _settings(config) if name not in _OF_PATCHES]
             self._refuse_difference("encoder", own, config, names, whose)
 
-    def check_decoder(self, config: DecoderConfig | TransformerDecoderConfig) -> None:
+    def check_decoder(self, config: DecoderConfig) -> None:
         """Refuse a configured decoder whose weights these are not; none at all are no mistake. Switches of training, such
         as dropout or the noise in hidden places, may differ.
 
         Raises:
             ValueError: naming the first setting that differs.
         """
-        if self.decoder is None:
+        own = self.decoder_config
+        if self.decoder is None or own is None:
             return
-        own = self.decoder_config or DecoderConfig()
         if type(own) is not type(config):
             raise ValueError(
                 f"{self.source}: its decoder is made of {_layers(own)}, the configured one of {_layers(config)}"
@@ -134,5 +134,5 @@ def _without_dropout(setting: Any) -> Any:
     return replace(setting, dropout=0.0) if is_dataclass(setting) and hasattr(setting, "dropout") else setting  # type: ignore[type-var]
 
 
-def _layers(config: DecoderConfig | TransformerDecoderConfig) -> str:
-    return "convolutions" if isinstance(config, DecoderConfig) else "transformer blocks"
+def _layers(config: DecoderConfig) -> str:
+    return "convolutions" if isinstance(config, ConvDecoderConfig) else "transformer blocks"

@@ -26,12 +26,11 @@ class Step(NamedTuple):
 
 
 _TINY = ("overlays/sizes/tiny", "overlays/data/synthetic", "overlays/trainer/cpu")
-_TINY_PRETRAIN = ("overlays/sizes/tiny", "overlays/sizes/tiny_pretrain", "overlays/data/synthetic", "overlays/trainer/cpu")
 _FINETUNE = ("finetune/audioset_20k", *_TINY, "runs/demo/finetune")
 _LINEAR = (*_FINETUNE, "overlays/linear", "runs/demo/linear")
 STEPS = (
-    Step("stage1", "pre-training, stage 1", ("pretrain/eat_base", *_TINY_PRETRAIN, "runs/demo/stage1")),
-    Step("stage2", "pre-training, stage 2", ("pretrain/sslam_base", *_TINY_PRETRAIN, "runs/demo/stage2"), "stage1"),
+    Step("stage1", "pre-training, stage 1", ("pretrain/eat_base", *_TINY, "runs/demo/stage1")),
+    Step("stage2", "pre-training, stage 2", ("pretrain/sslam_base", *_TINY, "runs/demo/stage2"), "stage1"),
     Step("finetuned", "fine-tuned", _FINETUNE, "stage2", tested=True),
     Step("scratch", "the same from scratch", _FINETUNE, None, tested=True),
     Step("probe", "linear probe, pre-trained encoder", _LINEAR, "stage2", tested=True),

@@ -37,14 +37,14 @@ class TeacherTargets:
     """Averages the last layers of the teacher.
 
     Args:
-        top_k_layers: how many of the last blocks count.
+        top_k_layers: how many of the last blocks count; None is all of them.
         output: ``ffn`` takes a block's feed-forward output before the residual, ``block`` its output.
         normalize_layers: applied to every layer, in this order.
         normalize_average: applied to their average, in this order.
         eps: is added to variances; 1e-6 in BAT.
     """
 
-    top_k_layers: int = 12
+    top_k_layers: int | None = None
     output: Literal["ffn", "block"] = "ffn"
     normalize_layers: tuple[Normalization, ...] = ("instance",)
     normalize_average: tuple[Normalization, ...] = ("layer",)
@@ -64,7 +64,7 @@ class TeacherTargets:
         self, layers: Sequence[Float[Tensor, "rows tokens dim"]], top_k_layers: int | None = None
     ) -> Float[Tensor, "rows tokens dim"]:
         """The target of every token in float32, from ``layers``, the last of which is the teacher's last."""
-        chosen = layers[-(top_k_layers or self.top_k_layers) :]
+        chosen = layers[-(top_k_layers or self.top_k_layers or len(layers)) :]
         total = torch.zeros_like(chosen[0], dtype=torch.float32)
         for layer in chosen:
             layer = layer.float()

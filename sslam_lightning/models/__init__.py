@@ -2,7 +2,8 @@
 
 from sslam_lightning.models.clip_encoder import ClipEncoder
 from sslam_lightning.models.config import ConvPositionsConfig, EncoderConfig
-from sslam_lightning.models.decoders.conv import ConvDecoder, DecoderConfig
+from sslam_lightning.models.decoders.base import Decoder, DecoderConfig
+from sslam_lightning.models.decoders.conv import ConvDecoder, ConvDecoderConfig
 from sslam_lightning.models.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from sslam_lightning.models.encoder import Encoder
 from sslam_lightning.models.front_ends.base import EncoderInput, FrontEnd, FrontEndConfig, TokenReader
@@ -23,7 +24,9 @@ __all__ = [
     "Classifier",
     "ClipEncoder",
     "ConvDecoder",
+    "ConvDecoderConfig",
     "ConvPositionsConfig",
+    "Decoder",
     "DecoderConfig",
     "Encoder",
     "EncoderConfig",

@@ -138,10 +138,10 @@ class EncoderConfig:
 
 
 def check_ranges(settings: Any, where: str, positive: Sequence[str] = (), shares: Sequence[str] = ()) -> None:
-    """Raise ValueError, with name and value, unless ``positive`` settings are at least 1 and ``shares`` in [0, 1)."""
+    """Raise ValueError, with name and value, unless ``positive`` settings are None or at least 1, ``shares`` in [0, 1)."""
     for name in positive:
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{where}: {name} must be at least 1, got {getattr(settings, name)}")
+        if (value := getattr(settings, name)) is not None and value < 1:
+            raise ValueError(f"{where}: {name} must be at least 1, got {value}")
     for name in shares:
         if not 0 <= getattr(settings, name) < 1:
             raise ValueError(f"{where}: {name} must lie in [0, 1), got {getattr(settings, name)}")

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from sslam_lightning.features import MAE_AST_LOG_MELS, LogMels
 from sslam_lightning.models.config import ConvPositionsConfig, EncoderConfig
-from sslam_lightning.models.decoders.conv import DecoderConfig
+from sslam_lightning.models.decoders.base import DecoderConfig
+from sslam_lightning.models.decoders.conv import ConvDecoderConfig
 from sslam_lightning.models.decoders.transformer import TransformerDecoderConfig
 from sslam_lightning.models.front_ends.spectrogram_tokens import SpectrogramTokensConfig
 from sslam_lightning.models.front_ends.waveform import WaveformConfig
@@ -19,7 +20,7 @@ class NamedModel(NamedTuple):
 
     encoder: EncoderConfig
     features: LogMels | None
-    decoder: DecoderConfig | TransformerDecoderConfig
+    decoder: DecoderConfig
 
 
 def _mae_ast(token_frames: int, token_mels: int) -> NamedModel:
@@ -32,16 +33,15 @@ def _mae_ast(token_frames: int, token_mels: int) -> NamedModel:
         layer_drop=0.05,
         front_end=SpectrogramTokensConfig(token_frames, token_mels, dropout=0.1),
     )
-    decoder = TransformerDecoderConfig(768, 2, 12, positions="sinusoidal", dropout=0.1, attention_dropout=0.1)
+    decoder = TransformerDecoderConfig(depth=2, num_heads=12, positions="sinusoidal", dropout=0.1, attention_dropout=0.1)
     return NamedModel(encoder, replace(MAE_AST_LOG_MELS, patch_frames=token_frames), decoder)
 
 
-_EAT_BASE = NamedModel(EncoderConfig(), LogMels(), DecoderConfig())
+_EAT_BASE = NamedModel(EncoderConfig(), LogMels(), ConvDecoderConfig())
 _BAT_BASE = NamedModel(
     EncoderConfig(gated_attention=True, max_time_patches=64, weight_init="xavier"),
     LogMels(kind="decibel", extremes="padded_row"),
     TransformerDecoderConfig(
-        dim=768,
         depth=6,
         num_heads=12,
         norm_eps=1e-6,
@@ -51,6 +51,7 @@ _BAT_BASE = NamedModel(
         gated_attention=True,
         projection_bias=False,
         weight_init="xavier",
+        output_projection=True,
     ),
 )
 
@@ -70,19 +71,19 @@ MODELS: dict[str, NamedModel] = {
             front_end=WaveformConfig(normalize=True),
         ),
         None,
-        DecoderConfig(dimensions=1, dim=384, depth=4, kernel_size=7, input_dropout=0.1),
+        ConvDecoderConfig(dimensions=1, dim=384, depth=4, kernel_size=7, input_dropout=0.1),
     ),
     "eat_base": _EAT_BASE,
     "eat_large": NamedModel(
-        EncoderConfig(dim=1024, depth=24, num_heads=16), LogMels(), DecoderConfig(dim=1024, depth=3, kernel_size=5)
+        EncoderConfig(dim=1024, depth=24, num_heads=16), LogMels(), ConvDecoderConfig(depth=3, kernel_size=5)
     ),
     "eat_small": NamedModel(
         EncoderConfig(dim=192, depth=6, num_heads=6),
         LogMels(num_frames=512, mean=-6.627, std=5.359),
-        DecoderConfig(dim=192, depth=3, groups=16),
+        ConvDecoderConfig(),
     ),
     "eat_tiny": NamedModel(
-        EncoderConfig(dim=96, depth=4, num_heads=4), LogMels(num_frames=112), DecoderConfig(dim=96, depth=2, groups=8)
+        EncoderConfig(dim=96, depth=4, num_heads=4), LogMels(num_frames=112), ConvDecoderConfig()
     ),
     "mae_ast_frame": _mae_ast(token_frames=2, token_mels=128),
     "mae_ast_patch": _mae_ast(token_frames=16, token_mels=16),

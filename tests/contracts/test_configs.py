@@ -68,15 +68,11 @@ def _recipes_under(overlay: Path) -> list[str]:
 
 def _files_between(overlay: Path, recipe: str) -> Iterable[str]:
     """The overlay, and those that it is written to stand behind."""
-    if overlay.parent.name == "sizes" and "pretrain" in recipe:
-        stem = overlay.stem.removesuffix("_pretrain")
-        return [f"overlays/sizes/{stem}.yaml", f"overlays/sizes/{stem}_pretrain.yaml"]
     if overlay.stem in ("mae_ast", "bat", "data2vec1_ast"):
         return ["overlays/data/synthetic.yaml", _name(overlay)]
     if overlay.parent.name in ("demo", "esc10"):
         small = "tiny" if overlay.parent.name == "demo" else "small"
-        sizes = [small, f"{small}_pretrain"] if "pretrain" in recipe else [small]
-        between = [*(f"overlays/sizes/{size}.yaml" for size in sizes), "overlays/data/synthetic.yaml"]
+        between = [f"overlays/sizes/{small}.yaml", "overlays/data/synthetic.yaml"]
         return [*between, *(["overlays/linear.yaml"] if "linear" in overlay.stem else []), _name(overlay)]
     return [_name(overlay)]
 

@@ -21,7 +21,7 @@ from sslam_lightning.losses import ExtraLoss, TeacherTargets
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.models import (
     ClassificationHead,
-    DecoderConfig,
+    ConvDecoderConfig,
     Encoder,
     EncoderConfig,
     HuggingFaceClipEncoder,
@@ -42,7 +42,7 @@ ROBERTA = {"vocab_size": 30, "max_position_embeddings": 20}
 
 
 def pretrain(extra_loss: ExtraLoss | None = None) -> PretrainModule:
-    decoder = DecoderConfig(dim=16, depth=2, groups=4)
+    decoder = ConvDecoderConfig(dim=16, depth=2, groups=4)
     return PretrainModule(
         ENCODER, decoder, FEATURES, InverseBlockMask(0.75, 2), 2, TeacherTargets(2), extra_loss=extra_loss
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import ConvDecoder, ConvDecoderConfig, Encoder, EncoderConfig
 from sslam_lightning.runtime.configs import config_folder
 from sslam_lightning.training.run.optimizers import OptimizerConfig, build_optimizer
 
@@ -32,7 +32,7 @@ def test_biases_norms_tokens_and_scales_decay_as_published(recipe: str, overlay:
     if overlay:
         settings |= _optimizer(f"overlays/as_published/{overlay}")
     encoder = Encoder(EncoderConfig(dim=16, depth=1, num_heads=2, alibi="learned"))
-    decoder = ConvDecoder(DecoderConfig(dim=16, depth=1, groups=4), 16)
+    decoder = ConvDecoder(ConvDecoderConfig(dim=16, depth=1, groups=4), 16)
     optimizer = build_optimizer([encoder, decoder], OptimizerConfig(**settings), 1, fused=False)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {settings["weight_decay"]}
     assert settings["weight_decay"] > 0

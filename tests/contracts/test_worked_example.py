@@ -22,7 +22,6 @@ _NAMES = ("gaps", "shrink", "pieces", "birds")
 _TINY = (
     "pretrain/eat_base",
     "overlays/sizes/tiny",
-    "overlays/sizes/tiny_pretrain",
     "overlays/data/synthetic",
     "overlays/trainer/cpu",
 )

@@ -11,7 +11,7 @@ from sslam_lightning.features import LogMels, kaldi_fbank
 from sslam_lightning.losses import SourceRetentionLoss, TeacherTargets
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import ConvDecoderConfig, EncoderConfig
 from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.training.run.optimizers import OptimizerConfig
@@ -44,7 +44,7 @@ def test_masks_agree_to_the_last_patch():
 def test_stage_2_trains(precision, compile, tmp_path):
     module = PretrainModule(
         EncoderConfig(dim=64, depth=2, num_heads=4),
-        DecoderConfig(dim=64, depth=2, groups=4),
+        ConvDecoderConfig(dim=64, depth=2, groups=4),
         LogMels(num_frames=128),
         masks_per_clip=4,
         targets=TeacherTargets(top_k_layers=2),

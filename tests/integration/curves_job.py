@@ -20,10 +20,9 @@ from sslam_lightning.runtime.configs import config_folder
 
 BATCH, WORLDS, EPOCHS = 2, (1, 2, 4), 2  # clips a process
 CLIPS, VAL_CLIPS = 27, 11  # an epoch is three updates of 8 clips, and one that is filled up
-PRETRAINED = ["overlays/sizes/tiny", "overlays/sizes/tiny_pretrain"]
 RECIPES = {
-    "stage 1": ["pretrain/eat_base", *PRETRAINED],
-    "stage 2": ["pretrain/sslam_base", *PRETRAINED],
+    "stage 1": ["pretrain/eat_base", "overlays/sizes/tiny"],
+    "stage 2": ["pretrain/sslam_base", "overlays/sizes/tiny"],
     "fine-tuning": ["finetune/audioset_20k", "overlays/sizes/tiny"],
 }
 HERE = [
@@ -49,7 +48,7 @@ def build(name: str) -> tuple[pl.LightningModule, pl.LightningDataModule]:
     """Model and data as the command line builds them."""
     files = [*RECIPES[name], "overlays/data/synthetic"]
     layers = [f"--config={config_folder() / file}.yaml" for file in files]
-    top = [] if name == "fine-tuning" else ["--model.targets.top_k_layers=2"]
+    top = [] if name == "fine-tuning" else ["--model.masks_per_clip=4", "--model.decoder.depth=2"]
     cli = SSLAMCLI([*layers, *HERE, *top], run=False)
     return cli.model, cli.datamodule
 

@@ -14,12 +14,12 @@ from sslam_lightning.benchmarks import step_profiler
 from sslam_lightning.benchmarks.operations import decoder_operations, encoder_operations
 from sslam_lightning.benchmarks.step_profiler import StepProfiler
 from sslam_lightning.masking import InverseBlockMask
-from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import ConvDecoder, ConvDecoderConfig, Encoder, EncoderConfig
 from sslam_lightning.types import Grid
 
 
 def test_operations_are_those_that_pytorch_counts():
-    encoder, decoder = EncoderConfig(dim=32, depth=2, num_heads=2), DecoderConfig(dim=16, depth=2, groups=4)
+    encoder, decoder = EncoderConfig(dim=32, depth=2, num_heads=2), ConvDecoderConfig(dim=16, depth=2, groups=4)
     grid, rows = Grid(4, 8), 3
     mask = InverseBlockMask()(torch.arange(rows), grid)
     tokens = torch.randn(rows, mask.ids_keep.shape[1], 32)

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from sslam_lightning.__main__ import main
 from sslam_lightning.checkpoints import Weights
 from sslam_lightning.checkpoints.write import write_weights
-from sslam_lightning.models import ConvDecoder, DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import ConvDecoder, ConvDecoderConfig, Encoder, EncoderConfig
 
 ENCODER = EncoderConfig(dim=16, depth=1, num_heads=2, mlp_ratio=2.0)
-DECODER = DecoderConfig(dim=16, depth=1, groups=4)
+DECODER = ConvDecoderConfig(dim=16, depth=1, groups=4)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tiny import KeepEveryBatch, finetune, trainer
 from sslam_lightning.data import AudioFolderDataModule, AudioSetDataModule
 from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.masking import SpanMask
-from sslam_lightning.models import DecoderConfig, EncoderConfig, WaveformConfig
+from sslam_lightning.models import ConvDecoderConfig, EncoderConfig, WaveformConfig
 from sslam_lightning.training import PretrainModule
 
 CLIPS, SAMPLES, RATE_HZ = 200, 4000, 16000
@@ -134,7 +134,7 @@ def test_a_clip_too_short_for_a_mask_does_not_end_the_run(tmp_path, caplog):
     soundfile.write(tmp_path / "short.wav", np.full(30, 0.1), 16_000)
     encoder = EncoderConfig(16, 2, 2, front_end=WaveformConfig(((8, 10, 5), (8, 3, 2))), cls_token=False)
     settings = {"masking": SpanMask(0.3), "masks_per_clip": 2, "targets": TeacherTargets(2), "utterance": None}
-    module = PretrainModule(encoder, DecoderConfig(dim=8, depth=1, groups=2, dimensions=1), None, **settings)
+    module = PretrainModule(encoder, ConvDecoderConfig(dim=8, depth=1, groups=2, dimensions=1), None, **settings)
     data = AudioFolderDataModule(tmp_path, batch_size=2, num_workers=0)
     with caplog.at_level(logging.WARNING, "sslam_lightning"):
         trainer(tmp_path).fit(module, data)

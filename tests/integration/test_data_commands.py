@@ -74,7 +74,6 @@ def test_from_a_folder_to_a_training_run(
     recipe = [
         "pretrain/eat_base",
         "overlays/sizes/tiny",
-        "overlays/sizes/tiny_pretrain",
         "overlays/data/audioset",
         "overlays/trainer/cpu",
     ]

@@ -24,8 +24,8 @@ from sslam_lightning.losses import (
 from sslam_lightning.masking import ChunkMask, InverseBlockMask, InverseSpanMask, SpanMask, UniformMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import (
+    ConvDecoderConfig,
     ConvPositionsConfig,
-    DecoderConfig,
     Encoder,
     EncoderConfig,
     ImageConfig,
@@ -62,7 +62,7 @@ def _waveform(folder: Path):
     module = _data2vec2(
         encoder,
         lr=8e-3,
-        decoder=DecoderConfig(dim=16, depth=2, kernel_size=7, groups=4, dimensions=1),
+        decoder=ConvDecoderConfig(dim=16, depth=2, kernel_size=7, groups=4, dimensions=1),
         masking=SpanMask(),
         utterance=None,
         teacher_parts="context",
@@ -78,7 +78,7 @@ def _image(folder: Path):
     striped_images(folder / "images", 32)
     module = _data2vec2(
         EncoderConfig(**SIZE, prenet_depth=1, front_end=ImageConfig(8)),
-        decoder=DecoderConfig(dim=16, depth=2, groups=4),
+        decoder=ConvDecoderConfig(dim=16, depth=2, groups=4),
         masking=InverseBlockMask(0.7, 2),
         utterance=UtteranceLoss(weight=0.1),
     )
@@ -89,7 +89,9 @@ def _text(folder: Path):
     """This package's own documentation."""
     module = _data2vec2(
         EncoderConfig(**SIZE, front_end=TextConfig(400, 32), cls_token=False, input_norm=False),
-        decoder=DecoderConfig(dim=16, depth=2, kernel_size=5, groups=1, dimensions=1, residual=False, projection_depth=2),
+        decoder=ConvDecoderConfig(
+            dim=16, depth=2, kernel_size=5, groups=1, dimensions=1, residual=False, projection_depth=2
+        ),
         masking=UniformMask(0.48),
         regression=RegressionLoss(scale=1.0),
         targets=TeacherTargets(2, normalize_average=()),
@@ -107,7 +109,7 @@ def _bat(folder: Path, **settings):
     module = _data2vec2(
         EncoderConfig(**SIZE, **shared, max_time_patches=4),
         features=LogMels(num_frames=FRAMES, kind="decibel", extremes="padded_row"),
-        transformer_decoder=TransformerDecoderConfig(
+        decoder=TransformerDecoderConfig(
             **SIZE,
             **shared,
             positions="learned",
@@ -115,6 +117,7 @@ def _bat(folder: Path, **settings):
             input_norm=False,
             norm_eps=1e-6,
             projection_bias=False,
+            output_projection=True,
         ),
         targets=TeacherTargets(2, "block", eps=1e-6),
         regression=RegressionLoss(scale="mean"),
@@ -137,7 +140,7 @@ def _mae_ast(token_frames: int, token_mels: int, mask: str):
         features=LogMels(num_frames=FRAMES, patch_frames=token_frames, mean=0.0, std=0.5),
         masking=MASKS[mask],
         masks_per_clip=1,
-        transformer_decoder=TransformerDecoderConfig(**SIZE),
+        decoder=TransformerDecoderConfig(**SIZE),
         ema=None,
         regression=None,
         utterance=None,

@@ -17,7 +17,6 @@ from sslam_lightning.training import DetectionModule
 TINY = (
     "pretrain/eat_base",
     "overlays/sizes/tiny",
-    "overlays/sizes/tiny_pretrain",
     "overlays/data/synthetic",
     "overlays/trainer/cpu",
     "runs/demo/stage1",
@@ -164,7 +163,6 @@ def test_what_makes_no_plan_is_told(plan, capsys, option, value, told):
             "pretrain/eat_base",
             "overlays/data/synthetic",
             "overlays/sizes/tiny",
-            "overlays/sizes/tiny_pretrain",
             "overlays/trainer/cpu",
             **{option: value},
         )

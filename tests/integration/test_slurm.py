@@ -23,7 +23,6 @@ _PACKAGE = Path(sslam_lightning.__file__).parents[1]
 RECIPES = (
     "pretrain/sslam_base",
     "overlays/sizes/tiny",
-    "overlays/sizes/tiny_pretrain",
     "overlays/data/synthetic",
     "overlays/trainer/cpu",
 )

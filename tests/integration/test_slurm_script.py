@@ -15,7 +15,7 @@ from sslam_lightning.runtime.configs import config_folder
 
 TINY = [
     word
-    for name in ("pretrain/sslam_base", "overlays/sizes/tiny", "overlays/sizes/tiny_pretrain", "overlays/data/synthetic")
+    for name in ("pretrain/sslam_base", "overlays/sizes/tiny", "overlays/data/synthetic")
     for word in ("--config", str(config_folder() / f"{name}.yaml"))
 ]
 CPU = ["--config", str(config_folder() / "overlays" / "trainer" / "cpu.yaml")]

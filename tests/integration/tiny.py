@@ -13,7 +13,7 @@ from sslam_lightning.data import SyntheticDataModule
 from sslam_lightning.features import LogMels
 from sslam_lightning.losses import DINOLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import ConvDecoderConfig, EncoderConfig
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import CollapseConfig, EMAConfig, EMATeacher
 from sslam_lightning.training.run.optimizers import OptimizerConfig
@@ -50,7 +50,7 @@ def pretrain(stage: str = "stage 1", dropping: bool = False, noise_std: float = 
     }
     return PretrainModule(
         encoder(**drops),
-        DecoderConfig(dim=32, depth=2, groups=4, noise_std=noise_std),
+        ConvDecoderConfig(dim=32, depth=2, groups=4, noise_std=noise_std),
         LogMels(num_frames=FRAMES),
         targets=TeacherTargets(top_k_layers=2),
         **settings,

@@ -63,7 +63,7 @@ def bat_module(case: dict, batches: int = 1) -> FromLogMels:
     ema = (updates["ema_decay_start"], updates["ema_decay_end"], updates["ema_warmup_steps"] - 1)
     module = FromLogMels(
         weights.encoder,
-        transformer_decoder=weights.decoder_config,
+        decoder=weights.decoder_config,
         masking=RecordedMasks(masks),
         masks_per_clip=case["num_views"],
         targets=TeacherTargets(**{**RECIPE["targets"], "top_k_layers": case["depth"]}),

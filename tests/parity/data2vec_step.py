@@ -14,7 +14,7 @@ from torch import Tensor
 from sslam_lightning.checkpoints import Weights, from_fairseq, load_state_dict_strict
 from sslam_lightning.checkpoints.formats.fairseq import rename
 from sslam_lightning.losses import RegressionLoss, UtteranceLoss
-from sslam_lightning.models import DecoderConfig, EncoderInput
+from sslam_lightning.models import ConvDecoderConfig, EncoderInput
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import ImageBatch
 
@@ -47,7 +47,7 @@ def public_weights(case: dict, name: str, cfg: dict | None = None, **options) ->
 
 def without_randomness(weights: Weights) -> Weights:
     """The model as it was recorded, with everything random switched off."""
-    assert isinstance(weights.decoder_config, DecoderConfig)
+    assert isinstance(weights.decoder_config, ConvDecoderConfig)
     decoder = replace(weights.decoder_config, noise_std=0.0, input_dropout=0.0)
     front_end = weights.encoder.front_end
     if hasattr(front_end, "dropout"):

@@ -17,7 +17,7 @@ from sslam_lightning.losses import ReconstructionLoss, RegressionLoss, SourceRet
 from sslam_lightning.masking import MaskSampler
 from sslam_lightning.masking.sampler import mask_from_hidden
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import DecoderConfig, EncoderInput
+from sslam_lightning.models import ConvDecoderConfig, EncoderInput
 from sslam_lightning.models.front_ends.base import padding_behind
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Batch, Grid, ImageBatch, Mask, TextBatch
@@ -125,7 +125,7 @@ def pretrain_module(cfg: dict, state: dict, teacher: dict | None, source: str, *
         **settings,
     }
     decoder = weights.decoder_config
-    assert isinstance(decoder, DecoderConfig)
+    assert isinstance(decoder, ConvDecoderConfig)
     module = FromLogMels(weights.encoder, decoder, **settings)
     load_state_dict_strict(module.student, weights.student, "student", source)
     load_state_dict_strict(module.teacher.encoder, weights.teacher, "teacher", source)

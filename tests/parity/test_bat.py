@@ -73,8 +73,9 @@ def test_the_decoder(name, reference):
         norm_eps=1e-6,
         gated_attention=True,
         projection_bias=False,
+        output_projection=True,
     )
-    decoder = TransformerDecoder(config, case["in_dim"], case["in_dim"])
+    decoder = TransformerDecoder(config, case["in_dim"])
     assert_close(decoder.positions, arrays["initial_positions"])
     load_state_dict_strict(decoder, rename(state, name)["decoder"], "decoder", name)
     visible = recipe_input(case["seed"], (case["rows"], case["n_keep"], case["in_dim"])).requires_grad_()
@@ -167,7 +168,7 @@ def test_initial_weights_are_drawn_as_published(name, reference):
     weights = from_bat(bat_state(shapes, time_patches=time_patches), arguments, name)
 
     def construct() -> dict[str, torch.Tensor]:
-        module = PretrainModule(weights.encoder, transformer_decoder=weights.decoder_config, targets=TeacherTargets(2))
+        module = PretrainModule(weights.encoder, decoder=weights.decoder_config, targets=TeacherTargets(2))
         for key, value in module.teacher.encoder.named_parameters():
             assert torch.equal(value, module.student.get_parameter(key)), key
         found = {public: parameter(module, public) for public in shapes if public != "encoder.pos_embed"}

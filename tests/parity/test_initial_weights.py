@@ -13,7 +13,7 @@ from sslam_lightning.checkpoints import from_fairseq
 from sslam_lightning.checkpoints.formats.fairseq import rename
 from sslam_lightning.features import LogMels
 from sslam_lightning.losses import ReconstructionLoss
-from sslam_lightning.models import DecoderConfig
+from sslam_lightning.models import ConvDecoderConfig
 from sslam_lightning.training import PretrainModule
 
 _CASES = case_names("initial_weights_eat*", "initial_weights_sslam*", "initial_weights_data2vec2_*")
@@ -27,7 +27,7 @@ def test_initial_weights_are_drawn_as_published(name, reference):
     weights = from_fairseq(recipe_state({key: numbers["shape"] for key, numbers in public.items()}), cfg, name)
     assert not weights.unused
     decoder = weights.decoder_config
-    assert isinstance(decoder, DecoderConfig)
+    assert isinstance(decoder, ConvDecoderConfig)
     places = {key: _our_place(key) for key in public}
 
     def construct() -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def test_losses_gradients_and_features_equal_the_public_ones(name, reference, mo
     assert not weights.unused
     module = FromLogMels(
         weights.encoder,
-        transformer_decoder=weights.decoder_config,
+        decoder=weights.decoder_config,
         masking=RecordedMasks([torch.tensor(arrays["mask"]).bool()]),
         **MAE_AST,
     )
@@ -229,7 +229,7 @@ def test_initial_weights_are_drawn_as_the_public_ones(name, reference):
     used = [key for key in case["per_parameter"] if key != "encoder_mask_emb" and not key.startswith("layer_norm.")]
 
     def construct() -> dict[str, torch.Tensor]:
-        module = PretrainModule(encoder, transformer_decoder=decoder, **MAE_AST)
+        module = PretrainModule(encoder, decoder=decoder, **MAE_AST)
         return {public: _parameter(module, public, cfg["layer_norm_first"]) for public in used}
 
     assert_same_initial_weights({**case, "per_parameter": {key: case["per_parameter"][key] for key in used}}, construct)

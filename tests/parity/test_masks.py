@@ -12,7 +12,7 @@ from reference_data import case_names, reference_folder
 
 from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.masking import BlockMask, FlexibleInverseBlockMask, InverseBlockMask, InverseSpanMask, SpanMask
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import ConvDecoderConfig, EncoderConfig
 from sslam_lightning.rng import clip_keys
 from sslam_lightning.training import PretrainModule
 from sslam_lightning.types import Grid
@@ -84,7 +84,7 @@ def test_flexible_masks_of_a_clip_have_blocks_of_one_shape(name, reference):
     args, clips, copies = case["args"], case["clips"], case["clones"]
     sampler = FlexibleInverseBlockMask(args["mask_prob"], args["mask_length"], args["mask_prob_adjust"])
     encoder = EncoderConfig(dim=16, depth=1, num_heads=1)
-    settings = {"decoder": DecoderConfig(dim=16, depth=1), "targets": TeacherTargets(1), "masks_per_clip": copies}
+    settings = {"decoder": ConvDecoderConfig(dim=16, depth=1), "targets": TeacherTargets(1), "masks_per_clip": copies}
     grid, keys = Grid(*args["img_shape"]), clip_keys(torch.arange(clips), seed=0, epoch=0)
 
     def measured(masking: FlexibleInverseBlockMask) -> torch.Tensor:

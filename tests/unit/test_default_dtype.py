@@ -47,8 +47,8 @@ from sslam_lightning.metrics import knn_accuracy, mean_average_precision, token_
 from sslam_lightning.mixing import FullMixing, PartialMixing
 from sslam_lightning.models import (
     ClassificationHead,
+    ConvDecoderConfig,
     ConvPositionsConfig,
-    DecoderConfig,
     Encoder,
     EncoderConfig,
     ImageConfig,
@@ -63,8 +63,8 @@ from sslam_lightning.types import Batch, Clip, Events, Grid, ImageBatch, TextBat
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, drop_path_end=0.3, layer_drop=0.3, dropout=0.1)
 SETTINGS: dict[str, Any] = {"targets": TeacherTargets(2), "masks_per_clip": 2, "encoder": ENCODER}
-DECODER = DecoderConfig(dim=16, depth=2)
-LINE = DecoderConfig(dim=16, depth=2, dimensions=1, kernel_size=5)
+DECODER = ConvDecoderConfig(dim=16, depth=2)
+LINE = ConvDecoderConfig(dim=16, depth=2, dimensions=1, kernel_size=5)
 SHORT = LogMels(num_frames=64)
 KEYS = clip_keys(torch.arange(4), seed=0, epoch=0)
 GRID = Grid(13, 8)
@@ -197,17 +197,24 @@ def stage_2(folder: Path) -> Iterable[Tensor]:
 
 def transformer_decoder(folder: Path) -> Iterable[Tensor]:
     decoder = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
-    yield from _step(lambda: PretrainModule(transformer_decoder=decoder, features=SHORT, **SETTINGS), batch())
+    yield from _step(lambda: PretrainModule(decoder=decoder, features=SHORT, **SETTINGS), batch())
 
 
 def bat(folder: Path) -> Iterable[Tensor]:
     size = {"num_heads": 2, "gated_attention": True, "weight_init": "xavier"}
     encoder = EncoderConfig(dim=16, depth=2, max_time_patches=4, **size)
     decoder = TransformerDecoderConfig(
-        dim=16, depth=1, positions="learned", max_tokens=32, input_norm=False, projection_bias=False, **size
+        dim=16,
+        depth=1,
+        positions="learned",
+        max_tokens=32,
+        input_norm=False,
+        projection_bias=False,
+        output_projection=True,
+        **size,
     )
     settings = {**SETTINGS, "encoder": encoder, "features": replace(SHORT, kind="decibel")}
-    yield from _step(lambda: PretrainModule(transformer_decoder=decoder, **settings), batch())
+    yield from _step(lambda: PretrainModule(decoder=decoder, **settings), batch())
     with as_ever():
         longer = Encoder(encoder).eval()
     torch.nn.init.normal_(longer.cls_token, generator=torch.Generator().manual_seed(0))
@@ -240,7 +247,7 @@ def mae_ast(folder: Path) -> Iterable[Tensor]:
     decoder = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
     losses = {"ema": None, "regression": None, "utterance": None}
     losses |= {"reconstruction": ReconstructionLoss(), "info_nce": InfoNCE()}
-    settings = {"features": SHORT, "masking": ChunkMask(), "transformer_decoder": decoder, **losses}
+    settings = {"features": SHORT, "masking": ChunkMask(), "decoder": decoder, **losses}
     yield from _step(lambda: PretrainModule(encoder, **settings), batch())
 
 

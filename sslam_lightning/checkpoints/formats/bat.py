@@ -225,6 +225,7 @@ def _decoder_config(decoder: State, encoder: EncoderConfig, arguments: Arguments
         gated_attention="blocks.0.attn.gate.weight" in decoder,
         projection_bias=False,
         weight_init="xavier",
+        output_projection=True,
     )
 
 

@@ -12,8 +12,8 @@ from sslam_lightning.checkpoints.settings import as_kind
 from sslam_lightning.checkpoints.state_dict import count_stack
 from sslam_lightning.checkpoints.weights import State
 from sslam_lightning.models import (
+    ConvDecoderConfig,
     ConvPositionsConfig,
-    DecoderConfig,
     EncoderConfig,
     FrontEndConfig,
     ImageConfig,
@@ -61,7 +61,7 @@ def encoder_config(cfg: Any, modality: Modality, encoder: State, positions: Stat
         )
 
 
-def decoder_config(cfg: Any, modality: Modality, decoder: State, source: str) -> DecoderConfig:
+def decoder_config(cfg: Any, modality: Modality, decoder: State, source: str) -> ConvDecoderConfig:
     """The decoder of the modality that the model was trained on; the file describes those of others as well."""
 
     def setting(kind: type, default: Any, *path: str) -> Any:
@@ -72,7 +72,7 @@ def decoder_config(cfg: Any, modality: Modality, decoder: State, source: str) ->
         dim, per_group, kernel_size, *rest = decoder["convs.0.weight"].shape
         two_layers = "proj.2.weight" in decoder
         encoder_dim = decoder["proj.2.weight" if two_layers else "proj.weight"].shape[0]
-        return DecoderConfig(
+        return ConvDecoderConfig(
             dim=dim,
             depth=count_stack(decoder, "convs"),
             kernel_size=kernel_size,

@@ -17,7 +17,7 @@ from sslam_lightning.checkpoints.state_dict import with_prefix
 from sslam_lightning.checkpoints.verify import teacher_parts
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.features import LogMels
-from sslam_lightning.models import DecoderConfig, TransformerDecoderConfig
+from sslam_lightning.models import ConvDecoderConfig, TransformerDecoderConfig
 
 _PREDICTION_MODES = {ours: theirs for theirs, ours in POOLING.items()}
 
@@ -57,7 +57,7 @@ def _refuse_what_it_cannot_be(weights: Weights) -> None:
         ("encoder.patch_size", config.patch_size, PATCH_STRIDE),
         ("encoder.num_mels", config.num_mels, NUM_MELS),
     ]
-    if isinstance(decoder, DecoderConfig) and weights.decoder and not weights.head:
+    if isinstance(decoder, ConvDecoderConfig) and weights.decoder and not weights.head:
         fixed += [("decoder.dimensions", decoder.dimensions, 2), ("decoder.projection_depth", decoder.projection_depth, 1)]
     for name, value in (weights.features or {}).items():
         if name not in ("num_frames", "mean", "std"):
@@ -144,7 +144,7 @@ def _image(weights: Weights, frames: int) -> dict[str, Any]:
         "target_length": frames,
         "decoder": None,
     }
-    if not isinstance(decoder, DecoderConfig) or not weights.decoder:
+    if not isinstance(decoder, ConvDecoderConfig) or not weights.decoder:
         return image
     settings = {
         "decoder_dim": decoder.dim,

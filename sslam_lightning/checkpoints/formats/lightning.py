@@ -53,10 +53,8 @@ def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | 
         raise ValueError(f"{source} is a Lightning checkpoint, but not of this project: it holds no encoder")
     else:
         encoder = read_dataclass(EncoderConfig, settings["encoder"], f"{where}.encoder")
-    if decoder:
-        # MAE-AST has no other decoder than of blocks; for data2vec's module it takes the convolutional one's place.
-        name = "transformer_decoder" if "mask_token" in decoder and settings.get("transformer_decoder") else "decoder"
-        parts["decoder_config"] = read_decoder(decoder, settings.get(name) or {}, f"{where}.{name}")
+    if decoder and isinstance(encoder, EncoderConfig):
+        parts["decoder_config"] = read_decoder(settings.get("decoder"), encoder.dim, f"{where}.decoder")
     metadata = read_metadata(settings, where)
     if "head" in parts:
         metadata["head_on"] = "decoder" if decoder else "encoder"  # fine-tuning keeps no decoder but one that is used

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from sslam_lightning.checkpoints.messages import first_line
 from sslam_lightning.checkpoints.metadata import NAMES, read_metadata, write_metadata
-from sslam_lightning.checkpoints.settings import as_kind, read_dataclass, read_decoder
+from sslam_lightning.checkpoints.settings import as_kind, read_dataclass, read_decoder, write_choice
 from sslam_lightning.checkpoints.state_dict import read_state, with_prefix
 from sslam_lightning.checkpoints.weights import State, Weights
 from sslam_lightning.models import EncoderConfig
@@ -38,18 +37,18 @@ def from_safetensors(config: Mapping[str, Any], state: State, source: str) -> We
     if config.get("encoder") is None:
         raise ValueError(f"{source}: its config.json has no encoder")
     parts: dict[str, Any] = {part: own for part in _PARTS if (own := with_prefix(state, f"{part}."))}
-    if config.get("decoder") is not None:
-        parts["decoder_config"] = read_decoder(parts.get("decoder", {}), config["decoder"], f"{where}: decoder")
     unknown = [name for name in state if not name.startswith(tuple(f"{part}." for part in _PARTS))]
     unknown += [f"config.json: {name[:80]}" for name in config if name not in (*NAMES, "format", "version", "decoder")]
     encoder = read_dataclass(EncoderConfig, config["encoder"], f"{where}.encoder")
+    if config.get("decoder") is not None:
+        parts["decoder_config"] = read_decoder(config["decoder"], encoder.dim, f"{where}: decoder")
     weights = Weights(source, encoder, parts.pop("student", {}), unused=tuple(unknown))
     return weights._replace(**parts, **read_metadata(config, where))
 
 
 def to_safetensors(weights: Weights) -> tuple[dict[str, Any], State]:
     """``config.json`` and all weights, each name behind that of its part."""
-    decoder = asdict(weights.decoder_config) if weights.decoder_config else None
+    decoder = write_choice(weights.decoder_config) if weights.decoder_config else None
     config = {"format": FORMAT, "version": _VERSION, **write_metadata(weights), "decoder": decoder}
     state = {f"{part}.{name}": tensor for part in _PARTS for name, tensor in (getattr(weights, part) or {}).items()}
     return config, state

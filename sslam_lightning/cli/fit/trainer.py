@@ -311,6 +311,6 @@ def _check_gpus_are_here(devices: Any, accelerator: Any) -> None:
     if several and accelerator == "auto" and not torch.accelerator.is_available():
         raise ValueError(
             f"this is a recipe for {devices} GPUs, and there is none here: layer "
-            "configs/overlays/trainer/cpu.yaml over it, and a small model (tiny.yaml and tiny_pretrain.yaml of "
-            "configs/overlays/sizes); or ask for processes with --trainer.accelerator=cpu"
+            "configs/overlays/trainer/cpu.yaml over it, and a small model (configs/overlays/sizes/tiny.yaml); or "
+            "ask for processes with --trainer.accelerator=cpu"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from sslam_lightning.layers import gather_tokens, scatter_tokens
 from sslam_lightning.models.config import check_ranges
+from sslam_lightning.models.decoders.base import Decoder, DecoderConfig
 from sslam_lightning.types import Grid, Mask
 from sslam_lightning.whole_numbers import check_whole_numbers
 
 
 @dataclass
-class DecoderConfig:
+class ConvDecoderConfig(DecoderConfig):
     """Settings of :class:`ConvDecoder`.
 
     Args:
-        dim: channels of the convolutions.
+        dim: channels of the convolutions; None is the encoder's width.
         depth: number of convolutions.
         kernel_size: side of their square kernels.
         groups: channel groups of the convolutions.
@@ -32,7 +33,7 @@ class DecoderConfig:
         input_dropout: on the visible patches.
     """
 
-    dim: int = 768
+    dim: int | None = None
     depth: int = 6
     kernel_size: int = 3
     groups: int = 16
@@ -45,47 +46,48 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         check_whole_numbers(self, "decoder")
         check_ranges(self, "decoder", positive=("dim", "depth", "kernel_size", "groups"), shares=("input_dropout",))
-        if self.dim % self.groups:
+        if self.dim is not None and self.dim % self.groups:
             raise ValueError(f"the decoder's dim must be a multiple of its groups, got {self.dim} and {self.groups}")
         if self.noise_std < 0:
             raise ValueError(f"decoder: noise_std must not be negative, got {self.noise_std}")
 
     def build(self, dim: int) -> ConvDecoder:
-        """The decoder for an encoder of this width, whose predictions have that width too."""
         return ConvDecoder(self, dim)
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(Decoder):
     """Predicts the hidden patches from the visible ones, as in EAT and SSLAM (data2vec 2.0, arXiv 2212.07525, section 3.2).
 
     Each layer is a grouped convolution, a layer norm without weights and a GELU, with a residual where the widths
     agree; one or two linear layers lead back to the encoder's width.
     """
 
-    def __init__(self, config: DecoderConfig, encoder_dim: int) -> None:
+    config: ConvDecoderConfig
+
+    def __init__(self, config: ConvDecoderConfig, encoder_dim: int) -> None:
         super().__init__()
         if encoder_dim % config.groups:
             raise ValueError(
                 f"the encoder's dim must be a multiple of the decoder's groups, got {encoder_dim} and {config.groups}"
             )
-        self.config = config
-        widths = [encoder_dim] + [config.dim] * config.depth
+        dim = config.dim or encoder_dim
+        self.config, self.output_dim = replace(config, dim=dim), encoder_dim
+        widths = [encoder_dim] + [dim] * config.depth
         conv = nn.Conv2d if config.dimensions == 2 else nn.Conv1d
         self.convs = nn.ModuleList(
-            conv(width, config.dim, config.kernel_size, padding=config.kernel_size // 2, groups=config.groups)
+            conv(width, dim, config.kernel_size, padding=config.kernel_size // 2, groups=config.groups)
             for width in widths[:-1]
         )
-        wider = 2 * config.dim  # data2vec's text decoder
+        wider = 2 * dim  # data2vec's text decoder
         self.proj = (
-            nn.Linear(config.dim, encoder_dim)
+            nn.Linear(dim, encoder_dim)
             if config.projection_depth == 1
-            else nn.Sequential(nn.Linear(config.dim, wider), nn.GELU(), nn.Linear(wider, encoder_dim))
+            else nn.Sequential(nn.Linear(dim, wider), nn.GELU(), nn.Linear(wider, encoder_dim))
         )
 
     def forward(
         self, visible: Float[Tensor, "rows visible dim"], mask: Mask, grid: Grid
     ) -> Float[Tensor, "rows hidden dim"]:
-        """Predict the hidden patches, in the order of ``mask.ids_masked``."""
         if self.config.dimensions == 1 and grid.freq != 1:
             raise ValueError(f"decoder.dimensions 1 is for tokens in one line, the clips are {grid.freq} tokens high")
         rows, _, dim = visible.shape

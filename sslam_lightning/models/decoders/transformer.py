@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -13,23 +13,24 @@ from torch import Tensor, nn
 from sslam_lightning.layers import PositionTable, gather_tokens, mel_major_positions, scatter_tokens, sinusoidal_positions
 from sslam_lightning.layers.block import NormPlacement
 from sslam_lightning.models.config import EncoderConfig, WeightInit, check_ranges
+from sslam_lightning.models.decoders.base import Decoder, DecoderConfig
 from sslam_lightning.models.encoder import build_block
 from sslam_lightning.models.initial_weights import init_xavier
 from sslam_lightning.types import Grid, Mask
 from sslam_lightning.whole_numbers import check_whole_numbers
 
 _OF_BLOCKS = (
-    *("dim", "num_heads", "mlp_ratio", "norm", "norm_eps"),
+    *("num_heads", "mlp_ratio", "norm", "norm_eps"),
     *("dropout", "attention_dropout", "gated_attention", "weight_init"),
 )
 
 
 @dataclass
-class TransformerDecoderConfig:
+class TransformerDecoderConfig(DecoderConfig):
     """Settings of :class:`TransformerDecoder`.
 
     Args:
-        dim: width of its blocks.
+        dim: width of its blocks; None is the encoder's.
         depth: number of blocks.
         num_heads: attention heads of a block.
         mlp_ratio: hidden width of the feed-forward layers in units of ``dim``.
@@ -45,9 +46,11 @@ class TransformerDecoderConfig:
         gated_attention: as in the encoder.
         projection_bias: of the linear layers from the encoder's width and back to it; none in BAT.
         weight_init: as in the encoder, of all linear layers; ``normal`` leaves the two at the ends as torch draws them.
+        output_projection: a linear layer back to the encoder's width, which targets of a teacher have (BAT). Without it
+            predictions have the decoder's own width, and the mask token starts as in MAE-AST's public code.
     """
 
-    dim: int = 768
+    dim: int | None = None
     depth: int = 2
     num_heads: int = 12
     mlp_ratio: float = 4.0
@@ -62,6 +65,7 @@ class TransformerDecoderConfig:
     gated_attention: bool = False
     projection_bias: bool = True
     weight_init: WeightInit = "normal"
+    output_projection: bool = False
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "decoder")
@@ -69,45 +73,49 @@ class TransformerDecoderConfig:
         check_ranges(self, "decoder", positive=sizes, shares=("dropout", "attention_dropout"))
         if self.norm_eps <= 0:
             raise ValueError(f"decoder: norm_eps must be positive, got {self.norm_eps}")
-        if self.mlp_ratio * self.dim < 1:
+        if self.dim is not None and self.mlp_ratio * self.dim < 1:
             raise ValueError(f"decoder: mlp_ratio must be at least 1 / dim, got {self.mlp_ratio} and dim {self.dim}")
 
     def build(self, dim: int) -> TransformerDecoder:
-        """The decoder for an encoder of this width, whose predictions have that width too."""
-        return TransformerDecoder(self, dim, dim)
+        return TransformerDecoder(self, dim)
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(Decoder):
     """Predicts the hidden patches from the visible ones; every block sees all of them.
 
     Args:
         config: its settings.
         encoder_dim: width of what it is given; a linear layer leads to its own width where that is another.
-        output_dim: width of its predictions, behind a last linear layer; None leaves that out and gives its own width.
     """
 
-    def __init__(self, config: TransformerDecoderConfig, encoder_dim: int, output_dim: int | None = None) -> None:
+    config: TransformerDecoderConfig
+
+    def __init__(self, config: TransformerDecoderConfig, encoder_dim: int) -> None:
         super().__init__()
-        self.config = config
-        same, bias = encoder_dim == config.dim, config.projection_bias
-        self.input_proj = nn.Identity() if same else nn.Linear(encoder_dim, config.dim, bias=bias)
-        self.mask_token = nn.Parameter(torch.zeros(config.dim))
-        nn.init.normal_(self.mask_token, std=0.02)
+        self.dim = dim = config.dim or encoder_dim
+        projects, bias = config.output_projection, config.projection_bias
+        self.config, self.output_dim = replace(config, dim=dim), encoder_dim if projects else dim
+        self.input_proj = nn.Identity() if encoder_dim == dim else nn.Linear(encoder_dim, dim, bias=bias)
+        self.mask_token = nn.Parameter(torch.zeros(dim))
+        if projects:
+            nn.init.normal_(self.mask_token, std=0.02)
+        else:
+            nn.init.uniform_(self.mask_token)
         self.positions = None
         if config.positions == "learned":
-            self.positions = nn.Parameter(torch.empty(config.max_tokens, config.dim))
+            self.positions = nn.Parameter(torch.empty(config.max_tokens, dim))
             if not self.positions.is_meta:  # where only shapes count
                 columns = -(-config.max_tokens // config.mel_patches)
-                table = mel_major_positions(columns, config.mel_patches, config.dim)
+                table = mel_major_positions(columns, config.mel_patches, dim)
                 self.positions.data.copy_(table[: config.max_tokens])
-        self._sinusoidal = PositionTable(partial(sinusoidal_positions, dim=config.dim))
-        post, norm = config.norm == "post", nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self._sinusoidal = PositionTable(partial(sinusoidal_positions, dim=dim))
+        post, norm = config.norm == "post", nn.LayerNorm(dim, eps=config.norm_eps)
         self.input_norm = norm if post and config.input_norm else nn.Identity()
         self.input_dropout = nn.Dropout(config.dropout)
-        block = EncoderConfig(**{name: getattr(config, name) for name in _OF_BLOCKS})
+        block = EncoderConfig(dim=dim, **{name: getattr(config, name) for name in _OF_BLOCKS})
         self.blocks = nn.ModuleList(build_block(block, 0.0) for _ in range(config.depth))
         self.output_norm = nn.Identity() if post else norm
-        self.output_proj = nn.Identity() if output_dim is None else nn.Linear(config.dim, output_dim, bias=bias)
+        self.output_proj = nn.Linear(dim, encoder_dim, bias=bias) if projects else nn.Identity()
         if config.weight_init == "xavier":
             init_xavier(self.input_proj)
             init_xavier(self.output_proj)
@@ -115,7 +123,6 @@ class TransformerDecoder(nn.Module):
     def forward(
         self, visible: Float[Tensor, "rows visible dim"], mask: Mask, grid: Grid
     ) -> Float[Tensor, "rows hidden width"]:
-        """Predict the hidden patches, in the order of ``mask.ids_masked``."""
         visible = self.input_proj(visible)
         unknown = self.mask_token.to(visible.dtype).expand(visible.shape[0], grid.num_patches, -1)
         everything = scatter_tokens(unknown, visible, mask.ids_keep)

@@ -27,6 +27,7 @@ from sslam_lightning.models.transformers.reader import HuggingFaceReader
 from sslam_lightning.rng import fold_in
 from sslam_lightning.training.callbacks import CollapseConfig, EMAConfig
 from sslam_lightning.training.load_pretrained import tell_parts
+from sslam_lightning.training.modules.pretrain_settings import check_layers
 from sslam_lightning.training.modules.self_supervised import ClipPooling, SelfSupervisedModule
 from sslam_lightning.training.run.optimizers import OptimizerConfig
 from sslam_lightning.types import AnyBatch
@@ -80,8 +81,7 @@ class Data2Vec1Module(SelfSupervisedModule):
         self.ema, self.collapse, self.init_from = ema, collapse, init_from
         self.student = HuggingFaceEncoder(encoder)
         dim, depth = self.student.dim, self.student.depth
-        if not 1 <= targets.top_k_layers <= depth:
-            raise ValueError(f"targets.top_k_layers must lie between 1 and {depth}, got {targets.top_k_layers}")
+        check_layers("targets", targets.top_k_layers, depth)
         if targets.output != "block":
             raise ValueError("models of transformers return what their blocks put out: set targets.output to block")
         self.teacher = HuggingFaceTeacher(self.student)
@@ -94,7 +94,7 @@ class Data2Vec1Module(SelfSupervisedModule):
         if self.is_empty(batch):
             return self.empty_step()
         clips, padding = self.read(batch)
-        layers = self.teacher(clips, padding, self.targets.top_k_layers).hidden_states
+        layers = self.teacher(clips, padding, self.targets.top_k_layers or self.student.depth).hidden_states
         targets, num_tokens = self.targets(layers), layers[-1].shape[1]
         self.log_token_std(layers[-1], padding)
         grid = self.student.grid(clips, num_tokens)

@@ -25,7 +25,6 @@ from sslam_lightning.models import (
     HuggingFaceClipEncoder,
     HuggingFaceConfig,
     TokenReader,
-    TransformerDecoder,
     TransformerDecoderConfig,
     build_encoder,
     classify,
@@ -134,12 +133,12 @@ class FinetuneModule(AudioModule):
         self.frozen_encoder, self.frozen_drop_path = frozen_encoder, frozen_drop_path
         self.init_from, self.init_encoder = init_from, init_encoder
         self.encoder = build_encoder(hugging_face or with_drop_path_in_prenet(encoder))
-        self.decoder = TransformerDecoder(decoder, self.encoder.dim) if decoder else None
+        self.decoder = decoder.build(self.encoder.dim) if decoder else None
         if self.decoder is not None:
             self.decoder.mask_token.requires_grad_(False)  # nothing is hidden, and DDP waits for all that learns
         if frozen_encoder:
             nn.ModuleList([self.encoder, *([self.decoder] if self.decoder else [])]).requires_grad_(False)
-        self.head = ClassificationHead(decoder.dim if decoder else self.encoder.dim, num_classes, pooling)
+        self.head = ClassificationHead(self.decoder.dim if self.decoder else self.encoder.dim, num_classes, pooling)
         check_settings(self)
         self.score_name = "mAP" if multi_label else "accuracy"
         self.score = (

@@ -57,6 +57,8 @@ def check_settings(module: FinetuneSettings) -> None:
             raise ValueError(f"{name} changes log-mels, which the {kind} front-end does not read: leave it out")
     if module.mixup and module.features is None and not front_end.num_values:
         raise ValueError(f"mixup blends log-mels or images, the {kind} front-end reads neither: set mixup to null")
+    if module.decoder is not None and module.decoder.config.output_projection:
+        raise ValueError("the head takes the decoder's tokens at its own width: set decoder.output_projection to false")
     if module.decoder is not None and module.head.pooling == "cls":
         raise ValueError("pooling: a decoder gives no CLS token: set model.pooling to mean or linear_softmax")
     if module.frozen_drop_path and not module.frozen_encoder:

@@ -28,15 +28,13 @@ from sslam_lightning.masking.sampler import MASKS
 from sslam_lightning.metrics import MeanLoss
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import (
-    ConvDecoder,
+    ConvDecoderConfig,
     DecoderConfig,
     Encoder,
     EncoderConfig,
     FrontEnd,
     Teacher,
     TokenEmbeddings,
-    TransformerDecoder,
-    TransformerDecoderConfig,
 )
 from sslam_lightning.models.front_ends.base import padding_behind
 from sslam_lightning.models.initial_weights import init_bert
@@ -59,7 +57,7 @@ class PretrainModule(SelfSupervisedModule):
 
     Args:
         encoder: size and switches of student and teacher.
-        decoder: size of the convolutional decoder.
+        decoder: settings of the convolutional decoder, or of another, such as one of transformer blocks (BAT, MAE-AST).
         features: log-mels and their normalization; None for front-ends that read waveforms, images or text themselves.
         masking: which patches are hidden.
         masks_per_clip: masked copies of every clip in a step.
@@ -72,8 +70,6 @@ class PretrainModule(SelfSupervisedModule):
         mixing: partners and regions of stage 2's mixtures; None is stage 1.
         source_retention: mixtures against both of their sources; needs ``mixing``.
         extra_loss: a loss of your own beside these, see :class:`sslam_lightning.losses.ExtraLoss`; None for none.
-        transformer_decoder: a decoder of transformer blocks in place of the convolutional one (BAT, MAE-AST); None is the
-            latter.
         ema: how the teacher follows; None is no teacher, and only losses that need none.
         teacher_parts: what the teacher has of its own, see :class:`sslam_lightning.models.Teacher`.
         collapse: when to stop a run that collapses.
@@ -94,7 +90,7 @@ class PretrainModule(SelfSupervisedModule):
     def __init__(
         self,
         encoder: EncoderConfig = EncoderConfig(),
-        decoder: DecoderConfig = DecoderConfig(),
+        decoder: DecoderConfig = ConvDecoderConfig(),
         features: LogMels | None = LogMels(),
         masking: MaskSampler = InverseBlockMask(),
         masks_per_clip: int = 16,
@@ -107,7 +103,6 @@ class PretrainModule(SelfSupervisedModule):
         mixing: Mixer | None = None,
         source_retention: SourceRetentionLoss | None = None,
         extra_loss: ExtraLoss | None = None,
-        transformer_decoder: TransformerDecoderConfig | None = None,
         ema: EMAConfig | None = EMAConfig(),
         teacher_parts: TeacherParts = "encoder",
         collapse: CollapseConfig = CollapseConfig(),
@@ -131,27 +126,20 @@ class PretrainModule(SelfSupervisedModule):
 
         self.student = Encoder(encoder)
         check_settings(self)
-        self.decoder, width = self._build_decoder(transformer_decoder or decoder)
-        num_values = self.front_end.num_values
+        self.decoder = decoder.build(self.student.dim)
+        if ema and self.decoder.output_dim != self.student.dim:
+            raise ValueError(
+                f"decoder: predictions are {self.decoder.output_dim} wide, the teacher's targets {self.student.dim}: set "
+                "decoder.output_projection to true"
+            )
+        if isinstance(self.front_end, TokenEmbeddings):
+            init_bert(self.decoder)  # as published for text; other decoders keep torch's initial weights
+        width, num_values = self.decoder.output_dim, self.front_end.num_values
         self.reconstruction_head = nn.Linear(width, num_values) if reconstruction else None
         self.contrast_head = nn.Linear(width, num_values) if info_nce else None
         self.teacher = Teacher(self.student, teacher_parts) if ema else None
         self.center: Tensor | None
         self.register_buffer("center", torch.zeros(1, encoder.dim, dtype=torch.float32) if dino else None)
-
-    def _build_decoder(
-        self, config: DecoderConfig | TransformerDecoderConfig
-    ) -> tuple[ConvDecoder | TransformerDecoder, int]:
-        """The decoder and the width of its output: targets are as wide as the encoder, patches leave it its own."""
-        dim = self.student.dim
-        if self.ema or isinstance(config, DecoderConfig):
-            decoder: ConvDecoder | TransformerDecoder = config.build(dim)
-        else:
-            decoder, dim = TransformerDecoder(config, dim), config.dim
-            nn.init.uniform_(decoder.mask_token)  # as in MAE-AST's public code
-        if isinstance(self.front_end, TokenEmbeddings):
-            init_bert(decoder)  # as published for text; other decoders keep torch's initial weights
-        return decoder, dim
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Mix, mask, let the teacher see everything and the student what is visible, compare."""
@@ -298,7 +286,7 @@ class PretrainModule(SelfSupervisedModule):
 
     def _teacher_layers(self, seen: BlockInput) -> Sequence[Tensor]:
         assert self.teacher is not None, "there is no teacher"
-        return self.teacher.layers(seen, self.targets.top_k_layers, self.targets.output)
+        return self.teacher.layers(seen, self.targets.top_k_layers or self.student.depth, self.targets.output)
 
     @property
     def front_end(self) -> FrontEnd:

@@ -54,9 +54,9 @@ def check_settings(module: PretrainSettings) -> None:
     if module.masks_per_clip < 1:
         raise ValueError(f"masks_per_clip must be at least 1, got {module.masks_per_clip}")
     if module.ema:
-        _check_layers("targets", module.targets.top_k_layers, encoder.depth)
-    if module.utterance and module.utterance.top_k_layers is not None:
-        _check_layers("utterance", module.utterance.top_k_layers, module.targets.top_k_layers)
+        check_layers("targets", module.targets.top_k_layers, encoder.depth)
+    if module.utterance:
+        check_layers("utterance", module.utterance.top_k_layers, module.targets.top_k_layers or encoder.depth)
     if module.mixing and encoder.front_end:
         raise ValueError("mixing is made for log-mel patches: it needs encoder.front_end null")
     fixed = module.features is not None and module.features.num_frames is not None
@@ -73,6 +73,7 @@ def check_settings(module: PretrainSettings) -> None:
             raise ValueError(f"the {kind} front-end has no patches that could be reconstructed: set {name} to null")
 
 
-def _check_layers(name: str, layers: int, most: int) -> None:
-    if not 1 <= layers <= most:
+def check_layers(name: str, layers: int | None, most: int) -> None:
+    """Raise ValueError unless ``layers`` is None or a number of blocks that there are."""
+    if layers is not None and not 1 <= layers <= most:
         raise ValueError(f"{name}.top_k_layers must lie between 1 and {most}, got {layers}")

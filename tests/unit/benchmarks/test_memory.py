@@ -20,14 +20,14 @@ from sslam_lightning.benchmarks.memory import (
 from sslam_lightning.features import LogMels
 from sslam_lightning.losses import ReconstructionLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import ConvDecoderConfig, EncoderConfig
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Batch
 
 CLIPS, MASKS, FRAMES = 4, 2, 64
 PATCHES = FRAMES // 16 * 8
 ENCODER = EncoderConfig(dim=48, depth=3, num_heads=4)
-DECODER = DecoderConfig(dim=32, depth=3, groups=4)
+DECODER = ConvDecoderConfig(dim=32, depth=3, groups=4)
 STAGE_2 = {
     "mixing": PartialMixing("neighbor"),
     "source_retention": SourceRetentionLoss(),

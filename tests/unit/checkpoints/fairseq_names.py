@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sslam_lightning.layers import sincos_positions
-from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import ClassificationHead, ConvDecoder, ConvDecoderConfig, Encoder, EncoderConfig
 
 IMAGE = "modality_encoders.IMAGE"
 State = dict[str, torch.Tensor]
@@ -61,7 +61,7 @@ def head_state(head: ClassificationHead) -> State:
     }
 
 
-def pretrained(encoder: EncoderConfig, decoder: DecoderConfig) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def pretrained(encoder: EncoderConfig, decoder: ConvDecoderConfig) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     """The modules of a pre-trained model, and its state in a file: with a teacher, a read-out, and a table of positions."""
     modules = {
         "student": randomized(Encoder(encoder)),

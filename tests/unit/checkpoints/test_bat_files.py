@@ -41,6 +41,7 @@ DECODER = TransformerDecoderConfig(
     gated_attention=True,
     projection_bias=False,
     weight_init="xavier",
+    output_projection=True,
 )
 ARGS = {"dim": 16, "depth": 2, "num_heads": 2, "decoder_heads": 3, "decoder_dim": 12, "time_frame_size": 80, "n_mels": 128}
 _NAMES = {"cls_token": "cls_token", "front_end.proj": "patch_embed.proj", "input_norm": "pre_norm"}
@@ -71,7 +72,7 @@ def public_names(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, T
 
 def parts(seed: int = 0) -> tuple[Encoder, TransformerDecoder, dict[str, dict[str, Tensor]]]:
     torch.manual_seed(seed)
-    encoder, decoder = Encoder(ENCODER), TransformerDecoder(DECODER, 16, 16)
+    encoder, decoder = Encoder(ENCODER), TransformerDecoder(DECODER, 16)
     table = {"pos_embed": mel_major_positions(5, 8, 16)[None]}
     theirs = {"encoder": public_names(encoder.state_dict(), _NAMES) | table}
     theirs["decoder"] = public_names(decoder.state_dict(), _DECODER_NAMES)
@@ -155,7 +156,7 @@ def test_every_way_in(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="extremes must be clip outside of training: leave it out, got 'padded_row'"):
         from_pretrained(file, features={"extremes": "padded_row"})
     features = LogMels(num_frames=80, kind="decibel", extremes="padded_row")
-    pretraining = PretrainModule(ENCODER, features=features, transformer_decoder=DECODER, targets=TeacherTargets(2))
+    pretraining = PretrainModule(ENCODER, features=features, decoder=DECODER, targets=TeacherTargets(2))
     pretraining.load_pretrained(str(file))
     assert_same(pretraining.student.state_dict(), encoder)
     assert_same(pretraining.decoder.state_dict(), decoder)

@@ -9,7 +9,7 @@ from fairseq_names import IMAGE, encoder_state, head_state, pretrained, randomiz
 
 from sslam_lightning.checkpoints import Weights, from_fairseq, load_state_dict_strict, read_weights
 from sslam_lightning.checkpoints.formats.fairseq import model_section
-from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import ClassificationHead, ConvDecoder, ConvDecoderConfig, Encoder, EncoderConfig
 
 MODEL_CFG = {"num_heads": 2, "norm_eps": 1e-6, "layer_norm_first": False}
 
@@ -29,7 +29,7 @@ def config(encoder_config: EncoderConfig) -> EncoderConfig:
 
 @pytest.mark.parametrize("order", ["post", "pre_data2vec2"])
 def test_every_part_of_a_pretrained_model_is_found(
-    config: EncoderConfig, decoder_config: DecoderConfig, order: str
+    config: EncoderConfig, decoder_config: ConvDecoderConfig, order: str
 ) -> None:
     modules, state = pretrained(replace(config, norm=order), decoder_config)
     names = set(state)
@@ -46,7 +46,7 @@ def test_every_part_of_a_pretrained_model_is_found(
 
 def test_configurations_are_read_off_the_shapes(config: EncoderConfig) -> None:
     config = replace(config, dim=24, depth=3, num_heads=4, mlp_ratio=2.5, prenet_depth=2, norm_eps=1e-5)
-    decoder = DecoderConfig(dim=32, depth=3, kernel_size=5, groups=8, noise_std=0.02)
+    decoder = ConvDecoderConfig(dim=32, depth=3, kernel_size=5, groups=8, noise_std=0.02)
     _, state = pretrained(config, decoder)
     theirs = {"num_heads": 4, "norm_eps": 1e-5, "modalities": {"image": {"mask_noise_std": 0.02}}}
     weights = from_fairseq(state, theirs, "a file")
@@ -55,7 +55,7 @@ def test_configurations_are_read_off_the_shapes(config: EncoderConfig) -> None:
 
 
 @pytest.mark.parametrize("zero", [False, True])
-def test_what_the_clip_token_begins_with(config: EncoderConfig, decoder_config: DecoderConfig, zero: bool) -> None:
+def test_what_the_clip_token_begins_with(config: EncoderConfig, decoder_config: ConvDecoderConfig, zero: bool) -> None:
     """D11: zeros by default in the public code, N(0, 1) in EAT's and data2vec 2.0's recipes for images."""
     _, state = pretrained(config, decoder_config)
     image = {"num_extra_tokens": 1, "init_extra_token_zero": zero}
@@ -64,7 +64,7 @@ def test_what_the_clip_token_begins_with(config: EncoderConfig, decoder_config: 
     assert bool(Encoder(weights.encoder).cls_token.any()) is not zero
 
 
-def test_what_the_configuration_leaves_out(config: EncoderConfig, decoder_config: DecoderConfig) -> None:
+def test_what_the_configuration_leaves_out(config: EncoderConfig, decoder_config: ConvDecoderConfig) -> None:
     _, state = pretrained(config, decoder_config)
     weights = from_fairseq(state, {"num_heads": 2}, "a file")
     assert weights.encoder == config
@@ -80,7 +80,7 @@ def test_a_model_without_prenet_decoder_and_teacher(config: EncoderConfig) -> No
     assert (weights.teacher, weights.decoder, weights.decoder_config, weights.reconstruction) == (None, None, None, None)
 
 
-def test_a_teacher_that_lies_beside_the_state(config: EncoderConfig, decoder_config: DecoderConfig) -> None:
+def test_a_teacher_that_lies_beside_the_state(config: EncoderConfig, decoder_config: ConvDecoderConfig) -> None:
     modules, state = pretrained(config, decoder_config)
     teacher = state.pop("_ema")
     assert from_fairseq(state, MODEL_CFG, "a file").teacher is None
@@ -96,7 +96,7 @@ def test_a_finetuned_model_wraps_the_pretrained_one(config: EncoderConfig) -> No
     assert weights.unused == ()
 
 
-def test_unknown_keys_are_listed(config: EncoderConfig, decoder_config: DecoderConfig) -> None:
+def test_unknown_keys_are_listed(config: EncoderConfig, decoder_config: ConvDecoderConfig) -> None:
     _, state = pretrained(config, decoder_config)
     state = {**state, "center": torch.zeros(1, 16), "model.extra.weight": torch.zeros(2)}
     state["_ema"] = {**state["_ema"], "surplus": torch.zeros(2)}
@@ -105,7 +105,9 @@ def test_unknown_keys_are_listed(config: EncoderConfig, decoder_config: DecoderC
 
 
 @pytest.mark.parametrize("hidden_dim", [61, 115])  # 28 * (61 / 28) is less than 61
-def test_odd_widths_survive_being_a_ratio(config: EncoderConfig, decoder_config: DecoderConfig, hidden_dim: int) -> None:
+def test_odd_widths_survive_being_a_ratio(
+    config: EncoderConfig, decoder_config: ConvDecoderConfig, hidden_dim: int
+) -> None:
     config = replace(config, dim=28, mlp_ratio=hidden_dim / 28)
     modules, state = pretrained(config, replace(decoder_config, dim=28))
     weights = from_fairseq(state, MODEL_CFG, "a file")
@@ -129,7 +131,9 @@ def test_a_weight_that_is_there_twice_is_listed(config: EncoderConfig) -> None:
         ("blocks.0.mlp.fc1.weight", r"blocks\.0\.mlp\.fc1\.weight"),
     ],
 )
-def test_other_models_are_refused(config: EncoderConfig, decoder_config: DecoderConfig, missing: str, named: str) -> None:
+def test_other_models_are_refused(
+    config: EncoderConfig, decoder_config: ConvDecoderConfig, missing: str, named: str
+) -> None:
     _, state = pretrained(config, decoder_config)
     del state[missing]
     with pytest.raises(ValueError, match=rf"a file is not an EAT, SSLAM or data2vec 2.0 checkpoint: .*{named}"):
@@ -148,7 +152,7 @@ def test_a_configuration_without_a_model(cfg: dict[str, Any]) -> None:
         model_section(cfg, "a file")
 
 
-def test_a_file_of_the_public_trainer(tmp_path, config: EncoderConfig, decoder_config: DecoderConfig) -> None:
+def test_a_file_of_the_public_trainer(tmp_path, config: EncoderConfig, decoder_config: ConvDecoderConfig) -> None:
     modules, state = pretrained(config, decoder_config)
     path = tmp_path / "checkpoint_last.pt"
     torch.save({"model": state, "cfg": {"model": MODEL_CFG}, "args": None}, path)

@@ -46,8 +46,8 @@ def model(name: str) -> Weights:
     config, parts = ENCODERS[name]
     encoder = Encoder(config)
     teacher = Teacher(encoder, parts).encoder.state_dict()
-    of_blocks = TransformerDecoderConfig(dim=8, depth=1, num_heads=2)
-    decoder = TransformerDecoder(of_blocks, 16, None if name == "mae_ast" else 16).state_dict()
+    of_blocks = TransformerDecoderConfig(dim=8, depth=1, num_heads=2, output_projection=name != "mae_ast")
+    decoder = TransformerDecoder(of_blocks, 16).state_dict()
     teacher = {key: value + 1 for key, value in teacher.items()}
     weights = Weights(name, config, encoder.state_dict(), teacher, of_blocks, decoder)
     if name != "mae_ast":

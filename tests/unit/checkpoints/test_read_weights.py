@@ -19,13 +19,13 @@ from sslam_lightning.features import LogMels
 from sslam_lightning.losses import ReconstructionLoss, RegressionLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.masking import InverseBlockMask
 from sslam_lightning.mixing import PartialMixing
-from sslam_lightning.models import DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import ConvDecoderConfig, Encoder, EncoderConfig
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.training.callbacks import CollapseConfig, EMAConfig
 from sslam_lightning.training.run.optimizers import OptimizerConfig
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0, patch_size=4, num_mels=16, dropout=0.1)
-DECODER = DecoderConfig(dim=24, depth=2, kernel_size=2, groups=4, noise_std=0.02)
+DECODER = ConvDecoderConfig(dim=24, depth=2, kernel_size=2, groups=4, noise_std=0.02)
 FEATURES = LogMels(num_frames=32, mean=-5.0, num_mels=16, patch_frames=4)
 SETTINGS: dict[str, Any] = {  # none of them the default
     "masking": InverseBlockMask(mask_ratio=0.6, block_size=2, mask_ratio_adjust=0.1),

@@ -7,10 +7,10 @@ from fairseq_names import randomized
 from torch import nn
 
 from sslam_lightning.checkpoints import Weights
-from sslam_lightning.models import ClassificationHead, ConvDecoder, DecoderConfig, Encoder, EncoderConfig
+from sslam_lightning.models import ClassificationHead, ConvDecoder, ConvDecoderConfig, Encoder, EncoderConfig
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.5, dropout=0.1, norm_eps=1e-5)
-DECODER = DecoderConfig(dim=24, depth=2, kernel_size=2, groups=4, noise_std=0.02)
+DECODER = ConvDecoderConfig(dim=24, depth=2, kernel_size=2, groups=4, noise_std=0.02)
 FEATURES = {"num_frames": 32, "mean": -6.627, "std": 5.359, "num_mels": 128, "patch_frames": 16}
 PARTS = ("student", "teacher", "decoder", "reconstruction", "head")
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from sslam_lightning.masking import UniformMask
-from sslam_lightning.models import ConvDecoder, DecoderConfig
+from sslam_lightning.models import ConvDecoder, ConvDecoderConfig
 from sslam_lightning.types import Grid, Mask
 
 GRID = Grid(5, 4)
@@ -41,7 +41,7 @@ def by_hand(decoder: ConvDecoder, visible: torch.Tensor, mask: Mask) -> torch.Te
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("depth", [1, 3])
-def test_by_hand(decoder_config: DecoderConfig, mask: Mask, kernel: int, depth: int) -> None:
+def test_by_hand(decoder_config: ConvDecoderConfig, mask: Mask, kernel: int, depth: int) -> None:
     decoder = ConvDecoder(replace(decoder_config, kernel_size=kernel, depth=depth, noise_std=0.0), 16)
     visible = visible_tokens(mask)
     predictions = decoder(visible, mask, GRID)
@@ -50,7 +50,7 @@ def test_by_hand(decoder_config: DecoderConfig, mask: Mask, kernel: int, depth: 
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_a_layer_between_two_widths_has_no_residual(decoder_config: DecoderConfig, mask: Mask, depth: int) -> None:
+def test_a_layer_between_two_widths_has_no_residual(decoder_config: ConvDecoderConfig, mask: Mask, depth: int) -> None:
     decoder = ConvDecoder(replace(decoder_config, dim=24, depth=depth, noise_std=0.0), 16)
     visible = visible_tokens(mask)
     predictions = decoder(visible, mask, GRID)
@@ -58,14 +58,14 @@ def test_a_layer_between_two_widths_has_no_residual(decoder_config: DecoderConfi
     torch.testing.assert_close(predictions, by_hand(decoder, visible, mask))
 
 
-def test_predictions_come_in_the_order_of_the_ids_masked(decoder_config: DecoderConfig, mask: Mask) -> None:
+def test_predictions_come_in_the_order_of_the_ids_masked(decoder_config: ConvDecoderConfig, mask: Mask) -> None:
     decoder = ConvDecoder(replace(decoder_config, noise_std=0.0), 16)
     visible = visible_tokens(mask)
     backwards = mask._replace(ids_masked=mask.ids_masked.flip(1))
     torch.testing.assert_close(decoder(visible, backwards, GRID), decoder(visible, mask, GRID).flip(1))
 
 
-def test_noise_stands_in_for_hidden_patches_alone(decoder_config: DecoderConfig, keys: torch.Tensor) -> None:
+def test_noise_stands_in_for_hidden_patches_alone(decoder_config: ConvDecoderConfig, keys: torch.Tensor) -> None:
     decoder = ConvDecoder(replace(decoder_config, noise_std=0.25), 16)
     mask = UniformMask(0.6)(keys, GRID)
     visible = visible_tokens(mask)
@@ -81,12 +81,12 @@ def test_noise_stands_in_for_hidden_patches_alone(decoder_config: DecoderConfig,
     assert not torch.equal(noise, seen[1][mask.hidden])
 
 
-def test_every_parameter_learns(decoder_config: DecoderConfig, mask: Mask) -> None:
+def test_every_parameter_learns(decoder_config: ConvDecoderConfig, mask: Mask) -> None:
     decoder = ConvDecoder(decoder_config, 16)
     decoder(visible_tokens(mask), mask, GRID).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in decoder.parameters())
 
 
-def test_groups_must_share_out_the_encoders_width(decoder_config: DecoderConfig) -> None:
+def test_groups_must_share_out_the_encoders_width(decoder_config: ConvDecoderConfig) -> None:
     with pytest.raises(ValueError, match=r"dim must be a multiple of the decoder's groups, got 18 and 4"):
         ConvDecoder(decoder_config, 18)

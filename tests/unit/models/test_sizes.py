@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from sslam_lightning.checkpoints.settings import read_dataclass
+from sslam_lightning.checkpoints.settings import read_choice, read_dataclass
 from sslam_lightning.features import LogMels
 from sslam_lightning.models import (
+    ConvDecoderConfig,
     DecoderConfig,
     Encoder,
     EncoderConfig,
@@ -34,16 +35,15 @@ def read(written: dict[str, Any]) -> tuple[Any, ...]:
     """Encoder, log-mels and decoder of a recipe."""
     encoder = read_dataclass(EncoderConfig, written["encoder"], "encoder")
     features = None if written["features"] is None else read_dataclass(LogMels, written["features"], "features")
-    if "transformer_decoder" in written:
-        return encoder, features, read_dataclass(TransformerDecoderConfig, written["transformer_decoder"], "decoder")
-    return encoder, features, read_dataclass(DecoderConfig, written["decoder"], "decoder")
+    if "class_path" in written["decoder"]:
+        return encoder, features, read_choice(DecoderConfig, written["decoder"], "decoder")
+    return encoder, features, read_dataclass(ConvDecoderConfig, written["decoder"], "decoder")
 
 
 @pytest.mark.parametrize("size", ["tiny", "small"])
 def test_small_models_are_those_of_the_overlays(size: str) -> None:
-    overlays = [settings("overlays", "sizes", f"{name}.yaml") for name in (size, f"{size}_pretrain")]
-    assert read({**overlays[0], **overlays[1]}) == MODELS[f"eat_{size}"]
-    assert overlays[1]["targets"]["top_k_layers"] == MODELS[f"eat_{size}"].encoder.depth
+    recipe, overlay = settings("pretrain", "eat_base.yaml"), settings("overlays", "sizes", f"{size}.yaml")
+    assert read({**recipe, **overlay}) == MODELS[f"eat_{size}"]
 
 
 @pytest.mark.parametrize("path", SOUND, ids=lambda path: path.stem)
@@ -61,7 +61,8 @@ def test_every_model_has_a_recipe() -> None:
 def test_base_is_the_published_one() -> None:
     encoder, features, decoder = MODELS["eat_base"]
     assert (encoder.dim, encoder.depth, encoder.num_heads, encoder.patch_size, encoder.num_mels) == (768, 12, 12, 16, 128)
-    assert (decoder.dim, decoder.depth, decoder.kernel_size, decoder.groups) == (768, 6, 3, 16)
+    built = decoder.build(encoder.dim).config
+    assert (built.dim, built.depth, built.kernel_size, built.groups) == (768, 6, 3, 16)
     assert (features.num_frames, features.mean, features.std) == (1024, -4.268, 4.569)
 
 
@@ -109,7 +110,7 @@ def test_only_positions_in_a_field_ask_for_a_width() -> None:
 )
 def test_impossible_decoders(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DecoderConfig(**wrong)
+        ConvDecoderConfig(**wrong)
 
 
 def test_heads_must_share_out_the_width() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from sslam_lightning.layers import sinusoidal_positions
 from sslam_lightning.masking import mask_from_hidden
-from sslam_lightning.models import ConvDecoder, DecoderConfig, TransformerDecoder, TransformerDecoderConfig
+from sslam_lightning.models import ConvDecoder, ConvDecoderConfig, TransformerDecoder, TransformerDecoderConfig
 from sslam_lightning.types import Grid
 
 HIDDEN = torch.tensor([[True, False, False, True, True, False], [False, True, True, False, False, True]])
@@ -18,7 +18,7 @@ def config(**settings) -> TransformerDecoderConfig:
 
 @pytest.mark.parametrize("order", ["post", "pre"])
 def test_mask_tokens_stand_at_hidden_places(order) -> None:
-    decoder, visible = TransformerDecoder(config(norm=order), 8, 5).eval(), torch.randn(2, 3, 8)
+    decoder, visible = TransformerDecoder(config(norm=order, output_projection=True), 8).eval(), torch.randn(2, 3, 8)
     everything = decoder.mask_token.expand(2, 6, 8).clone()
     everything[~HIDDEN] = visible.reshape(-1, 8)
     x = everything + sinusoidal_positions(6, 8)
@@ -26,12 +26,20 @@ def test_mask_tokens_stand_at_hidden_places(order) -> None:
     predictions = decoder(visible, MASK, Grid(6, 1))
     torch.testing.assert_close(predictions, decoder.output_proj(x[HIDDEN].view(2, 3, 8)))
     torch.testing.assert_close(decoder.refine(everything), x)
-    assert predictions.shape == (2, 3, 5)
+    assert predictions.shape == (2, 3, 8)
 
 
 def test_another_width_than_the_encoders() -> None:
-    decoder = TransformerDecoder(config(), 12)
-    assert decoder(torch.randn(2, 3, 12), MASK, Grid(6, 1)).shape == (2, 3, 8)
+    for back, width in ((False, 8), (True, 12)):
+        decoder = TransformerDecoder(config(output_projection=back), 12)
+        assert decoder.output_dim == width
+        assert decoder(torch.randn(2, 3, 12), MASK, Grid(6, 1)).shape == (2, 3, width)
+
+
+def test_the_encoders_width_by_default() -> None:
+    for settings in (config(dim=None), ConvDecoderConfig(groups=4)):
+        decoder = settings.build(12)
+        assert (decoder.config.dim, decoder.output_dim) == (12, 12)
 
 
 def test_learned_positions_end() -> None:
@@ -47,7 +55,7 @@ def test_learned_positions_end() -> None:
 def test_a_decoder_along_a_line_is_one_over_a_field_of_height_1() -> None:
     """The 2-D decoder's middle column does what a 1-D one does."""
     settings = {"dim": 8, "depth": 2, "kernel_size": 3, "groups": 2, "noise_std": 0.0}
-    line, field = ConvDecoder(DecoderConfig(**settings, dimensions=1), 8), ConvDecoder(DecoderConfig(**settings), 8)
+    line, field = ConvDecoder(ConvDecoderConfig(**settings, dimensions=1), 8), ConvDecoder(ConvDecoderConfig(**settings), 8)
     for ours, theirs in zip(line.convs, field.convs, strict=True):
         ours.load_state_dict({"weight": theirs.weight[..., 1].detach(), "bias": theirs.bias.detach()})
     line.proj.load_state_dict(field.proj.state_dict())
@@ -58,7 +66,7 @@ def test_a_decoder_along_a_line_is_one_over_a_field_of_height_1() -> None:
 
 
 def test_a_decoder_without_residuals_and_with_two_layers_behind() -> None:
-    plain = DecoderConfig(dim=8, depth=1, groups=2, dimensions=1, noise_std=0.0, residual=False, projection_depth=2)
+    plain = ConvDecoderConfig(dim=8, depth=1, groups=2, dimensions=1, noise_std=0.0, residual=False, projection_depth=2)
     decoder = ConvDecoder(plain, 8)
     assert [layer.weight.shape for layer in (decoder.proj[0], decoder.proj[2])] == [(16, 8), (8, 16)]
     with torch.no_grad():

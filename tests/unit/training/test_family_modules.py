@@ -17,7 +17,7 @@ from sslam_lightning.losses.targets import normalize
 from sslam_lightning.masking import SpanMask, UniformMask
 from sslam_lightning.mixing import PartialMixing
 from sslam_lightning.models import (
-    DecoderConfig,
+    ConvDecoderConfig,
     EncoderConfig,
     HuggingFaceConfig,
     SpectrogramTokensConfig,
@@ -41,7 +41,7 @@ MAE_AST = {
     "reconstruction": ReconstructionLoss(weight=10.0, scale="mean", normalize=False),
     "info_nce": InfoNCE(),
 }
-LINE = DecoderConfig(dim=8, depth=1, groups=2, dimensions=1)
+LINE = ConvDecoderConfig(dim=8, depth=1, groups=2, dimensions=1)
 
 
 def batch(rows: int = 2, samples: int = 4000) -> Batch:
@@ -66,7 +66,7 @@ def waveforms(**settings) -> PretrainModule:
 def mae_ast(**settings) -> PretrainModule:
     encoder = EncoderConfig(**SIZE, front_end=SpectrogramTokensConfig(2, 16, 16), cls_token=False)
     settings = {"features": LogMels(num_frames=16, num_mels=16, patch_frames=2), **settings}
-    settings = {"transformer_decoder": TransformerDecoderConfig(dim=16, depth=1, num_heads=2), **MAE_AST, **settings}
+    settings = {"decoder": TransformerDecoderConfig(dim=16, depth=1, num_heads=2), **MAE_AST, **settings}
     return PretrainModule(encoder, **settings)
 
 
@@ -103,7 +103,7 @@ def test_waveforms_too_short_for_a_token_are_refused_by_name() -> None:
 
 def any_length(**settings) -> PretrainModule:
     """On patches of 16 x 16, four side by side."""
-    encoder, decoder = EncoderConfig(**SIZE, num_mels=64), DecoderConfig(dim=16, depth=1, groups=4)
+    encoder, decoder = EncoderConfig(**SIZE, num_mels=64), ConvDecoderConfig(dim=16, depth=1, groups=4)
     features = LogMels(num_frames=settings.pop("num_frames", None), num_mels=64)
     return PretrainModule(encoder, decoder, features, **{"masks_per_clip": 2, "targets": TeacherTargets(2), **settings})
 
@@ -271,7 +271,7 @@ def test_mae_ast_sits_out_a_batch_without_clips() -> None:
 
 
 def test_what_weight_decay_leaves_alone_and_what_lies_below_the_blocks() -> None:
-    module = waveforms(transformer_decoder=TransformerDecoderConfig(dim=16, depth=1, num_heads=2, positions="learned"))
+    module = waveforms(decoder=TransformerDecoderConfig(dim=16, depth=1, num_heads=2, positions="learned"))
     config = OptimizerConfig(lr=1.0, weight_decay=0.1, layer_decay=0.5)
     optimizer = build_optimizer(module.trainable_modules(), config, 2, fused=False)
     names = {id(p): name for part in module.trainable_modules() for name, p in part.named_parameters()}

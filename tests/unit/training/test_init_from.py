@@ -17,7 +17,7 @@ from sslam_lightning.losses import ReconstructionLoss, TeacherTargets
 from sslam_lightning.models import (
     ClassificationHead,
     ConvDecoder,
-    DecoderConfig,
+    ConvDecoderConfig,
     Encoder,
     EncoderConfig,
     SpectrogramTokensConfig,
@@ -27,8 +27,8 @@ from sslam_lightning.models import (
 from sslam_lightning.training import FinetuneModule, PretrainModule
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0)
-DECODER = DecoderConfig(dim=16, depth=2, groups=4)
-Decoder = DecoderConfig | TransformerDecoderConfig
+DECODER = ConvDecoderConfig(dim=16, depth=2, groups=4)
+Decoder = ConvDecoderConfig | TransformerDecoderConfig
 FORMS = ("safetensors", "eat_hf", "fairseq")
 
 
@@ -167,17 +167,12 @@ BLOCKS = TransformerDecoderConfig(dim=16, depth=1, num_heads=2)
 def test_pretraining_refuses_another_decoder_by_name(tmp_path, trained: Decoder, configured: Decoder, message: str) -> None:
     """Most of these weights would fit and mean something else."""
     of_blocks = isinstance(trained, TransformerDecoderConfig)
-    decoder = TransformerDecoder(trained, 16, 16) if of_blocks else ConvDecoder(trained, 16)
-    weights = pretrained()._replace(decoder_config=trained, decoder=state(decoder))
+    weights = pretrained()._replace(decoder_config=trained, decoder=state(trained.build(16)))
     write_weights(weights, tmp_path / "model", "safetensors")
     with pytest.raises(ValueError, match=rf"model: its {message}$"):
-        pretrain_module(**decoder_setting(configured)).load_pretrained(str(tmp_path / "model"))
+        pretrain_module(decoder=configured).load_pretrained(str(tmp_path / "model"))
     noisier = {"noise_std": 0.5, "input_dropout": 0.1} if not of_blocks else {"dropout": 0.1}  # switches of training
-    pretrain_module(**decoder_setting(replace(trained, **noisier))).load_pretrained(str(tmp_path / "model"))
-
-
-def decoder_setting(config: Decoder) -> dict[str, Decoder]:
-    return {"transformer_decoder" if isinstance(config, TransformerDecoderConfig) else "decoder": config}
+    pretrain_module(decoder=replace(trained, **noisier)).load_pretrained(str(tmp_path / "model"))
 
 
 def test_mae_ast_refuses_another_decoder_by_name(tmp_path) -> None:
@@ -192,11 +187,9 @@ def test_mae_ast_refuses_another_decoder_by_name(tmp_path) -> None:
         "utterance": None,
         "reconstruction": ReconstructionLoss(),
     }
-    PretrainModule(config, transformer_decoder=BLOCKS, **settings).load_pretrained(str(tmp_path / "model"))
+    PretrainModule(config, decoder=BLOCKS, **settings).load_pretrained(str(tmp_path / "model"))
     with pytest.raises(ValueError, match=r"model: its decoder\.num_heads is 2, the configured one is 4$"):
-        PretrainModule(config, transformer_decoder=replace(BLOCKS, num_heads=4), **settings).load_pretrained(
-            str(tmp_path / "model")
-        )
+        PretrainModule(config, decoder=replace(BLOCKS, num_heads=4), **settings).load_pretrained(str(tmp_path / "model"))
 
 
 def test_another_number_of_channels_is_refused_by_name(tmp_path) -> None:

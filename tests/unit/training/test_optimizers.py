@@ -12,7 +12,6 @@ from sslam_lightning.models import (
     ClassificationHead,
     Encoder,
     EncoderConfig,
-    TransformerDecoder,
     TransformerDecoderConfig,
 )
 from sslam_lightning.training.run.optimizers import OptimizerConfig, ScheduledLR, build_optimizer
@@ -65,7 +64,7 @@ def test_layer_decay_by_hand(encoder_config: EncoderConfig, scaled: bool, embedd
 
 
 def test_the_blocks_of_a_decoder_are_none_of_the_encoder(encoder_config: EncoderConfig) -> None:
-    decoder = TransformerDecoder(TransformerDecoderConfig(dim=16, depth=2, num_heads=2), encoder_config.dim, 5)
+    decoder = TransformerDecoderConfig(depth=2, num_heads=2, output_projection=True).build(encoder_config.dim)
     modules = nn.ModuleList([Encoder(encoder_config), decoder])
     optimizer = build_optimizer(list(modules), OptimizerConfig(lr=1.0, layer_decay=0.5), 2, fused=False)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}

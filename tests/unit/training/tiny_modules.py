@@ -9,12 +9,12 @@ import torch
 from sslam_lightning.features import LogMels
 from sslam_lightning.losses import TeacherTargets
 from sslam_lightning.masking import InverseBlockMask
-from sslam_lightning.models import DecoderConfig, EncoderConfig
+from sslam_lightning.models import ConvDecoderConfig, EncoderConfig
 from sslam_lightning.training import FinetuneModule, PretrainModule
 from sslam_lightning.types import Batch
 
 ENCODER = EncoderConfig(dim=16, depth=2, num_heads=2, mlp_ratio=2.0, patch_size=4, num_mels=16)
-DECODER = DecoderConfig(dim=16, depth=2, groups=4)
+DECODER = ConvDecoderConfig(dim=16, depth=2, groups=4)
 FEATURES = LogMels(num_frames=32, num_mels=16, patch_frames=4)
 
 
