@@ -146,6 +146,8 @@ class Predictions(NamedTuple):
 
     patches: Float[Tensor, "rows hidden dim"]  # the decoder's output at the hidden patches
     cls: Float[Tensor, "rows dim"]  # the CLS token
+    values: Float[Tensor, "rows hidden values"] | None = None  # read out of `patches` for reconstruction
+    contrast: Float[Tensor, "rows hidden values"] | None = None  # read out of `patches` for InfoNCE
 
 
 class Targets(NamedTuple):
@@ -154,6 +156,23 @@ class Targets(NamedTuple):
     patches: Float[Tensor, "clips patches dim"]
     clip: Float[Tensor, "clips dim"]  # mean over patches
     retained: Float[Tensor, "batch patches dim"] | None = None  # for the mixtures: both sources
+
+
+class PretrainOutput(NamedTuple):
+    """What a loss of pre-training compares. ``targets`` and ``masked_targets`` are None without a teacher."""
+
+    predictions: Predictions
+    mask: Mask
+    targets: Targets | None = None  # of whole clips
+    masked_targets: Float[Tensor, "rows hidden dim"] | None = None  # those at the hidden patches
+    masked_values: Float[Tensor, "rows hidden values"] | None = None  # the hidden patches' own, where a loss asks for them
+
+    @property
+    def clip_targets(self) -> Float[Tensor, "rows dim"]:
+        """The target of every row's clip."""
+        assert self.targets is not None, "there is no teacher"
+        rows_per_clip = len(self.predictions.cls) // len(self.targets.clip)
+        return self.targets.clip.repeat_interleave(rows_per_clip, dim=0)
 
 
 class EncoderOutput(NamedTuple):

@@ -1,6 +1,7 @@
-"""What the student is asked to guess, and how wrong it was: one loss a file.
+"""What the student has to predict, and how wrong it was: one loss a file.
 
-Objectives are settings with a ``__call__``; they keep no state. Each returns one number, already weighted.
+Each is a dataclass of settings that is called with a :class:`sslam_lightning.types.PretrainOutput` and returns one number,
+already weighted; DINO's is built into a module, which keeps its center.
 """
 
 from sslam_lightning.losses.dino import DINOLoss

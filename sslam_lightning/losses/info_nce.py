@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.losses.squared_error import check_weight
+from sslam_lightning.types import PretrainOutput
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,12 @@ class InfoNCE:
     def __post_init__(self) -> None:
         check_weight("info_nce", self.weight)
 
-    def __call__(
+    def __call__(self, output: PretrainOutput) -> Float[Tensor, ""]:
+        assert output.predictions.contrast is not None
+        assert output.masked_values is not None
+        return self.compare(output.predictions.contrast, output.masked_values)
+
+    def compare(
         self, predictions: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
     ) -> Float[Tensor, ""]:
         """Averaged over all hidden patches; scores are the scalar products of guess and patch."""

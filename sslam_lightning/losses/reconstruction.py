@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.losses.squared_error import SquaredError
+from sslam_lightning.types import PretrainOutput
 
 
 def normalize_patches(patches: Float[Tensor, "*rows values"]) -> Float[Tensor, "*rows values"]:
@@ -30,7 +31,12 @@ class ReconstructionLoss(SquaredError):
 
     normalize: bool = True
 
-    def __call__(
+    def __call__(self, output: PretrainOutput) -> Float[Tensor, ""]:
+        assert output.predictions.values is not None
+        assert output.masked_values is not None
+        return self.compare(output.predictions.values, output.masked_values)
+
+    def compare(
         self, predictions: Float[Tensor, "rows hidden values"], patches: Float[Tensor, "rows hidden values"]
     ) -> Float[Tensor, ""]:
         """Summed over the patch's values times ``scale``, averaged over hidden patches."""

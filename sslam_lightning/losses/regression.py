@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.losses.squared_error import SquaredError
+from sslam_lightning.types import PretrainOutput
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,11 @@ class RegressionLoss(SquaredError):
             width the mean.
     """
 
-    def __call__(
+    def __call__(self, output: PretrainOutput) -> Float[Tensor, ""]:
+        assert output.masked_targets is not None, "there is no teacher"
+        return self.compare(output.predictions.patches, output.masked_targets)
+
+    def compare(
         self, predictions: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
     ) -> Float[Tensor, ""]:
         """Summed over the width, averaged over hidden patches."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sslam_lightning.layers.gather import gather_tokens, scatter_tokens
 from sslam_lightning.losses.squared_error import SquaredError
+from sslam_lightning.types import PretrainOutput
 
 
 def retained_targets(
@@ -36,7 +37,14 @@ class SourceRetentionLoss(SquaredError):
 
     weight: float = 2.0
 
-    def __call__(
+    def __call__(self, output: PretrainOutput) -> Float[Tensor, ""]:
+        assert output.targets is not None
+        assert output.targets.retained is not None, "there are no mixtures"
+        mixtures = slice(len(output.predictions.patches) // 2, None)  # rows behind those of the clean clips
+        sources = gather_tokens(output.targets.retained, output.mask.ids_masked[mixtures])
+        return self.compare(output.predictions.patches[mixtures], sources)
+
+    def compare(
         self, predictions: Float[Tensor, "rows hidden dim"], targets: Float[Tensor, "rows hidden dim"]
     ) -> Float[Tensor, ""]:
         """Summed over the width and the mixtures' hidden patches, divided by twice their number."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sslam_lightning.losses.squared_error import SquaredError
+from sslam_lightning.types import PretrainOutput
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class UtteranceLoss(SquaredError):
     reduction: Literal["sum", "mean"] = "mean"
     top_k_layers: int | None = None
 
-    def __call__(self, cls_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
+    def __call__(self, output: PretrainOutput) -> Float[Tensor, ""]:
+        return self.compare(output.predictions.cls, output.clip_targets)
+
+    def compare(self, cls_tokens: Float[Tensor, "rows dim"], targets: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
         """Summed over the width; summed or averaged over rows."""
         error = self.weighted_error(cls_tokens, targets)
         return error if self.reduction == "sum" else error / cls_tokens.shape[0]

@@ -109,24 +109,26 @@ def test_padded_clips_are_read(make: Callable[[], Any]) -> None:
 
 
 class _LeftOnTheCPU(ExtraLoss):
-    def __call__(self, predictions: Any, *_: Any) -> Tensor:
-        return (predictions.patches + torch.zeros(predictions.patches.shape)).mean()
+    def __call__(self, output: Any) -> Tensor:
+        return (output.predictions.patches + torch.zeros(output.predictions.patches.shape)).mean()
 
 
 class _Waits(ExtraLoss):
-    def __call__(self, predictions: Any, *_: Any) -> Tensor:
-        return predictions.patches.mean() if bool(predictions.patches.sum() > 0) else predictions.patches.sum()
+    def __call__(self, output: Any) -> Tensor:
+        patches = output.predictions.patches
+        return patches.mean() if bool(patches.sum() > 0) else patches.sum()
 
 
 class _CopiesAndWaits(ExtraLoss):
-    def __call__(self, predictions: Any, *_: Any) -> Tensor:
-        return predictions.patches.mean().cpu().to("cuda")
+    def __call__(self, output: Any) -> Tensor:
+        return output.predictions.patches.mean().cpu().to("cuda")
 
 
 class _WrongType(ExtraLoss):
-    def __call__(self, predictions: Any, *_: Any) -> Tensor:
-        first = torch.zeros(len(predictions.cls), 1, dtype=torch.long, device="cuda")
-        return torch.zeros(predictions.cls.shape, device="cuda").scatter(1, first, predictions.patches[:, 0, :1]).mean()
+    def __call__(self, output: Any) -> Tensor:
+        patches, cls, *_ = output.predictions
+        first = torch.zeros(len(cls), 1, dtype=torch.long, device="cuda")
+        return torch.zeros(cls.shape, device="cuda").scatter(1, first, patches[:, 0, :1]).mean()
 
 
 @pytest.mark.parametrize(

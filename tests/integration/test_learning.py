@@ -81,7 +81,7 @@ def test_dino_lowers_its_loss_and_its_center_moves(tmp_path):
     trainer(tmp_path, diary, max_epochs=EPOCHS, gradient_clip_val=4.0).fit(module, soundscapes(32, batch_size=8))
     first, last = _first_and_last_epoch(diary, "train/loss/dino")
     assert last < 0.6 * first
-    assert module.center.abs().max() > 0.01
+    assert module.dino.center.abs().max() > 0.01
 
 
 def test_stage_2_starts_from_stage_1_and_begins_anew(stage1, tmp_path):

@@ -21,7 +21,7 @@ _TRAINING = {
     *("package_version", "callbacks", "optimizer_states", "lr_schedulers", "MixedPrecision", "hparams_name"),
     *("hparams_type", "head_predicts", "hyper_parameters", "state_dict", CONFIG_KEY),
 }
-_NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "center")  # what training keeps beside them
+_NO_WEIGHTS = ("best_score.", "score.", "mean_loss.", "dino.")  # what training keeps beside them
 
 
 def from_lightning(checkpoint: Mapping[str, Any], source: str, max_bytes: int | None = None) -> Weights:

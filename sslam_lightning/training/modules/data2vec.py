@@ -103,7 +103,7 @@ class Data2Vec1Module(SelfSupervisedModule):
         predictions = self.regression_head(gather_tokens(seen.tokens, mask.ids_masked))
         masked_targets = gather_tokens(targets, mask.ids_masked)
         return self.sum_and_log(
-            {"regression": self.regression(predictions, masked_targets)}, len(clips), predictions, masked_targets
+            {"regression": self.regression.compare(predictions, masked_targets)}, len(clips), predictions, masked_targets
         )
 
     @property

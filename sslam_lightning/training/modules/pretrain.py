@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -45,7 +46,7 @@ from sslam_lightning.training.load_pretrained import load_parts
 from sslam_lightning.training.modules.pretrain_settings import LOSSES_TO_TARGETS, check_settings
 from sslam_lightning.training.modules.self_supervised import SelfSupervisedModule
 from sslam_lightning.training.run.optimizers import OptimizerConfig
-from sslam_lightning.types import AnyBatch, Batch, BlockInput, Grid, Mask, Mixture, Predictions, Targets
+from sslam_lightning.types import AnyBatch, Batch, BlockInput, Grid, Mask, Mixture, Predictions, PretrainOutput, Targets
 
 _LOSSES = (*LOSSES_TO_TARGETS, "reconstruction", "info_nce")
 
@@ -118,11 +119,13 @@ class PretrainModule(SelfSupervisedModule):
         self.save_hyperparameters()
         self.crop_to_shortest, self.roll = crop_to_shortest, roll
         self.masking, self.masks_per_clip, self.mixing = masking, masks_per_clip, mixing
-        self.targets, self.regression, self.utterance, self.dino = targets, regression, utterance, dino
+        self.targets, self.regression, self.utterance = targets, regression, utterance
+        self.dino = dino.build(encoder.dim) if dino else None
         self.reconstruction, self.info_nce, self.source_retention = reconstruction, info_nce, source_retention
         self.extra_loss = extra_loss
         self.ema, self.collapse, self.init_from = ema, collapse, init_from
-        self.named_losses = nn.ModuleDict({name: MeanLoss() for name in _LOSSES if getattr(self, name)})
+        self.configured_losses = {name: loss for name in _LOSSES if (loss := getattr(self, name)) is not None}
+        self.named_losses = nn.ModuleDict({name: MeanLoss() for name in self.configured_losses})
 
         self.student = Encoder(encoder)
         check_settings(self)
@@ -138,8 +141,6 @@ class PretrainModule(SelfSupervisedModule):
         self.reconstruction_head = nn.Linear(width, num_values) if reconstruction else None
         self.contrast_head = nn.Linear(width, num_values) if info_nce else None
         self.teacher = Teacher(self.student, teacher_parts) if ema else None
-        self.center: Tensor | None
-        self.register_buffer("center", torch.zeros(1, encoder.dim, dtype=torch.float32) if dino else None)
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Mix, mask, let the teacher see everything and the student what is visible, compare."""
@@ -154,11 +155,8 @@ class PretrainModule(SelfSupervisedModule):
         embedded = self.student.embed(mixture.clips)
         targets = self.teacher_targets(embedded, mixture, grid) if self.teacher else None
         predictions = self.predict_masked(embedded, mixture, mask, grid)
-        masked_targets = None if targets is None else gather_tokens(targets.patches, mask.ids_masked)
-        losses = self.losses(predictions, masked_targets, targets, mask, mixture)
-        if targets is not None:
-            self.update_center(targets.clip)
-        return self.sum_and_log(losses, len(predictions.cls), predictions.patches, masked_targets)
+        output = self.gather_output(predictions, targets, mask, mixture)
+        return self.sum_and_log(self.losses(output), len(predictions.cls), predictions.patches, output.masked_targets)
 
     def augmented(self, batch: AnyBatch, keys: Int[Tensor, "batch"]) -> AnyBatch:
         """Waveforms, cropped and rolled as configured; other batches as they are."""
@@ -233,56 +231,30 @@ class PretrainModule(SelfSupervisedModule):
     ) -> Predictions:
         """What the student makes of the visible patches. Patches are embedded once a clip, not once a mask."""
         encoded = self.student.encode(*self.student.select_tokens(embedded, grid, mask.ids_keep, mixture.padding))
-        return Predictions(self.decoder(encoded.tokens, mask, grid), encoded.cls)
+        patches = self.decoder(encoded.tokens, mask, grid)
+        values = self.reconstruction_head(patches) if self.reconstruction_head else None
+        contrast = self.contrast_head(patches) if self.contrast_head else None
+        return Predictions(patches, encoded.cls, values, contrast)
 
-    def empty_step(self) -> Float[Tensor, ""]:
-        self.update_center(torch.zeros(0, self.student.dim, dtype=torch.float32, device=self.device))
-        return super().empty_step()
+    def gather_output(
+        self, predictions: Predictions, targets: Targets | None, mask: Mask, mixture: Mixture
+    ) -> PretrainOutput:
+        """Predictions, and what they are compared with at the hidden patches."""
+        masked_targets = None if targets is None else gather_tokens(targets.patches, mask.ids_masked)
+        masked_values = None
+        if self.reconstruction or self.info_nce:
+            masked_values = gather_tokens(self.front_end.patchify(mixture.clips), mask.ids_masked)
+        return PretrainOutput(predictions, mask, targets, masked_targets, masked_values)
 
-    def losses(
-        self,
-        predictions: Predictions,
-        masked_targets: Float[Tensor, "rows hidden dim"] | None,
-        targets: Targets | None,
-        mask: Mask,
-        mixture: Mixture,
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Every configured loss by its name; ``masked_targets`` are the teacher's targets at the hidden patches."""
-        losses = {}
-        if targets is not None and masked_targets is not None:
-            losses = self._losses_to_targets(predictions, masked_targets, targets, mask)
-        if self.reconstruction_head or self.contrast_head:
-            values = gather_tokens(self.front_end.patchify(mixture.clips), mask.ids_masked)
-            if self.reconstruction and self.reconstruction_head:
-                losses["reconstruction"] = self.reconstruction(self.reconstruction_head(predictions.patches), values)
-            if self.info_nce and self.contrast_head:
-                losses["info_nce"] = self.info_nce(self.contrast_head(predictions.patches), values)
-        return losses
+    def losses(self, output: PretrainOutput) -> dict[str, Float[Tensor, ""]]:
+        """Every configured loss by its name."""
+        return {name: loss(output) for name, loss in self.configured_losses.items()}
 
-    def _losses_to_targets(
-        self, predictions: Predictions, masked_targets: Float[Tensor, "rows hidden dim"], targets: Targets, mask: Mask
-    ) -> dict[str, Float[Tensor, ""]]:
-        clip_targets = targets.clip.repeat_interleave(self.masks_per_clip, dim=0)
-        losses = {}
-        if self.regression:
-            losses["regression"] = self.regression(predictions.patches, masked_targets)
-        if self.utterance:
-            losses["utterance"] = self.utterance(predictions.cls, clip_targets)
-        if self.dino and self.center is not None:
-            losses["dino"] = self.dino(predictions.cls, clip_targets, self.center)
-        if self.source_retention and targets.retained is not None:
-            mixed = slice(len(predictions.patches) // 2, None)
-            sources = gather_tokens(targets.retained, mask.ids_masked[mixed])
-            losses["source_retention"] = self.source_retention(predictions.patches[mixed], sources)
-        if self.extra_loss:
-            losses["extra_loss"] = self.extra_loss(predictions, masked_targets, targets, mask)
-        return losses
-
-    def update_center(self, targets: Float[Tensor, "clips dim"]) -> None:
-        """DINO's center follows the targets, after the step that used it."""
-        if self.dino and self.center is not None and self.training:
-            moved = self.dino.updated_center(self.center, targets)
-            self.center = torch.where(moved.isfinite().all(), moved, self.center)  # a lost step must not lose it for good
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take a step, after which DINO's center follows the targets."""
+        super().optimizer_step(*args, **kwargs)
+        if self.dino:
+            self.dino.update_center()
 
     def _teacher_layers(self, seen: BlockInput) -> Sequence[Tensor]:
         assert self.teacher is not None, "there is no teacher"

@@ -7,7 +7,8 @@ from typing import Protocol
 from torch import nn
 
 from sslam_lightning.features import LogMels
-from sslam_lightning.losses import DINOLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
+from sslam_lightning.losses import SourceRetentionLoss, TeacherTargets, UtteranceLoss
+from sslam_lightning.losses.dino import DINO
 from sslam_lightning.mixing import Mixer
 from sslam_lightning.models import Encoder, FrontEnd
 from sslam_lightning.models.front_ends.inputs import ImageInput, TextInput
@@ -25,7 +26,7 @@ class PretrainSettings(Protocol):
     masks_per_clip: int
     targets: TeacherTargets
     utterance: UtteranceLoss | None
-    dino: DINOLoss | None
+    dino: DINO | None
     source_retention: SourceRetentionLoss | None
     ema: EMAConfig | None
     named_losses: nn.ModuleDict

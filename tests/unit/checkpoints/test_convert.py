@@ -189,7 +189,7 @@ def test_the_shared_form_is_safetensors_and_json(tmp_path) -> None:
     assert {name.partition(".")[0] for name in names} == {"student", "teacher", "decoder", "reconstruction"}
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config["features"] == pretrained().features
-    assert config["decoder"]["noise_std"] == 0.02
+    assert config["decoder"]["init_args"]["noise_std"] == 0.02
 
 
 def test_a_shared_form_of_a_later_release(tmp_path) -> None:

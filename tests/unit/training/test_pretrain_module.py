@@ -11,7 +11,6 @@ import pytest
 import torch
 from tiny_modules import ENCODER, finetune, noise, pretrain
 
-from sslam_lightning.layers import gather_tokens
 from sslam_lightning.losses import DINOLoss, ReconstructionLoss, SourceRetentionLoss, TeacherTargets, UtteranceLoss
 from sslam_lightning.mixing import FullMixing, PartialMixing
 from sslam_lightning.training import PretrainModule
@@ -56,7 +55,7 @@ def test_parts_that_are_not_asked_for_do_not_exist() -> None:
     plain, everything = pretrain(), pretrain(reconstruction=ReconstructionLoss(), utterance=None, dino=DINOLoss())
     assert {name.split(".")[0] for name in plain.state_dict()} == {"student", "teacher", "decoder"}
     added = {name for name in everything.state_dict() if name not in plain.state_dict()}
-    assert added == {"center", "reconstruction_head.weight", "reconstruction_head.bias"}
+    assert added == {"dino.center", "reconstruction_head.weight", "reconstruction_head.bias"}
     assert everything.reconstruction_head is not None
     assert everything.reconstruction_head.out_features == 4 * 4
 
@@ -109,7 +108,7 @@ def test_losses_of_stage_1_by_hand() -> None:
         module.teacher_targets(module.student.embed(mixture.clips), mixture, grid),
     )
     predictions = module.predict_masked(module.student.embed(mixture.clips), mixture, mask, grid)
-    losses = module.losses(predictions, gather_tokens(targets.patches, mask.ids_masked), targets, mask, mixture)
+    losses = module.losses(module.gather_output(predictions, targets, mask, mixture))
 
     encoded = module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=2)
     everywhere = module.targets(encoded.hidden_states)
@@ -207,8 +206,7 @@ def test_source_retention_looks_at_the_mixtures_alone() -> None:
         module.teacher_targets(module.student.embed(mixture.clips), mixture, grid),
     )
     predictions = module.predict_masked(module.student.embed(mixture.clips), mixture, mask, grid)
-    wanted = gather_tokens(targets.patches, mask.ids_masked)
-    losses = module.losses(predictions, wanted, targets, mask, mixture)
+    losses = module.losses(module.gather_output(predictions, targets, mask, mixture))
     assert targets.retained is not None
     total = torch.zeros(())
     for row in range(8, 16):  # behind the clean clips: mixture by mixture, two masks each
@@ -231,16 +229,18 @@ def test_the_utterance_target_may_be_the_last_layer_alone() -> None:
 
 def test_dinos_center_moves_in_training_alone() -> None:
     module, batch = pretrain(utterance=None, dino=DINOLoss(center_momentum=0.75)), noise()
-    module.eval().training_step(batch, 0)
-    assert module.center is not None
-    assert not module.center.any()
-    module.train().training_step(batch, 0)
+    assert module.dino is not None
+    for mode in (False, True):
+        module.train(mode).training_step(batch, 0)
+        assert not module.dino.center.any()
+        module.dino.update_center()
+        assert bool(module.dino.center.any()) == mode
     log_mels = module.log_mels(batch)
     target = module.targets(
         module.teacher.encoder.encode(module.teacher.encoder.embed(log_mels), keep_layers=2).hidden_states
     )
-    torch.testing.assert_close(module.center, 0.25 * target.mean(dim=(0, 1), keepdim=True)[0])
-    assert torch.equal(module.state_dict()["center"], module.center)
+    torch.testing.assert_close(module.dino.center, 0.25 * target.mean(dim=(0, 1), keepdim=True)[0])
+    assert torch.equal(module.state_dict()["dino.center"], module.dino.center)
 
 
 def test_draws_depend_on_seed_and_clip_and_evaluation_has_draws_of_its_own() -> None:
@@ -319,7 +319,7 @@ def test_a_clip_that_is_too_short_is_named() -> None:
             {"encoder": replace(ENCODER, depth=1), "targets": TeacherTargets(1)},
             r"the checkpoint's student\.blocks\.1\.\S+ is missing, which the model has",
         ),
-        ({"utterance": None, "dino": DINOLoss()}, r"the checkpoint's center is not in the model"),
+        ({"utterance": None, "dino": DINOLoss()}, r"the checkpoint's dino\.center is not in the model"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_parts(other: dict[str, Any], message: str) -> None:
