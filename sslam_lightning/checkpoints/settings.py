@@ -78,10 +78,10 @@ def read_dataclass(kind: type[T], settings: Any, where: str) -> T:
         raise ValueError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
 
 
-def read_choice(family: type, settings: Any, where: str) -> Any:
+def read_choice(family: type[Any], settings: Any, where: str) -> Any:
     """The settings of a front-end or decoder: ``class_path`` names one that exists here, none is imported for a file."""
     name = settings.get("class_path") if isinstance(settings, Mapping) else settings
-    known: dict[str, Any] = {kind.__name__: kind for kind in family.__subclasses__() if is_dataclass(kind)}
+    known: dict[str, Any] = {each.__name__: each for each in family.__subclasses__() if is_dataclass(each)}
     kind = known.get(str(name).rpartition(".")[2])
     if kind is None:
         others = ", ".join(sorted(known))

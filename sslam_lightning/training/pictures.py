@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sslam_lightning.layers import Block, gather_tokens
+from sslam_lightning.layers import Block
 from sslam_lightning.models import Encoder
 from sslam_lightning.types import Batch, Grid
 
@@ -28,17 +28,18 @@ def draw_predictions(module: Any, batch: Batch, path: Path, clip: int = 0) -> No
         path: the file to write.
         clip: which clip of the batch to show.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    features = module.features
-    if features is None:
+    if module.features is None:
         raise ValueError("pictures are drawn of spectrograms, this module's front-end reads something else")
-    module = module.eval()
-    keys = module.clip_keys(batch)
-    clean = module.log_mels(batch)
+    size = module.student.config.patch_size
+    panels = _panels(module.eval(), batch, clip)
+    _, clean = panels[0]
+    extent = (0, clean.shape[1] * FRAME_SHIFT_SECONDS, 0, module.features.num_mels)
+    _plot(panels, extent, f"seconds; a patch is {size} mel bins x {size} frames of 10 ms", path)
+
+
+def _panels(module: Any, batch: Batch, clip: int) -> list[tuple[str, Tensor]]:
+    """Titles and images, low mel bins first."""
+    keys, clean = module.clip_keys(batch), module.log_mels(batch)
     mixture = module.mix(clean, keys, behind=module.frames_behind(batch, clean))
     grid = module.student.front_end.grid(clean)
     mask = module.draw_masks(keys, grid)
@@ -47,36 +48,40 @@ def draw_predictions(module: Any, batch: Batch, path: Path, clip: int = 0) -> No
     predictions = module.predict_masked(embedded, mixture, mask, grid)
     shown = len(batch.waveforms) + clip if module.mixing else clip  # the clip's mixture, where there are mixtures
     row = shown * module.masks_per_clip
+    hidden, ids_masked, predicted = mask.hidden[row], mask.ids_masked[row], predictions.patches[row].float()
     target = targets.retained[clip] if targets.retained is not None else targets.patches[shown]
-    prediction = target.new_zeros(target.shape)
-    prediction[mask.ids_masked[row]] = predictions.patches[row].float()
-    hidden = mask.hidden[row]
-    channels, low, high = _palette(target)
+    error = (target[ids_masked] - predicted).square().mean()
+    prediction = target.new_zeros(target.shape).index_copy(0, ids_masked, predicted)
+    palette = _palette(target)
     size = module.student.config.patch_size
     cover = hidden.view(*grid).repeat_interleave(size, 0).repeat_interleave(size, 1)
-
-    guessed = predictions.patches[row].float()
-    error = (gather_tokens(target[None], mask.ids_masked[row][None]) - guessed).square().mean()
-    panels = [
+    attention = cls_token_attention(module.student, clean[clip : clip + 1])[0]
+    return [
         (f"clip: {batch.names[clip]}", clean[clip].T),
         ("its mixture" if module.mixing else "the same (no mixing)", mixture.clips[shown].T),
         ("what the student sees (white is hidden)", mixture.clips[shown].masked_fill(cover, float("nan")).T),
-        ("teacher's target at hidden patches", _colors(target, channels, low, high, hidden, grid)),
+        ("teacher's target at hidden patches", _colors(target, *palette, hidden, grid)),
         (
             f"student's prediction there: mean squared error {float(error):.2f}, where guessing the mean gives about 1",
-            _colors(prediction, channels, low, high, hidden, grid),
+            _colors(prediction, *palette, hidden, grid),
         ),
+        ("what the CLS token of the whole clip attends to (last block, mean of heads)", attention.view(*grid).T),
     ]
-    attention = cls_token_attention(module.student, clean[clip : clip + 1])[0]
-    panels.append(("what the CLS token of the whole clip attends to (last block, mean of heads)", attention.view(*grid).T))
-    seconds = clean.shape[1] * FRAME_SHIFT_SECONDS
+
+
+def _plot(panels: list[tuple[str, Tensor]], extent: tuple[float, float, float, float], below: str, path: Path) -> None:
+    """Write the panels as PNG, one below the other; ``extent`` is in seconds and mel bins."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 2 * len(panels)), layout="constrained", sharex=True)
     for axis, (title, image) in zip(axes, panels, strict=True):
-        extent = (0, seconds, 0, features.num_mels)
         axis.imshow(image.cpu().numpy(), origin="lower", aspect="auto", interpolation="nearest", extent=extent)
         axis.set_title(title, fontsize=9, parse_math=False)  # the $ of a name is a $
         axis.set_ylabel("mel bin")
-    axes[-1].set_xlabel(f"seconds; a patch is {size} mel bins x {size} frames of 10 ms")
+    axes[-1].set_xlabel(below)
     figure.supxlabel("Colors: the three channels in which the target varies most, as red, green and blue", fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -125,7 +125,7 @@ def main(folder: Path) -> None:
         here.mkdir()
         (here / "newest-step=0.ckpt").touch()
         write(here, 1)
-        (here / ".other.ckpt.unfinished").write_bytes(b"half")  # of a run that was killed before
+        (here / "other.ckpt.partial").write_bytes(b"half")  # of a run that was killed before
         was_killed, told = killed_writer(here, turn)
         newest = newest_whole_checkpoint(here)
         assert newest.path, told
@@ -136,10 +136,10 @@ def main(folder: Path) -> None:
             "found": content["global_step"],
             "is_whole": bool((content["weights"] == content["global_step"]).all()),
             "passed_over": list(newest.passed_over),
-            "unfinished": sorted(path.name for path in here.glob(".*")),
+            "unfinished": sorted(path.name for path in here.glob("*.partial")),
         }
         write(here, 3) if (here / "newest-step=2.ckpt").exists() else write(here, 2)
-        found.append(kill | {"left": sorted(path.name for path in here.glob(".*"))})
+        found.append(kill | {"left": sorted(path.name for path in here.glob("*.partial"))})
         if not was_killed:
             break
     (folder / "found.json").write_text(json.dumps(found))

@@ -10,6 +10,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from sslam_lightning.runtime.atomic_write import replacing
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, waits for the disk, then renames: a kill or a full disk leaves the old file whole.
@@ -23,21 +25,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left_over in path.parent.glob(".*.ckpt.unfinished"):  # by a process that was killed: they would fill the disk
+        for left_over in path.parent.glob("*.ckpt.partial"):  # by a process that was killed: they would fill the disk
             left_over.unlink(missing_ok=True)
-        unfinished = path.with_name(f".{path.name}.unfinished")
         try:
-            with unfinished.open("wb") as file:
+            with replacing(path) as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.replace(path)
         except RuntimeError as error:  # of torch's writer, which finds its file shorter than it should be
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
 def check_one_checkpoint(trainer: pl.Trainer) -> None:

@@ -34,7 +34,7 @@ def test_where_last_is_damaged_the_one_with_the_most_updates(tmp_path: Path) -> 
     empty = write(tmp_path / "last-v1.ckpt", step=2000, part=0.0)
     foreign = write(tmp_path / "weights.ckpt", step=0, content={"model": {}})
     (tmp_path / "folder.ckpt").mkdir()
-    (tmp_path / ".last.ckpt.unfinished").write_bytes(b"half")
+    (tmp_path / "last.ckpt.partial").write_bytes(b"half")
     path, passed_over = newest_whole_checkpoint(tmp_path)
     assert path == expected
     assert passed_over[0].startswith(f"passed over: {half} cannot be opened as a checkpoint: ")

@@ -52,7 +52,7 @@ def test_torchs_writer_hides_the_full_disk_behind_an_error_of_its_own(
 
 
 def test_what_a_process_that_was_killed_left_unfinished_is_taken_away(tmp_path: Path) -> None:
-    (tmp_path / ".step=3.ckpt.unfinished").write_bytes(b"half")
+    (tmp_path / "step=3.ckpt.partial").write_bytes(b"half")
     AtomicCheckpointIO().save_checkpoint({"step": 4}, tmp_path / "step=4.ckpt")
     assert os.listdir(tmp_path) == ["step=4.ckpt"]
 
