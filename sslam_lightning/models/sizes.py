@@ -82,9 +82,7 @@ MODELS: dict[str, NamedModel] = {
         LogMels(num_frames=512, mean=-6.627, std=5.359),
         ConvDecoderConfig(),
     ),
-    "eat_tiny": NamedModel(
-        EncoderConfig(dim=96, depth=4, num_heads=4), LogMels(num_frames=112), ConvDecoderConfig()
-    ),
+    "eat_tiny": NamedModel(EncoderConfig(dim=96, depth=4, num_heads=4), LogMels(num_frames=112), ConvDecoderConfig()),
     "mae_ast_frame": _mae_ast(token_frames=2, token_mels=128),
     "mae_ast_patch": _mae_ast(token_frames=16, token_mels=16),
     "sslam_base": _EAT_BASE,
