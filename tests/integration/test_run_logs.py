@@ -68,7 +68,7 @@ class Kill(Callback):
 
 def _fit(folder: Path, *options: Any, logger: str = "wandb") -> None:
     (folder / "recipe.yaml").write_text(RECIPE)
-    configs = ["--config", folder / "recipe.yaml", "--config", config_folder() / f"trainer/{logger}.yaml"]
+    configs = ["--config", folder / "recipe.yaml", "--config", config_folder() / f"overlays/trainer/{logger}.yaml"]
     main(["fit", *map(str, configs), f"--trainer.default_root_dir={folder}/run", *map(str, options)])
 
 
