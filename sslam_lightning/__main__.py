@@ -29,7 +29,7 @@ Measure speed   sslam benchmark pretrain|data|inference
 Options of a command:         sslam COMMAND --help
 Arguments of a class:         sslam fit --model.help sslam_lightning.PretrainModule
 All settings of a run:        sslam fit --config FILE --print_config
-Change a setting:             sslam fit --config configs/pretrain/eat_base.yaml --data.batch_size 6
+Change a setting:             sslam fit --config pretrain/eat_base --data.batch_size 6
 Resume a run:                 sslam fit --config RUN/config.yaml --ckpt_path last
 Find where an error is from:  SSLAM_DEBUG=1 sslam ...
 """

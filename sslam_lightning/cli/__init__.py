@@ -74,7 +74,7 @@ def run_tool(argv: list[str]) -> Any:
             raise ValueError(f"there is no command {words[0]}, only {', '.join(tool)} (see {prog} --help)")
         tool, prog = tool[words[0]], f"{prog} {words.pop(0)}"
     tool = resolve_name(tool)
-    OneLineParser.command, OneLineParser.config_file = prog, None
+    OneLineParser.begin(prog, words)
     options = tool_parser(tool, prog).parse_args(words).as_dict()
     if "command" in inspect.signature(tool).parameters:
         options["command"] = shlex.join(["sslam", *argv])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sslam_lightning.runtime.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder, find_config
 
 if TYPE_CHECKING:
     from sslam_lightning.evaluation.run import Evaluated
@@ -84,7 +84,7 @@ def read_comparison(path: Path) -> Comparison:
         if model.after is not None and model.after not in models:
             raise ValueError(f"{where} starts after {model.after}, which does not stand above it")
         for file in (*model.configs, *filter(None, (model.random or "").split(","))):
-            if not (config_folder() / f"{file}.yaml").is_file():
+            if not Path(find_config(file)).is_file():
                 raise FileNotFoundError(f"{where} names configs/{file}.yaml, which does not exist")
         models[str(name)] = model
     return replace(comparison, models=models)
@@ -104,7 +104,7 @@ def arguments(comparison: Comparison, name: str, seed: int, folder: Path, data: 
     model = comparison.models[name]
     args = ["fit"]
     for config in model.configs:
-        args += ["--config", os.path.relpath(config_folder() / f"{config}.yaml")]
+        args += ["--config", config]
     start = None if model.after is None else f"{run_folder(folder, model.after, seed)}/checkpoints/last.ckpt"
     keys = _keys(comparison, name, data)
     keys |= {"model.init_from": start, "seed_everything": seed, "trainer.default_root_dir": run_folder(folder, name, seed)}
@@ -180,7 +180,7 @@ def _refuse_other_settings(run: Path, settings: Mapping[str, Any]) -> None:
 def source(comparison: Comparison, name: str, folder: Path) -> str:
     """What ``--model`` is for a model of the comparison."""
     if recipes := comparison.models[name].random:
-        return ",".join(os.path.relpath(config_folder() / f"{each}.yaml") for each in recipes.split(","))
+        return ",".join(os.path.relpath(find_config(each)) for each in recipes.split(","))
     return f"{run_folder(folder, name, '{seed}')}/checkpoints/last.ckpt"
 
 
@@ -212,7 +212,7 @@ def compare_models(
             raise ValueError(f"{path} has no {kind} {unknown[0]}, only {', '.join(known)}")
     suites, protocols = suites or comparison.suites, protocols or list(comparison.protocols)
     for each in suites:
-        check_suite(read_suite(each, config_folder() / "downstream"), protocols, data)
+        check_suite(read_suite(find_config(each, "downstream"), config_folder() / "downstream"), protocols, data)
     runs.claim()
     found = []
     for each in only or judged:

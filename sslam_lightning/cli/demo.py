@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslam_lightning.cli import run_trainer
-from sslam_lightning.runtime.configs import config_folder
 
 
 class Step(NamedTuple):
@@ -70,10 +68,7 @@ def demo(folder: str = "runs/demo", seed: int = 0) -> None:
 
 def command(step: Step, root: Path, seed: int, subcommand: str = "fit") -> list[str]:
     """The arguments of ``sslam`` that run a step."""
-    configs = config_folder()
-    args = [subcommand]
-    for recipe in step.recipes:
-        args += ["--config", os.path.relpath(configs / f"{recipe}.yaml")]
+    args = [subcommand, *(word for recipe in step.recipes for word in ("--config", recipe))]
     args += [f"--seed_everything={seed}", f"--trainer.default_root_dir={root / step.run}"]
     init_from = f"{root / step.init_from}/checkpoints/last.ckpt" if step.init_from else "null"
     args += [f"--model.init_from={init_from}"]

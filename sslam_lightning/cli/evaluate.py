@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from sslam_lightning.runtime.configs import find_config
+
 
 def run_evaluate(
     suite: Sequence[str] = (),
@@ -66,7 +68,8 @@ def run_evaluate(
         if compare is not None:
             from sslam_lightning.cli.compare import compare_models
 
-            done = compare_models(Path(compare), suite, protocols, only, RunStore(folder), settings)
+            path = Path(find_config(compare, "downstream/compare"))
+            done = compare_models(path, suite, protocols, only, RunStore(folder), settings)
         else:
             assert model is not None, "has been asked for"
             print(f"sslam: judging {model}", file=sys.stderr)

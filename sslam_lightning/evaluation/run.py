@@ -15,7 +15,7 @@ from sslam_lightning.evaluation.model import Candidate
 from sslam_lightning.evaluation.runs import Key, Run, RunStore
 from sslam_lightning.evaluation.suite import read_suite
 from sslam_lightning.evaluation.table import write_tables
-from sslam_lightning.runtime.configs import config_folder
+from sslam_lightning.runtime.configs import config_folder, find_config
 from sslam_lightning.runtime.devices import device_named
 
 
@@ -99,7 +99,7 @@ def evaluations(
     """A model on each of these suites; options as those of :func:`evaluate`."""
     settings |= {"data": data or {}, "features": features or {}}
     settings |= {"device": device_named(device), "cache_bytes": cache_bytes(cache_gib)}
-    read = [read_suite(each, config_folder() / "downstream") for each in suites]
+    read = [read_suite(find_config(each, "downstream"), config_folder() / "downstream") for each in suites]
     return [Evaluation(each, model, name, runs, **settings) for each in read]
 
 

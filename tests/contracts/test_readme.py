@@ -13,6 +13,8 @@ import pytest
 from prefork import interpreter
 from readmes import READMES, ROOT, TEXT, blocks, files
 
+from sslam_lightning.runtime.configs import shipped_configs
+
 _ESC10 = ROOT.parent / "shared" / "data" / "esc10"
 _FENCE = re.compile(r"^```(.*)\n(?:.*\n)*?```$", re.MULTILINE)
 _KINDS = r"|python|yaml|(?:py|yaml) \S+|bash(?: test| cluster| esc50)?"  # plain bash: not run here
@@ -41,6 +43,8 @@ def test_a_readme_is_short_and_its_blocks_links_and_paths_are_right(folder):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
         if not target.startswith("https://"):
             _check_link(folder, target)
+    for name in re.findall(r"--config[ =](?:configs/)?((?:pretrain|finetune|overlays|runs/esc10)/[\w/]+)", text):
+        assert name in shipped_configs(), name
     for path in re.findall(r"configs/[\w/]+\.yaml", text):
         assert (ROOT / path).is_file(), path
 

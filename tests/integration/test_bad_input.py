@@ -138,20 +138,30 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--model.masks_per_clipp", "3"], "Option 'masks_per_clipp' is not accepted: did you mean masks_per_clip?"),
+        (
+            ["--model.masks_per_clipp", "3"],
+            "Option 'model.masks_per_clipp' is not accepted: did you mean model.masks_per_clip?",
+        ),
         (["--trainer.max_stepz", "3"], "unrecognized arguments: --trainer.max_stepz 3: did you mean --trainer.max_steps?"),
-        (["--data.num_trains", "3"], "Option 'num_trains' is not accepted: did you mean num_train?"),
-        (["--data.batchsize", "3"], "Option 'batchsize' is not accepted: did you mean batch_size?"),
-        (["--model.optimzer.lr", "1"], "unrecognized arguments: --optimzer.lr=1: did you mean --optimizer.lr?"),
-        (["--modle.seed", "1"], "unrecognized arguments: --modle.seed 1"),
+        (["--data.num_trains", "3"], "Option 'data.num_trains' is not accepted: did you mean data.num_train?"),
+        (["--data.batchsize", "3"], "Option 'data.batchsize' is not accepted: did you mean data.batch_size?"),
+        (["--model.optimiser.lr", "1"], "arguments: --model.optimiser.lr=1: did you mean --model.optimizer.lr?"),
+        (["--modle.seed", "1"], "unrecognized arguments: --modle.seed 1: did you mean --seed_everything?"),
+        (["--modle.optimiser.lr=1"], "unrecognized arguments: --modle.optimiser.lr=1: did you mean --model.optimizer.lr?"),
+        (["--dat.num_train=1"], "unrecognized arguments: --dat.num_train=1: did you mean --data.num_train?"),
+        (["--modle.label_smoothing=0"], "unrecognized arguments: --modle.label_smoothing=0 (see"),  # fine-tuning's
+        (["--model.sede", "1"], "Option 'model.sede' is not accepted (see"),  # seed_everything decides it
         (["--configs", "x.yaml"], "unrecognized arguments: --configs x.yaml: did you mean --config?"),
-        (["--model.encoder.dimm", "16"], "unrecognized arguments: --encoder.dimm=16: did you mean --encoder.dim?"),
-        (["--model.utterance.wieght", "2"], "Option 'wieght' is not accepted: did you mean weight?"),
-        (["--model.num_train", "2"], "Option 'num_train' is not accepted"),
+        (["--model.encoder.dimm", "16"], "arguments: --model.encoder.dimm=16: did you mean --model.encoder.dim?"),
+        (
+            ["--model.utterance.wieght", "2"],
+            "Option 'model.utterance.wieght' is not accepted: did you mean model.utterance.weight?",
+        ),
+        (["--model.num_train", "2"], "Option 'model.num_train' is not accepted"),
         (["--trainer.xyzzy", "2"], "unrecognized arguments: --trainer.xyzzy 2"),
         (
             ["--model.init_args.masks_per_klip", "3"],
-            "Option 'masks_per_klip' is not accepted: did you mean masks_per_clip?",
+            "Option 'model.masks_per_klip' is not accepted: did you mean model.masks_per_clip?",
         ),
         (
             ["--data", "sslam_lightning.data.ESC51DataModule"],
@@ -194,15 +204,15 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
             ["--trainer.callbacks", "3"],
             "Expected a <class 'list'> or Expected a dot import path string: 3. Got value: 3",
         ),
-        (["--model.masks_per_clip", "many"], "key \"masks_per_clip\": Expected a <class 'int'>. Got value: many"),
-        (["--model.optimizer.lr", "abc"], "key \"optimizer.lr\": Expected a <class 'float'>. Got value: abc"),
+        (["--model.masks_per_clip", "many"], "key \"model.masks_per_clip\": Expected a <class 'int'>. Got value: many"),
+        (["--model.optimizer.lr", "abc"], "key \"model.optimizer.lr\": Expected a <class 'float'>. Got value: abc"),
         (
             ["--model.masking.mask_ratio", "half"],
-            "Parser key \"mask_ratio\": Expected a <class 'float'>. Got value: half",
+            "Parser key \"model.masking.mask_ratio\": Expected a <class 'float'>. Got value: half",
         ),
         (
             ["--model.collapse", "no"],
-            'Parser key "collapse": Unable to load config \'no\' Parser key "collapse": Unable to load config "no"',
+            'Parser key "model.collapse": Unable to load config \'no\' Parser key "collapse": Unable to load config "no"',
         ),
         (["--trainer.max_epochs", "1.5"], "key \"trainer.max_epochs\": Expected a <class 'int'>. Got value: 1.5"),
         (
@@ -214,8 +224,8 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
             "'64-true'] or Expected a typing.Literal['64', '32', '16', 'bf16']. Got value: fp17",
         ),
         (
-            ["--model.optimizer.max_steps", "null"],
-            "Parser key \"optimizer.max_steps\": Expected a <class 'int'>. Got value: None",
+            ["--model.optimizer.warmup_steps", "null"],
+            "Parser key \"model.optimizer.warmup_steps\": Expected a <class 'int'>. Got value: None",
         ),
         (
             ["--model.masking", "nomod.X"],
@@ -237,12 +247,15 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
             "Parser key \"seed_everything\": Expected a <class 'bool'> or Expected a <class 'int'>. Got value: x",
         ),
         (["--seed_everything", "-1"], "seed_everything must lie between 0 and 4294967295, got -1"),
-        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be positive, got 0"),
+        (["--trainer.accumulate_grad_batches", "0"], "trainer.accumulate_grad_batches must be at least 1, got 0"),
+        (["--trainer.log_every_n_steps", "-1"], "trainer.log_every_n_steps must be at least 0, got -1"),
+        (["--trainer.check_val_every_n_epoch", "0"], "trainer.check_val_every_n_epoch must be at least 1, got 0"),
+        (["--trainer.num_sanity_val_steps", "-2"], "trainer.num_sanity_val_steps must be at least -1, got -2"),
         (["--trainer.gradient_clip_val", "-1"], "gradient_clip_val must not be negative, got -1"),
         (["--trainer.val_check_interval", "0"], "trainer.val_check_interval must be positive, got 0"),
         (["--trainer.max_steps", "null"], "key \"trainer.max_steps\": Expected a <class 'int'>. Got value: None"),
-        (["--data.batch_size", "null"], "batch_size must be a whole number, got None"),
-        (["--model.encoder.dim", "null"], "Parser key \"encoder.dim\": Expected a <class 'int'>. Got value: None"),
+        (["--data.batch_size", "null"], "Parser key \"data.batch_size\": Expected a <class 'int'>. Got value: None"),
+        (["--model.encoder.dim", "null"], "Parser key \"model.encoder.dim\": Expected a <class 'int'>. Got value: None"),
         (["--model.encoder.prenet_depth", "-1"], "encoder: prenet_depth must not be negative, got -1"),
         (["--model.encoder.norm_eps", "0"], "encoder: norm_eps must be positive, got 0"),
         (["--model.regression.weight", "-1"], "regression: weight must be a number from 0 on, got -1"),
@@ -286,7 +299,9 @@ def test_keys_and_values(options, told, complaint, run_folder):
 def test_a_misspelt_key_in_a_file(complaint, tmp_path):
     path = tmp_path / "misspelt.yaml"
     path.write_text(RECIPE.replace("masks_per_clip", "mask_per_clip"))
-    assert f"{path}: Option 'mask_per_clip' is not accepted: did you mean masks_per_clip?" in complaint(config=path)
+    assert f"{path}: Option 'model.mask_per_clip' is not accepted: did you mean model.masks_per_clip?" in complaint(
+        config=path
+    )
 
 
 def test_no_recipe_at_all(capsys):
@@ -319,7 +334,10 @@ def test_a_file_that_is_not_yaml(complaint, tmp_path):
         (b"- trainer\n- data", "{}: Unexpected config: - trainer data"),
         (b"\x80\x02\xff", "{}: 'utf-8' codec can't decode byte 0x80 in position 0"),
         (b"model: [1]", '{}: Parser key "model": Not a valid subclass of AudioModule. Got value: [1]: name a recipe in'),
-        (b"data: null\nmodel: sslam_lightning.PretrainModule", "the following arguments are required: fit.data"),
+        (
+            b"data: null\nmodel: sslam_lightning.PretrainModule",
+            '{}: Parser key "data": Expected a table of settings. Got value: None',
+        ),
         (RECIPE.split("    encoder:")[0].encode(), '{}: Parser key "model": Problem with given class_path \'sslam_light'),
     ],
 )
@@ -335,25 +353,37 @@ def test_files_that_are_no_recipe(content, told, complaint, tmp_path):
         (
             "masks_per_clip: 2",
             "masks_per_clip: many",
-            "{}: Parser key \"masks_per_clip\": Expected a <class 'int'>. Got value",
+            "{}: Parser key \"model.masks_per_clip\": Expected a <class 'int'>. Got value",
         ),
-        ("masks_per_clip: 2", "optimizer: {max_step: 5}", "{}: Group 'optimizer' does not accept option 'max_step'"),
+        ("masks_per_clip: 2", "optimizer: {max_step: 5}", "{}: Group 'model.optimizer' does not accept option 'max_step'"),
         (
             "masks_per_clip: 2",
             "utterance: {weight: x}",
-            "{}: Parser key \"weight\": Expected a <class 'float'>. Got value: x",
+            "{}: Parser key \"model.utterance.weight\": Expected a <class 'float'>. Got value: x",
         ),
         ("masks_per_clip: 2", "utterance: {weight: .nan}", "utterance: weight must be a number from 0 on, got nan"),
-        ("masks_per_clip: 2", "masking: 3", '{}: Parser key "masking": Not a valid subclass of MaskSampler. Got value: 3'),
-        ("masks_per_clip: 2", "collapse: x", "{}: Parser key \"collapse\": Unable to load config 'x'"),
-        ("dim: 16, depth: 2", "dimm: 16", "{}: Group 'encoder' does not accept option 'dimm': did you mean encoder.dim?"),
-        ("num_train: 4", "num_trian: 4", "{}: Option 'num_trian' is not accepted: did you mean num_train?"),
+        (
+            "masks_per_clip: 2",
+            "masking: 3",
+            '{}: Parser key "model.masking": Not a valid subclass of MaskSampler. Got value: 3',
+        ),
+        ("masks_per_clip: 2", "collapse: x", "{}: Parser key \"model.collapse\": Unable to load config 'x'"),
+        ("dim: 16, depth: 2", "dimm: 16", "{}: Group 'model.encoder' does not accept option 'dimm': did you mean model"),
+        ("num_train: 4", "num_trian: 4", "{}: Option 'data.num_trian' is not accepted: did you mean data.num_train?"),
         (
             "DataModule\n",
             "DataModul\n",
             '{}: Parser key "data": Problem with given class_path \'sslam_lightning.data.Synth',
         ),
-        ("devices: 1", "overfit_batches: null", "the configuration does not fit together: '>' not supported between"),
+        ("devices: 1", "overfit_batches: null", '{}: Parser key "trainer.overfit_batches": Expected a '),
+        ("num_val: 2", "num_val: null", "{}: Parser key \"data.num_val\": Expected a <class 'int'>. Got value: None"),
+        ("masks_per_clip: 2", "masks_per_clip: null", '{}: Parser key "model.masks_per_clip": Expected a '),
+        ("masks_per_clip: 2", "encoder: null", '{}: Parser key "model.encoder": Expected a table of settings. Got value: '),
+        (
+            "masks_per_clip: 2",
+            "utterance: {reduction: null}",
+            "{}: Parser key \"model.utterance.reduction\": Expected a typing.Literal['sum', 'mean']. Got value: None",
+        ),
     ],
 )
 def test_settings_in_files(here, wrong, told, complaint, tmp_path):
@@ -381,7 +411,9 @@ def test_the_recipe_that_was_meant(complaint, tmp_path, monkeypatch):
     told = complaint(config=Path("configs/pretrain/eat_bas.yaml"))
     assert "did you mean configs/pretrain/eat_base.yaml?" in told
     monkeypatch.chdir(tmp_path)  # beside no recipes of the project
-    assert f"did you mean {_PACKAGE}/configs/pretrain/eat_base.yaml?" in complaint(config=Path("pretrain/eat_base.yaml"))
+    for name in ("pretrain/eat_bsae", "configs/pretrain/eat_bsae.yaml", "eat_base"):
+        assert "did you mean pretrain/eat_base?" in complaint(config=Path(name))
+    assert "did you mean overlays/sizes/tiny?" in complaint("--config=overlay/sizes/tiny")
     assert f"Path is not a file: '{tmp_path}'" in complaint(config=tmp_path)
 
 

@@ -153,8 +153,8 @@ def test_detection_is_counted_by_frames(plan):
         ("clips_per_second", -1, "clips_per_second must be positive, got -1"),
         ("trainer__devices", 0, "trainer.devices must be auto, a positive number or a list of numbers, got 0"),
         ("trainer__devices", "x", "trainer.devices must be auto, a positive number or a list of numbers, got x"),
-        ("trainer__num_nodes", 0, "trainer.num_nodes must be positive, got 0"),
-        ("trainer__accumulate_grad_batches", 0, "trainer.accumulate_grad_batches must be positive, got 0"),
+        ("trainer__num_nodes", 0, "trainer.num_nodes must be at least 1, got 0"),
+        ("trainer__accumulate_grad_batches", 0, "trainer.accumulate_grad_batches must be at least 1, got 0"),
     ],
 )
 def test_what_makes_no_plan_is_told(plan, capsys, option, value, told):
@@ -172,5 +172,5 @@ def test_what_makes_no_plan_is_told(plan, capsys, option, value, told):
 def test_a_misspelt_setting_is_named(plan, capsys):
     with pytest.raises(SystemExit):
         plan("pretrain/eat_base", model__masks_per_clipp=3)
-    told = "Option 'masks_per_clipp' is not accepted: did you mean masks_per_clip? (see sslam plan --help)"
+    told = "Option 'model.masks_per_clipp' is not accepted: did you mean model.masks_per_clip? (see sslam plan --help)"
     assert told in capsys.readouterr().err

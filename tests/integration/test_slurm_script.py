@@ -165,7 +165,7 @@ def test_another_script_is_not_overwritten(capsys, monkeypatch):
         ),
         (
             ["--nodes=1", "--gpus-per-node=0", *GPU],
-            "trainer.accelerator gpu, but --gpus-per-node is 0: add --config configs/overlays/trainer/cpu.yaml",
+            "trainer.accelerator gpu, but --gpus-per-node is 0: add --config overlays/trainer/cpu",
         ),
     ],
 )

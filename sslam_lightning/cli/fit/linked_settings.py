@@ -1,40 +1,52 @@
-"""Settings of the model that something else decides: the data module, or the rest of the model."""
+"""Settings that something else decides: the data module, the run's seed, or the rest of the model."""
 
 from __future__ import annotations
 
-import inspect
-from pkgutil import resolve_name
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 # What the data module knows and the model takes from it, under one name in both.
 OF_DATA = ("num_classes", "multi_label", "class_names", "resampler")
+DECIDED_ELSEWHERE = (*(f"model.{name}" for name in OF_DATA), "model.seed", "data.seed")
 
 
-def refuse_linked_settings(model: Any) -> None:
-    """Raise ValueError for the first setting of a model (``class_path``, ``init_args``) that the data would overwrite."""
-    parameters = inspect.signature(resolve_name(model.class_path)).parameters
-    for name in OF_DATA:
-        if name in parameters and model.init_args.get(name) != parameters[name].default:
-            raise ValueError(f"model.{name} comes from the data: leave it out, or set it for the data module")
-
-
-def settle_idle_settings(model: Any) -> None:
-    """Refuse settings that have no effect next to the model's others; drop such a default.
+def refuse_linked_settings(given: Mapping[str, Any], data_settings: Collection[str], place: Callable[[str], str]) -> None:
+    """Refuse settings that the user gave and that would be overwritten.
 
     Args:
-        model: ``class_path`` and ``init_args``.
+        given: what the user gave, by whole keys.
+        data_settings: names of the settings that the data module takes.
+        place: where a setting was given, for the message.
+
+    Raises:
+        ValueError: naming the first such setting, and what decides instead.
+    """
+    for key in DECIDED_ELSEWHERE:
+        if key in given:
+            _, name = key.split(".")
+            if name == "seed":
+                raise ValueError(f"{place(key)} comes from the run: leave it out, or set seed_everything")
+            instead = f", or set data.{name}" if name in data_settings else ""
+            raise ValueError(f"{place(key)} comes from the data: leave it out{instead}")
+
+
+def settle_idle_settings(model: Any, given: Mapping[str, Any], place: Callable[[str], str]) -> None:
+    """Refuse settings that the user gave and that have no effect next to the model's others; drop such a default.
+
+    Args:
+        model: the whole settings of the model, by attributes.
+        given: what the user gave, by whole keys.
+        place: where a setting was given, for the message.
 
     Raises:
         ValueError: naming the setting, and what to do.
     """
-    settings, parameters = model.init_args, inspect.signature(resolve_name(model.class_path)).parameters
-    if settings.get("frozen_encoder"):
-        default = parameters["optimizer"].default.layer_decay  # for an encoder that learns
-        if settings.optimizer.layer_decay not in (1, default):
+    if model.get("frozen_encoder"):
+        if given.get(key := "model.optimizer.layer_decay", 1) != 1:
             raise ValueError(
-                "model.optimizer.layer_decay has no effect on a frozen encoder: set it to 1, as "
-                "configs/overlays/linear.yaml does, or set model.frozen_encoder to false"
+                f"{place(key)} has no effect on a frozen encoder: set it to 1, as overlays/linear does, or set "
+                "model.frozen_encoder to false"
             )
-        settings.optimizer.layer_decay = 1.0
-    if settings.get("init_encoder") == "teacher" and settings.get("init_from") is None:
-        raise ValueError("model.init_encoder has no effect without a checkpoint: leave it out, or set model.init_from")
+        model.optimizer.layer_decay = 1.0  # the default is for an encoder that learns
+    if given.get(key := "model.init_encoder") == "teacher" and model.get("init_from") is None:
+        raise ValueError(f"{place(key)} has no effect without a checkpoint: leave it out, or set model.init_from")

@@ -7,7 +7,6 @@ from typing import Any
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sslam_lightning.cli.fit.trainer import SSLAMCLI
-from sslam_lightning.runtime.configs import config_folder
 
 
 class SettingsCLI(SSLAMCLI):
@@ -31,6 +30,6 @@ class SettingsCLI(SSLAMCLI):
         """The configuration as plain data; with ``files``, that of the shipped recipes of these names."""
         config = self.config
         if files:
-            arguments = [word for name in files for word in ("--config", str(config_folder() / f"{name}.yaml"))]
+            arguments = [word for name in files for word in ("--config", name)]
             config = self.parser.parse_args(arguments)
         return config.clone().as_dict()

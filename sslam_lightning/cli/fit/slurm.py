@@ -15,7 +15,7 @@ Write a script that trains on a cluster, and submit it with --submit.
 
 The options below say what the job gets; every other one is a setting of `sslam fit` and handed on to it:
 
-  sslam slurm --config configs/pretrain/sslam_base.yaml --config configs/overlays/trainer/multinode.yaml \\
+  sslam slurm --config pretrain/sslam_base --config overlays/trainer/multinode \\
       --data.train_manifest=my/train.tsv --trainer.default_root_dir=runs/sslam \\
       --nodes 2 --gpus-per-node 4 --time 1-00:00:00 --partition gpu --submit
 
@@ -106,10 +106,10 @@ def _run(options: argparse.Namespace, settings_of_fit: list[str]) -> _Run:
     trainer = settings["trainer"]
     accelerator, processes = "gpu" if options.gpus_per_node else "cpu", _processes(options)
     if trainer["accelerator"] not in ("auto", accelerator, "cuda" if accelerator == "gpu" else accelerator):
-        overlay = "overlays/trainer/multinode.yaml" if accelerator == "gpu" else "overlays/trainer/cpu.yaml"
+        overlay = "overlays/trainer/multinode" if accelerator == "gpu" else "overlays/trainer/cpu"
         raise ValueError(
             f"the configuration says trainer.accelerator {trainer['accelerator']}, but --gpus-per-node is "
-            f"{options.gpus_per_node}: add --config configs/{overlay} after it"
+            f"{options.gpus_per_node}: add --config {overlay} after it"
         )
     placed = {"num_nodes": options.nodes, "devices": processes, "accelerator": accelerator}
     folder, unknown = Path(trainer["default_root_dir"]), list[str]()  # how many devices the configuration means by itself

@@ -27,9 +27,9 @@ from sslam_lightning.cli.fit.checkpoints import (
     monitor_score_of,
     tell_checkpoint,
 )
-from sslam_lightning.cli.fit.linked_settings import OF_DATA, refuse_linked_settings, settle_idle_settings
+from sslam_lightning.cli.fit.linked_settings import DECIDED_ELSEWHERE, OF_DATA, refuse_linked_settings, settle_idle_settings
 from sslam_lightning.cli.fit.untrusted_config import refuse_foreign_classes
-from sslam_lightning.cli.parser import ConfigFile, OneLineParser
+from sslam_lightning.cli.parser import ConfigFile, OneLineParser, flat
 from sslam_lightning.data.modules.base import AudioDataModule
 from sslam_lightning.training.callbacks import PredictionWriter, RunCheckpoint
 from sslam_lightning.training.modules.base import AudioModule
@@ -52,10 +52,15 @@ NOISE = (
 
 # Of the subcommands that judge: how many batches.
 _LIMITS = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
+_DATA = "sslam_lightning.data.SyntheticDataModule"  # where no others are given
+_POSITIVE = ("accumulate_grad_batches", "num_nodes", "check_val_every_n_epoch")
+_LEAST = {**dict.fromkeys(_POSITIVE, 1), "log_every_n_steps": 0, "num_sanity_val_steps": -1}
 
 
 class Parser(OneLineParser, LightningArgumentParser):
     """LightningCLI's parser."""
+
+    decided_elsewhere = DECIDED_ELSEWHERE
 
 
 class KeepConfig(SaveConfigCallback):
@@ -90,6 +95,7 @@ class SSLAMCLI(LightningCLI):
     """
 
     command = "fit"  # of `sslam`, where the words do not begin with it
+    _linked = True
 
     def __init__(self, args: list[str] | None = None, run: bool = True) -> None:
         for noise in NOISE:
@@ -97,7 +103,8 @@ class SSLAMCLI(LightningCLI):
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "💡" not in str(record.msg))
         words = sys.argv[1:] if args is None else args
         known = run and words and words[0] in self.subcommands()
-        OneLineParser.command, OneLineParser.config_file = f"sslam {words[0] if known else self.command}", None
+        OneLineParser.begin(f"sslam {words[0] if known else self.command}", words)
+        self._words = words
         super().__init__(
             AudioModule,
             AudioDataModule,
@@ -114,22 +121,42 @@ class SSLAMCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         parser = Parser(**kwargs)
         parser.add_argument(
-            "-c", "--config", action=ConfigFile, help="Path to a configuration file; several layer, later ones win."
+            "-c",
+            "--config",
+            action=ConfigFile,
+            help="A file, or a recipe or overlay by its name; several layer, later ones win.",
         )
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.set_defaults({"data": {"class_path": "sslam_lightning.data.SyntheticDataModule"}})
-        for name in OF_DATA:
+        parser.set_defaults({"data": {"class_path": _DATA}})
+        for name in OF_DATA if self._linked else ():
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
-        for part in ("model", "data"):
+        for part in ("model", "data") if self._linked else ():
             parser.link_arguments("seed_everything", f"{part}.init_args.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Refuse settings of the model that the data module would overwrite."""
+        """Refuse settings that something else decides, and those without effect."""
         super().parse_arguments(parser, args)
-        model = (self.config[self.config.subcommand] if "subcommand" in self.config else self.config).model
-        refuse_linked_settings(model)
+        config = self.config[self.config.subcommand] if "subcommand" in self.config else self.config
+        given = self._given("subcommand" in self.config)
+
+        def place(key: str) -> str:
+            value, file = OneLineParser.places.get(key, (None, ""))
+            return f"{file}: {key}" if file and value == given[key] else key
+
+        refuse_linked_settings(given, config.data.get("init_args", {}), place)
+        settle_idle_settings(config.model.get("init_args", {}), given, place)
+
+    def _given(self, has_subcommand: bool) -> dict[str, Any]:
+        """What the command line and its files set, by whole keys: parsed once more, without defaults and links."""
+        self._linked = False
+        if has_subcommand:
+            parser = self._prepare_subcommand_parser(pl.Trainer, self._words[0])
+        else:
+            self._add_arguments(parser := self.init_parser())
+        words = ["--data", _DATA, *self._words[has_subcommand:]]
+        return dict(flat(parser.parse_args(words, defaults=False).as_dict()))
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -164,11 +191,13 @@ class SSLAMCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Loggers write into the run's folder; W&B goes on with a run that is resumed."""
-        settle_idle_settings(self._get(self.config, "model"))
         trainer = self._get(self.config, "trainer")
-        for name in ("accumulate_grad_batches", "val_check_interval", "num_nodes"):  # Lightning divides by them
-            if trainer[name] is not None and trainer[name] == 0:
-                raise ValueError(f"trainer.{name} must be positive, got {trainer[name]}")
+        for name, least in _LEAST.items():  # Lightning divides by them, or goes on as if nothing were wrong
+            if trainer[name] is not None and trainer[name] < least:
+                raise ValueError(f"trainer.{name} must be at least {least}, got {trainer[name]}")
+        interval = trainer.val_check_interval
+        if isinstance(interval, (int, float)) and interval <= 0:
+            raise ValueError(f"trainer.val_check_interval must be positive, got {interval}")
         as_run_checkpoints(trainer.callbacks)
         loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
         for logger in loggers:

@@ -48,7 +48,7 @@ def test_what_a_pre_training_is_called_with(write):
     comparison = read_comparison(write())
     args = arguments(comparison, "SSL/AM", 3, Path("out"), {"root": "sounds", "fold": 2})
     assert args[:2] == ["fit", "--config"]
-    assert args[2].endswith("configs/pretrain/sslam_base.yaml")
+    assert args[2] == "pretrain/sslam_base"
     assert args[3:] == [
         "--trainer.max_steps=2",  # the model's own
         "--data.fold=2",  # the command line's
