@@ -145,9 +145,9 @@ def test_last_is_the_newest_whole_checkpoint(recipe, run_folder, capsys):
         (["--trainer.max_stepz", "3"], "unrecognized arguments: --trainer.max_stepz 3: did you mean --trainer.max_steps?"),
         (["--data.num_trains", "3"], "Option 'data.num_trains' is not accepted: did you mean data.num_train?"),
         (["--data.batchsize", "3"], "Option 'data.batchsize' is not accepted: did you mean data.batch_size?"),
-        (["--model.optimiser.lr", "1"], "arguments: --model.optimiser.lr=1: did you mean --model.optimizer.lr?"),
+        (["--model.optimzer.lr", "1"], "arguments: --model.optimzer.lr=1: did you mean --model.optimizer.lr?"),
         (["--modle.seed", "1"], "unrecognized arguments: --modle.seed 1: did you mean --seed_everything?"),
-        (["--modle.optimiser.lr=1"], "unrecognized arguments: --modle.optimiser.lr=1: did you mean --model.optimizer.lr?"),
+        (["--modle.optimzer.lr=1"], "unrecognized arguments: --modle.optimzer.lr=1: did you mean --model.optimizer.lr?"),
         (["--dat.num_train=1"], "unrecognized arguments: --dat.num_train=1: did you mean --data.num_train?"),
         (["--modle.label_smoothing=0"], "unrecognized arguments: --modle.label_smoothing=0 (see"),  # fine-tuning's
         (["--model.sede", "1"], "Option 'model.sede' is not accepted (see"),  # seed_everything decides it

@@ -38,7 +38,8 @@ def _embed(files: str, model: str, *options: str) -> Any:
 
 def _finetune(name: str, data: dict[str, Any], *options: str, **model: Any) -> str:
     """Two updates; the checkpoint that they leave."""
-    settings = {"roll_and_gain": False, "pooling": "mean", "optimizer": {"lr": 1e-3, "layer_decay": 0.65}, **model}
+    optimizer = {"lr": 1e-3, "layer_decay": 1.0 if model.get("frozen_encoder") else 0.65}
+    settings = {"roll_and_gain": False, "pooling": "mean", "optimizer": optimizer, **model}
     data["init_args"] |= {"batch_size": 4, "num_workers": 0}
     recipe = {"model": {"class_path": "sslam_lightning.FinetuneModule", "init_args": settings}, "data": data}
     Path(f"{name}.yaml").write_text(yaml.safe_dump(recipe))
