@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from sslam_lightning.runtime.signals import noted
+from sslam_lightning.runtime.signals import received
 
 _PATIENCE_SECONDS = 600.0  # more than the test's own; no measure of how fast anything is
 
@@ -29,5 +29,5 @@ class Hold(pl.Callback):
         if trainer.global_step in self.updates[start : start + 1]:
             (self.folder / f"holding_{start}").touch()
             end = time.monotonic() + _PATIENCE_SECONDS
-            while not noted() and time.monotonic() < end:
+            while not received() and time.monotonic() < end:
                 time.sleep(0.05)
